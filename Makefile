@@ -1,0 +1,32 @@
+# oomwatchd: build, run, test, install. `make help` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+APT_BUILD := gcc pkg-config libsystemd-dev python3-dev python3-venv
+
+.DEFAULT_GOAL := help
+.PHONY: help venv run test check clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(VENV)/.stamp ## .venv/bin/oomwatchd and .venv/bin/oomwatchctl, for trying and developing
+
+$(VENV)/.stamp: pyproject.toml
+	@pkg-config --exists libsystemd 2>/dev/null && command -v gcc >/dev/null \
+	    && $(PYTHON) -c 'import ensurepip, sysconfig, os; assert os.path.exists(sysconfig.get_paths()["include"] + "/Python.h")' 2>/dev/null \
+	    || { $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(APT_BUILD); }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install -q -e '.[dev]'
+	touch $@
+
+test: venv ## unit tests and tests on this machine's kernel (real processes; the kernel part wants root)
+	$(VENV)/bin/pytest
+
+check: venv ## lint, format and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
