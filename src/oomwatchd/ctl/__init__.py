@@ -1,4 +1,4 @@
-"""oomwatchctl: the command line. Each verb lives in a module of this package, imported when it is asked for."""
+"""oomwatchctl: the command line. Each verb lives in a module of this package, imported when asked for."""
 
 import argparse
 import os

@@ -11,7 +11,7 @@ BOLD, DIM, RED, YELLOW, GREEN = "1", "2", "31", "33", "32"
 
 
 def colour(text: str, code: str) -> str:
-    """`text` in the SGR colour `code`, if stdout is a terminal and NO_COLOR (https://no-color.org) is unset or empty."""
+    """`text` in the SGR colour `code`, if stdout is a terminal and NO_COLOR (https://no-color.org) isn't set."""
     if os.environ.get("NO_COLOR") or not sys.stdout.isatty():
         return text
     return f"\x1b[{code}m{text}\x1b[0m"
@@ -24,8 +24,8 @@ def print_table(
     legend: bool = True,
     right: frozenset[int] = frozenset(),
 ) -> None:
-    """Print `rows` in aligned columns under a header. Cells are made safe to show, None is a dash. The columns
-    numbered in `right` are set right (numbers). On a terminal the last column is cut to its width."""
+    """Print `rows` in aligned columns under a header. Cells are made safe to show, None is a dash. The
+    columns numbered in `right` are set right (numbers). On a terminal the last column is cut to its width."""
     cells = [["-" if cell is None else printable(str(cell)) for cell in row] for row in rows]
     header = [column.upper() for column in columns]
     everything = [header, *cells] if legend else cells
