@@ -11,7 +11,7 @@ BOLD, DIM, RED, YELLOW, GREEN = "1", "2", "31", "33", "32"
 
 
 def colour(text: str, code: str) -> str:
-    """`text` in the SGR colour `code`, if stdout is a terminal and NO_COLOR (https://no-color.org) isn't set."""
+    """`text` in the SGR colour `code`, if stdout is a terminal and NO_COLOR (no-color.org) isn't set."""
     if os.environ.get("NO_COLOR") or not sys.stdout.isatty():
         return text
     return f"\x1b[{code}m{text}\x1b[0m"
