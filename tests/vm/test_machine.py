@@ -1,0 +1,49 @@
+"""The harness itself: whatever happens in a VM, the suite hears of it and goes on."""
+
+import hashlib
+import time
+
+import pytest
+
+from tests.vm.machine import Machine, MachineFailed
+
+# In order: the last one ends the machine.
+
+
+def test_commands_keep_their_outputs_and_status_apart(machine: Machine) -> None:
+    done = machine.run("printf 'out\\377'; echo err >&2; exit 3")
+    assert (done.status, done.stdout, done.stderr) == (3, "out\\xff", "err\n")
+    assert machine.run("kill -9 $$").status == 128 + 9
+
+
+def test_files_of_some_size_arrive_whole(machine: Machine) -> None:
+    content = bytes(range(256)) * 300
+    machine.write("/root/file", content, mode=0o600)
+    there = machine.succeed("sha256sum < /root/file; stat -c %a /root/file").split()
+    assert there == [hashlib.sha256(content).hexdigest(), "-", "600"]
+
+
+def test_a_command_that_hangs_is_ended_in_the_machine(machine: Machine) -> None:
+    done = machine.run("echo begun; sleep 1000", timeout_s=1)
+    assert (done.status, done.stdout) == (124, "begun\n")
+    assert machine.succeed("echo alive") == "alive"
+
+
+def test_the_machine_stands_as_a_fresh_debian_does(machine: Machine) -> None:
+    assert machine.succeed("systemctl is-system-running --wait") == "running"
+    assert machine.succeed("stat -fc %T /sys/fs/cgroup") == "cgroup2fs"
+    assert machine.succeed("cat /proc/self/oom_score_adj") == "0"
+
+
+def test_a_machine_that_panics_is_a_failure_that_shows_its_console(machine: Machine) -> None:
+    with pytest.raises(MachineFailed, match="Kernel panic - not syncing: sysrq triggered crash"):
+        machine.run("echo c > /proc/sysrq-trigger")
+
+
+def test_a_machine_that_hangs_is_a_failure_that_shows_its_console(machine: Machine) -> None:
+    machine.boot()
+    machine.grace_s = 1
+    start = time.monotonic()
+    with pytest.raises(MachineFailed, match="no answer in time"):
+        machine.run("kill -STOP $(systemctl show -P MainPID vm-agent)", timeout_s=1)
+    assert time.monotonic() - start < 30
