@@ -33,8 +33,7 @@ def print_table(
     limit = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for row in everything:
         parts = [
-            cell.rjust(w) if i in right else cell.ljust(w)
-            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+            cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
         ]
         line = "  ".join(parts).rstrip()
         if limit is not None and len(line) > limit:
