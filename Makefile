@@ -4,10 +4,11 @@ VENV := .venv
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 apt_install = { $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(1); }
 APT_VM := qemu-system-x86 qemu-utils mmdebstrap lz4 e2fsprogs
+APT_DEB := debhelper dh-python python3 scdoc
 APT_BUILD := gcc pkg-config libsystemd-dev python3-dev python3-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-vm check clean
+.PHONY: help venv run test test-vm check man install uninstall deb clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +36,86 @@ check: venv ## lint, format and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+# -- installing. The GNU variables, and what systemd's own directories derive from. /etc is not a variable: the daemon
+# looks nowhere else.
+PREFIX ?= /usr/local
+prefix ?= $(PREFIX)
+exec_prefix ?= $(prefix)
+bindir ?= $(exec_prefix)/bin
+sbindir ?= $(exec_prefix)/sbin
+libdir ?= $(exec_prefix)/lib
+datarootdir ?= $(prefix)/share
+mandir ?= $(datarootdir)/man
+docdir ?= $(datarootdir)/doc/oomwatchd
+systemdsystemunitdir ?= $(prefix)/lib/systemd/system
+catalogdir ?= $(prefix)/lib/systemd/catalog
+# Private: no distribution's Python looks here, and the launchers (-I) look nowhere else before it.
+pkglibdir = $(libdir)/oomwatchd
+INSTALL ?= install
+# The interpreter that will run it, which needs not be the one of the venv.
+PYTHON_RUN ?= /usr/bin/python3
+# Byte code that is never compared with its source: nothing is stat'ed or written at run time. Packages compile by
+# their own means.
+COMPILE ?= yes
+MODULES := $(shell cd src && find oomwatchd -name '*.py')
+MAN_PAGES := build/man/oomwatchd.8 build/man/oomwatchctl.1 build/man/oomwatchd.toml.5
+
+man: ## the manual pages, from man/*.scd
+	@command -v scdoc >/dev/null || $(call apt_install,scdoc)
+	$(MAKE) --no-print-directory $(MAN_PAGES)
+
+build/man/%: man/%.scd
+	@mkdir -p $(@D)
+	scdoc < $< > $@.new && mv $@.new $@
+
+# No network here: without scdoc, the pages have to wait for `make man`.
+install: $(if $(shell command -v scdoc),$(MAN_PAGES)) ## into DESTDIR, below PREFIX=/usr/local; /etc/oomwatchd.toml only where there is none
+	rm -rf '$(DESTDIR)$(pkglibdir)'
+	$(foreach dir,$(sort $(dir $(MODULES))),$(INSTALL) -d '$(DESTDIR)$(pkglibdir)/$(dir)' &&) true
+	$(foreach module,$(MODULES),$(INSTALL) -m 644 src/$(module) '$(DESTDIR)$(pkglibdir)/$(module)' &&) true
+	$(INSTALL) -d '$(DESTDIR)$(sbindir)' '$(DESTDIR)$(bindir)' '$(DESTDIR)/etc/oomwatchd.d'
+	$(call launcher,oomwatchd.daemon) > '$(DESTDIR)$(sbindir)/oomwatchd'
+	$(call launcher,oomwatchd.ctl) > '$(DESTDIR)$(bindir)/oomwatchctl'
+	chmod 755 '$(DESTDIR)$(sbindir)/oomwatchd' '$(DESTDIR)$(bindir)/oomwatchctl'
+	test -e '$(DESTDIR)/etc/oomwatchd.toml' || $(INSTALL) -m 644 config/oomwatchd.toml '$(DESTDIR)/etc/oomwatchd.toml'
+	$(INSTALL) -d '$(DESTDIR)$(systemdsystemunitdir)' '$(DESTDIR)$(catalogdir)' '$(DESTDIR)$(docdir)/examples'
+	sed -e 's|/usr/sbin/oomwatchd|$(sbindir)/oomwatchd|' -e 's|/usr/bin/oomwatchctl|$(bindir)/oomwatchctl|' \
+	    -e 's|^ExecPaths=/usr$$|ExecPaths=$(sort /usr $(filter-out /usr/%,$(prefix)))|' systemd/oomwatchd.service \
+	    > '$(DESTDIR)$(systemdsystemunitdir)/oomwatchd.service'
+	chmod 644 '$(DESTDIR)$(systemdsystemunitdir)/oomwatchd.service'
+	$(INSTALL) -m 644 systemd/oomwatchd.catalog '$(DESTDIR)$(catalogdir)/oomwatchd.catalog'
+	$(INSTALL) -m 644 systemd/no-ptrace.conf '$(DESTDIR)$(docdir)/examples/no-ptrace.conf'
+	@for page in $(MAN_PAGES); do \
+	    test -e $$page || { echo "make install: no $$page: install scdoc and run 'make man install'"; continue; }; \
+	    $(INSTALL) -D -m 644 $$page "$(DESTDIR)$(mandir)/man$${page##*.}/$${page##*/}"; done
+ifeq ($(COMPILE),yes)
+	$(PYTHON_RUN) -m compileall -q -f --invalidation-mode unchecked-hash -s '$(DESTDIR)/' -p / '$(DESTDIR)$(pkglibdir)'
+	@$(PYTHON_RUN) -I -c 'import pyinotify, systemd.daemon, systemd.journal, tomli' 2>/dev/null \
+	    || echo "make install: $(PYTHON_RUN) lacks modules; on Debian: apt install python3-systemd python3-pyinotify python3-tomli"
+endif
+	$(call tell_systemd)
+
+uninstall: ## what install put there; a changed /etc/oomwatchd.toml stays
+	$(if $(DESTDIR),,-test ! -d /run/systemd/system || systemctl disable --now oomwatchd.service)
+	rm -rf '$(DESTDIR)$(pkglibdir)' '$(DESTDIR)$(docdir)'
+	rm -f '$(DESTDIR)$(sbindir)/oomwatchd' '$(DESTDIR)$(bindir)/oomwatchctl' \
+	    '$(DESTDIR)$(systemdsystemunitdir)/oomwatchd.service' '$(DESTDIR)$(catalogdir)/oomwatchd.catalog'
+	$(foreach page,$(notdir $(MAN_PAGES)),rm -f '$(DESTDIR)$(mandir)/man$(lastword $(subst ., ,$(page)))/$(page)' &&) true
+	@if cmp -s config/oomwatchd.toml '$(DESTDIR)/etc/oomwatchd.toml'; then rm -f '$(DESTDIR)/etc/oomwatchd.toml'; fi
+	@rmdir '$(DESTDIR)/etc/oomwatchd.d' 2>/dev/null || true
+	$(if $(DESTDIR),,rm -rf /run/oomwatchd)
+	$(call tell_systemd)
+
+launcher = printf '%s\n' '\#!$(PYTHON_RUN) -I' 'import sys' '' 'sys.path.insert(0, "$(pkglibdir)")' 'from $(1) import main' '' 'sys.exit(main())'
+tell_systemd = $(if $(DESTDIR),,-test ! -d /run/systemd/system || { systemctl daemon-reload; journalctl --update-catalog; })
+
+deb: ## dist/oomwatchd_VERSION_all.deb, for Debian 12 and later
+	@dpkg-checkbuilddeps 2>/dev/null || $(call apt_install,dpkg-dev fakeroot $(APT_DEB))
+	rm -rf build/deb && mkdir -p build/deb/oomwatchd dist
+	cp -a Makefile pyproject.toml README.md CHANGELOG.md LICENSE src systemd config man debian build/deb/oomwatchd/
+	cd build/deb/oomwatchd && dpkg-buildpackage --build=binary --no-sign
+	mv build/deb/*.deb build/deb/*.changes build/deb/*.buildinfo dist/
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
