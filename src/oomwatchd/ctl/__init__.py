@@ -11,7 +11,10 @@ from oomwatchd import __version__
 
 # verb -> (module of this package, one line for the help). A module has, for its verb VERB,
 # `configure_VERB(parser)`, which adds arguments, and `run_VERB(arguments)`, which returns the exit status.
-VERBS: dict[str, tuple[str, str]] = {}
+VERBS: dict[str, tuple[str, str]] = {
+    "rank": ("rank", "show whom the kernel would kill next, in its order"),
+    "doctor": ("doctor", "show what in this system weakens or defeats the pins"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,238 @@
+"""The kernel's choice of victim when memory runs out, as pure functions over process facts.
+
+All amounts are pages. Source: mm/oom_kill.c (oom_badness, oom_evaluate_task), mm/memcontrol.c
+(mem_cgroup_get_max), read at Linux 6.18; what was different before is in `ERAS`.
+
+What the kernel knows and /proc does not tell: a vfork child before its exec, an address space that the reaper
+has already emptied, a task in swapoff (taken first of all), the nodes of a cpuset or memory policy.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+OOM_SCORE_ADJ_MIN = -1000
+OOM_SCORE_ADJ_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Era:
+    """How kernels from `since` on choose, where that changed."""
+
+    since: tuple[int, int]
+    clamps: bool  # points below 1 count as 1
+    last_of_equals: bool  # of equal points the last one scanned dies, else the first
+    root_bonus: bool  # 3 % of its memory is forgiven to whoever has CAP_SYS_ADMIN
+    note: str
+
+
+ERAS = (
+    Era(
+        (5, 9),
+        clamps=False,
+        last_of_equals=True,
+        root_bonus=False,
+        note="points may be negative; of equals the last scanned dies (commit 9066e5cfb73c)",
+    ),
+    Era(
+        (5, 3),
+        clamps=True,
+        last_of_equals=True,
+        root_bonus=False,
+        note="points below 1 count as 1, so that ties are common among the lowered",
+    ),
+    Era(
+        (4, 17),
+        clamps=True,
+        last_of_equals=False,
+        root_bonus=False,
+        note="as from 5.3 on, but of equals the first scanned dies; up to 5.0 a child of the one chosen may "
+        "die in its place (removed by bbbe48029720)",
+    ),
+    Era(
+        (0, 0),
+        clamps=True,
+        last_of_equals=False,
+        root_bonus=True,
+        note="as before 5.3, and 3 % of its memory is forgiven to a process with CAP_SYS_ADMIN "
+        "(removed by d46078b28889). Reckoned as 3.14 to 4.16 do it; older kernels differ more",
+    ),
+)
+
+
+def era_of(release: str) -> Era:
+    """The era of the kernel `release`, as uname(2) gives it ("6.1.0-18-amd64"). A name that doesn't begin
+    with two numbers counts as the newest. Distributions may have carried changes back."""
+    match = re.match(r"(\d+)\.(\d+)", release)
+    if match is None:
+        return ERAS[0]
+    version = (int(match[1]), int(match[2]))
+    return next(era for era in ERAS if version >= era.since)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What the kernel's choice depends on, for one process (thread group)."""
+
+    pid: int
+    comm: bytes
+    uid: int  # effective
+    oom_score_adj: int
+    rss: int  # anonymous, file and shared memory pages (get_mm_rss)
+    swap: int  # MM_SWAPENTS
+    pgtables: int  # mm_pgtables_bytes / PAGE_SIZE
+    starttime: int = 0  # clock ticks since boot; stands for the order of the kernel's list of processes
+    has_mm: bool = True  # any thread of it still has an address space
+    kernel_thread: bool = False  # PF_KTHREAD
+    global_init: bool = False  # PID 1 of the initial PID namespace
+    sys_admin: bool = False  # CAP_SYS_ADMIN is effective
+    memcg: bytes | None = None  # path of its memory cgroup; None: not known
+
+    @property
+    def memory(self) -> int:
+        """The part of the points that is memory: resident, swapped out, page tables."""
+        return self.rss + self.swap + self.pgtables
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One process in the kernel's order."""
+
+    task: Task
+    points: int  # by the formula, also for the unkillable, for whom the kernel doesn't reckon it
+    why_not: str | None  # why it can never be chosen; None: it can
+    grow: int | None  # pages it must grow to become the victim; None: never, within what is left
+
+
+def points(task: Task, total: int, era: Era = ERAS[0]) -> int:
+    """oom_badness() of `task` where `total` pages are at stake (`totalpages`), before any clamping. The
+    division comes first, as in the kernel: below 1000 pages oom_score_adj weighs nothing."""
+    memory = task.memory
+    if era.root_bonus and task.sys_admin:
+        memory -= memory * 3 // 100
+    return memory + task.oom_score_adj * (total // 1000)
+
+
+def why_not_killable(task: Task) -> str | None:
+    """Why the kernel never chooses `task`, or None."""
+    if task.global_init:
+        return "PID 1 of the initial PID namespace"
+    if task.kernel_thread:
+        return "kernel thread"
+    if not task.has_mm:
+        return "no memory in any of its threads"
+    if task.oom_score_adj == OOM_SCORE_ADJ_MIN:
+        return "oom_score_adj is -1000"
+    return None
+
+
+def rank(
+    tasks: Iterable[Task],
+    total: int,
+    room: Callable[[Task], int | None],
+    era: Era = ERAS[0],
+) -> list[Candidate]:
+    """All of `tasks` in the order in which the kernel would choose them; those it never chooses come last.
+
+    `room(task)` is by how many pages that process can still grow before memory runs out in the scope that is
+    reckoned (None: without bound). A process that grows becomes the victim once its points pass those of
+    the first, or equal them where it is scanned at the right side of it; memory runs out when `room` is
+    used up, so if it needs more than that, the first dies instead of it."""
+
+    def key(task: Task) -> tuple[int, int, int]:
+        score = points(task, total, era)
+        scanned = 1 if era.last_of_equals else -1
+        return (max(score, 1) if era.clamps else score, scanned * task.starttime, scanned * task.pid)
+
+    everyone = list(tasks)
+    killable = sorted((t for t in everyone if why_not_killable(t) is None), key=key, reverse=True)
+    never = sorted((t for t in everyone if why_not_killable(t) is not None), key=lambda task: task.pid)
+    ranked = []
+    for task in killable:
+        need = _growth_needed(task, killable[0], key, points(task, total, era))
+        left = room(task)
+        grow = need if need == 0 or left is None or need <= left else None
+        ranked.append(Candidate(task, points(task, total, era), None, grow))
+    ranked += [Candidate(t, points(t, total, era), why_not_killable(t), None) for t in never]
+    return ranked
+
+
+def _growth_needed(task: Task, first: Task, key: Callable[[Task], tuple[int, int, int]], raw: int) -> int:
+    if task is first:
+        return 0
+    wins_a_tie = key(task)[1:] > key(first)[1:]
+    return key(first)[0] - raw + (0 if wins_a_tie else 1)
+
+
+# --- How much memory is at stake, and how much of it is left --------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The whole machine. `available` and `swap_free` are estimates that the kernel itself makes."""
+
+    ram: int  # totalram_pages()
+    swap_total: int  # total_swap_pages
+    available: int | None  # MemAvailable
+    swap_free: int
+    swappiness: int = 60
+
+    @property
+    def total(self) -> int:
+        """`totalpages` of an OOM of the machine (constrained_alloc in mm/oom_kill.c)."""
+        return self.ram + self.swap_total
+
+    @property
+    def room(self) -> int | None:
+        """By how much processes can still grow before the machine is out of memory."""
+        return None if self.available is None else self.available + self.swap_free
+
+
+@dataclass(frozen=True, slots=True)
+class Memcg:
+    """A memory cgroup of either version. None as a limit: there is none."""
+
+    path: bytes
+    version: int  # 1 or 2
+    limit: int | None  # memory.limit_in_bytes; memory.max
+    usage: int  # memory.usage_in_bytes; memory.current
+    reclaimable: int = 0  # page cache and reclaimable slab within `usage`
+    swap_limit: int | None = None  # v1: memory.memsw.limit_in_bytes (memory and swap); v2: memory.swap.max
+    swap_usage: int = 0  # v1: memory.memsw.usage_in_bytes (memory and swap); v2: memory.swap.current
+    swappiness: int = 60  # v1: memory.swappiness; v2: vm.swappiness
+
+    def total(self, machine: Machine) -> int:
+        """`totalpages` when this group is out of memory: mem_cgroup_get_max(). ValueError without a limit."""
+        if self.limit is None:
+            raise ValueError("a group without a limit is never out of memory by itself")
+        if self.swappiness == 0:
+            return self.limit
+        extra = machine.swap_total
+        if self.swap_limit is not None:
+            beyond = self.swap_limit - self.limit if self.version == 1 else self.swap_limit
+            extra = min(beyond, extra)
+        return self.limit + max(extra, 0)
+
+    def room(self, machine: Machine) -> int | None:
+        """By how much its processes can still grow before this group is out of memory. Taken from the
+        group's usage: summed RSS counts shared pages twice and misses page cache, tmpfs and kernel memory."""
+        if self.limit is None:
+            return None
+        memory = self.limit - self.usage + self.reclaimable
+        if self.swappiness == 0 or machine.swap_total == 0:
+            return max(memory, 0)
+        if self.swap_limit is None:
+            return max(memory + machine.swap_free, 0)
+        if self.version == 1:
+            both = self.swap_limit - self.swap_usage + self.reclaimable
+            return max(min(memory + machine.swap_free, both), 0)
+        return max(memory + min(machine.swap_free, self.swap_limit - self.swap_usage), 0)
+
+
+def tightest(groups: Sequence[Memcg], machine: Machine) -> Memcg | None:
+    """Of a group and its ancestors (nearest first) the one that runs out of memory first when something in
+    it grows: the one with the least room, the nearest of equals. None: only the machine itself can."""
+    limited = [(room, group) for group in groups if (room := group.room(machine)) is not None]
+    if not limited:
+        return None
+    return min(limited, key=lambda pair: pair[0])[1]

@@ -1,0 +1,36 @@
+"""`oomwatchctl doctor`: what in this system weakens or defeats the pins."""
+
+import argparse
+import json
+from dataclasses import asdict
+
+from oomwatchd import findings
+from oomwatchd.ctl.table import BOLD, DIM, RED, YELLOW, colour
+from oomwatchd.system import read_system
+
+COLOURS = {findings.CRITICAL: RED, findings.WARNING: YELLOW, findings.NOTICE: DIM}
+
+
+def configure_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "Severities: critical (pins are void), warning (some are weakened), notice (worth knowing). "
+        "Changes nothing. Sees more as root."
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--no-legend", action="store_true", help="no closing line")
+
+
+def run_doctor(arguments: argparse.Namespace) -> int:
+    """Exit status: 0 no findings; 1 findings."""
+    found = findings.find(read_system())
+    if arguments.json:
+        print(json.dumps({"findings": [asdict(finding) for finding in found]}))
+        return 1 if found else 0
+    for finding in found:
+        print(f"{colour(finding.severity, COLOURS[finding.severity])}  {colour(finding.id, BOLD)}")
+        print(f"    {finding.message}")
+        print(f"    → {finding.advice}")
+    if not arguments.no_legend:
+        count = "1 finding." if len(found) == 1 else f"{len(found)} findings."
+        print(count if found else "Nothing here weakens the pins.")
+    return 1 if found else 0
