@@ -191,8 +191,8 @@ def memcg_oom_group(system: System) -> Iterator[Finding]:
         yield Finding(
             "memcg-oom-group-plain",
             NOTICE,
-            f"memory.oom.group is set in {_some(len(harmless), 'cgroup', 'cgroups')} ({', '.join(harmless[:3])}): all processes of such a "
-            "group but those at -1000 die together, whatever their values.",
+            f"memory.oom.group is set in {_some(len(harmless), 'cgroup', 'cgroups')} ({', '.join(harmless[:3])}): all "
+            "processes of such a group but those at -1000 die together, whatever their values.",
             "OOMPolicy=continue in the unit, where that is not meant",
         )
 
@@ -229,8 +229,8 @@ def memcg_protected(system: System) -> Iterator[Finding]:
             yield Finding(
                 "memcg-nothing-killable",
                 CRITICAL,
-                f"No process of the cgroup {path}, which is limited to {_mib(limit)}, can be killed ({_names(members)}): "
-                "at the limit they hang, and the log fills.",
+                f"No process of the cgroup {path}, which is limited to {_mib(limit)}, can be killed "
+                f"({_names(members)}): at the limit they hang, and the log fills.",
                 "a value above -1000 for one of them, or a higher MemoryMax=",
             )
             continue
@@ -481,10 +481,11 @@ def kernel_log(system: System) -> Iterator[Finding]:
 
 def lsm_denials(system: System) -> Iterator[Finding]:
     if system.denials:
+        times = _some(len(system.denials), "time", "times")
         yield Finding(
             "lsm-denials",
             CRITICAL,
-            f"A security module has refused oomwatchd something {_some(len(system.denials), 'time', 'times')}, at last: "
+            f"A security module has refused oomwatchd something {times}, at last: "
             f"{printable(system.denials[-1].strip()[:200])}.",
             "allow it in the policy: ausearch -m AVC,APPARMOR -c oomwatchd, then audit2allow or the AppArmor profile",
         )

@@ -221,9 +221,12 @@ def read_ring(path: str) -> list[bytes]:
     try:
         while True:
             try:
-                records.append(os.read(descriptor, 8192))
+                record = os.read(descriptor, 8192)
             except BrokenPipeError:
                 continue  # overwritten meanwhile; the next read goes on with the oldest that is left
+            if not record:
+                return records
+            records.append(record)
     except OSError:
         return records  # EAGAIN: the end
     finally:
