@@ -1,9 +1,6 @@
 """What `oomwatchctl doctor` finds, on made-up trees: the reader and the findings together."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +8,7 @@ import pytest
 from oomwatchd import findings, system
 from oomwatchd.ctl import main
 from oomwatchd.findings import Finding
+from tests import unprivileged
 from tests.faketree import ALL_CAPS, Tree
 
 MIB = 2**20
@@ -292,13 +290,7 @@ def test_for_people(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_without_privilege() -> None:
-    if os.getuid() != 0:
-        pytest.skip("runs without privilege as it is")
-    program = (
-        "import os, sys, oomwatchd.ctl.doctor; from oomwatchd.ctl import main\n"  # and keep the group: perhaps others may not read Python
-        "os.setuid(65534); sys.exit(main(['doctor', '--json']))"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    done = unprivileged.oomwatchctl("doctor", "--json")
     assert done.stderr == b""
     assert done.returncode in (0, 1)
     json.loads(done.stdout)

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from oomwatchd.badness import ERAS, Candidate, Task
 from oomwatchd.ctl import main
 from oomwatchd.ctl.rank import as_json, bar, size, take_survey
 from oomwatchd.memfacts import PAGE
+from tests import unprivileged
 from tests.faketree import Tree
 
 MIB = 2**20
@@ -202,12 +202,6 @@ def test_a_group_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_without_privilege() -> None:
-    if os.getuid() != 0:
-        pytest.skip("runs without privilege as it is")
-    program = (
-        "import os, sys, oomwatchd.ctl.rank; from oomwatchd.ctl import main\n"  # and keep the group: perhaps others may not read Python
-        "os.setuid(65534); sys.exit(main(['rank', '--json']))"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    done = unprivileged.oomwatchctl("rank", "--json")
     assert (done.returncode, done.stderr) == (0, b"")
     assert json.loads(done.stdout)["processes"]
