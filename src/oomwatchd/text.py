@@ -1,9 +1,14 @@
 """Bytes that a process chose (names, arguments, paths, cgroups) as text that is safe to show."""
 
 
-def decode(raw: bytes) -> str:
-    """Decode `raw` as UTF-8; each byte that isn't valid UTF-8 becomes ``\\xNN``. Control characters stay:
-    this is for JSON, which escapes them itself."""
+def decode(raw: bytes | str) -> str:
+    """`raw` as UTF-8 text; each byte that isn't valid UTF-8 becomes ``\\xNN``. Control characters stay: this is
+    for JSON, which escapes them itself. A `str` is one decoded with surrogateescape, as the facts in
+    `oomwatchd.rules.Process` are."""
+    if isinstance(raw, str):
+        if raw.isascii():
+            return raw
+        raw = raw.encode("utf-8", "surrogateescape")
     return raw.decode("utf-8", "backslashreplace")
 
 
@@ -11,7 +16,7 @@ def printable(raw: bytes | str) -> str:
     """`raw` as one line that a terminal or the journal can take: invalid UTF-8, control characters and
     whatever else Unicode calls unprintable (bidirectional overrides, line separators) become ``\\xNN``, one
     for each byte of their UTF-8 form. Backslashes stay as they are: unit names hold them."""
-    text = decode(raw) if isinstance(raw, bytes) else raw
+    text = decode(raw)
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else _escape(c) for c in text)
