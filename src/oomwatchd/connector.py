@@ -1,0 +1,270 @@
+"""The kernel's process events connector: wire format (pure), subscription, the filter in the kernel.
+
+include/uapi/linux/cn_proc.h, drivers/connector/cn_proc.c, netlink(7). Only this module spells its constants."""
+
+import array
+import contextlib
+import errno
+import os
+import secrets
+import select
+import socket
+import struct
+import time
+from typing import NamedTuple
+
+NETLINK_CONNECTOR = 11
+CN_IDX_PROC = CN_VAL_PROC = 1
+PROC_CN_MCAST_LISTEN, PROC_CN_MCAST_IGNORE = 1, 2
+_NO_SUCH_OPERATION = 0x7FFF
+"""Answered with an ACK that says EINVAL, if the kernel is sending events at all."""
+
+PROC_EVENT_NONE = 0x0
+"""The ACK of a subscription."""
+PROC_EVENT_FORK = 0x1
+PROC_EVENT_EXEC = 0x2
+PROC_EVENT_UID = 0x4
+PROC_EVENT_GID = 0x40
+PROC_EVENT_COMM = 0x200
+
+NAMES = {
+    PROC_EVENT_FORK: "fork",
+    PROC_EVENT_EXEC: "exec",
+    PROC_EVENT_UID: "uid",
+    PROC_EVENT_GID: "gid",
+    PROC_EVENT_COMM: "comm",
+}
+
+# struct nlmsghdr, struct cn_msg, struct proc_event up to the union, in the host's byte order.
+_NLMSGHDR = struct.Struct("=IHHII")
+_CN_MSG = struct.Struct("=IIIIHH")
+_WORD = struct.Struct("=I")
+_HEAD_SIZE = _NLMSGHDR.size + _CN_MSG.size
+_ACK_OFFSET = _NLMSGHDR.size + 12
+_EVENT = struct.Struct("=IIQIIII")
+"""what, cpu, timestamp_ns, and the first four words of the union: for EXEC, COMM, UID and GID pid, tgid; for FORK
+parent pid, parent tgid, child pid, child tgid."""
+_EVENT_SIZE = _HEAD_SIZE + 24
+"""The shortest event that has a pid and a tgid; the kernel sends the whole union all the same."""
+_PAD = bytes(8)
+
+_WHAT_OFFSET = _HEAD_SIZE
+_DATA_OFFSET = _HEAD_SIZE + 16
+
+NLMSG_DONE = 3
+SO_ATTACH_FILTER = 26
+SO_RCVBUFFORCE = 33
+
+RECEIVE_BUFFER_BYTES = 8 << 20
+"""Some 10,000 events for each 4 MiB: what the kernel charges for one is far more than its 76 bytes."""
+
+_DATAGRAM_BYTES = 256
+_ACK_SECONDS = 0.3
+_TRIES = 4
+
+INITIAL_USER_NS = 0xEFFFFFFD
+INITIAL_PID_NS = 0xEFFFFFFC
+"""include/linux/proc_ns.h: inode numbers of the initial namespaces. Outside them the kernel ignores subscriptions
+in silence (cn_proc_mcast_ctl)."""
+
+
+class Unavailable(Exception):
+    """There is no proc connector to be had, and why."""
+
+
+class MissingCapability(Unavailable):
+    """... because the process lacks a capability or a namespace has it at a distance."""
+
+
+class Event(NamedTuple):
+    """One process event."""
+
+    timestamp_ns: int
+    """CLOCK_MONOTONIC."""
+    what: int
+    pid: int
+    """The process (thread group) that did it; for a fork the new one."""
+    parent: int
+    """For a fork: the process (thread group) that forked; else 0."""
+
+
+def decode(datagram: bytes) -> Event | None:
+    """One datagram as an event; None if it isn't one: an ACK, a thread's event, something too short or unknown."""
+    if len(datagram) < _EVENT_SIZE:
+        return None
+    if len(datagram) < _HEAD_SIZE + _EVENT.size:
+        datagram += _PAD
+    what, _, timestamp_ns, pid, tgid, child_pid, child_tgid = _EVENT.unpack_from(datagram, _HEAD_SIZE)
+    if what == PROC_EVENT_FORK:
+        return Event(timestamp_ns, what, child_tgid, tgid) if child_pid == child_tgid else None
+    if what not in NAMES or pid != tgid:
+        return None
+    return Event(timestamp_ns, what, tgid, 0)
+
+
+def encode_request(operation: int, sequence: int) -> bytes:
+    """A message to the connector. The answer bears its ack, one higher (cn_proc_ack); its seq is another's."""
+    body = _CN_MSG.pack(CN_IDX_PROC, CN_VAL_PROC, sequence, sequence, _WORD.size, 0) + _WORD.pack(operation)
+    return _NLMSGHDR.pack(_NLMSGHDR.size + len(body), NLMSG_DONE, 0, 0, os.getpid()) + body
+
+
+def is_ack(datagram: bytes, sequence: int) -> bool:
+    """Whether `datagram` answers the request that bore `sequence`. ACKs go to all listeners, so others' come too."""
+    if len(datagram) < _HEAD_SIZE + 4 or _WORD.unpack_from(datagram, _WHAT_OFFSET)[0] != PROC_EVENT_NONE:
+        return False
+    return bool(_WORD.unpack_from(datagram, _ACK_OFFSET)[0] == sequence + 1)
+
+
+# Classic BPF, linux/filter.h: LD W ABS, JEQ K, RET K, and X for comparing two words.
+_LD, _JEQ_K, _JEQ_X, _RET, _TAX = 0x20, 0x15, 0x1D, 0x06, 0x07
+_PASS, _DROP = 0xFFFFFFFF, 0
+
+
+def filter_program(events: frozenset[int]) -> list[tuple[int, int, int, int]]:
+    """A socket filter that lets ACKs and `events` through, of threads nothing: instructions (code, jt, jf, k).
+
+    It loads words in network byte order, but the connector writes the host's."""
+    wanted = sorted({PROC_EVENT_NONE, *events} - {PROC_EVENT_FORK})
+    program = [(_LD, 0, 0, _WHAT_OFFSET)]
+    # Each comparison jumps forward, over the ones after it, to the place where its kind is dealt with.
+    kinds = [(PROC_EVENT_NONE, "pass"), (PROC_EVENT_EXEC, "pass"), (PROC_EVENT_FORK, "fork")]
+    kinds += [(what, "leader") for what in wanted if what not in (PROC_EVENT_NONE, PROC_EVENT_EXEC)]
+    kinds = [(what, place) for what, place in kinds if what == PROC_EVENT_NONE or what in events]
+    length = len(kinds)
+    fork, leader = 1 + length + 1, 1 + length + 1 + 5
+    pass_at = 1 + length + 1 + 5 + 5
+    places = {"fork": fork, "leader": leader, "pass": pass_at}
+    for i, (what, place) in enumerate(kinds):
+        program.append((_JEQ_K, places[place] - (1 + i) - 1, 0, socket.htonl(what)))
+    program.append((_RET, 0, 0, _DROP))
+    program += _same_words(_DATA_OFFSET + 8, _DATA_OFFSET + 12)  # child pid, child tgid
+    program += _same_words(_DATA_OFFSET, _DATA_OFFSET + 4)  # pid, tgid
+    program.append((_RET, 0, 0, _PASS))
+    return program
+
+
+def _same_words(first: int, second: int) -> list[tuple[int, int, int, int]]:
+    return [(_LD, 0, 0, first), (_TAX, 0, 0, 0), (_LD, 0, 0, second), (_JEQ_X, 1, 0, 0), (_RET, 0, 0, _DROP)]
+
+
+class Connector:
+    """A subscription to process events, proven by its ACK. Raises Unavailable if there is none to be had.
+
+    Close it with close(); the kernel counts subscribers, and up to Linux 6.5 an IGNORE too many silences
+    everybody, so we send none: closing the socket is enough for us."""
+
+    def __init__(self, events: frozenset[int]) -> None:
+        self._check_namespaces()
+        self._awaited: int | None = None
+        self.socket = _netlink_socket()
+        self._prober = _netlink_socket()
+        try:
+            self._open(events)
+        except BaseException:
+            self.close()
+            raise
+
+    def _check_namespaces(self) -> None:
+        for kind, initial in (("user", INITIAL_USER_NS), ("pid", INITIAL_PID_NS)):
+            if os.stat(f"/proc/self/ns/{kind}").st_ino != initial:
+                raise MissingCapability(f"not in the initial {kind.replace('pid', 'PID')} namespace (a container?)")
+
+    def _open(self, events: frozenset[int]) -> None:
+        self.socket.setblocking(False)
+        try:
+            self.socket.bind((0, CN_IDX_PROC))
+        except PermissionError:
+            raise MissingCapability("CAP_NET_ADMIN is missing") from None
+        except OSError as error:
+            raise Unavailable(f"failed to bind the netlink connector socket ({error.strerror})") from None
+        self._enlarge_buffer()
+        self.listen(events)
+        self.subscribe()
+
+    def _enlarge_buffer(self) -> None:
+        try:
+            self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)
+        except PermissionError:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def close(self) -> None:
+        self.socket.close()
+        self._prober.close()
+
+    def listen(self, events: frozenset[int]) -> None:
+        """Let `events` through from now on, and drop the rest in the kernel."""
+        instructions = b"".join(struct.pack("=HBBI", *instruction) for instruction in filter_program(events))
+        program = array.array("B", instructions)
+        # struct sock_fprog: how many instructions, and where they are.
+        address, size = program.buffer_info()
+        self.socket.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", size // 8, address))
+
+    def subscribe(self) -> None:
+        """Ask for events until the kernel confirms that it sends them. Raises Unavailable."""
+        for _ in range(_TRIES):
+            if self._ask(PROC_CN_MCAST_LISTEN, _ACK_SECONDS):
+                return
+        raise Unavailable("the kernel doesn't confirm the subscription (CONFIG_PROC_EVENTS?)")
+
+    def probe(self) -> None:
+        """Ask the kernel for a sign of life, which the next receive() takes note of: up to Linux 6.5 another
+        program's IGNORE can have stopped the events for us too, and then there is no answer. The question comes
+        from a socket of its own: since 6.6 the kernel remembers the last operation of each."""
+        self._awaited = secrets.randbits(31)
+        with contextlib.suppress(OSError):  # no answer is an answer
+            self._prober.send(encode_request(_NO_SUCH_OPERATION, self._awaited))
+
+    @property
+    def silent(self) -> bool:
+        """Whether the probe has remained without an answer."""
+        return self._awaited is not None
+
+    def _ask(self, operation: int, seconds: float) -> bool:
+        sequence = secrets.randbits(31)
+        try:
+            self.socket.send(encode_request(operation, sequence))
+        except ConnectionRefusedError:
+            raise MissingCapability("not in the initial network namespace") from None
+        except OSError as error:
+            raise Unavailable(f"failed to ask for process events ({error.strerror})") from None
+        self._awaited = sequence
+        deadline = time.monotonic() + seconds
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        while self._awaited is not None and (left := deadline - time.monotonic()) > 0:
+            poll.poll(left * 1000)
+            # What happened before the ACK is nothing to us: the scan that follows sees what came of it.
+            self.receive()
+        return self._awaited is None
+
+    def receive(self, limit: int = 4096) -> tuple[list[Event], bool]:
+        """The events that wait, at most `limit` of them, and whether the kernel lost some before them."""
+        events: list[Event] = []
+        lost = False
+        receive = self.socket.recv
+        for _ in range(limit):
+            try:
+                datagram = receive(_DATAGRAM_BYTES)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                lost = True  # reported before what was queued; nothing new is queued until that is read
+                continue
+            event = decode(datagram)
+            if event is not None:
+                events.append(event)
+            elif self._awaited is not None and is_ack(datagram, self._awaited):
+                self._awaited = None
+        return events, lost
+
+
+def _netlink_socket() -> socket.socket:
+    try:
+        return socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, NETLINK_CONNECTOR)
+    except OSError as error:
+        raise Unavailable(f"no netlink connector in this kernel ({error.strerror})") from None

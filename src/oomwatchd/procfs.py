@@ -1,0 +1,338 @@
+"""One process directory: bytes parsed (pure), read and written through a descriptor of /proc/PID.
+
+A descriptor of the directory outlives its process but never means another one: once the process is reaped, every
+openat(2) below it fails with ESRCH, even when the PID lives again. Nothing else in the daemon spells names of
+/proc. See proc_pid_stat(5), proc_pid_status(5), proc_pid_oom_score_adj(5)."""
+
+import contextlib
+import os
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from oomwatchd.rules import Needs, Process
+
+PF_KTHREAD = 0x00200000
+"""include/linux/sched.h: the process is a kernel thread."""
+
+_CMDLINE_LIMIT = 128 << 10
+"""Bytes of the arguments that rules are compared with: one argument can't be longer (MAX_ARG_STRLEN), and a
+process with megabytes of them must not slow us down."""
+
+_DELETED = b" (deleted)"
+
+
+class Vanished(Exception):
+    """The process is gone."""
+
+
+# Parsers
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """/proc/PID/stat, what we use of it."""
+
+    comm: bytes
+    state: str
+    ppid: int
+    session: int
+    flags: int
+    """PF_* of include/linux/sched.h."""
+    starttime: int
+    """Clock ticks since boot."""
+
+
+def parse_stat(raw: bytes) -> Stat:
+    """Parse /proc/PID/stat. The name in parentheses may hold anything, so it ends at the last one. Raises
+    ValueError."""
+    opening, closing = raw.index(b"("), raw.rindex(b")")
+    fields = raw[closing + 2 :].split(b" ", 20)
+    if len(fields) < 20:
+        raise ValueError(f"not a stat file: {raw[:80]!r}")
+    return Stat(
+        comm=raw[opening + 1 : closing],
+        state=fields[0].decode("ascii", "replace"),
+        ppid=int(fields[1]),
+        session=int(fields[3]),
+        flags=int(fields[6]),
+        starttime=int(fields[19]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """/proc/PID/status, what we use of it."""
+
+    uid: int
+    """Effective."""
+    gid: int
+    """Effective."""
+    pid_ns_depth: int
+    """How many PID namespaces below that of the /proc mount the process lives; 0: in that same one."""
+
+
+def parse_status(raw: bytes) -> Status:
+    """Parse /proc/PID/status. Line feeds in the name are escaped by the kernel. Raises ValueError."""
+    # NSpid has one number for each PID namespace from the mount's down, since Linux 4.1.
+    nspid = _line(raw, b"\nNSpid:")
+    return Status(
+        uid=int(_line(raw, b"\nUid:")[1]),
+        gid=int(_line(raw, b"\nGid:")[1]),
+        pid_ns_depth=len(nspid) - 1,
+    )
+
+
+def _line(raw: bytes, label: bytes) -> list[bytes]:
+    start = raw.index(label) + len(label)
+    return raw[start : raw.index(b"\n", start)].split()
+
+
+def parse_cgroup(raw: bytes) -> bytes:
+    """The path of /proc/PID/cgroup in the unified hierarchy, else in the one that systemd keeps for itself on
+    cgroup v1 (cgroups(7)); empty if there is neither."""
+    named = b""
+    for line in raw.splitlines():
+        if line.startswith(b"0::"):
+            return line[3:]
+        _, _, rest = line.partition(b":")
+        controllers, _, path = rest.partition(b":")
+        if controllers == b"name=systemd":
+            named = path
+    return named
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """What a cgroup path says in systemd's terms; empty: nothing."""
+
+    unit: str
+    user_unit: str
+    slice: str
+
+
+_UNIT_SUFFIXES = (
+    *(".service", ".socket", ".device", ".mount", ".automount", ".swap", ".target", ".path", ".timer"),
+    *(".slice", ".scope"),
+)
+_UNIT_CHARACTERS = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ:-_.\\@")
+_UNIT_NAME_MAX = 255
+
+
+def parse_units(cgroup: str) -> Units:
+    """The unit, the user unit and the slice of a cgroup path, as src/basic/cgroup-util.c of systemd parses them:
+    cg_path_get_unit(), cg_path_get_user_unit(), cg_path_get_slice()."""
+    parts = [part.removeprefix("_") for part in cgroup.split("/") if part]
+    after = _skip_slices(parts)
+    innermost = parts[len(parts) - len(after) - 1] if len(after) < len(parts) else "-.slice"
+    unit = _unit_at(after)
+    user_unit = _unit_at(_skip_slices(after[1:])) if after and _is_session(after[0]) else ""
+    return Units(unit, user_unit, innermost)
+
+
+def _skip_slices(parts: list[str]) -> list[str]:
+    count = 0
+    while count < len(parts) and parts[count].endswith(".slice") and _is_unit_name(parts[count]):
+        count += 1
+    return parts[count:]
+
+
+def _unit_at(parts: list[str]) -> str:
+    return parts[0] if parts and _is_unit_name(parts[0]) and not parts[0].endswith(".slice") else ""
+
+
+def _is_session(part: str) -> bool:
+    """Whether below `part` a user's own manager or session has the say."""
+    if part.startswith("user@") and part.endswith(".service"):
+        return part[5:-8].isascii() and part[5:-8].isdigit()
+    return part.startswith("session-") and part.endswith(".scope") and part[8:-6].isalnum()
+
+
+def _is_unit_name(name: str) -> bool:
+    stem, dot, _ = name.rpartition(".")
+    if not dot or not stem or len(name) > _UNIT_NAME_MAX or not name.endswith(_UNIT_SUFFIXES):
+        return False
+    if stem.startswith("@") or stem.endswith("@"):  # no prefix; a template, of which nothing runs
+        return False
+    return _UNIT_CHARACTERS.issuperset(name)
+
+
+# Readers
+
+
+class ProcessDir:
+    """A descriptor of one /proc/PID. Use as a context manager. Reading raises Vanished when the process is gone,
+    PermissionError when the kernel refuses."""
+
+    __slots__ = ("descriptor", "pid")
+
+    def __init__(self, pid: int, proc: str = "/proc") -> None:
+        self.pid = pid
+        try:
+            self.descriptor = os.open(f"{proc}/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileNotFoundError, ProcessLookupError):
+            raise Vanished from None
+
+    def __enter__(self) -> "ProcessDir":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.descriptor)
+
+    def read(self, name: str, limit: int = 1 << 16) -> bytes:
+        """A file's content, at most `limit` bytes of it, by one read(2): the files of a process that have just one
+        record give it whole (seq_file, single_open)."""
+        try:
+            descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.descriptor)
+            try:
+                return os.read(descriptor, limit)
+            finally:
+                os.close(descriptor)
+        except (FileNotFoundError, ProcessLookupError):
+            raise Vanished from None
+
+    def read_stat(self) -> Stat:
+        return parse_stat(self.read("stat"))
+
+    def read_exe(self) -> bytes | None:
+        """The path of the executable as the kernel shows it; empty if there is none (a zombie, a kernel thread);
+        None if we may not know."""
+        try:
+            return os.readlink(b"exe", dir_fd=self.descriptor)
+        except (FileNotFoundError, ProcessLookupError):
+            return b""
+        except OSError:
+            return None
+
+    def read_oom_score_adj(self) -> int:
+        return int(self.read("oom_score_adj"))
+
+    def write_oom_score_adj(self, value: int) -> None:
+        """Write the value. Raises Vanished, or OSError as proc_pid_oom_score_adj(5) has it: EACCES below the floor
+        without CAP_SYS_RESOURCE, or without the right to write the file."""
+        try:
+            descriptor = os.open("oom_score_adj", os.O_WRONLY | os.O_CLOEXEC, dir_fd=self.descriptor)
+            try:
+                # One write(2): the kernel parses each by itself, and a buffered one would lose the error.
+                os.write(descriptor, b"%d" % value)
+            finally:
+                os.close(descriptor)
+        except (FileNotFoundError, ProcessLookupError):
+            raise Vanished from None
+
+    def read_children(self) -> list[int]:
+        """PIDs of the children; empty where the kernel doesn't tell (CONFIG_PROC_CHILDREN)."""
+        children: list[int] = []
+        with contextlib.suppress(OSError):
+            for task in os.listdir(f"/proc/self/fd/{self.descriptor}/task"):
+                with contextlib.suppress(OSError), self._open(f"task/{task}/children") as file:
+                    children += map(int, file.read().split())
+        return children
+
+    def _open(self, name: str) -> BinaryIO:
+        return open(os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.descriptor), "rb")
+
+
+def pids(proc: str = "/proc") -> list[int]:
+    """All processes there are."""
+    return [int(name) for name in os.listdir(proc) if name.isdigit()]
+
+
+class Namespaces:
+    """The daemon's own view, which those of processes are compared with."""
+
+    def __init__(self, proc: str = "/proc") -> None:
+        self.user = os.stat(f"{proc}/self/ns/user").st_ino
+        self.pid = os.stat(f"{proc}/self/ns/pid").st_ino
+
+    def hold(self, directory: ProcessDir) -> bool | None:
+        """Whether the process lives in our user and PID namespaces; None if we may not know."""
+        try:
+            user = os.stat("ns/user", dir_fd=directory.descriptor).st_ino
+            pid = os.stat("ns/pid", dir_fd=directory.descriptor).st_ino
+        except OSError:
+            return None
+        return user == self.user and pid == self.pid
+
+
+def text(raw: bytes) -> str:
+    """Bytes of a process as the text that rules compare."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def split_deleted(link: bytes) -> tuple[bytes, bool]:
+    """The path of an exe link, and whether the kernel says that the file's name is gone."""
+    if link.endswith(_DELETED):
+        return link[: -len(_DELETED)], True
+    return link, False
+
+
+def verify_exe(directory: ProcessDir, link: bytes, ours: Namespaces) -> tuple[bool | None, str]:
+    """Whether the path of the executable can be believed, and if not, why not. A path alone can't: in a mount
+    namespace of their own, anyone can put any file at any path."""
+    path, deleted = split_deleted(link)
+    try:
+        runs = os.stat("exe", dir_fd=directory.descriptor)
+    except OSError:
+        return None, "may not be looked at"
+    try:
+        there = os.stat(path)
+    except OSError:
+        there = None
+    if there is not None and (there.st_dev, there.st_ino) == (runs.st_dev, runs.st_ino):
+        return True, ""
+    if not deleted:
+        return False, "not the file at that path here"
+    if not ours.hold(directory):
+        return False, "deleted, and in another user or PID namespace"
+    # A descriptor of a file below a bind mount of theirs can be handed out of the namespace and executed here, and
+    # its deletion leaves the path of the mount. What others own is theirs at any path.
+    owners = {0}
+    with contextlib.suppress(OSError):
+        owners.add(os.stat(os.path.dirname(path)).st_uid)
+    if runs.st_uid not in owners:
+        return False, "deleted, and owned by another user than its directory"
+    return True, ""
+
+
+def read_process(
+    directory: ProcessDir,
+    stat: Stat,
+    exe: bytes | None,
+    needs: Needs,
+    ours: Namespaces,
+    verify: bool,
+    ancestors: frozenset[str],
+) -> Process:
+    """All the facts that `needs` asks for. `exe` is what read_exe() gave, `verify` whether it matters if that can
+    be believed. Raises Vanished."""
+    verified, doubt = verify_exe(directory, exe, ours) if exe and verify else (None, "")
+    status = parse_status(directory.read("status"))
+    cgroup = text(parse_cgroup(directory.read("cgroup"))) if needs.cgroup else None
+    units = None if cgroup is None else parse_units(cgroup)
+    return Process(
+        pid=directory.pid,
+        starttime=stat.starttime,
+        ppid=stat.ppid,
+        comm=text(stat.comm),
+        session_leader=stat.session == directory.pid,
+        exe=None if exe is None else text(split_deleted(exe)[0]),
+        exe_verified=verified,
+        exe_doubt=doubt,
+        cmdline=_read_cmdline(directory) if needs.cmdline else None,
+        uid=status.uid,
+        gid=status.gid,
+        cgroup=cgroup,
+        unit=units.unit if units else None,
+        user_unit=units.user_unit if units else None,
+        slice=units.slice if units else None,
+        foreign_pid_ns=status.pid_ns_depth > 0,
+        ancestors=ancestors,
+    )
+
+
+def _read_cmdline(directory: ProcessDir) -> str | None:
+    try:
+        raw = directory.read("cmdline", _CMDLINE_LIMIT)
+    except PermissionError:
+        return None
+    return text(raw.rstrip(b"\0").replace(b"\0", b" "))
