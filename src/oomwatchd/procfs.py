@@ -237,6 +237,29 @@ def pids(proc: str = "/proc") -> list[int]:
     return [int(name) for name in os.listdir(proc) if name.isdigit()]
 
 
+def read_exe_path(pid: int, proc: str = "/proc") -> str | None:
+    """The path of the executable, by PID: a hint whether the process is worth opening. None if we may not know.
+    Raises Vanished, also where there is no executable."""
+    try:
+        return text(split_deleted(os.readlink(b"%s/%d/exe" % (proc.encode(), pid)))[0])
+    except PermissionError:
+        return None
+    except OSError:
+        raise Vanished from None
+
+
+def read_comm(pid: int, proc: str = "/proc") -> str:
+    """The name, by PID: a hint likewise. Raises Vanished."""
+    try:
+        descriptor = os.open(f"{proc}/{pid}/comm", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return text(os.read(descriptor, 64)[:-1])
+        finally:
+            os.close(descriptor)
+    except OSError:
+        raise Vanished from None
+
+
 class Namespaces:
     """The daemon's own view, which those of processes are compared with."""
 

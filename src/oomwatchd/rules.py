@@ -279,12 +279,20 @@ class Needs:
     """Fork events are needed at all: a rule holds processes that can have children."""
     forks_at_once: bool = False
     """... and each one as it comes, not just before the next decision."""
+    fork_decides: bool = False
+    """A rule can fit a process just born whose parent it doesn't fit."""
 
 
 def needs(rules: Sequence[Rule]) -> Needs:
     """What the enabled ones of `rules` need."""
     active = [rule for rule in rules if rule.enabled]
     keys = {c.key for rule in active for c in (*rule.criteria, *rule.excluded)}
+    fork_decides = any(
+        c.key == "session_leader" and c.flag is wanted
+        for rule in active
+        for criteria, wanted in ((rule.criteria, False), (rule.excluded, True))
+        for c in criteria
+    )
     return Needs(
         exe="exe" in keys,
         cmdline="cmdline" in keys,
@@ -293,7 +301,8 @@ def needs(rules: Sequence[Rule]) -> Needs:
         uid_events="user" in keys,
         gid_events="group" in keys,
         forks=any(not rule.action.ignore for rule in active) or "descendant_of" in keys,
-        forks_at_once="descendant_of" in keys or any(rule.eager_children for rule in active),
+        forks_at_once=fork_decides or "descendant_of" in keys or any(rule.eager_children for rule in active),
+        fork_decides=fork_decides,
     )
 
 
@@ -305,6 +314,14 @@ class RuleSet:
         self.rules = tuple(rules)
         self.needs = needs(self.rules)
         self.by_name: Mapping[str, Rule] = {rule.name: rule for rule in self.rules}
+        self.referenced = frozenset(
+            name
+            for rule in self.rules
+            for c in (*rule.criteria, *rule.excluded)
+            if c.key == "descendant_of"
+            for name in c.names
+        )
+        """Rules that a descendant_of names."""
         self._enabled = sum(1 << i for i, rule in enumerate(self.rules) if rule.enabled)
         self._exe: dict[Value, int] = {}
         self._comm: dict[Value, int] = {}
@@ -314,19 +331,23 @@ class RuleSet:
             for key in ("user", "group", "unit", "user_unit", "slice", "cgroup")
             if any(c.key == key for rule in self.rules for c in rule.criteria)
         }
-        self._has_comm = any(c.key == "comm" for rule in self.rules for c in rule.criteria)
+        self.asks_comm = any(c.key == "comm" for rule in self.rules for c in rule.criteria)
 
-    def possible(self, exe: str | None, comm: str) -> int:
+    def possible(self, exe: str | None, comm: str | None) -> int:
         """The rules that `exe` and `comm` alone don't rule out, as bits; 0 for most processes of a machine, which
-        then need no further look."""
-        bits = self._enabled
-        if self.needs.exe:
-            found = self._exe.get(exe)
-            bits &= self._remember(self._exe, "exe", exe) if found is None else found
-        if self._has_comm and bits:
+        then need no further look. None: refused; so that no rule over it fits."""
+        bits = self.possible_exe(exe)
+        if self.asks_comm and bits:
             found = self._comm.get(comm)
             bits &= self._remember(self._comm, "comm", comm) if found is None else found
         return bits
+
+    def possible_exe(self, exe: str | None) -> int:
+        """The same for `exe` by itself."""
+        if not self.needs.exe:
+            return self._enabled
+        found = self._exe.get(exe)
+        return self._enabled & (self._remember(self._exe, "exe", exe) if found is None else found)
 
     def names_exe(self, exe: str) -> bool:
         """Whether a rule asks for an executable at this path, so that it matters if the path can be believed."""

@@ -1,0 +1,214 @@
+"""A decision as journal fields and a sentence; where records go; how many of a kind are too many.
+
+systemd.journal-fields(7), sd_journal_sendv(3). The catalog (systemd/oomwatchd.catalog) explains each MESSAGE_ID."""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from oomwatchd.pin import Decision
+from oomwatchd.text import printable
+
+CRIT, ERR, WARNING, NOTICE, INFO, DEBUG = 2, 3, 4, 5, 6, 7
+"""syslog(3)."""
+
+MESSAGE_IDS = {
+    "started": "5e0a4f2b8c7d4a3f9b1e6d2c8f7a0b11",
+    "stopped": "0b6f9c3d1e8a4c57a2d4f6e8b9c0d122",
+    "reloaded": "7c1d5e9f3a2b4d68b0c2e4f6a8d1b933",
+    "reload-failed": "a94e2b7c6d1f4e05938b7a6c5d4e3f44",
+    "pinned": "3f8b1c6d9e2a4075b4c6d8e0f1a2b355",
+    "released": "c2d7e1f4a5b6483790d1e2f3a4b5c666",
+    "reset-child": "816a9b3c4d5e4f70a1b2c3d4e5f60777",
+    "drift": "d4c3b2a1f0e94d8c7b6a5f4e3d2c1b88",
+    "contended": "19f8e7d6c5b44a3928170f6e5d4c3b99",
+    "pin-failed": "62b5a4c3d2e14f08a9b8c7d6e5f4a3aa",
+    "events-lost": "f7e6d5c4b3a24190807f6e5d4c3b2abb",
+    "summary": "4a5b6c7d8e9f40a1b2c3d4e5f6a7b8cc",
+    "oom-kill": "b8a7c6d5e4f3421001f2e3d4c5b6a7dd",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One line of the log. `fields` are those besides MESSAGE, PRIORITY, MESSAGE_ID and OOMWATCHD_EVENT."""
+
+    event: str
+    priority: int
+    message: str
+    fields: Mapping[str, str | int] = field(default_factory=dict)
+
+
+_PRIORITIES = {"drift": NOTICE, "contended": WARNING, "pin-failed": WARNING}
+
+
+def of_decision(decision: Decision, *, dry_run: bool = False) -> Record:
+    """What to log of a decision."""
+    fields: dict[str, str | int] = {
+        "OBJECT_PID": decision.pid,
+        "OOMWATCHD_RULE": decision.rule,
+        "OOMWATCHD_COMM": printable(decision.comm),
+        "OOMWATCHD_EXE": printable(decision.exe),
+        "OOMWATCHD_UNIT": printable(decision.unit),
+        "OOMWATCHD_OLD": decision.old,
+        "OOMWATCHD_NEW": decision.new,
+        "OOMWATCHD_SOURCE": decision.source,
+    }
+    if decision.uid is not None:
+        fields["OOMWATCHD_UID"] = decision.uid
+    if decision.latency_us is not None:
+        fields["OOMWATCHD_LATENCY_US"] = decision.latency_us
+    priority = DEBUG if decision.quiet else _PRIORITIES.get(decision.event, INFO)
+    message = _sentence(decision)
+    return Record(decision.event, priority, f"Dry run: {message}" if dry_run else message, fields)
+
+
+def _sentence(decision: Decision) -> str:
+    who = f"process {decision.pid} ({printable(decision.comm)})"
+    old, new, rule = decision.old, decision.new, f"rule '{decision.rule}'"
+    if decision.event == "pinned":
+        return f"Pinned {who} to oom_score_adj {new}, from {old}, by {rule}"
+    if decision.event == "released":
+        return f"Released {who} to oom_score_adj {new}, from {old}: {rule} doesn't fit it any more"
+    if decision.event == "reset-child":
+        if decision.quiet:
+            return f"Took the inherited floor of {rule} from {who}, which has oom_score_adj {new}"
+        return f"Set {who} to oom_score_adj {new}, from the {old} that it inherited by {rule}"
+    if decision.event == "drift":
+        return f"Put {who} back to oom_score_adj {new}: someone had changed what {rule} pins to {old}"
+    if decision.event == "contended":
+        return (
+            f"Someone keeps changing oom_score_adj of {who} to {old}, which {rule} pins to {new}; leaving it to them "
+            "for a while, then trying again less and less often"
+        )
+    return (
+        f"Failed to set oom_score_adj of {who} to {new} by {rule}: {decision.error}{_advice(decision)}; not trying "
+        "again, nor telling of others of this rule that fail alike, before the configuration is reloaded"
+    )
+
+
+def _advice(decision: Decision) -> str:
+    if decision.error == os.strerror(13) and decision.new < decision.old:
+        return " (lowering a value needs CAP_SYS_RESOURCE)"
+    return ""
+
+
+class StderrLog:
+    """Sentences for whoever sits at the terminal."""
+
+    def write(self, record: Record) -> None:
+        """Never raises: whoever doesn't read us must not stop us."""
+        if record.priority == DEBUG:
+            return
+        try:
+            sys.stderr.write(f"{record.message}\n")
+            sys.stderr.flush()
+        except OSError:
+            return
+
+
+class JournalLog:
+    """Native journal records."""
+
+    def __init__(self) -> None:
+        # systemd.journal has the same function, and loads a reader and logging besides.
+        from systemd._journal import sendv
+
+        self._sendv = sendv
+
+    def write(self, record: Record) -> None:
+        """Never raises: a journal that is down must not stop us; stderr, which systemd keeps, has the record then."""
+        message_id = MESSAGE_IDS.get(record.event)
+        head = [
+            f"MESSAGE={record.message}",
+            f"PRIORITY={record.priority}",
+            f"OOMWATCHD_EVENT={record.event}",
+            "SYSLOG_IDENTIFIER=oomwatchd",
+        ]
+        if message_id is not None:
+            head.append(f"MESSAGE_ID={message_id}")
+        try:
+            self._sendv(*head, *(f"{name}={value}" for name, value in record.fields.items()))
+        except OSError:
+            StderrLog().write(record)
+
+
+def open_log() -> StderrLog | JournalLog:
+    """The journal if systemd has started us, else stderr: sd_journal_sendv(3) and systemd.exec(5) on
+    $JOURNAL_STREAM."""
+    if not sys.stderr.isatty() and (_stderr_is_journal() or "NOTIFY_SOCKET" in os.environ):
+        return JournalLog()
+    return StderrLog()
+
+
+def _stderr_is_journal() -> bool:
+    try:
+        status = os.fstat(2)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+# How much of it
+
+_BURST = 20
+"""So many records of a rule and kind in a window are logged each."""
+_FIRST_WINDOW_SECONDS = 10.0
+_WINDOW_SECONDS = 60.0
+
+
+@dataclass(slots=True)
+class _Flow:
+    start: float
+    count: int = 0
+    suppressed: int = 0
+    flooded: bool = False
+
+    @property
+    def length(self) -> float:
+        return _WINDOW_SECONDS if self.flooded else _FIRST_WINDOW_SECONDS
+
+
+class PinLog:
+    """Which decisions are logged each, and which are summed up, as `log_pins` says. Time enters as an argument:
+    CLOCK_MONOTONIC seconds."""
+
+    def __init__(self, mode: str) -> None:
+        self.mode = mode
+        self._flows: dict[tuple[str, str], _Flow] = {}
+
+    def admits(self, decision: Decision, now: float) -> bool:
+        """Whether to log this one."""
+        if decision.event not in ("pinned", "released", "reset-child") or self.mode == "each":
+            return True
+        if self.mode == "off":
+            return False
+        if self.mode == "auto" and decision.event == "pinned" and decision.new < decision.old:
+            return True
+        flow = self._flows.setdefault((decision.rule, decision.event), _Flow(now))
+        if flow.suppressed == 0 and now - flow.start >= flow.length:
+            flow.start, flow.count, flow.flooded = now, 0, False
+        flow.count += 1
+        if self.mode == "auto" and not flow.flooded and flow.count <= _BURST:
+            return True
+        flow.suppressed += 1
+        return False
+
+    def summaries(self, now: float, *, final: bool = False) -> Iterator[Record]:
+        """What was kept back, per rule and kind, once its window is over."""
+        for (rule, event), flow in list(self._flows.items()):
+            seconds = now - flow.start
+            if seconds < flow.length and not final:
+                continue
+            if flow.suppressed == 0:
+                del self._flows[rule, event]
+                continue
+            what = {"pinned": "pinned", "released": "released", "reset-child": "given their own value back"}[event]
+            message = (
+                f"Rule '{rule}': {flow.suppressed} processes {what} in {max(seconds, 1):.0f} s, "
+                "too many to tell of each"
+            )
+            fields: dict[str, str | int] = {"OOMWATCHD_RULE": rule, "OOMWATCHD_COUNT": flow.suppressed}
+            yield Record("summary", INFO, message, fields)
+            self._flows[rule, event] = _Flow(now, flooded=flow.count > _BURST)

@@ -1,0 +1,343 @@
+"""What we hold, and what the kernel forgets: per pinned process the value it had before, per descendant its lineage.
+
+Kept in a file that is appended to before each write of oom_score_adj, so that a crash at any point forgets
+nothing: one line of JSON a change, the last one of a process counts. Identity is pid and start time."""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+_FORMAT = 1
+_SLACK_LINES = 512
+"""So many superseded lines may stand in the file besides one for each live entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A pin in force."""
+
+    rule: str
+    first: int
+    """What the process had before, and gets back."""
+    value: int
+    child_value: int
+    """What descendants that no rule fits get."""
+    since: float
+    """Seconds since the epoch."""
+    source: str
+
+    @property
+    def lowers(self) -> bool:
+        """Whether descendants may have inherited a floor below what they should have."""
+        return self.value < self.first
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimePin:
+    """A rule for one process, made by `oomwatchctl pin`."""
+
+    pid: int
+    starttime: int
+    value: int
+    until: float | None = None
+    """Seconds since the epoch."""
+
+    @property
+    def rule(self) -> str:
+        return f"pin {self.pid}"
+
+
+class Node:
+    """A process that we hold, or a descendant of one, dead ones included while a descendant lives."""
+
+    __slots__ = (
+        *("comm", "contended", "dead", "drifts", "exe", "hold", "left_to", "next_write", "parent"),
+        *("pid", "refused", "settled_ns", "starttime", "uid", "unit"),
+    )
+
+    def __init__(self, pid: int, starttime: int | None, parent: "Node | None") -> None:
+        self.pid = pid
+        self.starttime = starttime
+        """None: known from its fork event only, not looked at yet."""
+        self.parent = parent
+        self.hold: Hold | None = None
+        self.dead = False
+        self.left_to = ""
+        """The rule that says to ignore it, so that no `children` concerns it."""
+        self.settled_ns = 0
+        """CLOCK_MONOTONIC after the write by which it, as a descendant, got value and floor; 0: not yet."""
+        self.refused: tuple[str, int] | None = None
+        """Rule and errno of a write that failed: not tried again before something changes."""
+        self.drifts = 0
+        self.contended = False
+        self.next_write = 0.0
+        """CLOCK_MONOTONIC seconds until which the one who keeps changing the value is left to it."""
+        self.comm = ""
+        self.exe = ""
+        self.uid: int | None = None
+        self.unit = ""
+
+    @property
+    def rule(self) -> str:
+        """The rule that fits; empty: none."""
+        return self.left_to if self.hold is None else self.hold.rule
+
+    def ancestors(self) -> Iterator["Node"]:
+        """Those that a rule fits, or fitted when they died, nearest first. Forgets on the way what can't matter
+        any more: dead ones that no rule fitted, and all but the nearest dead one of a rule."""
+        node = self
+        dead_rules: set[str] = set()
+        while (above := node.parent) is not None:
+            if above.dead and (not above.rule or above.rule in dead_rules):
+                node.parent = above.parent
+                continue
+            if above.dead:
+                dead_rules.add(above.rule)
+            else:
+                dead_rules.clear()  # what stands above a living one matters to its other descendants too
+            if above.rule:
+                yield above
+            node = above
+
+    def origin(self) -> "Node | None":
+        """The nearest ancestor that is held, whose rule's `children` concerns this process."""
+        return next((above for above in self.ancestors() if above.hold is not None), None)
+
+    def descends_directly(self, other: "Node") -> bool:
+        """Whether `other` is an ancestor, and none between is held."""
+        above = self.parent
+        while above is not None and above is not other and above.hold is None:
+            above = above.parent
+        return above is other
+
+    @property
+    def identity(self) -> tuple[int, int | None]:
+        return self.pid, self.starttime
+
+
+class Ledger:
+    """All nodes by pid, and the file. `path` None: nothing is saved (a dry run)."""
+
+    def __init__(self, path: str | None, boot_id: str) -> None:
+        self.nodes: dict[int, Node] = {}
+        self.runtime_pins: dict[int, RuntimePin] = {}
+        self.path = path
+        self.boot_id = boot_id
+        self._descriptor = -1
+        self._lines = 0
+        self._pending: list[str] = []
+
+    # What is held
+
+    def held(self) -> list[Node]:
+        return [node for node in self.nodes.values() if node.hold is not None]
+
+    def add(self, node: Node) -> None:
+        self.nodes[node.pid] = node
+
+    def died(self, pid: int) -> None:
+        """The process is gone. Its node lives on in those of its descendants."""
+        node = self.nodes.pop(pid, None)
+        if node is not None:
+            node.dead = True
+            self._log_removal(node)
+        self.runtime_pins.pop(pid, None)
+
+    def forget(self, node: Node) -> None:
+        """The process lives, but is nothing to us any more."""
+        del self.nodes[node.pid]
+        self._log_removal(node)
+
+    def dead_origins(self) -> list[Node]:
+        """Dead processes that were held and have descendants that live."""
+        found: dict[int, Node] = {}
+        for node in self.nodes.values():
+            for above in node.ancestors():
+                if above.dead and above.hold is not None:
+                    found[id(above)] = above
+        return list(found.values())
+
+    # The file
+
+    def load(self, is_alive: Callable[[int, int], bool]) -> str | None:
+        """Read the file back, and open it for what comes. Returns what was wrong with it, for a warning."""
+        if self.path is None:
+            return None
+        trouble = None
+        try:
+            with open(self.path, "rb") as file:
+                trouble = self._replay(file.read(), is_alive)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            trouble = error.strerror
+        self.rewrite()
+        return trouble
+
+    def _replay(self, raw: bytes, is_alive: Callable[[int, int], bool]) -> str | None:
+        lines = raw.split(b"\n")
+        try:
+            header = json.loads(lines[0])
+            if header["oomwatchd_ledger"] != _FORMAT:
+                return "it is of another version"
+            if header["boot_id"] != self.boot_id:
+                return None  # another boot's processes: nothing is wrong, nothing is left
+        except (ValueError, KeyError, TypeError):
+            return "its first line isn't that of a ledger"
+        nodes: dict[tuple[int, int], Node] = {}
+        bad = 0
+        for line in lines[1:]:
+            if not line:
+                continue
+            try:
+                self._replay_line(json.loads(line), nodes)
+            except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+                bad += 1
+        for (pid, starttime), node in nodes.items():
+            if not node.dead and is_alive(pid, starttime):
+                self.nodes[pid] = node
+            else:
+                node.dead = True
+        self.runtime_pins = {pid: pin for pid, pin in self.runtime_pins.items() if is_alive(pin.pid, pin.starttime)}
+        return f"{bad} of its lines can't be read" if bad else None
+
+    def _replay_line(self, entry: dict[str, object], nodes: dict[tuple[int, int], Node]) -> None:
+        pid, starttime = _integer(entry["pid"]), _integer(entry["starttime"])
+        if "pin" in entry:
+            until = entry.get("until")
+            self.runtime_pins.pop(pid, None)
+            if entry["pin"] is not None:
+                limit = float(until) if isinstance(until, (int, float)) else None
+                self.runtime_pins[pid] = RuntimePin(pid, starttime, _integer(entry["pin"]), limit)
+            return
+        node = nodes.get((pid, starttime))
+        if node is None:
+            node = nodes[pid, starttime] = Node(pid, starttime, None)
+        if entry.get("gone"):
+            node.dead = True
+            return
+        node.dead = False
+        above = entry.get("parent")
+        node.parent = nodes.get((_integer(above[0]), _integer(above[1]))) if isinstance(above, list) else None
+        node.settled_ns = _integer(entry.get("settled_ns", 0))
+        node.comm, node.exe, node.unit = (str(entry.get(key, "")) for key in ("comm", "exe", "unit"))
+        node.left_to = str(entry.get("left_to", ""))
+        uid = entry.get("uid")
+        node.uid = uid if isinstance(uid, int) else None
+        hold = entry.get("hold")
+        node.hold = _hold(hold) if isinstance(hold, dict) else None
+
+    def record(self, node: Node) -> None:
+        """Note the node as it is now; saved by the next flush()."""
+        if self.path is None or node.starttime is None:
+            return
+        above = node.parent
+        while above is not None and above.starttime is None:
+            above = above.parent
+        entry: dict[str, object] = {"pid": node.pid, "starttime": node.starttime}
+        if above is not None:
+            entry["parent"] = above.identity
+        if node.left_to:
+            entry["left_to"] = node.left_to
+        if node.settled_ns > 0:
+            entry["settled_ns"] = node.settled_ns
+        if node.hold is not None:
+            hold = node.hold
+            entry["hold"] = {
+                "rule": hold.rule,
+                "first": hold.first,
+                "value": hold.value,
+                "child_value": hold.child_value,
+                "since": hold.since,
+                "source": hold.source,
+            }
+            entry |= {"comm": node.comm, "exe": node.exe, "uid": node.uid, "unit": node.unit}
+        self._pending.append(json.dumps(entry, separators=(",", ":")))
+
+    def record_pin(self, pin: RuntimePin, *, ended: bool = False) -> None:
+        """Note that a runtime pin began or ended."""
+        if self.path is None:
+            return
+        value = None if ended else pin.value
+        entry = {"pid": pin.pid, "starttime": pin.starttime, "pin": value, "until": pin.until}
+        self._pending.append(json.dumps(entry, separators=(",", ":")))
+
+    def _log_removal(self, node: Node) -> None:
+        if self.path is not None and node.starttime is not None:
+            self._pending.append(f'{{"pid":{node.pid},"starttime":{node.starttime},"gone":true}}')
+
+    def flush(self) -> None:
+        """Append what was recorded. Raises OSError."""
+        if not self._pending or self._descriptor < 0:
+            self._pending.clear()
+            return
+        data = ("\n".join(self._pending) + "\n").encode()
+        self._lines += len(self._pending)
+        self._pending.clear()
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+
+    def compact(self) -> None:
+        """Rewrite the file if most of it is superseded. Raises OSError."""
+        if self._lines > 2 * len(self.nodes) + _SLACK_LINES:
+            self.rewrite()
+
+    def rewrite(self) -> None:
+        """Write the file anew, whole. Raises OSError."""
+        if self.path is None:
+            return
+        self._pending.clear()
+        for node in self._with_ancestors():
+            self.record(node)
+        for pin in self.runtime_pins.values():
+            self.record_pin(pin)
+        header = json.dumps({"oomwatchd_ledger": _FORMAT, "boot_id": self.boot_id})
+        content = "\n".join([header, *self._pending]) + "\n"
+        self._lines = len(self._pending)
+        self._pending.clear()
+        temporary = f"{self.path}.new"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            data = content.encode()
+            while data:
+                data = data[os.write(descriptor, data) :]
+            os.rename(temporary, self.path)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self.close()
+        self._descriptor = descriptor
+
+    def _with_ancestors(self) -> Iterator[Node]:
+        """Every node, after the dead ones that it descends from."""
+        seen: set[int] = set()
+        for node in self.nodes.values():
+            for member in reversed([node, *node.ancestors()]):
+                if id(member) not in seen:
+                    seen.add(id(member))
+                    yield member
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _integer(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(value)
+    return value
+
+
+def _hold(entry: dict[str, object]) -> Hold:
+    first, value, child_value = (_integer(entry[key]) for key in ("first", "value", "child_value"))
+    if not all(-1000 <= number <= 1000 for number in (first, value, child_value)):
+        raise ValueError(entry)
+    since = entry["since"]
+    if not isinstance(since, (int, float)):
+        raise TypeError(since)
+    return Hold(str(entry["rule"]), first, value, child_value, float(since), str(entry["source"]))
