@@ -81,6 +81,8 @@ class Config:
     rules: tuple[Rule, ...] = ()
     sources: tuple[Source, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    unresolved: tuple[Problem, ...] = ()
+    """Of the warnings those about users and groups that don't exist (yet)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ def parse(sources: Iterable[Source], problems: Iterable[Problem] = ()) -> Config
     if found.errors:
         raise ConfigError(sorted(found.errors, key=_in_order(kept)), found.warnings)
     resolved, missing = resolve(checked)
-    return Config(settings, resolved, kept, (*found.warnings, *missing))
+    return Config(settings, resolved, kept, (*found.warnings, *missing), missing)
 
 
 def resolve(rules: Iterable[Rule]) -> tuple[tuple[Rule, ...], tuple[Problem, ...]]:
@@ -163,6 +165,15 @@ def resolve(rules: Iterable[Rule]) -> tuple[tuple[Rule, ...], tuple[Problem, ...
         for rule in rules
     )
     return resolved, tuple(missing)
+
+
+def resolve_again(old: Config) -> Config:
+    """`old` with the users and groups that exist by now; `old` itself if there are no new ones."""
+    rules, missing = resolve(old.rules)
+    if rules == old.rules:
+        return old
+    others = tuple(warning for warning in old.warnings if warning not in old.unresolved)
+    return replace(old, rules=rules, warnings=(*others, *missing), unresolved=missing)
 
 
 def _id_of(key: str, name: str) -> int | None:

@@ -6,7 +6,7 @@ import os
 import select
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 SOCKET_NAME = "control"
@@ -26,6 +26,16 @@ def runtime_directory(root: str = "/") -> str:
     """Where socket and ledger are: $RUNTIME_DIRECTORY as systemd sets it (systemd.exec(5)), else /run/oomwatchd."""
     given = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
     return given or f"{root.rstrip('/')}/run/oomwatchd"
+
+
+@contextlib.contextmanager
+def _address(path: str) -> Iterator[str]:
+    """`path` as one short enough for struct sockaddr_un, unix(7), however deep it lies."""
+    directory = os.open(os.path.dirname(path) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{os.path.basename(path)}"
+    finally:
+        os.close(directory)
 
 
 class Connection:
@@ -133,7 +143,8 @@ class Server:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-        self.socket.bind(path)
+        with _address(path) as address:
+            self.socket.bind(address)
         os.chmod(path, 0o666)  # everyone may ask; who may steer is decided by the peer's uid
         self.socket.listen(16)
 
@@ -184,7 +195,8 @@ class Client:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self.socket.settimeout(seconds)
         try:
-            self.socket.connect(self.path)
+            with _address(self.path) as address:
+                self.socket.connect(address)
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
             self.socket.close()
             raise NotRunning(f"oomwatchd isn't running: nobody listens at {self.path}") from None

@@ -14,19 +14,19 @@ CRIT, ERR, WARNING, NOTICE, INFO, DEBUG = 2, 3, 4, 5, 6, 7
 """syslog(3)."""
 
 MESSAGE_IDS = {
-    "started": "5e0a4f2b8c7d4a3f9b1e6d2c8f7a0b11",
-    "stopped": "0b6f9c3d1e8a4c57a2d4f6e8b9c0d122",
-    "reloaded": "7c1d5e9f3a2b4d68b0c2e4f6a8d1b933",
-    "reload-failed": "a94e2b7c6d1f4e05938b7a6c5d4e3f44",
-    "pinned": "3f8b1c6d9e2a4075b4c6d8e0f1a2b355",
-    "released": "c2d7e1f4a5b6483790d1e2f3a4b5c666",
-    "reset-child": "816a9b3c4d5e4f70a1b2c3d4e5f60777",
-    "drift": "d4c3b2a1f0e94d8c7b6a5f4e3d2c1b88",
-    "contended": "19f8e7d6c5b44a3928170f6e5d4c3b99",
-    "pin-failed": "62b5a4c3d2e14f08a9b8c7d6e5f4a3aa",
-    "events-lost": "f7e6d5c4b3a24190807f6e5d4c3b2abb",
-    "summary": "4a5b6c7d8e9f40a1b2c3d4e5f6a7b8cc",
-    "oom-kill": "b8a7c6d5e4f3421001f2e3d4c5b6a7dd",
+    "started": "b351717f823b48f4b5acf07d25b456d3",
+    "stopped": "b5ab4828bee8406b9460687f68ea3788",
+    "reloaded": "82e17cf0a2bd4d3ab2c97298489bab20",
+    "reload-failed": "f9d1eb4ef8454d86a92d5c15aca8227a",
+    "pinned": "b0eba7c55c204fc880bb51e3450258b7",
+    "released": "cf46b3ab9fd84cd38f8df8b3558c92a4",
+    "reset-child": "b197fd880ea94e85aa0011c340f76b44",
+    "drift": "3d2e9cc9ebc1470798386498b0bb72a9",
+    "contended": "72348554962c40aa867e84e9b509bd01",
+    "pin-failed": "15b02924ade042b09635e2d7df4054aa",
+    "events-lost": "37ff391b32cb43d19be88f2a63e68556",
+    "summary": "6c6b9641dcff4d14a5ab595e8ae33b48",
+    "oom-kill": "965986cc168045a3920b55dbe0fd728c",
 }
 
 

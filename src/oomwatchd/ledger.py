@@ -256,6 +256,14 @@ class Ledger:
             entry |= {"comm": node.comm, "exe": node.exe, "uid": node.uid, "unit": node.unit}
         self._pending.append(json.dumps(entry, separators=(",", ":")))
 
+    def add_pin(self, pin: RuntimePin) -> None:
+        self.runtime_pins[pin.pid] = pin
+        self.record_pin(pin)
+
+    def remove_pin(self, pin: RuntimePin) -> None:
+        self.runtime_pins.pop(pin.pid, None)
+        self.record_pin(pin, ended=True)
+
     def record_pin(self, pin: RuntimePin, *, ended: bool = False) -> None:
         """Note that a runtime pin began or ended."""
         if self.path is None:

@@ -194,6 +194,20 @@ class Pinner:
             self._todo += [(pid, Occasion(occasion.source)) for pid in directory.read_children()]
         self._keep_if(look, related or node.refused is not None)
 
+    def look_at_family(self, pid: int) -> None:
+        """Look at the children of a process that we know, as far as no event has told of them."""
+        node = self.ledger.nodes.get(pid)
+        if node is None or not (node.rule or next(node.ancestors(), None)):
+            return
+        try:
+            with ProcessDir(pid, self.proc) as directory:
+                children = directory.read_children()
+        except Vanished:
+            return
+        for child in children:
+            if child not in self.ledger.nodes:
+                self.look(child, SCAN)
+
     def node_of(self, pid: int, stat: Stat) -> Node:
         """The ledger's node of a process, or a new one, not yet in the ledger."""
         node = self.ledger.nodes.get(pid)

@@ -260,6 +260,35 @@ def read_comm(pid: int, proc: str = "/proc") -> str:
         raise Vanished from None
 
 
+def is_alive(pid: int, starttime: int, proc: str = "/proc") -> bool:
+    """Whether the process of that identity still is."""
+    try:
+        with ProcessDir(pid, proc) as directory:
+            return directory.read_stat().starttime == starttime
+    except (Vanished, OSError, ValueError):
+        return False
+
+
+def read_boot_id(proc: str = "/proc") -> str:
+    """Which boot this is, random(4)."""
+    try:
+        with open(f"{proc}/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+CAPABILITIES = {"CAP_DAC_OVERRIDE": 1, "CAP_NET_ADMIN": 12, "CAP_SYS_PTRACE": 19, "CAP_SYS_RESOURCE": 24}
+"""include/uapi/linux/capability.h: those that the daemon's work wants."""
+
+
+def missing_capabilities(pid: int | str = "self", proc: str = "/proc") -> tuple[str, ...]:
+    """Which of CAPABILITIES a process hasn't in effect."""
+    with open(f"{proc}/{pid}/status", "rb") as file:
+        effective = int(_line(file.read(), b"\nCapEff:")[0], 16)
+    return tuple(name for name, bit in CAPABILITIES.items() if not effective >> bit & 1)
+
+
 class Namespaces:
     """The daemon's own view, which those of processes are compared with."""
 

@@ -279,6 +279,8 @@ class Needs:
     """Fork events are needed at all: a rule holds processes that can have children."""
     forks_at_once: bool = False
     """... and each one as it comes, not just before the next decision."""
+    second_look: bool = False
+    """A rule asks for what changes without an event: the cgroup, being a session's leader."""
     fork_decides: bool = False
     """A rule can fit a process just born whose parent it doesn't fit."""
 
@@ -302,6 +304,7 @@ def needs(rules: Sequence[Rule]) -> Needs:
         gid_events="group" in keys,
         forks=any(not rule.action.ignore for rule in active) or "descendant_of" in keys,
         forks_at_once=fork_decides or "descendant_of" in keys or any(rule.eager_children for rule in active),
+        second_look=not keys.isdisjoint({"cgroup", "unit", "user_unit", "slice", "session_leader"}),
         fork_decides=fork_decides,
     )
 

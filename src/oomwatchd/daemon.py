@@ -1,0 +1,557 @@
+"""The daemon: one thread, one selector. The only place that logs."""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from oomwatchd import config, procfs
+from oomwatchd.config import Config, ConfigError, Layout, Problem
+from oomwatchd.connector import NAMES, PROC_EVENT_FORK, Unavailable
+from oomwatchd.control import SOCKET_NAME, Connection, Server, runtime_directory
+from oomwatchd.events import Events
+from oomwatchd.journal import ERR, INFO, NOTICE, WARNING, JournalLog, PinLog, Record, StderrLog, of_decision
+from oomwatchd.ledger import Ledger
+from oomwatchd.pin import SCAN, Occasion, Pinner
+from oomwatchd.rules import RuleSet
+
+_BLIND_SCAN_SECONDS = 1.0
+"""Without process events nothing but scans finds a new process."""
+_SLICE_SECONDS = 0.005
+"""A scan pauses for events so often."""
+_SAVING_SECONDS = 0.1
+"""Editors save in several steps; what comes within this time is one change."""
+_SECOND_LOOK_SECONDS = 0.5
+"""Cgroup moves and setsid(2) raise no event of ours, and mostly follow soon after the start."""
+_SECOND_LOOKS = 4096
+_WATCHDOG_SHARE = 0.4
+"""Of the time that systemd allows between pings, sd_watchdog_enabled(3)."""
+
+
+class Failure(Exception):
+    """The daemon can't start, and why."""
+
+
+@dataclass(slots=True)
+class State:
+    """What `oomwatchctl status` tells besides counters and rules."""
+
+    loaded_at: float
+    """Seconds since the epoch."""
+    config_error: str = ""
+    missing_capabilities: tuple[str, ...] = ()
+    scan_seconds: float = 0.0
+    """All scans taken together."""
+
+
+class Daemon:
+    """Everything that runs."""
+
+    def __init__(
+        self, where: Layout, loaded: Config, log: StderrLog | JournalLog, *, root: str = "/", dry_run: bool = False
+    ) -> None:
+        self.where = where
+        self.config = loaded
+        self.log = log
+        self.always_dry = dry_run
+        self.state = State(loaded_at=time.time())
+        self.directory = runtime_directory(root)
+        self.events = Events()
+        self.pinner = Pinner(RuleSet(loaded.rules), self._new_ledger(), dry_run=self.dry_run)
+        self.pin_log = PinLog(loaded.settings.log_pins)
+        self.server: Server | None = None
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Callable[[int], None]] = {}
+        self._scan: Iterator[None] | None = None
+        self._scan_again = False
+        self._next_scan = 0.0
+        self._reload_due: float | None = None
+        self._second_looks: list[tuple[float, int]] = []
+        self._after_scan: list[Callable[[], None]] = []
+        self._source = "scan"
+        self._stopping = False
+        self._notify = _notifier()
+        self._watchdog = _watchdog_seconds()
+        self._next_ping = 0.0
+        self._status = ""
+        self._notes: list[str] = []
+
+    @property
+    def dry_run(self) -> bool:
+        return self.always_dry or self.config.settings.dry_run
+
+    @property
+    def interval(self) -> float:
+        """Seconds between scans."""
+        wanted = self.config.settings.scan_interval
+        if self.events.on or self.config.settings.proc_events == "off":
+            return wanted
+        return min(wanted, _BLIND_SCAN_SECONDS)
+
+    # Start and end
+
+    def once(self) -> None:
+        """One scan. Raises Failure."""
+        self._open_ledger()
+        self._scan_whole()
+        self._log_decisions()
+
+    def run(self) -> None:
+        """Start, work until told to stop, end. Raises Failure, and Unavailable where process events are required."""
+        wakeup = self._catch_signals()
+        self._open_ledger()
+        self._open_server()
+        self.events.subscribe(self.pinner.rules.needs, self.config.settings.proc_events)
+        self._watch_events()
+        self._open_watch()
+        self.state.missing_capabilities = procfs.missing_capabilities()
+        self._scan_whole()
+        self._log_started()
+        self._log_decisions()
+        self._tell_systemd("READY=1")
+        self._show_status()
+        while not self._stopping:
+            self._turn()
+        self._stop()
+        wakeup.close()
+
+    def _log_started(self) -> None:
+        rules = sum(rule.enabled for rule in self.pinner.rules.rules)
+        parts = [f"Started with {_count(rules, 'rule')}, {_count(len(self.pinner.ledger.held()), 'process')} held"]
+        missing = self.state.missing_capabilities
+        if self.events.on:
+            parts.append("process events on")
+        else:
+            parts.append(f"no process events ({self.events.reason}), so scanning every {self.interval:g} s")
+        if self.dry_run:
+            parts.append("a dry run, which writes nothing")
+        if missing:
+            parts.append(f"without {' and '.join(missing)}, so that {_losses(missing)}")
+        degraded = bool(missing) or not self.events.on
+        self._emit_with_notes("started", WARNING if degraded else INFO, "; ".join(parts))
+
+    def _stop(self) -> None:
+        self._tell_systemd("STOPPING=1")
+        if self.config.settings.on_exit == "restore":
+            self.pinner.release_all()
+        self._log_decisions()
+        for record in self.pin_log.summaries(time.monotonic(), final=True):
+            self.emit(record)
+        with contextlib.suppress(OSError):
+            self.pinner.ledger.rewrite()
+        self.emit(Record("stopped", INFO, f"Stopped; {_count(len(self.pinner.ledger.held()), 'process')} left pinned"))
+        self.events.close()
+        if self.server is not None:
+            self.server.close()
+
+    def _new_ledger(self) -> Ledger:
+        return Ledger(None if self.dry_run else f"{self.directory}/ledger.json", procfs.read_boot_id())
+
+    def _open_ledger(self) -> None:
+        ledger = self.pinner.ledger
+        if ledger.path is None:
+            return
+        try:
+            os.makedirs(self.directory, mode=0o755, exist_ok=True)
+            trouble = ledger.load(procfs.is_alive)
+        except OSError as error:
+            raise Failure(f"Failed to write '{ledger.path}': {error.strerror}. Run as root, or --dry-run") from None
+        if trouble is not None:
+            self._notes.append(
+                f"The ledger '{ledger.path}' is damaged: {trouble}; going on with what could be read of it"
+            )
+
+    def _open_server(self) -> None:
+        try:
+            os.makedirs(self.directory, mode=0o755, exist_ok=True)
+            self.server = Server(f"{self.directory}/{SOCKET_NAME}")
+        except OSError as error:
+            message = f"Failed to open the control socket in '{self.directory}': {error.strerror}"
+            if not self.dry_run:
+                raise Failure(message) from None
+            self._notes.append(f"{message}; oomwatchctl won't reach this dry run")
+            return
+        self._add(self.server.fileno(), self._on_connect)
+
+    def _open_watch(self) -> None:
+        from oomwatchd.watch import ConfigWatch  # heavy; --check and --once do without
+
+        try:
+            self._watch = ConfigWatch(self.where)
+        except OSError as error:
+            self._notes.append(f"Failed to watch the configuration ({error}); it is read again on reload only")
+            return
+        self._add(self._watch.fileno(), self._on_file_change)
+
+    # The loop
+
+    def _add(self, descriptor: int, handler: Callable[[int], None], events: int = select.EPOLLIN) -> None:
+        self._epoll.register(descriptor, events)
+        self._handlers[descriptor] = handler
+
+    def _remove(self, descriptor: int) -> None:
+        self._handlers.pop(descriptor, None)
+        with contextlib.suppress(OSError):  # closing it has removed it already
+            self._epoll.unregister(descriptor)
+
+    def _turn(self) -> None:
+        """Wait for something, and deal with it."""
+        for descriptor, events in self._epoll.poll(self._timeout()):
+            handler = self._handlers.get(descriptor)
+            if handler is not None:
+                self._guarded(handler, events)
+        now = time.monotonic()
+        if self._reload_due is not None and now >= self._reload_due:
+            self._reload_due = None
+            self._guarded(self._reload_if_changed)
+        if self._second_looks and now >= self._second_looks[0][0]:
+            self._guarded(self._look_again, now)
+        if self._scan is None and (self._scan_again or now >= self._next_scan):
+            self._scan_again = False
+            self._scan = self._scanning()
+        if self._scan is not None:
+            self._guarded(self._scan_slice)
+        if now >= self._next_ping:
+            self._next_ping = now + self._watchdog
+            self._tell_systemd("WATCHDOG=1")
+
+    def _timeout(self) -> float:
+        if self._scan is not None or self._scan_again or self._stopping:
+            return 0.0
+        due = min(self._next_scan, self._next_ping)
+        if self._reload_due is not None:
+            due = min(due, self._reload_due)
+        if self._second_looks:
+            due = min(due, self._second_looks[0][0])
+        return max(due - time.monotonic(), 0.0)
+
+    def _guarded(self, do: Callable[..., None], *arguments: object) -> None:
+        """An exception in dealing with one thing is told, and never ends the daemon."""
+        try:
+            do(*arguments)
+        except Exception as error:
+            self._internal_error(error)
+
+    def _internal_error(self, error: Exception) -> None:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{os.path.basename(frame.filename)}:{frame.lineno}"
+        self.emit(
+            Record("pin-failed", ERR, f"Internal error at {where}, going on: {type(error).__name__}: {str(error)!a}")
+        )
+
+    def _catch_signals(self) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        self._add(ours.fileno(), lambda _: self._on_signals(ours.recv(64)))
+        self._signals = ours
+        return theirs
+
+    def _on_signals(self, numbers: bytes) -> None:
+        if signal.SIGTERM in numbers or signal.SIGINT in numbers:
+            self._stopping = True
+        elif signal.SIGHUP in numbers:
+            self.reload()
+
+    # Events
+
+    def _watch_events(self) -> None:
+        """Wake up for the sockets that should wake us, and for no others."""
+        waking = {connector.fileno() for connector in self.events.sockets()}
+        for connector in (self.events.execs, self.events.forks):
+            if connector is None:
+                continue
+            descriptor = connector.fileno()
+            if descriptor in waking and descriptor not in self._handlers:
+                self._add(descriptor, self._on_events)
+            elif descriptor not in waking and descriptor in self._handlers:
+                self._remove(descriptor)
+
+    def _on_events(self, _: int = 0) -> None:
+        events, lost = self.events.receive()
+        pinner = self.pinner
+        pinner.counters.events += len(events)
+        for timestamp_ns, what, pid, parent in events:
+            try:
+                if what == PROC_EVENT_FORK:
+                    pinner.forked(pid, parent, timestamp_ns)
+                elif pinner.may_fit(pid):
+                    pinner.look(pid, Occasion(NAMES[what], timestamp_ns))
+                    self._remember_second_look(pid)
+            except Exception as error:
+                self._internal_error(error)
+        pinner.ledger.flush()
+        if lost:
+            pinner.counters.lost += 1
+            self._scan_again = True
+            message = "The kernel lost process events, more than there was room for; scanning all processes instead"
+            self.emit(Record("events-lost", WARNING, message))
+        self._log_decisions()
+
+    def _remember_second_look(self, pid: int) -> None:
+        if self.pinner.rules.needs.second_look and len(self._second_looks) < _SECOND_LOOKS:
+            self._second_looks.append((time.monotonic() + _SECOND_LOOK_SECONDS, pid))
+
+    def _look_again(self, now: float) -> None:
+        while self._second_looks and self._second_looks[0][0] <= now:
+            self.pinner.look(self._second_looks.pop(0)[1], SCAN)
+        self._log_decisions()
+
+    def _check_events(self) -> None:
+        """Whether events still come: up to Linux 6.5 another program can silence them for everyone."""
+        self.events.probe()
+        self._on_events()
+        try:
+            if self.events.silenced():
+                self.pinner.counters.lost += 1
+                message = "The kernel had stopped sending process events; subscribed again, scanning all processes"
+                self.emit(Record("events-lost", WARNING, message))
+        except Unavailable as reason:
+            self.events.close()
+            self.events.reason = str(reason)
+            message = f"Process events are gone: {reason}; scanning every {self.interval:g} s"
+            self.emit(Record("events-lost", WARNING, message))
+
+    # Scans
+
+    def _scan_whole(self) -> None:
+        for _ in self._scanning():
+            pass
+
+    def _scan_slice(self) -> None:
+        try:
+            if self._scan is not None and next(self._scan, self) is self:
+                self._scan = None
+        except Exception:
+            self._scan = None
+            self._next_scan = time.monotonic() + self.interval
+            raise
+
+    def _scanning(self) -> Iterator[None]:
+        """Look at all processes, in slices. Events were subscribed before, so that what starts meanwhile is seen."""
+        started = time.monotonic()
+        occasion = Occasion(self._source)
+        self._resolve_again()
+        self._check_events()
+        pinner = self.pinner
+        self._end_expired_pins()
+        known = set(pinner.ledger.nodes)
+        present = procfs.pids()
+        for pid in known.difference(present):
+            pinner.ledger.died(pid)
+        pause_at = started + _SLICE_SECONDS
+        for pid in present:
+            try:
+                if pinner.may_fit(pid):
+                    pinner.look(pid, occasion)
+                    pinner.look_at_family(pid)
+            except Exception as error:
+                self._internal_error(error)
+            if time.monotonic() >= pause_at:
+                self._log_decisions()
+                yield
+                pause_at = time.monotonic() + _SLICE_SECONDS
+        pinner.ledger.flush()
+        pinner.ledger.compact()
+        self._scan_done(started)
+
+    def _scan_done(self, started: float) -> None:
+        now = time.monotonic()
+        self.pinner.counters.scans += 1
+        self.state.scan_seconds += now - started
+        self._source = "scan"
+        self._next_scan = now + self.interval
+        self._log_decisions()
+        for record in self.pin_log.summaries(now):
+            self.emit(record)
+        if self.server is not None:
+            self.server.prune(now)
+        waiting, self._after_scan = self._after_scan, []
+        for done in waiting:
+            done()
+        self._show_status()
+
+    def _resolve_again(self) -> None:
+        """Users and groups that didn't exist when the rules were read may do so by now."""
+        if not self.config.unresolved:
+            return
+        fresh = config.resolve_again(self.config)
+        if fresh is not self.config:
+            self.config = fresh
+            self.pinner.set_rules(RuleSet(fresh.rules))
+
+    def _end_expired_pins(self) -> None:
+        for pin in list(self.pinner.ledger.runtime_pins.values()):
+            if pin.until is not None and time.time() >= pin.until:
+                self.pinner.ledger.remove_pin(pin)
+
+    # Configuration
+
+    def _on_file_change(self, _: int) -> None:
+        if self._watch.changed():
+            self._reload_due = time.monotonic() + _SAVING_SECONDS
+
+    def _reload_if_changed(self) -> None:
+        self._watch.renew()
+        try:
+            fresh = config.load(self.where)
+        except ConfigError as error:
+            if str(error) != self.state.config_error:
+                self._refuse(error)
+            return
+        if fresh.sources != self.config.sources or self.state.config_error:
+            self._apply(fresh)
+
+    def reload(self, done: Callable[[], None] | None = None) -> tuple[Problem, ...]:
+        """Read the configuration again. Returns what is wrong with it; then the old one stays. `done` is called when
+        the new one is in force on all processes."""
+        try:
+            fresh = config.load(self.where)
+        except ConfigError as error:
+            self._refuse(error)
+            return error.problems
+        self._apply(fresh)
+        if done is not None:
+            self._after_scan.append(done)
+        return ()
+
+    def _refuse(self, error: ConfigError) -> None:
+        self.state.config_error = str(error)
+        errors = _count(len(error.problems), "error")
+        message = f"Configuration not reloaded, the old rules stay in force; {errors}:\n{error}"
+        self.emit(Record("reload-failed", ERR, message, {"OOMWATCHD_ERRORS": len(error.problems)}))
+        self._show_status()
+
+    def _apply(self, fresh: Config) -> None:
+        was_dry = self.dry_run
+        self.config = fresh
+        self.state.config_error = ""
+        self.state.loaded_at = time.time()
+        self.pin_log.mode = fresh.settings.log_pins
+        if self.dry_run != was_dry:
+            self._change_dryness()
+        self.pinner.set_rules(RuleSet(fresh.rules))
+        try:
+            self.events.subscribe(self.pinner.rules.needs, fresh.settings.proc_events)
+        except Unavailable as reason:
+            self._notes.append(f'proc_events = "required", but there are none: {reason}; going on with scans alone')
+        self._watch_events()
+        rules = sum(rule.enabled for rule in fresh.rules)
+        self._emit_with_notes("reloaded", NOTICE, f"Configuration reloaded: {_count(rules, 'rule')}")
+        self.pinner.refresh_dead(Occasion("reload"))
+        self._source = "reload"
+        self._scan, self._scan_again = None, True
+
+    def _change_dryness(self) -> None:
+        """What a dry run holds is made up, so it has a ledger of its own; the real one waits in its file."""
+        self.pinner.ledger.flush()
+        self.pinner.ledger.close()
+        self.pinner.ledger = self._new_ledger()
+        self.pinner.dry_run = self.dry_run
+        self._open_ledger()
+
+    # Clients
+
+    def _on_connect(self, _: int) -> None:
+        if self.server is None:
+            return
+        connection = self.server.accept(time.monotonic())
+        if connection is not None:
+            self._add(connection.fileno(), lambda events: self._on_client(connection, events))
+
+    def _on_client(self, connection: Connection, events: int) -> None:
+        descriptor = connection.fileno()
+        if events & select.EPOLLOUT:
+            connection.write()
+        if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
+            connection.read(self._answer, time.monotonic())
+        self._mind(connection, descriptor)
+
+    def _mind(self, connection: Connection, descriptor: int) -> None:
+        """Wake up for what the connection waits for now."""
+        if connection.closed:
+            self._remove(descriptor)
+            return
+        self._epoll.modify(descriptor, select.EPOLLIN | (select.EPOLLOUT if connection.waiting else 0))
+
+    def _answer(self, connection: Connection, request: dict[str, object]) -> None:
+        from oomwatchd import answers
+
+        answers.answer(self, connection, request)
+        if not connection.closed:
+            self._mind(connection, connection.fileno())
+
+    # The log
+
+    def emit(self, record: Record) -> None:
+        self.log.write(record)
+
+    def _emit_with_notes(self, event: str, priority: int, message: str) -> None:
+        """A record about the whole, with what is worth a warning below it."""
+        notes = [*self._notes, *map(str, self.config.warnings)]
+        self._notes.clear()
+        text = "\n".join([message, *(f"Warning: {note}" for note in notes)])
+        self.emit(Record(event, WARNING if notes else priority, text))
+
+    def _log_decisions(self) -> None:
+        now = time.monotonic()
+        for decision in self.pinner.take_decisions():
+            if self.pin_log.admits(decision, now):
+                self.emit(of_decision(decision, dry_run=self.dry_run))
+
+    def _tell_systemd(self, state: str) -> None:
+        if self._notify is not None:
+            self._notify(state)
+
+    def _show_status(self) -> None:
+        """One line for `systemctl status`."""
+        rules = sum(rule.enabled for rule in self.pinner.rules.rules)
+        events = "process events on" if self.events.on else f"scans alone, {self.events.reason}"
+        status = f"{_count(rules, 'rule')}, {_count(len(self.pinner.ledger.held()), 'process')} pinned, {events}"
+        if self.state.config_error:
+            first = self.state.config_error.split("\n")[0]
+            status = f"Configuration refused, old rules in force: {first}"
+        if status != self._status:
+            self._status = status
+            self._tell_systemd(f"STATUS={status}")
+
+
+def _count(number: int, what: str) -> str:
+    plural = f"{what}es" if what.endswith("s") else f"{what}s"
+    return f"{number} {what if number == 1 else plural}"
+
+
+def _losses(missing: tuple[str, ...]) -> str:
+    meaning = {
+        "CAP_SYS_RESOURCE": "values can be raised, but not lowered below where they started",
+        "CAP_DAC_OVERRIDE": "other users' processes can't be written",
+        "CAP_SYS_PTRACE": "the executable of other users' processes isn't known, and rules with exe don't fit them",
+        "CAP_NET_ADMIN": "process events may not be had",
+    }
+    return "; ".join(meaning[name] for name in missing)
+
+
+def _notifier() -> Callable[[str], object] | None:
+    """sd_notify(3), where systemd wants to hear."""
+    if "NOTIFY_SOCKET" not in os.environ:
+        return None
+    from systemd._daemon import notify
+
+    return lambda state: notify(state)
+
+
+def _watchdog_seconds() -> float:
+    """How often to ping, sd_watchdog_enabled(3)."""
+    microseconds = os.environ.get("WATCHDOG_USEC", "")
+    for_us = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+    if not microseconds.isdigit() or not for_us:
+        return float("inf")
+    return int(microseconds) / 1e6 * _WATCHDOG_SHARE
