@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from oomwatchd.badness import Candidate
-from oomwatchd.ctl.rank import Survey, take_survey
 from oomwatchd.memfacts import PAGE, Hierarchy, find_hierarchy
+from oomwatchd.survey import Survey, take_survey
 
 # eater PROCS ADJ PAGES: joins the group, takes the value, touches PAGES, says so; then for each line N on stdin
 # touches N more and says so. No huge pages: one page is one page.
@@ -190,10 +190,11 @@ def run_trial(eater: Path, chance: random.Random, lower: bool = False) -> Trial:
 
 def predict(survey: Survey, grower: int) -> tuple[int, int]:
     """Who dies if the process `grower` grows until memory runs out, and by how many pages that is clear."""
-    first = survey.candidates[0]
-    candidate = next(c for c in survey.candidates if c.task.pid == grower)
+    ranked = survey.ranked()
+    first = ranked[0]
+    candidate = next(c for c in ranked if c.task.pid == grower)
     assert survey.room is not None
-    others = [c for c in survey.candidates if c is not candidate and c.why_not is None]
+    others = [c for c in ranked if c is not candidate and c.why_not is None]
     winner = candidate if candidate.grow is not None else first
     if candidate.why_not is not None:
         return winner.task.pid, _lead(others)

@@ -9,8 +9,9 @@ import pytest
 
 from oomwatchd.badness import ERAS, Candidate, Task
 from oomwatchd.ctl import main
-from oomwatchd.ctl.rank import as_json, bar, size, take_survey
+from oomwatchd.ctl.rank import as_json, bar, size
 from oomwatchd.memfacts import PAGE
+from oomwatchd.survey import Survey, take_survey
 from tests import unprivileged
 from tests.faketree import Tree
 
@@ -30,12 +31,12 @@ def tree(tmp_path: Path) -> Tree:
     return made
 
 
-def survey(tree: Tree, asked: bytes | None = None):  # type: ignore[no-untyped-def]
+def survey(tree: Tree, asked: bytes | None = None) -> Survey:
     return take_survey(asked, tree.proc, tree.cgroup, ERAS[0])
 
 
 def in_order(tree: Tree, asked: bytes | None = None) -> list[tuple[int, int | None]]:
-    return [(c.task.pid, c.grow) for c in survey(tree, asked).candidates if c.why_not is None]
+    return [(c.task.pid, c.grow) for c in survey(tree, asked).ranked() if c.why_not is None]
 
 
 def test_the_whole_machine(tree: Tree) -> None:
@@ -45,7 +46,7 @@ def test_the_whole_machine(tree: Tree) -> None:
     made = survey(tree)
     assert made.total == 8 << 30 >> 10 >> 2 if PAGE == 4096 else made.total
     assert in_order(tree) == [(11, 0), (10, 400 * 1024 // PAGE + 1)]
-    assert [c.task.pid for c in made.candidates] == [11, 10, 1, 2, 12]
+    assert [c.task.pid for c in made.ranked()] == [11, 10, 1, 2, 12]
 
 
 def test_json_has_the_keys_of_the_contract(tree: Tree) -> None:
@@ -85,7 +86,7 @@ def test_a_group_without_a_limit_has_that_of_its_ancestor(tree: Tree) -> None:
     made = survey(tree, b"/g/sub")
     assert made.memcg is not None and made.memcg.path == b"/g"
     assert in_order(tree, b"/g/sub") == [(11, 0)]
-    assert made.outsider is not None and made.outsider.pid == 10
+    assert (outsider := made.outsider()) is not None and outsider.pid == 10
 
 
 def test_a_limit_beyond_what_the_machine_has_left_is_none(tree: Tree) -> None:

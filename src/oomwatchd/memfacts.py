@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from oomwatchd.badness import Machine, Memcg, Task
+from oomwatchd.procfs import PF_KTHREAD, ProcessDir, Vanished
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
-PF_KTHREAD = 0x00200000  # include/linux/sched.h
 CAP_SYS_ADMIN = 21
 INIT_PID_NS = 4026531836  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 # "No limit": v1 shows PAGE_COUNTER_MAX pages, v2 the word.
@@ -80,7 +80,6 @@ class Process:
     anon: int | None  # pages: RssAnon, None on kernels before 4.5
     nested: bool  # lives in a PID namespace below the reader's (a container)
     cap_eff: int
-    cap_bnd: int
 
 
 def read_processes(proc: str = "/proc", version: int | None = None) -> tuple[list[Process], int]:
@@ -95,22 +94,12 @@ def read_processes(proc: str = "/proc", version: int | None = None) -> tuple[lis
         if not name.isdigit() or name == me:
             continue
         try:
-            directory = os.open(os.path.join(proc, name), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue
+            with ProcessDir(int(name), proc) as directory:
+                found.append(_read_process(directory, version, initial))
         except PermissionError:
             refused += 1
+        except Vanished:
             continue
-        try:
-            process = _read_process(int(name), directory, version, initial)
-        except PermissionError:
-            refused += 1
-        except OSError:
-            pass
-        else:
-            found.append(process)
-        finally:
-            os.close(directory)
     return found, refused
 
 
@@ -131,54 +120,41 @@ def namespace(proc: str, kind: str) -> int | None:
     return int(inode) if inode.isdigit() else None
 
 
-def _read_process(pid: int, directory: int, version: int | None, initial_namespace: bool) -> Process:
-    """Raises OSError: PermissionError if refused, else the process is gone."""
-    statline = _required("stat", directory)
-    comm = statline[statline.index(b"(") + 1 : statline.rindex(b")")]
-    stat_fields = statline[statline.rindex(b")") + 2 :].split()  # from `state` on, field 3 of proc(5)
-    status = parse_fields(_required("status", directory))
-    adj = int(_required("oom_score_adj", directory))
-    kernel_thread = int(stat_fields[6]) & PF_KTHREAD != 0
+def _read_process(directory: ProcessDir, version: int | None, initial_namespace: bool) -> Process:
+    """Raises Vanished, and PermissionError if refused."""
+    stat = directory.read_stat()
+    status = parse_fields(directory.read("status"))
+    kernel_thread = stat.flags & PF_KTHREAD != 0
     memory = status
     if b"VmRSS" not in status and not kernel_thread:
-        memory = _thread_with_memory(directory) or status
+        memory = _thread_with_memory(directory.descriptor) or status
     cgroup = None
     if version is not None:
-        cgroup = parse_memory_cgroup(read_file("cgroup", directory) or b"", version)
+        cgroup = parse_memory_cgroup(read_file("cgroup", directory.descriptor) or b"", version)
     cap_eff = int(status.get(b"CapEff", b"0"), 16)
     task = Task(
-        pid=pid,
-        comm=comm,
+        pid=directory.pid,
+        comm=stat.comm,
         uid=int(status[b"Uid"].split()[1]),
-        oom_score_adj=adj,
+        oom_score_adj=directory.read_oom_score_adj(),
         rss=pages_of_kib(kib(memory, b"VmRSS")),
         swap=pages_of_kib(kib(memory, b"VmSwap")),
         pgtables=pages_of_kib((kib(memory, b"VmPTE") or 0) + (kib(memory, b"VmPMD") or 0)),
-        starttime=int(stat_fields[19]),
+        starttime=stat.starttime,
         has_mm=b"VmRSS" in memory,
         kernel_thread=kernel_thread,
-        global_init=pid == 1 and initial_namespace,
+        global_init=directory.pid == 1 and initial_namespace,
         sys_admin=cap_eff >> CAP_SYS_ADMIN & 1 == 1,
         memcg=cgroup,
     )
     anon = kib(memory, b"RssAnon")
     return Process(
         task=task,
-        ppid=int(stat_fields[1]),
+        ppid=stat.ppid,
         anon=None if anon is None else pages_of_kib(anon),
         nested=len(status.get(b"NSpid", b"").split()) > 1,
         cap_eff=cap_eff,
-        cap_bnd=int(status.get(b"CapBnd", b"0"), 16),
     )
-
-
-def _required(name: str, directory: int) -> bytes:
-    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        # One read is whole: seq_file hands out a page or more at once, and these are shorter.
-        return os.read(descriptor, 1 << 16)
-    finally:
-        os.close(descriptor)
 
 
 def _thread_with_memory(directory: int) -> dict[bytes, bytes] | None:

@@ -6,12 +6,18 @@ import os
 import pwd
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from oomwatchd import badness, memfacts
-from oomwatchd.badness import Candidate, Era, Machine, Memcg, Task
+from oomwatchd.badness import Candidate, Era
 from oomwatchd.ctl.table import print_table
+from oomwatchd.survey import Survey, take_survey
 from oomwatchd.text import decode, printable
+
+if TYPE_CHECKING:
+    from oomwatchd.preview import Pin
 
 FORMULA = """\
 The kernel reckons, in pages:
@@ -38,27 +44,35 @@ mem_cgroup_get_max):
 def configure_rank(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = FORMULA + "\n".join(f"  {_since(era)}: {era.note}" for era in badness.ERAS)
-    parser.add_argument("-n", type=_count, metavar="N", help="only the first N")
+    parser.add_argument("-n", type=_count, metavar="N", help="only the first N, today or under FILE")
     parser.add_argument(
         "--cgroup",
         metavar="PATH",
         help="if this memory cgroup ran out: /a/b, as in /proc/PID/cgroup, or a directory in /sys/fs/cgroup",
     )
+    parser.add_argument("--with", metavar="FILE", dest="file", help="beside today's the order under the rules of FILE")
     parser.add_argument("--json", action="store_true", help="one JSON object; amounts are pages")
     parser.add_argument("--no-legend", action="store_true", help="no header and no notes")
 
 
 def run_rank(arguments: argparse.Namespace) -> int:
-    """Exit status: 0; 1 if there is no such cgroup or /proc can't be read."""
+    """Exit status: 0; 1 if there is no such cgroup, /proc can't be read, or FILE is invalid."""
     try:
         survey = take_survey(None if arguments.cgroup is None else os.fsencode(arguments.cgroup))
     except OSError as error:
         print(f"oomwatchctl: {error.args[-1]}", file=sys.stderr)
         return 1
+    other = None
+    if arguments.file is not None:
+        other = under_rules(survey, arguments.file)
+        if other is None:
+            return 1
     if arguments.json:
-        print(json.dumps(as_json(survey, arguments.n)))
-        return 0
-    _show(survey, arguments.n, legend=not arguments.no_legend)
+        print(json.dumps(as_json(survey, arguments.n, other)))
+    elif other is None:
+        _show(survey, arguments.n, legend=not arguments.no_legend)
+    else:
+        _show_beside(survey, other, arguments.n, legend=not arguments.no_legend)
     return 0
 
 
@@ -69,91 +83,56 @@ def _count(word: str) -> int:
     return number
 
 
+# --- under other rules ------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True)
-class Survey:
-    """Everyone who competes, in order, and what for."""
+class Outcome:
+    """What other rules would make of one process."""
 
-    asked: bytes | None  # the cgroup that was asked for
-    machine: Machine
-    memcg: Memcg | None  # the group that runs out of memory; None: the machine does
-    room: int | None  # pages that are left in it
-    candidates: list[Candidate]
-    outsider: Task | None  # would die before all of them, but is outside of the cgroup that was asked for
-    refused: int  # processes that may not be read
-
-    @property
-    def total(self) -> int:
-        return self.machine.total if self.memcg is None else self.memcg.total(self.machine)
+    place: int
+    candidate: Candidate
+    rule: str  # that would hold it; empty: none
 
 
-def take_survey(
-    asked: bytes | None = None,
-    proc: str = "/proc",
-    cgroup: str = "/sys/fs/cgroup",
-    era: Era | None = None,
-) -> Survey:
-    """Read everyone below `proc` and rank them: all, or those in the memory cgroup `asked` and below it.
-    `era` is that of the running kernel by default. Raises OSError with a sentence for the user."""
-    era = badness.era_of(os.uname().release) if era is None else era
-    machine = memfacts.read_machine(proc)
-    hierarchy = memfacts.find_hierarchy(cgroup)
-    group = None if asked is None else _find_group(hierarchy, asked)
-    processes, refused = memfacts.read_processes(proc, hierarchy.version if hierarchy else None)
-    tasks = [process.task for process in processes]
-    known: dict[bytes, Memcg | None] = {}
+def under_rules(survey: Survey, file: str) -> Mapping[int, Outcome] | None:
+    """What would become of each process under the rules of `file` alone, by PID. None if the file is invalid,
+    after its errors have been printed. Today's pins are asked of the daemon, if one runs."""
+    # Most runs of rank need neither.
+    from oomwatchd import config
+    from oomwatchd.preview import preview
 
-    def chain(path: bytes | None) -> list[Memcg]:
-        """The group `path` and its ancestors, as far as they are memory cgroups."""
-        if hierarchy is None or path is None:
-            return []
-        for each in memfacts.ancestry(path):
-            if each not in known:
-                known[each] = memfacts.read_memcg(hierarchy, each, machine)
-        return [found for each in memfacts.ancestry(path) if (found := known[each]) is not None]
-
-    def room(task: Task) -> int | None:
-        return _least([machine.room, *(each.room(machine) for each in chain(task.memcg))])
-
-    memcg = badness.tightest(chain(group), machine)
-    if memcg is not None and _least([memcg.room(machine), machine.room]) != memcg.room(machine):
-        memcg = None  # the machine is out of memory before the group reaches its limit
-    total = machine.total if memcg is None else memcg.total(machine)
-    competing = [t for t in tasks if memcg is None or memfacts.is_within(t.memcg, memcg.path)]
-    inside = [t for t in competing if group is None or memfacts.is_within(t.memcg, group)]
-    first = next(iter(badness.rank(competing, total, room, era)), None)
-    outside = first is not None and first.why_not is None and first.task not in inside
-    return Survey(
-        asked=group,
-        machine=machine,
-        memcg=memcg,
-        room=machine.room if memcg is None else memcg.room(machine),
-        candidates=badness.rank(inside, total, room, era),
-        outsider=first.task if first is not None and outside else None,
-        refused=refused,
-    )
+    try:
+        rules = config.load(config.layout(file)).rules
+    except config.ConfigError as error:
+        print("\n".join(str(problem) for problem in error.problems), file=sys.stderr)
+        return None
+    outlooks = preview(rules, survey.processes, _pins_of_today())
+    values = {pid: outlook.value for pid, outlook in outlooks.items()}
+    return {
+        candidate.task.pid: Outcome(place, candidate, outlooks[candidate.task.pid].rule)
+        for place, candidate in enumerate(survey.ranked(values), 1)
+    }
 
 
-def _find_group(hierarchy: memfacts.Hierarchy | None, asked: bytes) -> bytes:
-    if hierarchy is None:
-        raise FileNotFoundError("there are no memory cgroups in '/sys/fs/cgroup'; leave out --cgroup")
-    group = memfacts.group_path(hierarchy, asked)
-    if group is None:
-        raise FileNotFoundError(
-            f"there is no memory cgroup '{printable(asked)}' in '{printable(hierarchy.root)}'; "
-            "give a path as in /proc/PID/cgroup, or a directory of the cgroup file system"
-        )
-    return group
+def _pins_of_today() -> list["Pin"]:
+    from oomwatchd.control import Client, NotRunning
+    from oomwatchd.preview import Pin
 
-
-def _least(amounts: list[int | None]) -> int | None:
-    return min((amount for amount in amounts if amount is not None), default=None)
+    try:
+        with Client() as client:
+            listed = client.ask({"verb": "list"})["pins"]
+    except (NotRunning, OSError, KeyError):
+        return []
+    return [Pin(p["pid"], p["starttime"], p["rule"], p["oom_score_adj"], p["original"]) for p in listed]
 
 
 # --- for programs -----------------------------------------------------------------------------------------
 
 
-def as_json(survey: Survey, count: int | None = None) -> dict[str, object]:
+def as_json(survey: Survey, count: int | None = None, other: Mapping[int, Outcome] | None = None) -> dict[str, object]:
     """The object of `rank --json`, see oomwatchctl(1)."""
+    outsider = survey.outsider()
     return {
         "total_pages": survey.total,
         "scope": "global" if survey.memcg is None else "memcg",
@@ -162,10 +141,28 @@ def as_json(survey: Survey, count: int | None = None) -> dict[str, object]:
         "room_pages": survey.room,
         "page_size": memfacts.PAGE,
         "kernel": os.uname().release,
-        "outsider": None if survey.outsider is None else survey.outsider.pid,
+        "outsider": None if outsider is None else outsider.pid,
         "unreadable": survey.refused,
-        "processes": [_process(i, c) for i, c in enumerate(survey.candidates[:count], 1)],
+        "processes": [
+            _process(place, candidate) | _with(candidate, other)
+            for place, candidate in enumerate(survey.ranked(), 1)
+            if _among_first(place, candidate, count, other)
+        ],
     }
+
+
+def _with(candidate: Candidate, other: Mapping[int, Outcome] | None) -> dict[str, object]:
+    if other is None:
+        return {}
+    outcome = other[candidate.task.pid]
+    changed = ("rank", "badness", "oom_score_adj", "killable", "why_not", "grow_pages")
+    then = _process(outcome.place, outcome.candidate)
+    return {"with": {key: then[key] for key in changed} | {"rule": outcome.rule or None}}
+
+
+def _among_first(place: int, candidate: Candidate, count: int | None, other: Mapping[int, Outcome] | None) -> bool:
+    """Whether it is among the first `count` today or under the other rules."""
+    return count is None or place <= count or (other is not None and other[candidate.task.pid].place <= count)
 
 
 def _process(place: int, candidate: Candidate) -> dict[str, object]:
@@ -219,7 +216,8 @@ TABLE_WIDTH, BAR_MIN, BAR_MAX = 96, 8, 40
 
 
 def _show(survey: Survey, count: int | None, *, legend: bool) -> None:
-    shown = [c for c in survey.candidates if not c.task.kernel_thread and c.task.has_mm][:count]
+    candidates = survey.ranked()
+    shown = [candidate for candidate in candidates if _is_shown(candidate)][:count]
     if legend:
         print(_headline(survey))
     rows = [_row(place, candidate, survey) for place, candidate in enumerate(shown, 1)]
@@ -228,8 +226,70 @@ def _show(survey: Survey, count: int | None, *, legend: bool) -> None:
     else:
         print_table(COLUMNS, rows, legend=legend, right=RIGHT)
     if legend:
-        for note in _notes(survey):
-            print(note)
+        _print_notes(survey, candidates)
+
+
+def _is_shown(candidate: Candidate) -> bool:
+    return not candidate.task.kernel_thread and candidate.task.has_mm
+
+
+BESIDE = ("rank", "then", "pid", "user", "comm", "badness", "then", "adj", "then", "rule")
+
+
+def _show_beside(survey: Survey, other: Mapping[int, Outcome], count: int | None, *, legend: bool) -> None:
+    """Today's order, and beside it that under other rules."""
+    rows = []
+    candidates = survey.ranked()
+    for place, candidate in enumerate(candidates, 1):
+        if _is_shown(candidate) and _among_first(place, candidate, count, other):
+            rows.append(_row_beside(place, candidate, other[candidate.task.pid]))
+    if legend:
+        print(_headline(survey))
+    print_table(BESIDE, rows, legend=legend, right=frozenset({0, 1, 2, 5, 6, 7, 8}))
+    if not legend:
+        return
+    for line in _moves(candidates, other):
+        print(line)
+    if os.geteuid() != 0:
+        print("Without root the executables of others can't be read, so that no rule with `exe` fits them here.")
+    _print_notes(survey, candidates)
+
+
+def _row_beside(place: int, today: Candidate, outcome: Outcome) -> list[object]:
+    then = outcome.candidate
+    return [
+        place if today.why_not is None else "never",
+        outcome.place if then.why_not is None else "never",
+        today.task.pid,
+        _user(today.task.uid),
+        decode(today.task.comm),
+        size(today.points) if today.why_not is None else None,
+        size(then.points) if then.why_not is None else None,
+        today.task.oom_score_adj,
+        then.task.oom_score_adj,
+        outcome.rule or None,
+    ]
+
+
+def _moves(candidates: list[Candidate], other: Mapping[int, Outcome], most: int = 10) -> list[str]:
+    """Who gets another value, and where that moves it: "sshd (812): 3rd → never"."""
+    moves = []
+    for place, today in enumerate(candidates, 1):
+        outcome = other[today.task.pid]
+        if outcome.candidate.task.oom_score_adj == today.task.oom_score_adj or not _is_shown(today):
+            continue
+        before, after = _place(place, today), _place(outcome.place, outcome.candidate)
+        moves.append(f"{printable(today.task.comm)} ({today.task.pid}): {before} → {after}")
+    if len(moves) > most:
+        moves[most:] = [f"and {len(moves) - most} more"]
+    return moves
+
+
+def _place(place: int, candidate: Candidate) -> str:
+    if candidate.why_not is not None:
+        return "never"
+    suffix = "th" if place % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(place % 10, "th")
+    return f"{place}{suffix}"
 
 
 def _show_with_bars(rows: list[list[object]], shown: list[Candidate], *, legend: bool) -> None:
@@ -293,22 +353,21 @@ def _headline(survey: Survey) -> str:
     )
 
 
-def _notes(survey: Survey) -> list[str]:
-    era = badness.era_of(os.uname().release)
-    threads = sum(c.task.kernel_thread for c in survey.candidates)
-    zombies = sum(not c.task.has_mm and not c.task.kernel_thread for c in survey.candidates)
-    notes = []
-    if survey.outsider is not None and survey.asked is not None:
-        who = f"{printable(survey.outsider.comm)} ({survey.outsider.pid})"
-        notes.append(f"{printable(survey.asked)} doesn't run out by itself, and {who} outside of it would die first.")
+def _print_notes(survey: Survey, candidates: list[Candidate]) -> None:
+    outsider = survey.outsider()
+    if outsider is not None and survey.asked is not None:
+        who = f"{printable(outsider.comm)} ({outsider.pid})"
+        print(f"{printable(survey.asked)} doesn't run out by itself, and {who} outside of it would die first.")
     if survey.refused > 0:
-        notes.append(f"Not shown: {survey.refused} processes that may not be read; run it as root.")
+        print(f"Not shown: {survey.refused} processes that may not be read; run it as root.")
+    threads = sum(c.task.kernel_thread for c in candidates)
+    zombies = sum(not c.task.has_mm and not c.task.kernel_thread for c in candidates)
     if threads + zombies > 0:
-        notes.append(f"Never chosen either: {threads} kernel threads, {zombies} zombies.")
-    notes.append(
+        print(f"Never chosen either: {threads} kernel threads, {zombies} zombies.")
+    era = survey.era
+    print(
         f"Kernel {os.uname().release}, reckoned as since {_since(era)} (mm/oom_kill.c): {era.note}. More under --help."
     )
-    return notes
 
 
 def _since(era: Era) -> str:

@@ -1,0 +1,112 @@
+"""What everyone would have under other rules, on real processes; nothing is written."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from oomwatchd import config, memfacts
+from oomwatchd.ctl import main
+from oomwatchd.preview import Outlook, Pin, preview
+
+Start = Callable[[int], tuple[int, int]]
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """A program of our own: rules in tests fit nothing else."""
+    return Path(shutil.copy("/bin/sh", tmp_path / "program"))
+
+
+@pytest.fixture
+def start(program: Path) -> Iterator[Start]:
+    """Starts the program with a raised value, and a child of it with the same: their PIDs."""
+    running = []
+
+    def run(value: int) -> tuple[int, int]:
+        script = f"echo {value} > /proc/self/oom_score_adj; sleep 60 & echo $!; wait"
+        process = subprocess.Popen([program, "-c", script], stdout=subprocess.PIPE)
+        running.append(process)
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        children.append(child)
+        return process.pid, child
+
+    children: list[int] = []
+    yield run
+    for child in children:
+        subprocess.run(["kill", str(child)], check=False)
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def outlooks(text: str, pins: list[Pin] | None = None) -> dict[int, Outlook]:
+    rules = config.parse([config.Source("rules.toml", text)]).rules
+    return dict(preview(rules, memfacts.read_processes()[0], pins or []))
+
+
+def rule(program: Path, rest: str) -> str:
+    return f'[[rule]]\nname = "r"\nexe = "{program}"\n{rest}\n'
+
+
+def pin_of(pid: int, value: int, original: int) -> Pin:
+    starttime = next(p.task.starttime for p in memfacts.read_processes()[0] if p.task.pid == pid)
+    return Pin(pid, starttime, "old", value, original)
+
+
+def test_a_rule_and_what_its_children_get(program: Path, start: Start) -> None:
+    pid, child = start(0)
+    made = outlooks(rule(program, "oom_score_adj = -900"))
+    assert made[pid] == Outlook(-900, "r")
+    assert made[child] == Outlook(0, "")
+    made = outlooks(rule(program, "oom_score_adj = { at_least = 300 }"))
+    assert (made[pid].value, made[child].value) == (300, 300)
+    made = outlooks(rule(program, 'oom_score_adj = 300\nchildren = "reset"'))
+    assert (made[pid].value, made[child].value) == (300, 0)
+    assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "0\n"
+
+
+def test_a_pin_of_today_that_no_rule_of_the_file_wants(start: Start) -> None:
+    pid, child = start(500)
+    made = outlooks("", [pin_of(pid, 500, 100)])
+    assert made[pid] == Outlook(100, "")
+    assert made[child] == Outlook(100, "")
+
+
+def test_without_a_pin_the_value_is_its_own(start: Start) -> None:
+    pid, child = start(500)
+    made = outlooks("")
+    assert (made[pid].value, made[child].value) == (500, 500)
+
+
+def test_a_pin_of_today_that_the_file_would_change(program: Path, start: Start) -> None:
+    pid, child = start(500)
+    made = outlooks(rule(program, "oom_score_adj = { at_least = 50 }"), [pin_of(pid, 500, 100)])
+    assert made[pid] == Outlook(100, "r")
+    assert made[child].value == 100
+
+
+def test_rank_shows_both(program: Path, start: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pid, _ = start(0)
+    file = tmp_path / "rules.toml"
+    file.write_text(rule(program, "oom_score_adj = -1000"))
+    assert main(["rank", "--with", str(file), "--json"]) == 0
+    made = next(p for p in json.loads(capsys.readouterr().out)["processes"] if p["pid"] == pid)
+    assert (made["killable"], made["oom_score_adj"]) == (True, 0)
+    then = made["with"]
+    assert (then["killable"], then["oom_score_adj"], then["rule"], then["grow_pages"]) == (False, -1000, "r", None)
+    assert main(["rank", "--with", str(file)]) == 0
+    shown = capsys.readouterr().out
+    assert f"program ({pid}): " in shown
+    assert "→ never" in shown
+
+
+def test_rank_refuses_a_broken_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "rules.toml"
+    file.write_text("x = 1")
+    assert main(["rank", "--with", str(file)]) == 1
+    assert f"{file}:1:1: " in capsys.readouterr().err
