@@ -233,7 +233,16 @@ def test_hidepid(tree: Tree) -> None:
 def test_no_proc_connector_outside_of_the_initial_namespaces(tree: Tree) -> None:
     tree.me(pid_ns=4026532000, user_ns=4026532001)
     message = found(tree)["no-proc-connector"].message
-    assert "initial PID namespace and this is not the initial user namespace" in message
+    assert "not in the initial PID namespace; not in the initial user namespace" in message
+
+
+def test_no_proc_connector_where_it_was_tried(tree: Tree) -> None:
+    def tried(works: bool, reason: str) -> list[str]:
+        return [f.message for f in findings.find(system.read_system(str(tree.root), events=(works, reason)))]
+
+    assert tried(True, "") == []
+    [message] = tried(False, "CAP_NET_ADMIN is missing")
+    assert "(CAP_NET_ADMIN is missing)" in message
 
 
 def test_the_kernel_log(tree: Tree) -> None:

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from oomwatchd.badness import Machine, Memcg, Task
+from oomwatchd.connector import INITIAL_PID_NS
 from oomwatchd.procfs import PF_KTHREAD, ProcessDir, Vanished
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 CAP_SYS_ADMIN = 21
-INIT_PID_NS = 4026531836  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 # "No limit": v1 shows PAGE_COUNTER_MAX pages, v2 the word.
 PAGE_COUNTER_MAX = (2**63 - 1) // PAGE
 
@@ -88,7 +88,7 @@ def read_processes(proc: str = "/proc", version: int | None = None) -> tuple[lis
     there are none."""
     found: list[Process] = []
     refused = 0
-    initial = namespace(proc, "pid") in (INIT_PID_NS, None)
+    initial = namespace(proc, "pid") in (INITIAL_PID_NS, None)
     me = _own_name(proc)
     for name in os.listdir(proc):
         if not name.isdigit() or name == me:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from oomwatchd import memfacts
 from oomwatchd.badness import Machine, Memcg
+from oomwatchd.connector import INITIAL_PID_NS, INITIAL_USER_NS
 from oomwatchd.memfacts import PAGE, Process, parse_fields, read_file, read_number
 
-INIT_USER_NS = 4026531837  # PROC_USER_INIT_INO, include/linux/proc_ns.h
-CAP_SYS_PTRACE = 19  # include/uapi/linux/capability.h
+CAP_SYS_PTRACE, CAP_SYS_RESOURCE, CAP_SYSLOG = 19, 24, 34  # include/uapi/linux/capability.h
 # How much of the end of a log is looked through for denials.
 LOG_TAIL = 1 << 20
 
@@ -57,6 +57,7 @@ class System:
     hidepid: str | None  # value of the mount option of /proc
     initial_pid_ns: bool | None
     initial_user_ns: bool | None
+    events: tuple[bool, str] | None  # whether process events can be had, and why not; None: not tried
     connector: bool  # /proc/net/connector lists cn_proc: built in, and this is the initial network namespace
     kmsg_readable: bool  # by this process, as far as the file's mode says
     journal: bool  # there is a journal that this process may read
@@ -64,9 +65,10 @@ class System:
     refused_links: tuple[int, ...]  # PIDs whose exe is refused in spite of CAP_SYS_PTRACE
 
 
-def read_system(root: str = "/", daemon: int | None = None) -> System:
+def read_system(root: str = "/", daemon: int | None = None, events: tuple[bool, str] | None = None) -> System:
     """Gather the facts of the system whose /proc, /sys, /dev, /var and /run are below `root`. `daemon` is
-    the PID of the daemon where that is known, else it is looked for by its name."""
+    the PID of the daemon where that is known, else it is looked for by its name; `events` whether process events
+    can be had, and if not, why, where that has been tried."""
     proc = os.path.join(root, "proc")
     try:
         machine = memfacts.read_machine(proc)
@@ -93,8 +95,9 @@ def read_system(root: str = "/", daemon: int | None = None) -> System:
         uid=int(status.get(b"Uid", b"0 0").split()[1]),
         cap_eff=cap_eff,
         hidepid=parse_hidepid(read_file(os.path.join(proc, "self/mountinfo")) or b""),
-        initial_pid_ns=_is(memfacts.namespace(proc, "pid"), memfacts.INIT_PID_NS),
-        initial_user_ns=_is(memfacts.namespace(proc, "user"), INIT_USER_NS),
+        initial_pid_ns=_is(memfacts.namespace(proc, "pid"), INITIAL_PID_NS),
+        initial_user_ns=_is(memfacts.namespace(proc, "user"), INITIAL_USER_NS),
+        events=events,
         connector=b"cn_proc" in (read_file(os.path.join(proc, "net/connector")) or b""),
         kmsg_readable=os.access(os.path.join(root, "dev/kmsg"), os.R_OK),
         journal=_has_journal(root),

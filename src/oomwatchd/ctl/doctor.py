@@ -2,9 +2,12 @@
 
 import argparse
 import json
+import os
 from dataclasses import asdict
 
 from oomwatchd import findings
+from oomwatchd.connector import Connector, Unavailable
+from oomwatchd.control import Client, NotRunning
 from oomwatchd.ctl.table import BOLD, DIM, RED, YELLOW, colour
 from oomwatchd.system import read_system
 
@@ -22,7 +25,10 @@ def configure_doctor(parser: argparse.ArgumentParser) -> None:
 
 def run_doctor(arguments: argparse.Namespace) -> int:
     """Exit status: 0 no findings; 1 findings."""
-    found = findings.find(read_system())
+    daemon, events = _ask_daemon()
+    if daemon is None and os.geteuid() == 0:
+        events = _try_events()
+    found = findings.find(read_system(daemon=daemon, events=events))
     if arguments.json:
         print(json.dumps({"findings": [asdict(finding) for finding in found]}))
         return 1 if found else 0
@@ -34,3 +40,22 @@ def run_doctor(arguments: argparse.Namespace) -> int:
         count = "1 finding." if len(found) == 1 else f"{len(found)} findings."
         print(count if found else "Nothing here weakens the pins.")
     return 1 if found else 0
+
+
+def _ask_daemon() -> tuple[int | None, tuple[bool, str] | None]:
+    """The daemon's PID and whether it has process events, if it runs and answers."""
+    try:
+        with Client(seconds=5) as client:
+            status = client.ask({"verb": "status"})
+        return int(status["pid"]), (status["proc_events"] == "on", str(status["events_reason"]))
+    except (NotRunning, OSError, KeyError, ValueError):
+        return None, None
+
+
+def _try_events() -> tuple[bool, str]:
+    """Whether a daemon started from here would have process events."""
+    try:
+        Connector(frozenset()).close()
+    except Unavailable as error:
+        return False, str(error)
+    return True, ""
