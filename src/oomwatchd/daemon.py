@@ -15,7 +15,7 @@ from oomwatchd.config import Config, ConfigError, Layout, Problem
 from oomwatchd.connector import NAMES, PROC_EVENT_FORK, Unavailable
 from oomwatchd.control import SOCKET_NAME, Connection, Server, runtime_directory
 from oomwatchd.events import Events
-from oomwatchd.journal import ERR, INFO, NOTICE, WARNING, JournalLog, PinLog, Record, StderrLog, of_decision
+from oomwatchd.journal import ERR, INFO, NOTICE, WARNING, Log, PinLog, Record, of_decision
 from oomwatchd.ledger import Ledger
 from oomwatchd.pin import SCAN, Occasion, Pinner
 from oomwatchd.rules import RuleSet
@@ -52,9 +52,7 @@ class State:
 class Daemon:
     """Everything that runs."""
 
-    def __init__(
-        self, where: Layout, loaded: Config, log: StderrLog | JournalLog, *, root: str = "/", dry_run: bool = False
-    ) -> None:
+    def __init__(self, where: Layout, loaded: Config, log: Log, *, root: str = "/", dry_run: bool = False) -> None:
         self.where = where
         self.config = loaded
         self.log = log

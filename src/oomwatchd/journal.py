@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from oomwatchd.pin import Decision
 from oomwatchd.text import printable
@@ -39,6 +40,8 @@ class Record:
     message: str
     fields: Mapping[str, str | int] = field(default_factory=dict)
 
+
+_JOURNAL_SOCKET = "/run/systemd/journal/socket"
 
 _PRIORITIES = {"drift": NOTICE, "contended": WARNING, "pin-failed": WARNING}
 
@@ -94,6 +97,12 @@ def _advice(decision: Decision) -> str:
     return ""
 
 
+class Log(Protocol):
+    """Where records go."""
+
+    def write(self, record: Record) -> None: ...
+
+
 class StderrLog:
     """Sentences for whoever sits at the terminal."""
 
@@ -134,12 +143,25 @@ class JournalLog:
             StderrLog().write(record)
 
 
-def open_log() -> StderrLog | JournalLog:
-    """The journal if systemd has started us, else stderr: sd_journal_sendv(3) and systemd.exec(5) on
-    $JOURNAL_STREAM."""
-    if not sys.stderr.isatty() and (_stderr_is_journal() or "NOTIFY_SOCKET" in os.environ):
+class BothLogs:
+    """Sentences on a stderr that someone has redirected, and the journal besides."""
+
+    def __init__(self) -> None:
+        self._stderr, self._journal = StderrLog(), JournalLog()
+
+    def write(self, record: Record) -> None:
+        self._stderr.write(record)
+        self._journal.write(record)
+
+
+def open_log() -> Log:
+    """stderr if it is a terminal; the journal if stderr leads there, as under systemd (systemd.exec(5) on
+    $JOURNAL_STREAM); else both, where there is a journal."""
+    if sys.stderr.isatty():
+        return StderrLog()
+    if _stderr_is_journal():
         return JournalLog()
-    return StderrLog()
+    return BothLogs() if os.path.exists(_JOURNAL_SOCKET) else StderrLog()
 
 
 def _stderr_is_journal() -> bool:

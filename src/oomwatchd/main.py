@@ -10,7 +10,7 @@ from oomwatchd.config import Config, ConfigError
 from oomwatchd.connector import Unavailable
 from oomwatchd.control import Client, NotRunning, runtime_directory
 from oomwatchd.daemon import Daemon, Failure
-from oomwatchd.journal import ERR, JournalLog, Record, StderrLog, open_log
+from oomwatchd.journal import ERR, Log, Record, open_log
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_CAPABILITY, EXIT_CONFIG = 1, 2, 77, 78
 """The last two are EX_NOPERM and EX_CONFIG of sysexits.h, as systemd.exec(5) shows them."""
@@ -84,7 +84,7 @@ def _check(options: Options) -> int:
     return 0
 
 
-def _run(options: Options, log: StderrLog | JournalLog) -> int:
+def _run(options: Options, log: Log) -> int:
     def fail(message: str, status: int) -> int:
         log.write(Record("stopped", ERR, message))
         return status
@@ -108,7 +108,7 @@ def _run(options: Options, log: StderrLog | JournalLog) -> int:
     return 0
 
 
-def _start(options: Options, where: config.Layout, loaded: Config, log: StderrLog | JournalLog) -> None:
+def _start(options: Options, where: config.Layout, loaded: Config, log: Log) -> None:
     daemon = Daemon(where, loaded, log, root=options.root, dry_run=options.dry_run)
     if options.once:
         daemon.once()

@@ -1,0 +1,5 @@
+import sys
+
+from oomwatchd.main import main
+
+sys.exit(main())

@@ -1,0 +1,64 @@
+"""A real oomwatchd on the real kernel, with rules that fit only what the test itself starts."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.running import Daemon, Processes
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.geteuid() == 0:
+        return
+    skip = pytest.mark.skip(reason="reading other users' processes and writing their oom_score_adj needs root")
+    for item in items:
+        if "kernel" in item.path.parts:
+            item.add_marker(skip)
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    """An oomwatchd that isn't running yet."""
+    running = Daemon(tmp_path)
+    yield running
+    running.kill()
+
+
+@pytest.fixture
+def processes() -> Iterator[Processes]:
+    """Starts processes, and ends them after the test."""
+    started = Processes()
+    yield started
+    started.end()
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    """A program that does nothing for long, at a path that no other process has."""
+    path = tmp_path / "target"
+    shutil.copy("/bin/sleep", path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> "Compiler":
+    return Compiler(tmp_path_factory.mktemp("compiled"))
+
+
+class Compiler:
+    """Builds the small C programs beside these tests."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def __call__(self, name: str, flags: Sequence[str] = ()) -> Path:
+        program = self.directory / name
+        if not program.exists():
+            source = Path(__file__).with_name(f"{name}.c")
+            subprocess.run(["cc", "-O1", "-Wall", *flags, "-o", program, source], check=True, stdout=sys.stderr)
+        return program

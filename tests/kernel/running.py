@@ -1,0 +1,174 @@
+"""What the tests on the real kernel have in common: a daemon, processes, and waiting for what they do."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from oomwatchd.control import Client, Json, NotRunning
+
+DEADLINE_SECONDS = 30.0
+
+T = TypeVar("T")
+
+
+def wait_until(condition: Callable[[], T], what: str, seconds: float = DEADLINE_SECONDS) -> T:
+    """Wait for a condition to become true, and return what it gave."""
+    deadline = time.monotonic() + seconds
+    while True:
+        result = condition()
+        if result:
+            return result
+        assert time.monotonic() < deadline, f"after {seconds:g} s still not: {what}"
+        time.sleep(0.005)
+
+
+def oom_score_adj(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+
+def set_oom_score_adj(pid: int, value: int) -> None:
+    Path(f"/proc/{pid}/oom_score_adj").write_text(str(value))
+
+
+def wait_for_value(pids: int | Iterable[int], value: int) -> None:
+    """Wait until all of `pids` show `value`."""
+    wanted = [pids] if isinstance(pids, int) else list(pids)
+
+    def wrong() -> dict[int, int]:
+        return {pid: shown for pid in wanted if (shown := oom_score_adj(pid)) != value}
+
+    with contextlib.suppress(AssertionError):
+        wait_until(lambda: not wrong(), "")
+    assert wrong() == {}, f"should all be {value}"
+
+
+class Processes:
+    """Processes that a test starts."""
+
+    def __init__(self) -> None:
+        self.children: list[subprocess.Popen[bytes]] = []
+        self.pids: list[int] = []
+
+    def start(self, *command: str | bytes | Path, **options: object) -> int:
+        """Start a program, and return its PID."""
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, **options)  # type: ignore[call-overload]
+        self.children.append(child)
+        return int(child.pid)
+
+    def adopt(self, pid: int) -> int:
+        """End this one too after the test."""
+        self.pids.append(pid)
+        return pid
+
+    def end(self) -> None:
+        for pid in [child.pid for child in self.children if child.poll() is None] + self.pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for child in self.children:
+            child.wait()
+        for pid in self.pids:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+
+class Daemon:
+    """oomwatchd with a configuration and a runtime directory of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.config = directory / "oomwatchd.toml"
+        self.runtime = directory / "run"
+        self.log_file = directory / "log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "RUNTIME_DIRECTORY": str(self.runtime)}
+
+    def write(self, text: str) -> None:
+        """Save the configuration as editors do: a new file in the place of the old one."""
+        temporary = self.config.with_suffix(".tmp")
+        temporary.write_text(text)
+        temporary.rename(self.config)
+
+    def start(self, config: str | None = None, *arguments: str, prefix: Sequence[str] = ()) -> None:
+        """Start, and wait until it is ready."""
+        self.spawn(config, *arguments, prefix=prefix)
+        wait_until(self._ready, f"oomwatchd ready; its log: {self.log()}")
+
+    def spawn(self, config: str | None = None, *arguments: str, prefix: Sequence[str] = ()) -> None:
+        """Start, and don't wait."""
+        if config is not None:
+            self.write(config)
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*prefix, sys.executable, "-m", "oomwatchd", "-c", str(self.config), *arguments],
+                env=self.environment,
+                stderr=log,
+            )
+
+    def _ready(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, f"oomwatchd has exited with {self.process.returncode}: {self.log()}"
+        try:
+            return "version" in self.ask("status")
+        except NotRunning:
+            return False
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def ask(self, verb: str, **request: object) -> Json:
+        with Client(str(self.runtime)) as client:
+            return client.ask({"verb": verb, **request})
+
+    def status(self) -> Json:
+        return self.ask("status")
+
+    def pins(self) -> dict[int, Json]:
+        return {pin["pid"]: pin for pin in self.ask("list")["pins"]}
+
+    def reload(self) -> Json:
+        """Reload, and wait until the rules are in force everywhere."""
+        return self.ask("reload")
+
+    def wait_for_scan(self) -> None:
+        """Wait for a scan that begins from now on."""
+        before = self.status()["counters"]["scans"]
+        wait_until(lambda: self.status()["counters"]["scans"] >= before + 2, "two more scans")
+
+    def log(self) -> str:
+        return self.log_file.read_text() if self.log_file.exists() else ""
+
+    def stop(self) -> int:
+        """SIGTERM, and wait for the exit status."""
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(DEADLINE_SECONDS)
+
+    def kill(self) -> None:
+        """SIGKILL, if it runs."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+def rule(exe: Path | str, value: object = 500, *, name: str = "target", scan: str = "5s", more: str = "") -> str:
+    """A configuration with one rule over an executable."""
+    return f"""
+[daemon]
+scan_interval = "{scan}"
+
+[[rule]]
+name = "{name}"
+exe = "{exe}"
+oom_score_adj = {value}
+{more}
+"""
