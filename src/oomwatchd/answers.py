@@ -1,6 +1,7 @@
 """What the daemon answers on the control socket: one function a verb. oomwatchctl(1) describes requests and replies."""
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 from oomwatchd import __version__
 from oomwatchd.control import Connection, Json
 from oomwatchd.ledger import Node
+from oomwatchd.pin import runtime_rule
 from oomwatchd.text import decode
 
 if TYPE_CHECKING:
@@ -74,6 +76,26 @@ def _pin(node: Node, connection: Connection) -> Json:
     }
 
 
+def _rules(daemon: "Daemon", connection: Connection, request: Json) -> None:
+    ledger, hits = daemon.pinner.ledger, daemon.pinner.hits
+    matches = Counter(node.fitting for node in ledger.nodes.values())
+    pins = [runtime_rule(pin) for pin in ledger.runtime_pins.values()]
+    rules = [
+        {
+            "rule": rule.name,
+            "file": rule.file or None,
+            "line": rule.line or None,
+            "action": str(rule.action),
+            "enabled": rule.enabled,
+            "matches": matches[rule.name],
+            "hits": hits.get(rule.name, 0),
+            "description": rule.description,
+        }
+        for rule in (*pins, *daemon.config.rules)
+    ]
+    connection.send({"rules": rules})
+
+
 def _reload(daemon: "Daemon", connection: Connection, request: Json) -> None:
     def done() -> None:
         connection.send({"ok": True, "errors": [], "warnings": [asdict(problem) for problem in daemon.config.warnings]})
@@ -86,6 +108,7 @@ def _reload(daemon: "Daemon", connection: Connection, request: Json) -> None:
 _VERBS: dict[str, Callable[["Daemon", Connection, Json], None]] = {
     "status": _status,
     "list": _list,
+    "rules": _rules,
     "reload": _reload,
 }
 _STEERING = frozenset({"reload"})

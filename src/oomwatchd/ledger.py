@@ -84,6 +84,11 @@ class Node:
         """The rule that fits; empty: none."""
         return self.left_to if self.hold is None else self.hold.rule
 
+    @property
+    def fitting(self) -> str:
+        """The same, also where the kernel refused what the rule wants."""
+        return self.rule or ("" if self.refused is None else self.refused[0])
+
     def ancestors(self) -> Iterator["Node"]:
         """Those that a rule fits, or fitted when they died, nearest first. Forgets on the way what can't matter
         any more: dead ones that no rule fitted, and all but the nearest dead one of a rule."""

@@ -103,7 +103,7 @@ class Pinner:
         self.clock = clock
         self.counters = Counters()
         self.hits: dict[str, int] = {}
-        """Processes that came to be held since the start, by rule."""
+        """Processes that a rule came to fit since the start, by rule."""
         self.ours = procfs.Namespaces(proc)
         self._decisions: list[Decision] = []
         self._reported: set[tuple[str, int]] = set()
@@ -180,7 +180,10 @@ class Pinner:
         known = self.ledger.nodes.get(node.pid) is node
         rule, process = self.decide(directory, stat, node)
         look = _Look(directory, stat, node, occasion, process)
-        node.left_to = rule.name if rule is not None and rule.action.ignore else ""
+        left_to = rule.name if rule is not None and rule.action.ignore else ""
+        if left_to and left_to != node.left_to:
+            self._count_hit(left_to)
+        node.left_to = left_to
         if rule is not None and not rule.action.ignore:
             self._hold(look, rule)
         elif node.hold is not None:
@@ -329,12 +332,15 @@ class Pinner:
         """Enter the hold, and save it: before the write, so that no crash can lose the first value."""
         node = look.node
         if node.hold is None or node.hold.rule != hold.rule:
-            self.hits[hold.rule] = self.hits.get(hold.rule, 0) + 1
+            self._count_hit(hold.rule)
         node.hold = hold
         self._describe(look)
         self.ledger.add(node)
         self.ledger.record(node)
         self.ledger.flush()
+
+    def _count_hit(self, rule: str) -> None:
+        self.hits[rule] = self.hits.get(rule, 0) + 1
 
     def _describe(self, look: _Look) -> None:
         """What people want to know of the process, as far as it has been read already."""

@@ -8,10 +8,16 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from oomwatchd import __version__
+from oomwatchd.ctl.ending import Ending
+from oomwatchd.text import printable
 
 # verb -> (module of this package, one line for the help). A module has, for its verb VERB,
 # `configure_VERB(parser)`, which adds arguments, and `run_VERB(arguments)`, which returns the exit status.
 VERBS: dict[str, tuple[str, str]] = {
+    "status": ("state", "show the daemon at a glance"),
+    "list": ("state", "show every pinned process"),
+    "rules": ("state", "show every rule, and what it matches"),
+    "reload": ("steer", "reload the configuration, and wait for the verdict"),
     "rank": ("rank", "show whom the kernel would kill next, in its order"),
     "doctor": ("doctor", "show what in this system weakens or defeats the pins"),
 }
@@ -19,12 +25,15 @@ VERBS: dict[str, tuple[str, str]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb. Returns its exit status (oomwatchctl(1)); argparse exits with 2 on a usage error."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    words = _verb_first(sys.argv[1:] if argv is None else argv)
     parser = _parser(words)
     arguments = parser.parse_args(words)
     try:
         status: int = arguments.run(arguments)
         sys.stdout.flush()
+    except Ending as ending:
+        print(f"oomwatchctl: {printable(str(ending))}", file=sys.stderr)
+        return ending.status
     except BrokenPipeError:
         # The reader has seen enough (`| head`). Python would complain once more when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -34,13 +43,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
+_WITH_VALUE = ("--root", "-c")
+"""Options that may stand before the verb, and take the next word."""
+
+
+def _verb_first(words: Sequence[str]) -> list[str]:
+    """Options may stand before the verb too, as with systemctl(1); argparse wants them after it."""
+    at = 0
+    while at < len(words) and words[at].startswith("-"):
+        at += 2 if words[at] in _WITH_VALUE else 1
+    return [*words[at : at + 1], *words[:at], *words[at + 1 :]]
+
+
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="oomwatchctl", description="Show, ask and steer oomwatchd.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"oomwatchctl {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    asked = next((word for word in words if not word.startswith("-")), None)
+    asked = words[0] if words else None
     for verb, (module_name, summary) in VERBS.items():
         verb_parser = verbs.add_parser(verb, help=summary, description=summary, allow_abbrev=False)
         if verb == asked:

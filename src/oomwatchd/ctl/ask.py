@@ -1,0 +1,42 @@
+"""Asking the daemon: one request, one reply, and how a verb ends where there is none."""
+
+import argparse
+import contextlib
+
+from oomwatchd.control import Client, Json, NotRunning, runtime_directory
+from oomwatchd.ctl.ending import Ending
+
+NOT_RUNNING = 3
+"""The exit status, as `systemctl status` has it."""
+
+
+def add_root(parser: argparse.ArgumentParser) -> None:
+    """The option that says which daemon."""
+    parser.add_argument("--root", metavar="DIR", default="/", help="the daemon that was started with this --root")
+
+
+def connect(root: str) -> Client:
+    """Raises Ending if no daemon runs."""
+    try:
+        return Client(runtime_directory(root))
+    except NotRunning as reason:
+        raise Ending(NOT_RUNNING, str(reason)) from None
+
+
+def ask(root: str, request: Json) -> Json:
+    """The daemon's reply. Raises Ending if none runs, or if it refuses."""
+    with connect(root) as client:
+        return reply_to(client, request)
+
+
+def reply_to(client: Client, request: Json) -> Json:
+    """The same on a connection."""
+    with contextlib.suppress(OSError):  # it may have said why before it hung up
+        client.send(request)
+    try:
+        reply = client.receive()
+    except NotRunning as reason:
+        raise Ending(NOT_RUNNING, str(reason)) from None
+    if isinstance(error := reply.get("error"), str):
+        raise Ending(1, error)
+    return reply

@@ -1,0 +1,124 @@
+"""`oomwatchctl status`, `list`, `rules`: what the daemon has in hand."""
+
+import argparse
+import json
+import time
+
+from oomwatchd.control import Json
+from oomwatchd.ctl.ask import add_root, ask
+from oomwatchd.ctl.table import BOLD, GREEN, RED, YELLOW, colour, print_table
+from oomwatchd.text import printable
+
+
+def _configure(parser: argparse.ArgumentParser, legend: str) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--no-legend", action="store_true", help=legend)
+    add_root(parser)
+
+
+def configure_status(parser: argparse.ArgumentParser) -> None:
+    _configure(parser, "no headline")
+
+
+def configure_list(parser: argparse.ArgumentParser) -> None:
+    _configure(parser, "no header")
+
+
+def configure_rules(parser: argparse.ArgumentParser) -> None:
+    _configure(parser, "no header")
+
+
+# status
+
+
+def run_status(arguments: argparse.Namespace) -> int:
+    """Exit status: 0; 3 not running."""
+    status = ask(arguments.root, {"verb": "status"})
+    if arguments.json:
+        print(json.dumps(status))
+        return 0
+    rows = _status_rows(status)
+    width = max(len(label) for label, _, _ in rows)
+    if not arguments.no_legend:
+        print(colour(f"oomwatchd {status['version']}, PID {status['pid']}", BOLD))
+    for label, text, code in rows:
+        shown = text if code is None else colour(text, code)
+        print(f"{label:>{width}}: {shown}".replace("\n", f"\n{'':{width}}  "))
+    return 0
+
+
+def _status_rows(status: Json) -> list[tuple[str, str, str | None]]:
+    config, counters = status["config"], status["counters"]
+    error, missing = config["error"], status["missing_capabilities"]
+    on = status["proc_events"] == "on"
+    interval = f"every {status['scan_interval']:g} s"
+    rows: list[tuple[str, str, str | None]] = [
+        ("Events", "on" if on else f"off: {status['events_reason']}", GREEN if on else YELLOW),
+        ("Scans", f"{counters['scans']}, {interval}", None),
+        ("Rules", f"{status['rules']}, loaded {clock(config['loaded_at'])}", None),
+        ("Files", "\n".join(map(printable, config["files"])) or "none", None),
+        ("Pinned", f"{status['pinned']} now, {counters['pins']} since the start", None),
+        ("Let go", f"{counters['releases']} released, {counters['resets']} descendants given their own value", None),
+        ("Drifts", f"{counters['drifts']} put back", None),
+        ("Failures", str(counters["failures"]), RED if counters["failures"] > 0 else None),
+        ("Losses", f"{counters['lost']}, of {counters['events']} events", YELLOW if counters["lost"] > 0 else None),
+    ]
+    if status["dry_run"]:
+        rows.insert(0, ("Dry run", "nothing is written", YELLOW))
+    if missing:
+        rows.append(("Lacks", ", ".join(missing), YELLOW))
+    if error is not None:
+        rows.append(("Refused", f"what is on disk; the old rules stay\n{printable_lines(error)}", RED))
+    return rows
+
+
+def printable_lines(text: str) -> str:
+    """Several lines, each safe to show."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def clock(seconds: float) -> str:
+    """Seconds since the epoch as local time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+# list
+
+
+def run_list(arguments: argparse.Namespace) -> int:
+    """Exit status: 0; 3 not running."""
+    reply = ask(arguments.root, {"verb": "list"})
+    if arguments.json:
+        print(json.dumps(reply))
+        return 0
+    rows = [
+        (pin["pid"], pin["rule"], pin["oom_score_adj"], pin["original"], clock(pin["since"]), pin["comm"])
+        for pin in reply["pins"]
+    ]
+    columns = ("pid", "rule", "value", "first", "since", "comm")
+    print_table(columns, rows, legend=not arguments.no_legend, right=frozenset({0, 2, 3}))
+    return 0
+
+
+# rules
+
+
+def run_rules(arguments: argparse.Namespace) -> int:
+    """Exit status: 0; 3 not running."""
+    reply = ask(arguments.root, {"verb": "rules"})
+    if arguments.json:
+        print(json.dumps(reply))
+        return 0
+    rows = [
+        (
+            rule["rule"],
+            rule["action"] if rule["enabled"] else "(disabled)",
+            rule["matches"],
+            rule["hits"],
+            "oomwatchctl pin" if rule["file"] is None else f"{rule['file']}:{rule['line']}",
+        )
+        for rule in reply["rules"]
+    ]
+    columns = ("rule", "action", "now", "hits", "where")
+    print_table(columns, rows, legend=not arguments.no_legend, right=frozenset({2, 3}))
+    return 0
