@@ -25,12 +25,11 @@ VERBS: dict[str, tuple[str, str]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb. Returns its exit status (oomwatchctl(1)); argparse exits with 2 on a usage error."""
-    words = _verb_first(sys.argv[1:] if argv is None else argv)
-    parser = _parser(words)
-    arguments = parser.parse_args(words)
     try:
-        status: int = arguments.run(arguments)
-        sys.stdout.flush()
+        try:
+            return _run(_verb_first(sys.argv[1:] if argv is None else argv))
+        finally:
+            sys.stdout.flush()
     except Ending as ending:
         print(f"oomwatchctl: {printable(str(ending))}", file=sys.stderr)
         return ending.status
@@ -40,6 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+
+
+def _run(words: Sequence[str]) -> int:
+    arguments = _parser(words).parse_args(words)
+    status: int = arguments.run(arguments)
     return status
 
 

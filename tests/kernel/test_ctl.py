@@ -1,0 +1,86 @@
+"""oomwatchctl, with a real daemon at the other end."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.asking import answer, oomwatchctl
+from tests.kernel.running import Daemon, Processes, oom_score_adj, rule
+
+OFF = '\n[[rule]]\nname = "off"\nenabled = false\ncomm = "target"\noom_score_adj = 400\n'
+
+
+@pytest.fixture
+def pinned(daemon: Daemon, processes: Processes, target: Path) -> int:
+    """A process that is there before the daemon, so that its first scan has pinned it."""
+    pid = processes.start(target, "600")
+    daemon.start(rule(target, 300, scan="1h", more='description = "for tests"') + OFF)
+    assert oom_score_adj(pid) == 300
+    return pid
+
+
+def test_status(daemon: Daemon, pinned: int) -> None:
+    status = answer(daemon, "status")
+    keys = ["version", "pid", "proc_events", "events_reason", "rules", "pinned", "counters", "config"]
+    assert list(status)[:8] == keys
+    assert status["pid"] == daemon.pid
+    assert status["proc_events"] in ("on", "off")
+    assert (status["rules"], status["pinned"]) == (2, 1)
+    counters = ["events", "pins", "releases", "resets", "drifts", "failures", "lost", "scans"]
+    assert list(status["counters"]) == counters
+    assert all(isinstance(number, int) for number in status["counters"].values())
+    assert list(status["config"]) == ["files", "loaded_at", "error"]
+    assert status["config"]["files"] == [str(daemon.config)]
+    assert status["config"]["error"] is None
+    shown = oomwatchctl(daemon, "status")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout.startswith("oomwatchd 0.1.0, PID ")
+
+
+def test_list(daemon: Daemon, pinned: int, target: Path) -> None:
+    (pin,) = answer(daemon, "list")["pins"]
+    assert list(pin) == [
+        *("pid", "starttime", "comm", "exe", "uid", "unit", "rule", "oom_score_adj", "original", "since", "source"),
+    ]
+    assert (pin["pid"], pin["rule"], pin["oom_score_adj"], pin["comm"]) == (pinned, "target", 300, "target")
+    assert pin["exe"] == str(target)
+    lines = oomwatchctl(daemon, "list").stdout.splitlines()
+    assert lines[0].split() == ["PID", "RULE", "VALUE", "FIRST", "SINCE", "COMM"]
+    assert lines[1].split()[:3] == [str(pinned), "target", "300"]
+    assert [line.split() for line in oomwatchctl(daemon, "list", "--no-legend").stdout.splitlines()] == [
+        lines[1].split()
+    ]
+
+
+def test_rules(daemon: Daemon, pinned: int) -> None:
+    raised, off = answer(daemon, "rules")["rules"]
+    assert raised == {
+        "rule": "target",
+        "file": str(daemon.config),
+        "line": 5,
+        "action": "300",
+        "enabled": True,
+        "matches": 1,
+        "hits": 1,
+        "description": "for tests",
+    }
+    assert (off["enabled"], off["matches"], off["hits"]) == (False, 0, 0)
+    shown = oomwatchctl(daemon, "rules").stdout.splitlines()
+    assert shown[1].split() == ["target", "300", "1", "1", f"{daemon.config}:5"]
+
+
+def test_reload_waits_until_the_new_rules_are_in_force(daemon: Daemon, pinned: int, target: Path) -> None:
+    daemon.write(rule(target, 500))
+    done = oomwatchctl(daemon, "reload")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert oom_score_adj(pinned) == 500
+
+
+def test_reload_of_a_broken_file_says_what_is_wrong(daemon: Daemon, pinned: int, target: Path) -> None:
+    daemon.write(rule(target, 1001))
+    done = oomwatchctl(daemon, "reload")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"{daemon.config}:8:")
+    assert oom_score_adj(pinned) == 300
+    assert answer(daemon, "status")["config"]["error"].startswith(f"{daemon.config}:8:")
+    assert "Refused" in oomwatchctl(daemon, "status").stdout

@@ -1,0 +1,68 @@
+"""oomwatchctl's command line, where no daemon runs."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from oomwatchd.ctl import VERBS, main
+
+NOT_RUNNING = "oomwatchctl: oomwatchd isn't running: nobody listens at {runtime}/control\n"
+
+# argv, exit status, stdout, stderr
+TABLE = [
+    (["--version"], 0, "oomwatchctl 0.1.0\n", ""),
+    ([], 2, "", "required: VERB"),
+    (["nonsense"], 2, "", "invalid choice: 'nonsense'"),
+    (["status"], 3, "", NOT_RUNNING),
+    (["--json", "status"], 3, "", NOT_RUNNING),
+    (["list"], 3, "", NOT_RUNNING),
+    (["rules"], 3, "", NOT_RUNNING),
+    (["reload"], 3, "", NOT_RUNNING),
+    (["status", "extra"], 2, "", "unrecognized arguments: extra"),
+    (["status", "--js"], 2, "", "unrecognized arguments: --js"),
+]
+
+
+@pytest.mark.parametrize(("argv", "status", "stdout", "stderr"), TABLE, ids=lambda value: str(value)[:40])
+def test_without_a_daemon(
+    argv: list[str],
+    status: int,
+    stdout: str,
+    stderr: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    try:
+        result: object = main(argv)
+    except SystemExit as end:
+        result = end.code
+    shown = capsys.readouterr()
+    assert result == status
+    assert shown.out == stdout.format(runtime=tmp_path)
+    expected = stderr.format(runtime=tmp_path)
+    assert expected in shown.err if expected else not shown.err
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([verb, "--help"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: oomwatchctl {verb}")
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    program = Path(sys.executable).with_name("oomwatchctl")
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run([program, "rank"], stdout=writing, stderr=subprocess.PIPE, check=False)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
