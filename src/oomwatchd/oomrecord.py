@@ -1,0 +1,108 @@
+"""What a kernel log says about one OOM event, as values. None stands for what isn't in the log."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Task(NamedTuple):
+    """A row of the task table. Sizes in pages but for `pgtables_bytes`. None: the table has no such column.
+    (A named tuple, not a dataclass: a large log has millions of rows, and these are made four times as fast.)"""
+
+    pid: int
+    tgid: int
+    uid: int
+    total_vm: int
+    rss: int
+    pgtables_bytes: int | None
+    swapents: int | None
+    oom_score_adj: int | None
+    comm: str
+
+
+@dataclass(frozen=True, slots=True)
+class Invoker:
+    """Whose allocation failed. `gfp_mask` as logged ("0xcc0"); `order` −1 means sysrq-f."""
+
+    pid: int | None = None
+    comm: str | None = None
+    gfp_mask: str | None = None
+    order: int | None = None
+    oom_score_adj: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """A process that was killed; sizes in KiB."""
+
+    pid: int
+    comm: str
+    uid: int | None = None
+    total_vm_kb: int | None = None
+    anon_rss_kb: int | None = None
+    file_rss_kb: int | None = None
+    shmem_rss_kb: int | None = None
+    pgtables_kb: int | None = None
+    oom_score_adj: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Whom select_bad_process() took, before a child could be sacrificed in its place (until 5.0).
+    `pid` may be a thread's. `score` in permille."""
+
+    pid: int
+    comm: str
+    score: int
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The memory picture, in KiB: of the memory cgroup if the report is about one, else of the machine.
+    `node_kb`: (NUMA node, its memory) for the nodes that the report shows."""
+
+    ram_kb: int | None = None
+    reserved_kb: int | None = None
+    swap_total_kb: int | None = None
+    swap_free_kb: int | None = None
+    usage_kb: int | None = None
+    limit_kb: int | None = None
+    memsw_limit_kb: int | None = None
+    swap_usage_kb: int | None = None
+    swap_limit_kb: int | None = None
+    free_kb: int | None = None
+    anon_kb: int | None = None
+    file_kb: int | None = None
+    shmem_kb: int | None = None
+    slab_kb: int | None = None
+    node_kb: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OomKill:
+    """One OOM event.
+
+    time: ISO 8601 as the log has it, or seconds since boot (a float). scope: "global", "memcg", "cpuset",
+    "mempolicy", "sysrq". tasks: () for a table without rows. columns: the table's header. chosen: the old "Kill
+    process" line. group: the cgroup that memory.oom.group killed. nodes: the NUMA nodes that the allocation could use.
+    truncated: a part of the report is missing, or the kernel, which limits reports but not kills, never wrote it."""
+
+    time: str | float | None
+    kernel: str | None
+    scope: str | None
+    constraint: str | None
+    memcg: str | None
+    task_memcg: str | None
+    invoker: Invoker
+    victim: Killed | None
+    also_killed: tuple[Killed, ...]
+    tasks: tuple[Task, ...] | None
+    columns: tuple[str, ...] | None
+    chosen: Chosen | None
+    reaped: tuple[int, ...]
+    group: str | None
+    allocating_task: bool
+    no_killable: bool
+    panic: str | None
+    nodes: str | None
+    memory: Memory
+    truncated: bool
