@@ -34,7 +34,9 @@ _PREFIX = re.compile(
     """,
     re.VERBOSE,
 )
-_PLAIN = re.compile(r"\[ *\d{1,12}\.\d{1,9}\] (?=[ \[\d])")
+_PLAIN = re.compile(r"\[ *+\d{1,12}\.\d{1,9}\] (?![\w.-]+ kernel: |\[ *[TC]\d|\[[^\[\]]*:|\[ *\d+\.)")
+_MAY_BE_PREFIX = re.compile(r"M|d|\w{2,9}\.? {1,2}\d|[a-z0-9]{3,8} *:[a-z]{3,6} *:|std")
+_MORE = re.compile(r"\[ *\d+\.|\[[^\]]*:|<|\{")
 _JSON_MEMBER = re.compile(r'\s*"(?:message|MESSAGE|log|msg|text)"\s*:\s*"(?P<text>.*?)"?,?\s*$')
 _EXPORT = re.compile(r"\s*MESSAGE=")
 _JSON_TEXT = ("MESSAGE", "message", "log", "msg", "textPayload", "line", "text", "_raw")
@@ -49,15 +51,20 @@ class Line(NamedTuple):
     text: str | None
 
 
+def plain_prefix(line: str) -> int:
+    """The length of the kernel's own time in front, the most common of prefixes; 0 if it isn't that alone."""
+    match = _PLAIN.match(line)
+    return 0 if match is None else match.end()
+
+
 def split(line: str) -> Line:
     """Take the prefix off `line` (without its line feed)."""
-    plain = _PLAIN.match(line)
-    if plain is not None:
-        end = plain.end()
-        return Line(line[:end], line[end:])
     if len(line) > LONGEST:
         line = line[:LONGEST]
-    start = line.lstrip("\x1e \t")[:1]
+    bare = line.lstrip("\x1e \t")
+    start = bare[:1]
+    if start.isalpha() and _MAY_BE_PREFIX.match(bare) is None:
+        return Line(line[: len(line) - len(bare)], bare)
     if start == "{" or line.startswith("data: {"):
         return _split_json(line)
     if start == '"':
@@ -69,6 +76,11 @@ def split(line: str) -> Line:
         if export is not None:
             return Line(line[: export.end()], line[export.end() :])
     return _split_text(line)
+
+
+def goes_on(line: str, at: int) -> bool:
+    """Whether a prefix known from another line may go on at `at`."""
+    return line[at : at + 1] in ("[", "<", "{") and _MORE.match(line, at) is not None
 
 
 def _split_text(line: str) -> Line:

@@ -25,6 +25,8 @@ from oomwatchd.oomrecord import OomKill
 BLOCK = 1 << 20
 # How far before an anchor its event may begin: rows of a table whose header was cut off.
 BEFORE = 64 << 10
+# How much of a report is split into lines before asking whether that was all of it.
+AT_ONCE = 4 << 10
 _ANCHORS = tuple(anchor.encode() for anchor in Parser.ANCHORS)
 
 _JOURNALCTL = ("journalctl", "--quiet", "--no-pager", "--output=json", "--output-fields=MESSAGE,_TRANSPORT")
@@ -219,20 +221,23 @@ def _scan_lines(data: bytes, end: int, parser: Parser) -> Generator[OomKill, Non
     position, upcoming = 0, [-1] * len(_ANCHORS)
     while position < end:
         if parser.busy:
-            stop = position + 1
+            stop = position + AT_ONCE
         else:
             anchor = _next_anchor(data, position, end, upcoming)
             if anchor < 0:
                 return max(position, data.rfind(b"\n", 0, max(0, end - BEFORE)) + 1)
             position = max(position, data.rfind(b"\n", 0, max(0, anchor - BEFORE)) + 1)
             stop = anchor + 1
-        while position < stop:
-            line_end = data.find(b"\n", position, end)
-            if line_end < 0:
-                line_end = end
-            line = data[position : min(line_end, position + logline.LONGEST)]
-            yield from parser.feed(line.decode("utf-8", "backslashreplace").rstrip("\r"))
-            position = line_end + 1
+        line_end = data.find(b"\n", stop - 1, end)
+        stop = end if line_end < 0 else line_end + 1
+        for raw in data[position:stop].removesuffix(b"\n").split(b"\n"):
+            if b"+0x" in raw and b"oom" not in raw and b"out_of_memory+" not in raw:
+                continue  # a stack trace
+            line = raw if len(raw) < logline.LONGEST else raw[: logline.LONGEST]
+            done = parser.feed(line.decode("utf-8", "backslashreplace").rstrip("\r"))
+            if done:
+                yield from done
+        position = stop
     return min(position, end)
 
 

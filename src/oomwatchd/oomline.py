@@ -14,23 +14,50 @@ from oomwatchd.oomrecord import Chosen, Invoker, Killed, Task
 _N = r"-?\d{1,18}"
 _COMM_MAX = 15  # TASK_COMM_LEN less its NUL
 
-# Whatever of a report a line may be; the readers below look closer.
-OF_INTEREST = re.compile(
-    r"invoked oom-killer|oom-kill:con|ill(?:ed)? process|: Killed\s*$|oom_reaper: r|P[Ii][Dd]: ?\d|of limit of|oom\.group set"
-    r"|: usage \d|Memory cgroup stats|_(?:anon|file|reclaimable):\d|\b(?:free|mapped):\d|(?:Free|Total) swap"
-    r"|pages (?:RAM|reserved)|mems_allowed=|panic - not|no killable|No task eligible|Manual OOM|mem_cgroup_out_of_memory\+"
-    r"|^(?:total_(?:rss|cache|shmem)|anon|file|shmem|slab) \d|\]\s+uid\s+tgid|\[ *\d+\](?:\s+-?\d+){4}"
-    r"|^\W*(?:\.\.\.|snip|cut\b)"
+# What lines of a report begin with, by kind. Most lines of a log are told from them with this alone.
+_START = re.compile(
+    r"\s*+(?:(?P<summary>oom-kill:)|(?P<reaped>oom_reaper: r)|(?P<kill>[Oo]ut of [Mm]emory|Memory cgroup out|[Kk]ill(?:ed)? p)"
+    r"|(?P<stats>Memory cgroup stats)|(?P<usage>(?:memory|swap)(?:\+swap)?: usage)|(?P<task>Tasks? in )"
+    r"|(?P<cpu>CPU: |Pid: |PID: )|(?P<counters>(?:in)?active_|slab_|free:|mapped:|unevictable:)|(?P<zone>Node \d+ \w+ free:)"
+    r"|(?P<total>Free swap|Total swap|\d+ pages [Rr])|(?P<stat>(?:total_(?:rss|cache|shmem)|anon|file|shmem|slab) \d)"
+    r"|(?P<panic>Kernel panic)|(?P<table>\[ *(?:pid|\d+ *\]))|(?P<sysrq>[Ss]ys[Rr]q)|(?P<gap>\W*+(?:(?<=\.\.\.)|…|snip|cut)))"
 )
 
 
-def _int(text: str | None) -> int | None:
-    return None if text is None else int(text)
+def kind(text: str) -> str | None:
+    """What kind of line `text` begins like."""
+    start = _START.match(text)
+    return None if start is None else start.lastgroup
+
+
+def may_be_inside(text: str) -> bool:
+    """Whether `text`, which begins like no line of a report, may be one that begins with a name."""
+    return "oom" in text or " mems_allowed=" in text or "out_of_memory+" in text
+
+
+def may_be_behind(text: str) -> bool:
+    """Whether a line of a report may stand in `text` behind a prefix that nobody knows."""
+    return (
+        may_be_inside(text)
+        or "ill process" in text
+        or "illed process" in text
+        or "usage" in text
+        or "limit of" in text
+        or "cgroup stats" in text
+        or "total_vm" in text
+        or "killable" in text
+        or "anic - not" in text
+        or " swap " in text
+        or " pages " in text
+        or "ID: " in text
+        or "OOM" in text
+        or ("] " in text and _ROW.search(text) is not None)
+    )
 
 
 # "java invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), nodemask=0, order=0, oom_score_adj=0"
 
-_INVOKED = re.compile(r"(?P<comm>.*?) ?invoked oom-killer(?P<rest>.*)", re.DOTALL)
+_INVOKED = "invoked oom-killer"
 _GFP = re.compile(r"gfp_mask=(0x[0-9a-fA-F]{1,16})\b")
 _ORDER = re.compile(rf"\border=({_N})(?!\d)")
 _ADJ = re.compile(rf"\boom_score_adj=({_N})(?!\d)")
@@ -40,13 +67,13 @@ _NODEMASK = re.compile(r"\bnodemask=([\d,-]{1,200}?)(?=,? |,$|$)")
 def invoked(text: str) -> tuple[Invoker, str | None] | None:
     """Who asked, and the nodes that the allocation was bound to. Before the name may stand a prefix of a kind that
     nobody knows."""
-    match = _INVOKED.search(text)
-    if match is None:
+    at = text.find(_INVOKED)
+    if at < 0:
         return None
-    rest = match["rest"]
+    rest = text[at + len(_INVOKED) :]
     gfp, order, adj, nodes = (pattern.search(rest) for pattern in (_GFP, _ORDER, _ADJ, _NODEMASK))
     invoker = Invoker(
-        comm=match["comm"] or None,
+        comm=text[:at].removesuffix(" ") or None,
         gfp_mask=gfp[1] if gfp else None,
         order=int(order[1]) if order else None,
         oom_score_adj=int(adj[1]) if adj else None,
@@ -72,6 +99,8 @@ class Cpu(NamedTuple):
 
 def cpu(text: str, expected: str | None) -> Cpu | None:
     """The line that dump_stack() starts with. `expected`: the name that the report began with."""
+    if "omm: " not in text:
+        return None
     match = _CPU.search(text)
     if match is None:
         return None
@@ -97,7 +126,7 @@ _TABLES = ("nr_ptes", "nr_pmds", "nr_puds")
 
 def header(text: str) -> tuple[str, ...] | None:
     """The columns of the task table; without "name" as the last, the line is cut."""
-    match = _HEADER.search(text)
+    match = _HEADER.search(text) if "total_vm" in text else None
     return None if match is None else ("pid", "uid", *match["columns"].split())
 
 
@@ -295,6 +324,8 @@ def words_before(text: str) -> str:
 
 def kill_line_is_broken(text: str) -> bool:
     """Whether a mailer or a line feed in the name may have broken a kill line here."""
+    if "Killed" not in text:
+        return False
     if _KILLED_OPEN.search(text) is not None:
         return True
     head = _KILLED_HEAD.search(text)
@@ -455,7 +486,7 @@ _GAP = re.compile(r"\W*(?:\.{3,}|…|snip\w*|cut)\W*$", re.IGNORECASE)
 
 def mems_allowed(text: str) -> str | None:
     """ "java cpuset=/ mems_allowed=0-1": the NUMA nodes that the invoker may use (until 4.20)."""
-    match = _MEMS_ALLOWED.search(text)
+    match = _MEMS_ALLOWED.search(text) if "mems_allowed=" in text else None
     return None if match is None else match[1]
 
 

@@ -123,9 +123,19 @@ class Parser:
 
     def feed(self, line: str) -> list[OomKill]:
         """Take in one line, without its line feed."""
-        prefix, text = logline.split(line)
-        if text is not None:
-            self._take(prefix, text, line)
+        prefix = self._prefix
+        if prefix and line.startswith(prefix) and not logline.goes_on(line, len(prefix)):
+            self._take(prefix, line[len(prefix) :])
+        elif (end := logline.plain_prefix(line)) > 0:
+            self._take(line[:end], line[end:])
+        else:
+            prefix, text = logline.split(line)
+            if text is None:
+                return []
+            if prefix and prefix.strip("> \t"):
+                self._take(prefix, text)
+            else:
+                self._take_bare(text, line)
         if not self._done:
             return []
         done, self._done = self._done, []
@@ -133,44 +143,58 @@ class Parser:
 
     def flush(self) -> list[OomKill]:
         """The log ends here, or is silent: close the event that is open."""
-        self._mend("")
+        self._mend()
         self._close()
         self._prefix = self._last = ""
         self._closed_any = False
         done, self._done = self._done, []
         return done
 
-    def _take(self, prefix: str, text: str, line: str) -> None:
-        bare = not prefix.strip("> \t")
-        width = len(self._prefix)
-        below = line[width:] if bare and width > 8 and line.startswith(" " * width) else None
-        if self._broken is not None and self._join(text, below, bare=bare):
-            return
+    def _take(self, prefix: str, text: str) -> None:
+        self._prefix, self._last = prefix, text
+        if self._broken is not None:
+            self._mend()
+        if not self._read(text) and oomline.may_be_inside(text):
+            self._read_any(text)
+
+    def _take_bare(self, text: str, line: str) -> None:
+        """A line without a prefix. Where the one before has one, it may be the rest of that."""
         previous, self._last = self._last, text
+        width = len(self._prefix)
+        below = line[width:] if width > 8 and line.startswith(" " * width) else None
+        if self._broken is not None and self._join(text, below):
+            return
         if below is not None and self._line_feed_in_name(previous, below):
             return
-        if not bare:
-            self._prefix = prefix
+        if not self._read(text) and oomline.may_be_behind(text):
+            self._read_any(text)
+
+    def _read(self, text: str) -> bool:
+        """Read a line as what it begins like."""
         report = self._report
-        if text[:1] == "[" and report is not None and report.layout is not None and self._row(text):
-            self._quiet = 0
-            return
-        if oomline.OF_INTEREST.search(text) is None:
-            self._noise()
-            return
+        if report is not None:
+            if report.layout is not None and text[:1] == "[" and self._row(text):
+                self._quiet = 0
+                return True
+            self._quiet += 1
+            if self._quiet > PATIENCE:
+                self._close()
+        if self._sysrq_lines > 0:
+            self._sysrq_lines -= 1
+        kind = oomline.kind(text)
+        if kind is not None:
+            for read in _READERS_OF[kind]:
+                if read(self, text):
+                    self._quiet = 0
+                    return True
+        return False
+
+    def _read_any(self, text: str) -> None:
+        """Read a line that begins with something else than what it is."""
         for read in _READERS:
             if read(self, text):
                 self._quiet = 0
                 return
-        self._noise()
-
-    def _noise(self) -> None:
-        if self._sysrq_lines > 0:
-            self._sysrq_lines -= 1
-        if self._report is not None:
-            self._quiet += 1
-            if self._quiet > PATIENCE:
-                self._close()
 
     # Lines that a name, a mailer or an editor broke.
 
@@ -191,23 +215,23 @@ class Parser:
         self._broken = (read, text)
         return True
 
-    def _join(self, text: str, below: str | None, *, bare: bool) -> bool:
+    def _join(self, text: str, below: str | None) -> bool:
         """Put `text` behind the line that was broken before it, if it belongs there."""
         assert self._broken is not None
         read, start = self._broken
-        belongs = bare and len(start) < 4096
+        belongs = len(start) < 4096
         if belongs and read == self._kill_line:
             belongs = below is not None or oomline.continues_kill_line(text)
         elif belongs:
-            belongs = text[:1] != "[" and oomline.OF_INTEREST.search(text) is None
+            belongs = oomline.kind(text) is None and "oom-kill" not in text
         if not belongs:
-            self._mend(start)
+            self._mend()
             return False
         self._broken = None
         read(f"{start}\n{below}" if below is not None else f"{start.rstrip()} {text.lstrip()}")
         return True
 
-    def _mend(self, _start: str) -> None:
+    def _mend(self) -> None:
         """What was broken gets no other half."""
         if self._broken is None:
             return
@@ -542,6 +566,24 @@ _READERS: tuple[Callable[[Parser, str], bool], ...] = (
     Parser._sysrq,
     Parser._gap,
 )
+
+_READERS_OF: dict[str, tuple[Callable[[Parser, str], bool], ...]] = {
+    "summary": (Parser._summary,),
+    "reaped": (Parser._reaped,),
+    "kill": (Parser._choice, Parser._kill_line, Parser._nobody),
+    "stats": (Parser._stats,),
+    "usage": (Parser._usage,),
+    "task": (Parser._limit, Parser._group),
+    "cpu": (Parser._cpu,),
+    "counters": (Parser._counters,),
+    "zone": (Parser._counters,),
+    "total": (Parser._total,),
+    "stat": (Parser._stat,),
+    "panic": (Parser._nobody, Parser._panic),
+    "table": (Parser._table,),
+    "sysrq": (Parser._sysrq, Parser._nobody),
+    "gap": (Parser._gap,),
+}
 
 
 def _same_name(expected: str | None, seen: str | None) -> str | None:
