@@ -20,7 +20,7 @@ _START = re.compile(
     r"|(?P<stats>Memory cgroup stats)|(?P<usage>(?:memory|swap)(?:\+swap)?: usage)|(?P<task>Tasks? in )"
     r"|(?P<cpu>CPU: |Pid: |PID: )|(?P<counters>(?:in)?active_|slab_|free:|mapped:|unevictable:)|(?P<zone>Node \d+ \w+ free:)"
     r"|(?P<total>Free swap|Total swap|\d+ pages [Rr])|(?P<stat>(?:total_(?:rss|cache|shmem)|anon|file|shmem|slab) \d)"
-    r"|(?P<panic>Kernel panic)|(?P<table>\[ *(?:pid|\d+ *\]))|(?P<sysrq>[Ss]ys[Rr]q)|(?P<gap>\W*+(?:(?<=\.\.\.)|…|snip|cut)))"
+    r"|(?P<panic>Kernel panic)|(?P<table>\[ *(?:pid|\d+ *\]))|(?P<sysrq>[Ss]ys[Rr]q)|(?P<gap>[^\w.…]*+(?:\.\.\.|…|snip|cut\b)))"
 )
 
 
@@ -197,6 +197,7 @@ _SUMMARY = re.compile(
 )
 _MEMS = re.compile(r",mems_allowed=(?P<mems>[\d,-]{1,200}?)(?=,global_oom|,oom_memcg=|,task|\s*$)")
 _SUMMARY_END = re.compile(r",pid=(?P<pid>\d{1,10}),uid=(?P<uid>\d{1,10})\W*$")
+_ESCAPED = re.compile(r"\\x[0-9a-f]{2}")
 _SUMMARY_SHORT = re.compile(r",mems_allowed=[\d,-]{0,200}\s*$")
 
 
@@ -227,13 +228,18 @@ def summary(text: str) -> Summary | None:
     names: tuple[str, ...] = ()
     if end is not None:
         starts = [at.end() for at in re.finditer(",task=", middle)]
-        fitting = [at for at in starts if len(middle[at:].encode(errors="replace")) <= _COMM_MAX]
+        fitting = [at for at in starts if _comm_length(middle[at:]) <= _COMM_MAX]
         names = tuple(middle[at:] for at in (fitting or starts[-1:]))
         middle = middle[: (fitting or starts or [len(middle)])[0]].removesuffix(",task=")
     memcg, task_memcg = _paths(middle, whole=end is not None)
     how = "whole" if end is not None and "\n" not in text else "short" if _SUMMARY_SHORT.search(text) else "cut"
     pid, uid = (int(end["pid"]), int(end["uid"])) if end else (None, None)
     return Summary(match["constraint"], nodes, mems["mems"] if mems else None, memcg, task_memcg, names, pid, uid, how)
+
+
+def _comm_length(name: str) -> int:
+    """A name's bytes. The log may show an odd byte as \\xNN."""
+    return len(_ESCAPED.sub("?", name).encode(errors="replace"))
 
 
 def _paths(text: str, *, whole: bool) -> tuple[str | None, str | None]:
@@ -304,7 +310,7 @@ def kill_line(text: str) -> KillLine | None:
             pass
     stop = end.start() if end is not None else text.find(")", head.end())
     if stop < 0:
-        return None
+        stop = len(text)  # cut within the name
     values = {
         _FIELDS[name]: int(value)
         for a, b, c, d in _FIGURE.findall(text, stop)
@@ -481,7 +487,7 @@ def total(text: str) -> tuple[str, int] | None:
 
 
 _MEMS_ALLOWED = re.compile(r" cpuset=.* mems_allowed=([\d,-]{1,200})\s*$")
-_GAP = re.compile(r"\W*(?:\.{3,}|…|snip\w*|cut)\W*$", re.IGNORECASE)
+_GAP = re.compile(r"[^\w.…]*(?:\.{3,}|…|snip\w*|cut)(?:\W*|.*(?:snip|skip|cut|omit|elid|lines|more).*)$", re.IGNORECASE)
 
 
 def mems_allowed(text: str) -> str | None:

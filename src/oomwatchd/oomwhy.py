@@ -56,6 +56,22 @@ def also_killed(kill: OomKill) -> list[Killed]:
     return [killed for killed in kill.also_killed if killed.pid != pid]
 
 
+def asker(kill: OomKill) -> str:
+    """Whose allocation failed."""
+    name, pid = kill.invoker.comm, kill.invoker.pid
+    return f"{printable(name or 'unknown')} ({'pid unknown' if pid is None else pid})"
+
+
+def verdict(again: Replay | None) -> str:
+    """Whether the table explains the kernel's choice."""
+    if again is None:
+        return "not possible: the log doesn't hold all that the choice was made from"
+    if again.predicted is None:
+        return "nobody can be chosen" if again.agrees else "differs: by the table nobody can be chosen"
+    who = named(again.predicted)
+    return f"agrees: reckoned from the table, the choice is {who}" if again.agrees else f"differs: the table says {who}"
+
+
 def reasons(kill: OomKill, ranked: list[Ranked], again: Replay | None) -> list[str]:
     """Why this one, in sentences."""
     said = _choice(kill, ranked, again)

@@ -132,20 +132,19 @@ def print_kill(kill: OomKill, *, replay: bool, legend: bool) -> None:
     print(colour(f"{when(kill)}: {oomwhy.headline(kill)}{kernel}", BOLD))
     _line("killed", colour(oomwhy.outcome(kill), RED))
     if kill.victim is not None:
-        _line("", _figures(kill))
+        _line("", figures(kill))
     for killed in oomwhy.also_killed(kill)[:SHOWN]:
         _line("also", oomwhy.named(killed))
     asked = kill.invoker
     if asked.comm is not None or asked.pid is not None:
-        who = f"{printable(asked.comm or 'unknown')} ({asked.pid if asked.pid is not None else 'pid unknown'})"
-        _line("asked", ", ".join([who, *_request(kill)]))
+        _line("asked", ", ".join([oomwhy.asker(kill), *request(kill)]))
     memory = oomwhy.memory_picture(kill)
     if memory is not None:
         _line("memory", memory)
     for index, sentence in enumerate(oomwhy.reasons(kill, ranked, again)):
         _line("why" if index == 0 else "", sentence)
     if replay:
-        _line("replay", _again(again))
+        _line("replay", oomwhy.verdict(again))
     if ranked:
         _print_table(kill, ranked, legend=legend)
 
@@ -161,7 +160,8 @@ def _line(label: str, text: str) -> None:
     print(f"  {label:7} {text}")
 
 
-def _figures(kill: OomKill) -> str:
+def figures(kill: OomKill) -> str:
+    """What the log says of the victim."""
     victim = kill.victim
     assert victim is not None
     parts = [] if victim.uid is None else [f"uid {victim.uid}"]
@@ -181,7 +181,8 @@ def _figures(kill: OomKill) -> str:
     return ", ".join(parts) or "the log has no figures"
 
 
-def _request(kill: OomKill) -> list[str]:
+def request(kill: OomKill) -> list[str]:
+    """What was asked for."""
     asked = kill.invoker
     parts = []
     if asked.order is not None and asked.order >= 0:
@@ -193,19 +194,10 @@ def _request(kill: OomKill) -> list[str]:
     return parts
 
 
-def _again(again: oomreplay.Replay | None) -> str:
-    if again is None:
-        return "not possible: the log doesn't hold all that the choice was made from"
-    if again.predicted is None:
-        return "nobody can be chosen" + ("" if again.agrees else ", yet somebody was")
-    who = oomwhy.named(again.predicted)
-    return f"agrees: reckoned from the table, the choice is {who}" if again.agrees else f"differs: the table says {who}"
-
-
 def _print_table(kill: OomKill, ranked: list[oomreplay.Ranked], *, legend: bool) -> None:
     dead = {one.pid for one in (kill.victim, *kill.also_killed) if one is not None}
     highest = max((one.points for one in ranked if one.points is not None), default=0)
-    rows = []
+    rows: list[list[object]] = []
     for number, one in enumerate(ranked, 1):
         if number > SHOWN and one.task.pid not in dead:
             continue

@@ -1,0 +1,180 @@
+"""Files, plain and compressed, rotated, in any order; and the verb's output."""
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import shutil
+import subprocess
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from oomwatchd import ctl
+from oomwatchd.logsource import BLOCK, Source, SourceError, in_order, kills, scan
+from oomwatchd.oomlog import Parser
+from oomwatchd.oomrecord import OomKill
+
+DATA = Path(__file__).parent / "data" / "oomlog"
+SIMPLE = DATA / "simple.kmsg"
+
+
+def read(*paths: Path) -> tuple[list[OomKill], list[SourceError]]:
+    failures: list[SourceError] = []
+    return list(kills([Source(str(path)) for path in paths], failures.append)), failures
+
+
+def victims(found: list[OomKill]) -> list[str]:
+    return [kill.victim.comm for kill in found if kill.victim is not None]
+
+
+@pytest.mark.parametrize("kind", ["gz", "xz", "bz2", "zst"])
+def test_compressed(kind: str, tmp_path: Path) -> None:
+    text, packed = SIMPLE.read_bytes(), tmp_path / "anything"
+    if kind == "zst":
+        if shutil.which("zstd") is None:
+            pytest.skip("the program zstd isn't installed")
+        packed.write_bytes(subprocess.run(["zstd", "-c"], input=text, capture_output=True, check=True).stdout)
+    else:
+        packed.write_bytes({"gz": gzip.compress, "xz": lzma.compress, "bz2": bz2.compress}[kind](text))
+    assert victims(read(packed)[0]) == ["batch job", "leaker"]
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress])
+def test_damaged(pack: "type[bytes]", tmp_path: Path) -> None:
+    packed = tmp_path / "kern.log.2.gz"
+    packed.write_bytes(pack(SIMPLE.read_bytes())[:-900])
+    found, failures = read(packed)
+    assert len(failures) == 1
+    assert len(found) <= 2
+
+
+def test_a_file_that_is_not_there_does_not_stop_the_others(tmp_path: Path) -> None:
+    found, failures = read(tmp_path / "none", SIMPLE, tmp_path)
+    assert victims(found) == ["batch job", "leaker"]
+    assert [str(failure) for failure in failures] == [
+        f"Failed to read {tmp_path}/none: No such file or directory.",
+        f"Failed to read {tmp_path}: Is a directory.",
+    ]
+
+
+def syslog(hour: int, text: str) -> str:
+    return "".join(f"Nov 24 {hour:02}:37:09 db1 kernel: {line.split(';', 1)[1]}\n" for line in text.splitlines())
+
+
+def test_rotated_parts_are_put_in_order_and_a_report_may_span_them(tmp_path: Path) -> None:
+    lines = SIMPLE.read_text().splitlines(keepends=True)
+    parts = {"kern.log.2.gz": lines[:40], "kern.log.1": lines[40:100], "kern.log": lines[100:]}
+    for hour, (name, part) in enumerate(parts.items()):
+        raw = syslog(hour, "".join(part)).encode()
+        (tmp_path / name).write_bytes(gzip.compress(raw) if name.endswith("gz") else raw)
+    given = [tmp_path / name for name in ("kern.log", "kern.log.1", "kern.log.2.gz")]
+    found, failures = read(*given)
+    assert not failures
+    assert victims(found) == ["batch job", "leaker"]
+    assert not any(kill.truncated for kill in found)
+
+
+def test_rotated_parts_without_dates_go_by_name(tmp_path: Path) -> None:
+    names = ["log", "log.1", "log.10", "log.2.gz", "log-20250102", "log-20250101.xz"]
+    for name in names:
+        (tmp_path / name).write_text("nothing\n")
+    (family,) = in_order([Source(str(tmp_path / name)) for name in names])
+    order = [Path(source.path).name for source in family]
+    assert order == ["log.10", "log.2.gz", "log.1", "log-20250101.xz", "log-20250102", "log"]
+
+
+def test_parts_of_different_logs_are_not_joined(tmp_path: Path) -> None:
+    lines = SIMPLE.read_text().splitlines(keepends=True)
+    (tmp_path / "a.log").write_text("".join(lines[:30]))
+    (tmp_path / "b.log").write_text("".join(lines[30:]))
+    found, _ = read(tmp_path / "a.log", tmp_path / "b.log")
+    assert len(found) == 3
+    assert found[0].truncated
+    assert found[1].truncated
+
+
+@pytest.mark.parametrize("gap", [0, 1000, BLOCK // 2, BLOCK - 300, 3 * BLOCK])
+def test_a_report_anywhere_in_a_long_log(gap: int) -> None:
+    noise = b"Nov 24 09:37:09 db1 systemd[1]: Started Session 17 of User root.\n"
+    filler = noise * (gap // len(noise))
+    text = SIMPLE.read_bytes()
+    stream = io.BytesIO(filler + text + filler + b"".join(text.splitlines(keepends=True)[60:]) + filler)
+    parser = Parser(datetime(2026, 12, 31))
+    found = [*scan(stream, parser), *parser.flush()]
+    # The second time, the report's head is missing.
+    assert victims(found) == ["batch job", "leaker"] * 2
+    assert [kill.truncated for kill in found] == [False, False, True, False]
+    assert len(found[2].tasks or ()) == 4
+
+
+def test_a_log_without_line_feeds_takes_no_memory() -> None:
+    class Endless(io.RawIOBase):
+        left = 40
+
+        def read(self, size: int = -1) -> bytes:
+            self.left -= 1
+            return b"oom-kill:x" * (size // 10) if self.left > 0 else b""
+
+    parser = Parser(datetime(2026, 12, 31))
+    assert not [*scan(Endless(), parser), *parser.flush()]  # type: ignore[arg-type]
+
+
+# The verb.
+
+KEYS = [
+    "time", "kernel", "scope", "constraint", "memcg", "task_memcg", "invoker", "victim", "also_killed", "tasks",
+    "no_killable", "panic", "truncated", "replay",
+]  # fmt: skip
+VICTIM = [
+    "pid",
+    "comm",
+    "uid",
+    "total_vm_kb",
+    "anon_rss_kb",
+    "file_rss_kb",
+    "shmem_rss_kb",
+    "pgtables_kb",
+    "oom_score_adj",
+]
+TASK = ["pid", "tgid", "uid", "total_vm", "rss", "pgtables_bytes", "swapents", "oom_score_adj", "comm"]
+
+
+def test_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ctl.main(["postmortem", "--json", str(SIMPLE)]) == 0
+    out = json.loads(capsys.readouterr().out)
+    assert list(out) == ["kills"]
+    kill = out["kills"][0]
+    assert list(kill) == KEYS
+    assert list(kill["invoker"]) == ["pid", "comm", "gfp_mask", "order", "oom_score_adj"]
+    assert list(kill["victim"]) == VICTIM
+    assert list(kill["tasks"][0]) == TASK
+    assert kill["replay"] == {"predicted_pid": 20958, "agrees": True}
+
+
+def test_none_found(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    empty = tmp_path / "empty.log"
+    empty.write_text("nothing here\n")
+    assert ctl.main(["postmortem", "--json", str(empty)]) == 1
+    assert json.loads(capsys.readouterr().out) == {"kills": []}
+    assert ctl.main(["postmortem", str(empty)]) == 1
+    assert capsys.readouterr().err == f"No OOM kill found in {empty}.\n"
+
+
+def test_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ctl.main(["postmortem", "--replay", str(SIMPLE)]) == 0
+    out = capsys.readouterr().out
+    assert "memory cgroup /oomtest was at its limit" in out
+    assert "batch job (20958) had the highest badness: 19.4 MiB resident of 48.0 MiB, oom_score_adj 600" in out
+    assert "database (20957) held more (29.5 MiB), but is at 0." in out
+    assert "agrees: reckoned from the table, the choice is batch job (20958)" in out
+    assert "█" in out
+
+
+def test_a_name_does_nothing_to_the_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes((DATA / "bytes.kmsg").read_bytes().replace(rb"\x1b", b"\x1b").replace(rb"\xff", b"\xff"))
+    assert ctl.main(["postmortem", str(log)]) == 0
+    assert "\x1b" not in capsys.readouterr().out
