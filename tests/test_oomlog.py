@@ -268,7 +268,8 @@ def test_tables_by_their_header(name: str, kernel: str, pgtables: int | None, sw
         ("Killed process 7 (x) vsz:9kB, anon-rss:8kB, file-rss:1kB", Killed(7, "x", None, 9, 8, 1), None),
         ("Killed process 7, UID 5, (x) total-vm:9kB, anon-rss:8kB, file-rss:1kB", Killed(7, "x", 5, 9, 8, 1), None),
         (
-            "Memory cgroup out of memory: Killed process 7 (a) b) total-vm:9kB, anon-rss:8kB, file-rss:1kB, shmem-rss:0kB",
+            "Memory cgroup out of memory: Killed process 7 (a) b) total-vm:9kB, anon-rss:8kB, file-rss:1kB, "
+            "shmem-rss:0kB",
             Killed(7, "a) b", None, 9, 8, 1, 0),
             "memcg",
         ),
@@ -361,7 +362,10 @@ def test_a_table_without_rows_is_not_no_table() -> None:
     assert parse("\n".join(line for line in lines if not rows.search(line) and "tgid" not in line))[0].tasks is None
 
 
-KILL = "Memory cgroup out of memory: Killed process {} (x) total-vm:9kB, anon-rss:8kB, file-rss:1kB, shmem-rss:0kB, UID:0 pgtables:3kB oom_score_adj:0"
+KILL = (
+    "Memory cgroup out of memory: Killed process {} (x) total-vm:9kB, anon-rss:8kB, file-rss:1kB, shmem-rss:0kB, "
+    "UID:0 pgtables:3kB oom_score_adj:0"
+)
 
 
 def test_a_group_dies_as_one_event() -> None:
@@ -443,7 +447,8 @@ def test_a_memory_policy_shows_in_the_nodemask(nodes: str, cpuset: str | None, s
 
 def test_the_reaper_of_another_event() -> None:
     text = dmesg("two", FORMATS["dmesg"])
-    late = "[ 3000.000000] oom_reaper: reaped process 20986 (invoked oom-kil), now anon-rss:0kB, file-rss:0kB, shmem-rss:0kB\n"
+    reaped = "oom_reaper: reaped process 20986 (invoked oom-kil), now anon-rss:0kB, file-rss:0kB, shmem-rss:0kB"
+    late = f"[ 3000.000000] {reaped}\n"
     begun = "[ 2999.000000] other invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0\n"
     kills = parse(text + begun + late)
     assert [kill.victim.pid if kill.victim is not None else None for kill in kills] == [20986, None]

@@ -7,6 +7,7 @@ import json
 import lzma
 import shutil
 import subprocess
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -38,12 +39,13 @@ def test_compressed(kind: str, tmp_path: Path) -> None:
             pytest.skip("the program zstd isn't installed")
         packed.write_bytes(subprocess.run(["zstd", "-c"], input=text, capture_output=True, check=True).stdout)
     else:
-        packed.write_bytes({"gz": gzip.compress, "xz": lzma.compress, "bz2": bz2.compress}[kind](text))
+        pack: dict[str, Callable[[bytes], bytes]] = {"gz": gzip.compress, "xz": lzma.compress, "bz2": bz2.compress}
+        packed.write_bytes(pack[kind](text))
     assert victims(read(packed)[0]) == ["batch job", "leaker"]
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, lzma.compress])
-def test_damaged(pack: "type[bytes]", tmp_path: Path) -> None:
+def test_damaged(pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
     packed = tmp_path / "kern.log.2.gz"
     packed.write_bytes(pack(SIMPLE.read_bytes())[:-900])
     found, failures = read(packed)

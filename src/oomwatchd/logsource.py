@@ -65,7 +65,7 @@ class Source:
 def opened(source: Source) -> Iterator[BinaryIO]:
     """The log's text as bytes. Raises SourceError."""
     try:
-        raw = sys.stdin.buffer if source.path == "-" else open(source.path, "rb")
+        raw = sys.stdin.buffer if source.path == "-" else open(source.path, "rb")  # noqa: SIM115 (closed below)
     except OSError as error:
         raise SourceError(f"Failed to read {source.path}: {error.strerror}.") from error
     buffered = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, raw), BLOCK)
@@ -83,7 +83,7 @@ def opened(source: Source) -> Iterator[BinaryIO]:
         elif kind == "gzip":
             yield cast(BinaryIO, gzip.GzipFile(fileobj=buffered))
         elif kind == "xz":
-            yield cast(BinaryIO, lzma.LZMAFile(buffered))
+            yield cast(BinaryIO, lzma.LZMAFile(buffered))  # noqa: SIM115 (closing it closes nothing else)
         elif kind == "bzip2":
             yield cast(BinaryIO, bz2.BZ2File(buffered))
         else:

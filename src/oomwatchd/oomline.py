@@ -7,6 +7,7 @@ the words of the report too, so what stands behind a name is read from the right
 """
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from oomwatchd.oomrecord import Chosen, Invoker, Killed, Task
@@ -16,11 +17,13 @@ _COMM_MAX = 15  # TASK_COMM_LEN less its NUL
 
 # What lines of a report begin with, by kind. Most lines of a log are told from them with this alone.
 _START = re.compile(
-    r"\s*+(?:(?P<summary>oom-kill:)|(?P<reaped>oom_reaper: r)|(?P<kill>[Oo]ut of [Mm]emory|Memory cgroup out|[Kk]ill(?:ed)? p)"
+    r"\s*+(?:(?P<summary>oom-kill:)|(?P<reaped>oom_reaper: r)"
+    r"|(?P<kill>[Oo]ut of [Mm]emory|Memory cgroup out|[Kk]ill(?:ed)? p)"
     r"|(?P<stats>Memory cgroup stats)|(?P<usage>(?:memory|swap)(?:\+swap)?: usage)|(?P<task>Tasks? in )"
-    r"|(?P<cpu>CPU: |Pid: |PID: )|(?P<counters>(?:in)?active_|slab_|free:|mapped:|unevictable:)|(?P<zone>Node \d+ \w+ free:)"
-    r"|(?P<total>Free swap|Total swap|\d+ pages [Rr])|(?P<stat>(?:total_(?:rss|cache|shmem)|anon|file|shmem|slab) \d)"
-    r"|(?P<panic>Kernel panic)|(?P<table>\[ *(?:pid|\d+ *\]))|(?P<sysrq>[Ss]ys[Rr]q)|(?P<gap>[^\w.…]*+(?:\.\.\.|…|snip|cut\b)))"
+    r"|(?P<cpu>CPU: |Pid: |PID: )|(?P<counters>(?:in)?active_|slab_|free:|mapped:|unevictable:)"
+    r"|(?P<zone>Node \d+ \w+ free:)|(?P<total>Free swap|Total swap|\d+ pages [Rr])"
+    r"|(?P<stat>(?:total_(?:rss|cache|shmem)|anon|file|shmem|slab) \d)|(?P<panic>Kernel panic)"
+    r"|(?P<table>\[ *(?:pid|\d+ *\]))|(?P<sysrq>[Ss]ys[Rr]q)|(?P<gap>[^\w.…]*+(?:\.\.\.|…|snip|cut\b)))"
 )
 
 
@@ -53,6 +56,13 @@ def may_be_behind(text: str) -> bool:
         or "OOM" in text
         or ("] " in text and _ROW.search(text) is not None)
     )
+
+
+def _last(found: Iterator[re.Match[str]]) -> re.Match[str] | None:
+    last = None
+    for one in found:
+        last = one
+    return last
 
 
 # "java invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), nodemask=0, order=0, oom_score_adj=0"
@@ -108,9 +118,7 @@ def cpu(text: str, expected: str | None) -> Cpu | None:
     if expected is not None and rest.startswith(expected) and rest[len(expected) :][:1] in ("", " "):
         taint = _TAINT.match(rest, len(expected) + 1)
         return Cpu(pid, expected, taint["kernel"] if taint else None)
-    taint = None
-    for taint in _TAINT.finditer(rest):  # the last: a name may look like the first
-        pass
+    taint = _last(_TAINT.finditer(rest))  # a name may look like the first
     if taint is None:
         return Cpu(pid, rest.rstrip() or None, None)
     return Cpu(pid, rest[: taint.start()].removesuffix(" "), taint["kernel"])
@@ -131,7 +139,7 @@ def header(text: str) -> tuple[str, ...] | None:
 
 
 def row_pattern(columns: tuple[str, ...]) -> re.Pattern[str]:
-    """Matches a row of that table: its pid, its numbers, the name. One blank before the name, the rest is the name's."""
+    """Matches a row of that table: its pid, its numbers, the name. One blank before it, the rest is the name's."""
     numbers = len(columns) - 2
     return re.compile(rf"\[ {{0,9}}(\d{{1,10}})\]((?:\s{{1,20}}{_N}){{{numbers}}})(?: (.*))?$", re.DOTALL)
 
@@ -189,7 +197,8 @@ class Layout:
         )
 
 
-# "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,oom_memcg=/a,task_memcg=/a/b,task=x,pid=1,uid=0"
+# "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,oom_memcg=/a,task_memcg=/a/b,task=x,
+# pid=1,uid=0"
 
 _SUMMARY = re.compile(
     r"oom-kill:constraint=(?P<constraint>CONSTRAINT_[A-Z_]{1,30})"
@@ -243,7 +252,7 @@ def _comm_length(name: str) -> int:
 
 
 def _paths(text: str, *, whole: bool) -> tuple[str | None, str | None]:
-    """oom_memcg and task_memcg. The latter is the former or below it, so a path that holds ",task_memcg=" can be told."""
+    """oom_memcg and task_memcg. The latter is the former or below it, which tells where a path holds ",task_memcg="."""
     start = text.find(",oom_memcg=")
     splits = [at.start() for at in re.finditer(",task_memcg=", text)]
     if start < 0:
@@ -260,7 +269,7 @@ def _is_below(path: str, ancestor: str) -> bool:
 
 
 # "Memory cgroup out of memory: Killed process 1 (x) total-vm:4kB, anon-rss:4kB, file-rss:4kB, shmem-rss:0kB, UID:0
-# pgtables:4kB oom_score_adj:0"; "Killed process 1, UID 500, (x) total-vm:…" (RHEL 6); "Killed process 1 (x) vsz:…" (2.6.33)
+# pgtables:4kB oom_score_adj:0"; "Killed process 1, UID 500, (x) total-vm:…" (RHEL 6); "Killed process 1 (x) vsz:…"
 
 _FIELDS = {
     "total-vm": "total_vm_kb",
@@ -276,7 +285,8 @@ _FIGURE = re.compile(r"\b(?:(UID|oom_score_adj):(-?\d{1,18})(?!\d)|([a-z]{3,9}(?
 _KILLED_HEAD = re.compile(r"Killed process :?(?P<pid>\d{1,10}),?(?: UID (?P<uid>\d{1,10}),?)? \(")
 # The name ends where nothing but figures follow.
 _KILLED_END = re.compile(
-    r"\)[,.]?(?P<figures>(?: ?(?:vsz|[a-z]{4,9}-(?:vm|rss)|UID|pgtables|oom_score_adj):-?\d{1,18}(?:[kl]B)?,?)*)[^\w()]*$"
+    r"\)[,.]?(?P<figures>"
+    r"(?: ?(?:vsz|[a-z]{4,9}-(?:vm|rss)|UID|pgtables|oom_score_adj):-?\d{1,18}(?:[kl]B)?,?)*)[^\w()]*$"
 )
 _KILLED_FIGURES = re.compile(r"\),? (?=total-vm:|vsz:)")
 _KILLED_OPEN = re.compile(
@@ -284,7 +294,8 @@ _KILLED_OPEN = re.compile(
     re.IGNORECASE,
 )
 _KILLED_MORE = re.compile(
-    r"\s*(?:process \d|\d{1,10},? |UID |\(|[^\n)]{0,15}\)|(?:total-vm|vsz|anon-rss|file-rss|shmem-rss|UID|pgtables|oom_score_adj):)"
+    r"\s*(?:process \d|\d{1,10},? |UID |\(|[^\n)]{0,15}\)"
+    r"|(?:total-vm|vsz|anon-rss|file-rss|shmem-rss|UID|pgtables|oom_score_adj):)"
 )
 _WORDS = re.compile(r"Memory cgroup out of memory|Out of memory(?: \(oom_kill_allocating_task\))?", re.IGNORECASE)
 
@@ -306,8 +317,7 @@ def kill_line(text: str) -> KillLine | None:
     whole = end is not None
     if end is None:
         # Cut, or something follows. A name can't be that long, so the last of these is the end of it.
-        for end in _KILLED_FIGURES.finditer(text, head.end(), head.end() + 4 * _COMM_MAX + 20):
-            pass
+        end = _last(_KILLED_FIGURES.finditer(text, head.end(), head.end() + 4 * _COMM_MAX + 20))
     stop = end.start() if end is not None else text.find(")", head.end())
     if stop < 0:
         stop = len(text)  # cut within the name
@@ -349,7 +359,7 @@ def continues_kill_line(text: str) -> bool:
     return _KILLED_MORE.match(text) is not None
 
 
-# "Out of memory: Kill process 1 (x) score 900 or sacrifice child", "… with score …", "… kill process 1 (x) score 9 or a child"
+# "Out of memory: Kill process 1 (x) score 900 or sacrifice child", "… with score …", "… kill process … or a child"
 
 _CHOSEN = re.compile(r"[Kk]ill process (\d{1,10}),? \((.*)\),? (?:with )?score (\d{1,18})\b", re.DOTALL)
 
@@ -448,8 +458,8 @@ def usage(text: str) -> dict[str, int] | None:
 
 
 def stats_of(text: str) -> tuple[str | None, dict[str, int]] | None:
-    """ "Memory cgroup stats for /a:" names the group with the limit. Its old form, with the figures behind it, comes for
-    each group below the limit, and doesn't say which has it."""
+    """ "Memory cgroup stats for /a:" names the group with the limit. Its old form, with the figures behind it, comes
+    for each group below the limit, and doesn't say which has it."""
     match = _STATS.search(text)
     if match is None:
         return None

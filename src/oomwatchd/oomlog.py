@@ -1,7 +1,7 @@
 """Kernel log text to OOM kill records: the lines of a report put together. Pure; fed line by line, it holds one report.
 
-A report (dump_header() in mm/oom_kill.c) begins with "invoked oom-killer" and ends with the kill; either may be missing,
-and lines of others stand in between. A line that the open report has already had begins another.
+A report (dump_header() in mm/oom_kill.c) begins with "invoked oom-killer" and ends with the kill; either may be
+missing, and lines of others stand in between. A line that the open report has already had begins another.
 """
 
 from collections import deque

@@ -1,8 +1,8 @@
 """The kernel's choice of a victim, reckoned anew from what a report logged. Pure.
 
 `points` is oom_badness() (mm/oom_kill.c) over a row of the task table. What differs between kernels is told by the
-table's columns; only two things aren't to be seen in it and go by the kernel's release: how equal and negative points are
-taken (since 5.9), and the older unit of points (whole permille, before 3.6).
+table's columns. Two things aren't to be seen in it and go by the kernel's release: how equal and negative points are
+taken (since 5.9), and how root's bonus was measured (before 3.14).
 """
 
 import re
@@ -77,8 +77,8 @@ def points(task: Task, total: int, adj: int | None = None) -> int:
 
 
 def rank(kill: OomKill, adj_of: Callable[[Task], int | None] | None = None) -> list[Ranked]:
-    """The table in the order of the kernel's choice, the victim first. `adj_of` gives values of oom_score_adj in place of
-    the logged ones (None: as logged)."""
+    """The table in the order of the kernel's choice, the victim first. `adj_of` gives values of oom_score_adj in place
+    of the logged ones (None: as logged)."""
     total = total_pages(kill)
     scored = []
     for position, task in enumerate(kill.tasks or ()):

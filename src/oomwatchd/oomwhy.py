@@ -77,7 +77,8 @@ def reasons(kill: OomKill, ranked: list[Ranked], again: Replay | None) -> list[s
     said = _choice(kill, ranked, again)
     if kill.group is not None:
         said.append(
-            f"memory.oom.group is set on {printable(kill.group)}: all its processes die with the victim, but those at -1000."
+            f"memory.oom.group is set on {printable(kill.group)}: "
+            "all its processes die with the victim, but those at -1000."
         )
     if kill.truncated:
         said.append("Part of the report is missing from the log.")
@@ -89,14 +90,16 @@ def _choice(kill: OomKill, ranked: list[Ranked], again: Replay | None) -> list[s
         return _nobody(kill)
     if kill.allocating_task:
         return [
-            f"vm.oom_kill_allocating_task is set, so {named(kill.victim)} died because it asked for memory, whatever it held."
+            f"vm.oom_kill_allocating_task is set, so {named(kill.victim)} died because it asked for memory, "
+            "whatever it held."
         ]
     said = []
     sacrificed = kill.chosen is not None and kill.chosen.pid != kill.victim.pid
     if kill.chosen is not None and sacrificed:
         chosen = f"{printable(kill.chosen.comm)} ({kill.chosen.pid})"
         said.append(
-            f"The kernel chose {chosen}, score {kill.chosen.score}; {named(kill.victim)} is its process or a child sacrificed for it."
+            f"The kernel chose {chosen}, score {kill.chosen.score}; {named(kill.victim)} is its process "
+            "or a child sacrificed for it."
         )
     row = next((one for one in ranked if kill.victim.pid in (one.task.pid, one.task.tgid)), None)
     if row is None:
@@ -105,8 +108,8 @@ def _choice(kill: OomKill, ranked: list[Ranked], again: Replay | None) -> list[s
         return [*said, _highest(kill, row, ranked), *_spared(row, ranked)]
     if again is not None and not again.agrees and again.predicted is not None:
         said.append(
-            f"By the table {named(again.predicted)} had the highest badness, not {named(kill.victim)}. It may have been dying "
-            f"already, or have changed while the table was written; the log doesn't tell."
+            f"By the table {named(again.predicted)} had the highest badness, not {named(kill.victim)}. It may have "
+            "been dying already, or have changed while the table was written; the log doesn't tell."
         )
         return said
     return said or [f"{named(kill.victim)} held {_holding(row.task)}, oom_score_adj {_adj(row.task)}."]
@@ -119,21 +122,24 @@ def _nobody(kill: OomKill) -> list[str]:
         free = [task for task in kill.tasks or () if (task.oom_score_adj or 0) > OOM_SCORE_ADJ_MIN]
         if kill.tasks and not free:
             return ["Every process in reach is at oom_score_adj -1000, so the kernel found nobody to kill."]
-        return ["The kernel found nobody to kill: whoever was in reach is at -1000, or was dying already."]
+        return ["The kernel found nobody to kill: who was in reach is at -1000, or was dying."]
     return []
 
 
 def _without_table(kill: OomKill) -> str:
     assert kill.victim is not None
     if kill.chosen is not None:
-        return f"{named(kill.victim)} had the highest score, {kill.chosen.score} of 1000; the log has no row for it to show why."
+        return (
+            f"{named(kill.victim)} had the highest score, {kill.chosen.score} of 1000; the log has no row to show why."
+        )
     return f"The log has no row for {named(kill.victim)}, so it doesn't show why the kernel took this one."
 
 
 def _highest(kill: OomKill, row: Ranked, ranked: list[Ranked]) -> str:
     candidates = [one for one in ranked if one.points is not None]
     if len(candidates) == 1:
-        return f"{named(row.task)} was the only one that could be killed: {_holding(row.task)}, oom_score_adj {_adj(row.task)}."
+        holding = f"{_holding(row.task)}, oom_score_adj {_adj(row.task)}"
+        return f"{named(row.task)} was the only one that could be killed: {holding}."
     total = total_pages(kill)
     of_total = f" of {size(PAGE_KB * total)}" if total is not None else ""
     text = f"{named(row.task)} had the highest badness: {_holding(row.task)}{of_total}, oom_score_adj {_adj(row.task)}"

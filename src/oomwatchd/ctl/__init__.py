@@ -20,7 +20,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "reload": ("steer", "reload the configuration, and wait for the verdict"),
     "rank": ("rank", "show whom the kernel would kill next, in its order"),
     "doctor": ("doctor", "show what in this system weakens or defeats the pins"),
-    "postmortem": ("postmortem", "past OOM kills out of the kernel log, and why"),
+    "postmortem": ("postmortem", "show past OOM kills out of the kernel log, and why"),
 }
 
 

@@ -26,7 +26,7 @@ def configure_postmortem(parser: argparse.ArgumentParser) -> None:
         "files",
         nargs="*",
         metavar="FILE",
-        help="kernel logs, plain or compressed, rotated ones in any order, journal files; - is stdin; the journal if none",
+        help="kernel logs, plain or compressed, rotated ones in any order, journal files; -: stdin; none: the journal",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument(

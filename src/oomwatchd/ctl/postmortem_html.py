@@ -1,7 +1,7 @@
 """The page that `oomwatchctl postmortem --html FILE` writes: a timeline of the kills, and each with its table.
 
-One file that loads nothing. The kills come one at a time and are written as they come, below a timeline that is only known
-at the end: the sections wait in an unnamed file.
+One file that loads nothing. The kills are written as they come, below a timeline that is only known at the end: until
+then the sections wait in an unnamed file.
 """
 
 import html
@@ -65,7 +65,9 @@ class Page:
         self.path = path
         self.count = 0
         self._marks: list[tuple[str | float | None, str, str]] = []
-        self._sections = tempfile.TemporaryFile("w+", encoding="utf-8", errors="backslashreplace")
+        self._sections = tempfile.TemporaryFile(  # noqa: SIM115 (closed by __exit__)
+            "w+", encoding="utf-8", errors="backslashreplace"
+        )
 
     def __enter__(self) -> "Page":
         return self
@@ -169,9 +171,7 @@ def _section(number: int, kill: OomKill) -> str:
     facts: list[tuple[str, str]] = [("killed", oomwhy.outcome(kill))]
     if kill.victim is not None:
         facts.append(("", figures(kill)))
-    facts += (
-        [("also", ", ".join(oomwhy.named(one) for one in also))] if (also := oomwhy.also_killed(kill)[:ROWS]) else []
-    )
+    facts.append(("also", ", ".join(oomwhy.named(one) for one in oomwhy.also_killed(kill)[:ROWS])))
     if asked.comm is not None or asked.pid is not None:
         facts.append(("asked", ", ".join([oomwhy.asker(kill), *request(kill)])))
     facts.append(("memory", oomwhy.memory_picture(kill) or ""))
@@ -181,7 +181,8 @@ def _section(number: int, kill: OomKill) -> str:
     rows = "".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in facts if text)
     colour = SCOPES[kill.scope or "unknown"][0]
     title = html.escape(f"{when(kill)}: {oomwhy.headline(kill)}")
-    return f'<section id="k{number}"><h2 style="color:{colour}">{title}</h2><dl>{rows}</dl>{_table(kill, ranked)}</section>\n'
+    head = f'<h2 style="color:{colour}">{title}</h2>'
+    return f'<section id="k{number}">{head}<dl>{rows}</dl>{_table(kill, ranked)}</section>\n'
 
 
 def _table(kill: OomKill, ranked: list[oomreplay.Ranked]) -> str:
@@ -212,9 +213,11 @@ def _table(kill: OomKill, ranked: list[oomreplay.Ranked]) -> str:
         )
     more = f'<p class="note">… and {len(ranked) - ROWS} more</p>' if len(ranked) > ROWS else ""
     opened = " open" if len(ranked) <= 12 else ""
+    tasks = f"{len(ranked)} {'task' if len(ranked) == 1 else 'tasks'}"
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     return (
-        f"<details{opened}><summary>{len(ranked)} tasks in the order of the kernel's choice</summary>"
-        f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>{more}</details>"
+        f"<details{opened}><summary>{tasks} in the order of the kernel's choice</summary>"
+        f"<div class=scroll>{table}</div>{more}</details>"
     )
 
 
