@@ -535,7 +535,7 @@ class _Document:
             return None
 
     def action(self, at: Path, table: Mapping[str, object]) -> Action:
-        given = [key for key in ("oom_score_adj", "oom_adj", "ignore") if key in table]
+        given = [key for key in table if key in ("oom_score_adj", "oom_adj", "ignore")]
         if not given:
             self.error(at, "The rule has no action; say oom_score_adj = N, oom_adj = N or ignore = true")
             return Action(ignore=True)

@@ -81,7 +81,7 @@ def literal_or_glob(text: str) -> Pattern:
     """A pattern out of a plain string of the configuration."""
     if not any(c in text for c in "*?["):
         return Pattern(text)
-    return Pattern(text, re.compile(fnmatch.translate(text)), is_glob=True)
+    return Pattern(text, re.compile(r"\A" + fnmatch.translate(text)), is_glob=True)
 
 
 def regex(text: str) -> Pattern:

@@ -57,7 +57,7 @@ class Processes:
 
     def start(self, *command: str | bytes | Path, **options: object) -> int:
         """Start a program, and return its PID."""
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, **options)  # type: ignore[call-overload]
+        child = subprocess.Popen(command, **{"stdin": subprocess.DEVNULL, **options})  # type: ignore[call-overload]
         self.children.append(child)
         return int(child.pid)
 

@@ -1,0 +1,100 @@
+"""oomwatchd's arguments and exit statuses."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.running import Daemon, Processes, oom_score_adj, rule, wait_until
+
+
+def run(daemon: Daemon, *arguments: str, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    command = [*prefix, sys.executable, "-m", "oomwatchd", *arguments]
+    return subprocess.run(command, env=daemon.environment, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["--version"], 0, "oomwatchd "),
+        (["--help"], 0, "Usage: oomwatchd"),
+        (["--nonsense"], 2, "--nonsense"),
+        (["extra"], 2, "unexpected argument 'extra'"),
+        (["-c"], 2, "-c"),
+        (["-c", "/nonexistent.toml", "--once"], 78, "/nonexistent.toml:1:1: No such file"),
+        (["-c", "/nonexistent.toml", "--check"], 78, "/nonexistent.toml:1:1: No such file"),
+    ],
+)
+def test_arguments(daemon: Daemon, arguments: list[str], status: int, said: str) -> None:
+    result = run(daemon, *arguments)
+
+    assert result.returncode == status
+    assert said in result.stdout + result.stderr
+
+
+def test_once_pins_and_exits(daemon: Daemon, processes: Processes, target: Path) -> None:
+    daemon.write(rule(target))
+    pid = processes.start(target, "1000")
+
+    result = run(daemon, "-c", str(daemon.config), "--once")
+
+    assert (result.returncode, oom_score_adj(pid)) == (0, 500)
+    assert f"Pinned process {pid}" in result.stderr
+
+
+def test_dry_run_writes_nothing(daemon: Daemon, processes: Processes, target: Path) -> None:
+    daemon.write(rule(target))
+    pid = processes.start(target, "1000")
+
+    result = run(daemon, "-c", str(daemon.config), "--once", "--dry-run")
+
+    assert (result.returncode, oom_score_adj(pid)) == (0, 0)
+    assert f"Dry run: Pinned process {pid}" in result.stderr
+    assert not (daemon.runtime / "ledger.json").exists()
+
+
+def test_dry_run_without_root(daemon: Daemon, processes: Processes, target: Path) -> None:
+    daemon.write(rule(target))
+    daemon.config.chmod(0o644)
+    for parent in list(daemon.config.parents)[:4]:
+        parent.chmod(parent.stat().st_mode | 0o055)
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    pid = processes.start(*nobody, str(target), "1000")
+    wait_until(lambda: os.readlink(f"/proc/{pid}/exe") == str(target), "it has started")
+
+    result = run(daemon, "-c", str(daemon.config), "--once", "--dry-run", prefix=nobody)
+
+    assert result.returncode == 0, result.stderr
+    assert f"Dry run: Pinned process {pid}" in result.stderr
+
+
+def test_required_events_that_are_not_to_be_had(daemon: Daemon, target: Path) -> None:
+    daemon.write(rule(target).replace("[daemon]", '[daemon]\nproc_events = "required"'))
+
+    result = run(daemon, "-c", str(daemon.config), prefix=("unshare", "-n"))
+
+    assert result.returncode == 77
+    assert "network namespace" in result.stderr
+
+
+def test_second_daemon_is_refused(daemon: Daemon, target: Path) -> None:
+    daemon.start(rule(target))
+
+    result = run(daemon, "-c", str(daemon.config))
+
+    assert result.returncode == 1
+    assert f"runs already, with PID {daemon.pid}" in result.stderr
+    assert daemon.status()["pid"] == daemon.pid
+
+
+def test_invalid_configuration_lists_every_error(daemon: Daemon, target: Path) -> None:
+    daemon.write(rule(target, 5000) + 'colour = "red"\nchildrn = "reset"\n')
+
+    result = run(daemon, "-c", str(daemon.config))
+
+    assert result.returncode == 78
+    assert f"{daemon.config}:8:1: oom_score_adj: 5000 is out of range" in result.stderr
+    assert f"{daemon.config}:10:1: Unknown key 'colour'" in result.stderr
+    assert f"{daemon.config}:11:1: Unknown key 'childrn'; did you mean 'children'?" in result.stderr

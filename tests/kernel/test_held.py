@@ -1,0 +1,256 @@
+"""What is pinned stays pinned, and gets back what it had; whatever happens to configuration, daemon and program."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.running import (
+    Daemon,
+    Processes,
+    oom_score_adj,
+    rule,
+    set_oom_score_adj,
+    wait_for_value,
+    wait_until,
+)
+
+
+def test_drift_is_written_back(daemon: Daemon, processes: Processes, target: Path) -> None:
+    daemon.start(rule(target, scan="200ms"))
+    pid = processes.start(target, "1000")
+    wait_for_value(pid, 500)
+
+    set_oom_score_adj(pid, 20)
+
+    wait_for_value(pid, 500)
+    wait_until(lambda: daemon.status()["counters"]["drifts"] == 1, "the drift is counted")
+    assert "someone had changed what rule 'target' pins to 20" in daemon.log()
+
+
+def test_edits_are_applied_on_save(daemon: Daemon, processes: Processes, target: Path) -> None:
+    daemon.start(rule(target, scan="1h"))
+    pid = processes.start(target, "1000")
+    wait_for_value(pid, 500)
+
+    daemon.write(rule(target, 700, scan="1h"))
+    wait_for_value(pid, 700)
+    daemon.write('[daemon]\nscan_interval = "1h"')
+    wait_for_value(pid, 0)
+    daemon.write(rule(target, 300, scan="1h"))
+    wait_for_value(pid, 300)
+    assert daemon.pins()[pid]["original"] == 0
+
+
+def test_editing_in_place_is_applied_too(daemon: Daemon, processes: Processes, target: Path) -> None:
+    daemon.start(rule(target, scan="1h"))
+    pid = processes.start(target, "1000")
+    wait_for_value(pid, 500)
+
+    daemon.config.write_text(rule(target, 600, scan="1h"))
+
+    wait_for_value(pid, 600)
+
+
+def test_drop_ins_appear_and_vanish(daemon: Daemon, processes: Processes, target: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "etc").mkdir(parents=True)
+    with daemon.log_file.open("ab") as log:
+        daemon.process = subprocess.Popen(
+            [sys.executable, "-m", "oomwatchd", "--root", str(root)], env=daemon.environment, stderr=log
+        )
+    wait_until(daemon._ready, "ready without any configuration")
+    pid = processes.start(target, "1000")
+
+    (root / "etc/oomwatchd.d").mkdir()
+    drop_in = root / "etc/oomwatchd.d/50-target.toml"
+    drop_in.write_text(rule(target, 400, scan="1h"))
+    wait_for_value(pid, 400)
+    mask = root / "usr/lib/oomwatchd.d"
+    drop_in.unlink()
+    wait_for_value(pid, 0)
+    assert not mask.exists()
+
+
+def test_broken_file_changes_nothing(daemon: Daemon, processes: Processes, target: Path) -> None:
+    daemon.start(rule(target, scan="1h"))
+    pid = processes.start(target, "1000")
+    wait_for_value(pid, 500)
+
+    daemon.write(rule(target, '"many"', scan="1h"))
+
+    wait_until(lambda: daemon.status()["config"]["error"], "the error is told")
+    assert f"{daemon.config}:8:1: oom_score_adj must be a whole number" in daemon.log()
+    reply = daemon.reload()
+    assert not reply["ok"]
+    assert [(error["line"], error["column"]) for error in reply["errors"]] == [(8, 1)]
+    assert oom_score_adj(pid) == 500
+
+    daemon.write(rule(target, 600, scan="1h"))
+    wait_for_value(pid, 600)
+    assert daemon.status()["config"]["error"] is None
+
+
+def test_hangup_reloads(daemon: Daemon, processes: Processes, target: Path) -> None:
+    daemon.start(rule(target, scan="1h"))
+    before = daemon.status()["config"]["loaded_at"]
+
+    os.kill(daemon.pid, 1)
+
+    wait_until(lambda: daemon.status()["config"]["loaded_at"] > before, "reloaded")
+
+
+def test_program_that_executes_another_is_released(daemon: Daemon, processes: Processes, target: Path) -> None:
+    shell = target.with_name("shell")
+    shutil.copy(Path("/bin/sh").resolve(), shell)
+    daemon.start(rule(shell, scan="1h"))
+    read, write = os.pipe()
+    pid = processes.start(shell, "-c", f"read line; exec {target} 1000", stdin=read)
+    wait_for_value(pid, 500)
+
+    os.write(write, b"\n")
+
+    wait_for_value(pid, 0)
+    wait_until(lambda: pid not in daemon.pins(), "forgotten")
+
+
+def test_crash_forgets_nothing(daemon: Daemon, processes: Processes, target: Path) -> None:
+    pid = processes.start(target, "1000")
+    set_oom_score_adj(pid, 111)
+    daemon.start(rule(target, scan="1h"))
+    wait_for_value(pid, 500)
+
+    daemon.kill()
+    daemon.start('[daemon]\nscan_interval = "1h"')
+
+    wait_for_value(pid, 111)
+
+
+def test_restart_keeps_the_first_value(daemon: Daemon, processes: Processes, target: Path) -> None:
+    pid = processes.start(target, "1000")
+    set_oom_score_adj(pid, 111)
+    daemon.start(rule(target, scan="1h"))
+    wait_for_value(pid, 500)
+
+    assert daemon.stop() == 0
+    assert oom_score_adj(pid) == 500
+    daemon.start()
+
+    wait_until(lambda: daemon.pins()[pid]["original"] == 111, "remembered")
+
+
+def test_restore_on_exit(daemon: Daemon, processes: Processes, target: Path) -> None:
+    daemon.start(rule(target).replace("[daemon]", '[daemon]\non_exit = "restore"'))
+    pid = processes.start(target, "1000")
+    wait_for_value(pid, 500)
+
+    assert daemon.stop() == 0
+
+    assert oom_score_adj(pid) == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage\n", b"{}\n", b'{"oomwatchd_ledger": 1', b"\xff\x00" * 1000])
+def test_damaged_ledger(daemon: Daemon, processes: Processes, target: Path, content: bytes) -> None:
+    daemon.runtime.mkdir()
+    (daemon.runtime / "ledger.json").write_bytes(content)
+
+    daemon.start(rule(target))
+
+    pid = processes.start(target, "1000")
+    wait_for_value(pid, 500)
+    assert "is damaged" in daemon.log()
+
+
+def test_truncated_ledger_keeps_what_can_be_read(daemon: Daemon, processes: Processes, target: Path) -> None:
+    first, second = processes.start(target, "1000"), processes.start(target, "1000")
+    for pid in (first, second):
+        set_oom_score_adj(pid, 111)
+    daemon.start(rule(target))
+    wait_for_value([first, second], 500)
+    daemon.kill()
+    ledger = daemon.runtime / "ledger.json"
+    ledger.write_bytes(ledger.read_bytes()[:-10])
+
+    daemon.start('[daemon]\nscan_interval = "1h"')
+
+    wait_until(lambda: sorted([oom_score_adj(first), oom_score_adj(second)]) == [111, 500], "one restored")
+    assert "can't be read" in daemon.log()
+
+
+def test_upgrade_under_a_running_program(daemon: Daemon, processes: Processes, target: Path) -> None:
+    daemon.start(rule(target, scan="200ms"))
+    pid = processes.start(target, "1000")
+    wait_for_value(pid, 500)
+
+    fresh = target.with_name("target.new")
+    shutil.copy("/bin/true", fresh)
+    fresh.rename(target)
+    daemon.wait_for_scan()
+    assert pid in daemon.pins()
+    target.unlink()
+    daemon.wait_for_scan()
+    assert pid in daemon.pins()
+    daemon.stop()
+    daemon.start()
+    daemon.wait_for_scan()
+
+    assert oom_score_adj(pid) == 500
+    assert pid in daemon.pins()
+
+
+def test_impostor_in_a_mount_namespace(daemon: Daemon, processes: Processes, target: Path, tmp_path: Path) -> None:
+    """Anyone can bind-mount a program of theirs over another in a namespace of their own."""
+    tmp_path.chmod(0o755)
+    for parent in list(tmp_path.parents)[:3]:
+        parent.chmod(parent.stat().st_mode | 0o055)
+    hog = tmp_path / "hog"
+    shutil.copy("/bin/sleep", hog)
+    daemon.start(rule(target, scan="200ms"))
+    command = f"mount --bind {hog} {target} && exec {target} 1000"
+    unshare = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "unshare", "-Ur", "-m"]
+
+    pid = processes.start(*unshare, "sh", "-c", command)
+    wait_until(lambda: os.readlink(f"/proc/{pid}/exe") == str(target), "the impostor shows the path")
+    genuine = processes.start(target, "1000")
+    wait_for_value(genuine, 500)
+    daemon.wait_for_scan()
+
+    assert oom_score_adj(pid) == 0
+    assert pid not in daemon.pins()
+
+
+def test_never_a_write_to_a_recycled_pid(tmp_path: Path) -> None:
+    """In a PID namespace of its own a process is opened, dies, and its PID is given to another one."""
+    script = tmp_path / "recycle.py"
+    script.write_text("""
+import os, signal
+from oomwatchd.procfs import ProcessDir, Vanished
+
+def sleeper():
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+    return pid
+
+first = sleeper()
+with ProcessDir(first) as directory:
+    os.kill(first, signal.SIGKILL)
+    os.waitpid(first, 0)
+    with open("/proc/sys/kernel/ns_last_pid", "w") as file:
+        file.write(str(first - 1))
+    second = sleeper()
+    assert second == first, (first, second)
+    for act in (directory.read_stat, directory.read_oom_score_adj, lambda: directory.write_oom_score_adj(500)):
+        try:
+            act()
+        except Vanished:
+            continue
+        raise AssertionError(act)
+    with open(f"/proc/{second}/oom_score_adj") as file:
+        assert file.read() == "0\\n"
+os.kill(second, signal.SIGKILL)
+""")
+    subprocess.run(["unshare", "-p", "-f", "--mount-proc", sys.executable, script], check=True)

@@ -1,0 +1,137 @@
+"""A program that fits is pinned, however it is started; 200 of 200 times each."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.conftest import Compiler
+from tests.kernel.running import Daemon, Processes, rule, wait_for_value, wait_until
+
+TIMES = 200
+
+
+def spawn(processes: Processes, target: Path) -> int:
+    return processes.adopt(os.posix_spawn(target, [str(target), "1000"], os.environ))
+
+
+def fork_and_exec(processes: Processes, target: Path) -> int:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.execv(target, [str(target), "1000"])
+        finally:
+            os._exit(127)
+    return processes.adopt(pid)
+
+
+def by_shell(processes: Processes, target: Path) -> int:
+    return processes.start("sh", "-c", f"exec '{target}' 1000")
+
+
+def by_env(processes: Processes, target: Path) -> int:
+    return processes.start("env", target, "1000")
+
+
+def by_symlink(processes: Processes, target: Path) -> int:
+    link = target.with_name("another-name")
+    if not link.exists():
+        link.symlink_to(target)
+    return processes.start(link, "1000")
+
+
+@pytest.mark.parametrize("start", [spawn, fork_and_exec, by_shell, by_env, by_symlink])
+def test_pinned_however_it_is_started(
+    daemon: Daemon, processes: Processes, target: Path, start: Callable[[Processes, Path], int]
+) -> None:
+    daemon.start(rule(target, scan="1h"))
+
+    pids = [start(processes, target) for _ in range(TIMES)]
+
+    wait_for_value(pids, 500)
+    wait_until(lambda: daemon.pins().keys() == set(pids), "all of them listed")
+    assert daemon.status()["counters"]["lost"] == 0
+
+
+def test_script_by_its_name(daemon: Daemon, processes: Processes, tmp_path: Path) -> None:
+    script = tmp_path / f"s{os.getpid()}-script"
+    script.write_text("#!/bin/sh\nwhile :; do sleep 1000; done\n")
+    script.chmod(0o755)
+    shell = Path("/proc/self/root/bin/sh").resolve()
+    daemon.start(f"""
+        [daemon]
+        scan_interval = "1h"
+        [[rule]]
+        name = "script"
+        exe = "{shell}"
+        comm = "{script.name}"
+        oom_score_adj = 500
+        children = "reset"
+    """)
+
+    pids = [processes.start(script, start_new_session=True) for _ in range(TIMES)]
+
+    wait_for_value(pids, 500)
+    for pid in pids:
+        processes.pids += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+
+
+@pytest.mark.parametrize("name", [b"with space", b"line\nfeed", b"latin-\xff\xfe", b"par) S 1 1 (en"])
+def test_names_of_any_bytes(daemon: Daemon, processes: Processes, target: Path, tmp_path: Path, name: bytes) -> None:
+    odd = os.fsencode(tmp_path) + b"/" + name
+    shutil.copy(os.fsencode(target), odd)
+    daemon.start(rule(f"{tmp_path}/[wlp]*", scan="1h"))
+
+    pids = [processes.start(odd, "1000") for _ in range(TIMES)]
+
+    wait_for_value(pids, 500)
+    wait_until(lambda: daemon.pins().keys() == set(pids), "all of them listed")
+    assert all("\n" not in line for line in daemon.log().split("\n"))
+    assert b"\xff" not in daemon.log_file.read_bytes()
+
+
+def test_one_that_runs_already(daemon: Daemon, processes: Processes, target: Path) -> None:
+    pid = processes.start(target, "1000")
+
+    daemon.start(rule(target, scan="1h"))
+
+    wait_for_value(pid, 500)
+    assert daemon.pins()[pid]["source"] == "scan"
+    assert daemon.pins()[pid]["original"] == 0
+
+
+def test_lost_events_are_counted_and_made_up_for(
+    daemon: Daemon, processes: Processes, target: Path, compiled: Compiler
+) -> None:
+    storm = compiled("storm", ["-static"])
+    daemon.start(rule(target, scan="1h"))
+
+    os.kill(daemon.pid, 19)
+    pid = processes.start(target, "1000")
+    subprocess.run([storm, "40000"], check=True)
+    late = processes.start(target, "1000")
+    os.kill(daemon.pid, 18)
+
+    wait_for_value([pid, late], 500)
+    wait_until(lambda: daemon.status()["counters"]["lost"] > 0, "the loss is counted")
+    assert "lost process events" in daemon.log()
+
+
+@pytest.mark.parametrize("mode", ["off", "network namespace"])
+def test_scans_alone(daemon: Daemon, processes: Processes, target: Path, mode: str) -> None:
+    config = rule(target, scan="200ms")
+    if mode == "off":
+        daemon.start(config.replace("[daemon]", '[daemon]\nproc_events = "off"'))
+    else:
+        daemon.start(config, prefix=["unshare", "-n"])
+
+    pids = [start(processes, target) for start in (spawn, by_shell) for _ in range(TIMES // 2)]
+
+    wait_for_value(pids, 500)
+    status = daemon.status()
+    assert status["proc_events"] == "off"
+    assert status["events_reason"]
+    assert status["events_reason"] in daemon.log()

@@ -1,0 +1,320 @@
+"""Configuration: what is accepted, and each error with its place."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oomwatchd.config import Config, ConfigError, Settings, Source, layout, load, parse, parse_time_span
+from oomwatchd.positions import locate
+from oomwatchd.rules import Action
+
+HEAD = '[[rule]]\nname = "r"\n'
+
+
+def read(text: str) -> Config:
+    return parse([Source("f", text)])
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as refused:
+        read(text)
+    return str(refused.value).split("\n")
+
+
+def test_empty_file_is_the_default() -> None:
+    assert read("").settings == Settings()
+    assert read("").rules == ()
+
+
+def test_everything() -> None:
+    config = read("""
+        [daemon]
+        scan_interval = "1min 30s"
+        proc_events = "off"
+        dry_run = true
+        on_exit = "restore"
+        log_pins = "summary"
+
+        [[rule]]
+        name = "a"
+        description = "all of it"
+        exe = ["/usr/bin/a", "/opt/*/a"]
+        comm = "a"
+        cmdline = { regex = "a+" }
+        user = ["root", 65534]
+        group = "root"
+        unit = "a.service"
+        user_unit = "b.service"
+        slice = "a.slice"
+        cgroup = "/a"
+        session_leader = true
+        descendant_of = "b"
+        not = { cmdline = ["x", { regex = "y" }], user = "nobody" }
+        oom_score_adj = { at_least = -5, at_most = 5 }
+        children = 7
+        containers = true
+        spoofable = true
+
+        [[rule]]
+        name = "b"
+        enabled = false
+        comm = "b"
+        ignore = true
+    """)
+
+    assert config.settings == Settings(90.0, "off", True, "restore", "summary")
+    first, second = config.rules
+    assert first.action == Action(-5, 5)
+    assert first.criterion("user") is not None
+    assert [c.ids for c in first.criteria if c.key == "user"] == [frozenset({0, 65534})]
+    assert (first.children, first.containers, first.spoofable, first.line) == (7, True, True, 9)
+    assert (second.enabled, second.action.ignore) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "errors"),
+    [
+        ("x = 1", ["f:1:1: Unknown table or key 'x'"]),
+        ("[rules]", ["f:1:1: Unknown table or key 'rules'; did you mean 'rule'?"]),
+        ("rule = 3", ["f:1:1: 'rule' must be an array of tables: write [[rule]]"]),
+        ("daemon = 3", ["f:1:1: 'daemon' must be a table: write [daemon]"]),
+        ("[daemon]\nscan_intervall = 1", ["f:2:1: Unknown key 'scan_intervall'; did you mean 'scan_interval'?"]),
+        ("[daemon]\n  scan_interval = 5", ['f:2:3: scan_interval must be a time span in quotes, such as "5s", not the number 5']),
+        ('[daemon]\nscan_interval = "2h"', ["f:2:1: scan_interval: '2h' is out of range; it may be 100ms to 1h"]),
+        ('[daemon]\nscan_interval = "soon"', ["f:2:1: scan_interval: 'soon' isn't a time span such as \"5s\" or \"1min 30s\""]),
+        ('[daemon]\nproc_events = "on"', ['f:2:1: proc_events: \'on\' isn\'t one of "auto", "required", "off"']),
+        ("[daemon]\ndry_run = 1", ["f:2:1: dry_run must be true or false, not the number 1"]),
+        ("[[rule]]\nignore = true", ['f:1:1: The rule has no name; give it one with name = "…"']),
+        (HEAD, ["f:1:1: The rule has no action; say oom_score_adj = N, oom_adj = N or ignore = true"]),
+        (HEAD + "ignore = true\noom_adj = 1", ["f:4:1: A rule has exactly one action, but this one has ignore and oom_adj"]),
+        (HEAD + "ignore = false", ["f:3:1: ignore = false is no action; leave it out, and say what the rule does"]),
+        (HEAD + "oom_score_adj = 1001", ["f:3:1: oom_score_adj: 1001 is out of range; it may be -1000 to 1000"]),
+        (HEAD + "oom_score_adj = true", ["f:3:1: oom_score_adj must be a whole number, not true"]),
+        (HEAD + "oom_adj = -18", ["f:3:1: oom_adj: -18 is out of range; it may be -17 to 15"]),
+        (HEAD + "oom_score_adj = { at_leest = 1 }", ["f:3:19: Unknown key 'at_leest'; did you mean 'at_least'?"]),
+        (HEAD + "oom_score_adj = { at_least = 2, at_most = 1 }", ["f:3:1: oom_score_adj: at_least 2 is more than at_most 1"]),
+        (HEAD + "ignore = true\nchildren = \"rest\"", ["f:4:1: children: 'rest' is neither \"inherit\" nor \"reset\" nor a number; did you mean 'reset'?"]),
+        (HEAD + "ignore = true\nuser = \"r*\"", ["f:4:1: user: 'r*' looks like a glob; a user or group is a name or a number"]),
+        (HEAD + "ignore = true\ncomm = [\"a\", 3]", ['f:4:14: comm must be a string or { regex = "…" }, not the number 3']),
+        (HEAD + "ignore = true\ncomm = []", ["f:4:1: comm: an empty list fits nothing"]),
+        (HEAD + "ignore = true\ncmdline = { regex = \"(\" }", ["f:4:1: cmdline: '(' isn't a regular expression: missing ), unterminated subpattern at position 0"]),
+        (HEAD + "ignore = true\nnot = { commm = \"a\" }", ["f:4:9: Unknown key 'commm'; did you mean 'comm'?"]),
+        (HEAD + "ignore = true\ndescendant_of = \"r\"", ["f:1:1: Rule 'r': descendant_of names the rule that it stands in"]),
+        (HEAD + "ignore = true\ndescendant_of = \"rr\"", ["f:1:1: Rule 'r': descendant_of: no rule is named 'rr'; did you mean 'r'?"]),
+        (HEAD + "ignore = true\n" + HEAD + "ignore = true", ["f:4:1: Another rule is named 'r' too, at f:1"]),
+        ('a = "\n', ["f:1:6: Illegal character '\\n'"]),
+        ("a = [1", ["f:1:7: Unclosed array"]),
+    ],
+)  # fmt: skip
+def test_errors(text: str, errors: list[str]) -> None:
+    found = problems(text)
+
+    assert [line.split(" (")[0] for line in found[: len(errors)]] == [line.split(" (")[0] for line in errors]
+
+
+def test_name_longer_than_the_kernel_keeps() -> None:
+    (error,) = problems(HEAD + 'ignore = true\ncomm = "gnome-session-binary"')
+
+    assert error.startswith("f:4:1: comm: 'gnome-session-binary' has 20 bytes, but the kernel keeps only the first 15")
+    assert "write 'gnome-session-b'" in error
+
+
+def test_all_errors_at_once() -> None:
+    found = problems("[daemon]\nx = 1\n" + HEAD + 'oom_score_adj = "a"\nuser = 1.5\n' + '[[rule]]\nname = "q"')
+
+    assert [line.split(":")[1] for line in found] == ["2", "5", "6", "7"]
+
+
+@pytest.mark.parametrize(
+    ("criteria", "refused"),
+    [
+        ('comm = "sshd"', True),
+        ('cmdline = "*sshd*"', True),
+        ('user_unit = "a.service"', True),
+        ('cgroup = "/a"', True),
+        ("session_leader = true", True),
+        ('not = { user = "root" }', True),
+        ('comm = "sshd"\nuser = "root"', False),
+        ('exe = "/usr/sbin/sshd"', False),
+        ('unit = "a.service"', False),
+        ('slice = "a.slice"', False),
+        ("group = 0", False),
+        ('comm = "sshd"\nspoofable = true', False),
+    ],
+)
+@pytest.mark.parametrize("action", ["oom_score_adj = -1", "oom_adj = -17", "oom_score_adj = { at_most = 500 }"])
+def test_lowering_needs_what_cannot_be_faked(criteria: str, refused: bool, action: str) -> None:
+    text = f"{HEAD}{criteria}\n{action}\n"
+
+    if not refused:
+        assert read(text).rules[0].guarded
+        return
+    (error,) = problems(text)
+    assert "can't be faked" in error
+
+
+@pytest.mark.parametrize("action", ["oom_score_adj = 300", "oom_score_adj = { at_least = -5 }", "ignore = true"])
+def test_raising_may_go_by_names(action: str) -> None:
+    assert not read(f'{HEAD}comm = "x"\n{action}').rules[0].guarded
+
+
+def test_descent_is_worth_what_the_other_rule_is() -> None:
+    by_name = '[[rule]]\nname = "a"\ncomm = "a"\noom_score_adj = 5\n'
+    by_exe = '[[rule]]\nname = "a"\nexe = "/a"\noom_score_adj = 5\n'
+    lowers = HEAD + 'descendant_of = "a"\noom_score_adj = -5\n'
+
+    assert "can't be faked" in problems(by_name + lowers)[0]
+    assert read(by_exe + lowers).rules[1].guarded
+
+
+def test_user_that_does_not_exist_is_a_warning() -> None:
+    config = read(HEAD + 'user = "no-such-user"\noom_score_adj = -5')
+
+    assert [str(warning) for warning in config.warnings] == ["f:1:1: Rule 'r': user 'no-such-user' doesn't exist (yet)"]
+
+
+def test_drop_ins_mask_and_follow_by_name(tmp_path: Path) -> None:
+    def put(path: str, text: str) -> None:
+        file = tmp_path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        file.chmod(0o644)
+
+    def one(name: str) -> str:
+        return f'[[rule]]\nname = "{name}"\nexe = "/x"\nignore = true\n'
+
+    put("etc/oomwatchd.toml", one("main"))
+    put("etc/oomwatchd.d/20-b.toml", one("b of etc"))
+    put("run/oomwatchd.d/20-b.toml", one("b of run"))
+    put("run/oomwatchd.d/10-a.toml", one("a of run"))
+    put("usr/lib/oomwatchd.d/30-c.toml", one("c of lib"))
+    put("usr/lib/oomwatchd.d/40-d.toml", one("d of lib"))
+    put("usr/lib/oomwatchd.d/50-e.toml", one("e of lib"))
+    put("usr/lib/oomwatchd.d/ignored.conf", "nonsense")
+    put("run/oomwatchd.d/40-d.toml", "")
+    (tmp_path / "etc/oomwatchd.d/50-e.toml").symlink_to("/dev/null")
+
+    config = load(layout(root=str(tmp_path)))
+
+    assert [rule.name for rule in config.rules] == ["main", "a of run", "b of etc", "c of lib"]
+
+
+def test_drop_in_settings_override_the_main_file(tmp_path: Path) -> None:
+    (tmp_path / "etc/oomwatchd.d").mkdir(parents=True)
+    (tmp_path / "etc/oomwatchd.toml").write_text('[daemon]\nscan_interval = "1s"\non_exit = "restore"\n')
+    (tmp_path / "etc/oomwatchd.d/a.toml").write_text('[daemon]\nscan_interval = "2s"\n')
+
+    settings = load(layout(root=str(tmp_path))).settings
+
+    assert (settings.scan_interval, settings.on_exit) == (2.0, "restore")
+
+
+@pytest.mark.parametrize(("mode", "refused"), [(0o644, False), (0o600, False), (0o664, True), (0o646, True)])
+def test_file_that_others_could_write(tmp_path: Path, mode: int, refused: bool) -> None:
+    file = tmp_path / "f.toml"
+    file.write_text("")
+    file.chmod(mode)
+
+    if not refused:
+        load(layout(str(file)))
+        return
+    with pytest.raises(ConfigError, match="Others than the owner may write"):
+        load(layout(str(file)))
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    (tmp_path / "latin").write_bytes(b"# \xff\n")
+    for name, message in {"fifo": "Not a regular file", "": "Not a regular file", "latin": "Not UTF-8"}.items():
+        with pytest.raises(ConfigError, match=message):
+            load(layout(str(tmp_path / name)))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("5", 5),
+        ("5s", 5),
+        ("100ms", 0.1),
+        ("1min 30s", 90),
+        ("1h30min", 5400),
+        ("2.5 sec", 2.5),
+        ("1d", 86400),
+        ("", None),
+        ("s", None),
+        ("5 parsecs", None),
+        ("-5s", None),
+        ("1" * 5000 + "!", None),
+    ],
+)
+def test_time_spans(text: str, seconds: float | None) -> None:
+    assert parse_time_span(text) == pytest.approx(seconds)
+
+
+def test_positions() -> None:
+    text = '''# comment [x]
+a = """
+[[rule]]
+""" # not that one
+[daemon]
+"quoted key" = 'x = 1'
+'''
+    text += 'b.c = [ # [\n  1, { d = "]" },\n]\n[[rule]]\nx = 1\n  [rule.not]\n  y = 2\n[[rule]]\nz = 1_000\n'
+
+    found = locate(text)
+
+    assert found["a",] == (2, 1)
+    assert found["daemon",] == (5, 1)
+    assert found["daemon", "quoted key"] == (6, 1)
+    assert found["daemon", "b", "c"] == (7, 1)
+    assert found["daemon", "b", "c", 1] == (8, 6)
+    assert found["daemon", "b", "c", 1, "d"] == (8, 8)
+    assert found["rule", 0] == (10, 1)
+    assert found["rule", 0, "not", "y"] == (13, 3)
+    assert found["rule", 1, "z"] == (15, 1)
+
+
+TOKENS = """[[rule]] [daemon] [ ] { } = , . " \'\'\' \\"\\"\\" # 1 true name exe comm not oom_score_adj children regex ( \\\\
+    1979-05-27 é at_least"""
+tokens = st.sampled_from(
+    [
+        *TOKENS.split(),
+        *("\n", " ", "\x00", "1" * 200, "[" * 100, 'name = "a"\n', 'exe = "/a"\n'),
+        *("oom_score_adj = -1\n", "ignore = true\n", "user = 1\n"),
+    ]
+)
+
+
+@given(st.lists(tokens, max_size=40).map("".join))
+def test_any_text_is_rules_or_errors(text: str) -> None:
+    locate(text)
+    try:
+        read(text)
+    except ConfigError as error:
+        assert error.problems
+        assert all(problem.line >= 1 and problem.column >= 1 for problem in error.problems)
+
+
+keys = st.sampled_from(["exe", "comm", "not", "name", "oom_score_adj", "regex", "at_least", "user"])
+leaves = st.booleans() | st.integers() | st.text(max_size=5)
+
+
+@given(st.recursive(leaves, lambda inner: st.lists(inner) | st.dictionaries(keys, inner)))
+def test_any_shape_is_rules_or_errors(value: object) -> None:
+    def toml(x: object) -> str:
+        if isinstance(x, dict):
+            return "{" + ", ".join(f"{k} = {toml(v)}" for k, v in x.items()) + "}"
+        if isinstance(x, list):
+            return "[" + ", ".join(map(toml, x)) + "]"
+        if isinstance(x, bool):
+            return str(x).lower()
+        return str(x) if isinstance(x, int) else '"' + "".join(f"\\U{ord(c):08x}" for c in str(x) if c < "\ud800") + '"'
+
+    for text in (f"rule = {toml(value)}", f"rule = [{toml(value)}]", f"daemon = {toml(value)}"):
+        try:
+            read(text)
+        except ConfigError as error:
+            assert error.problems

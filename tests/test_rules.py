@@ -1,0 +1,264 @@
+"""Rule matching, and the same by a slow and obvious model."""
+
+import fnmatch
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oomwatchd.rules import (
+    Action,
+    Criterion,
+    Mismatch,
+    Process,
+    Rule,
+    RuleSet,
+    literal_or_glob,
+    mismatch,
+    needs,
+    oom_adj_to_score,
+    regex,
+)
+
+PROCESS = Process(
+    pid=42,
+    starttime=1000,
+    ppid=1,
+    comm="sshd",
+    session_leader=True,
+    exe="/usr/sbin/sshd",
+    exe_verified=True,
+    cmdline="/usr/sbin/sshd -D",
+    uid=0,
+    gid=0,
+    cgroup="/system.slice/ssh.service",
+    unit="ssh.service",
+    user_unit="",
+    slice="system.slice",
+    foreign_pid_ns=False,
+)
+
+
+def criterion(key: str, *values: str) -> Criterion:
+    return Criterion(key, patterns=tuple(literal_or_glob(value) for value in values))
+
+
+def rule(
+    *criteria: Criterion, name: str = "r", action: Action | None = None, excluded: tuple[Criterion, ...] = ()
+) -> Rule:
+    return Rule(name, criteria, action or Action(500, 500), excluded)
+
+
+@pytest.mark.parametrize(
+    ("criterion", "fits"),
+    [
+        (criterion("exe", "/usr/sbin/sshd"), True),
+        (criterion("exe", "/usr/sbin/*"), True),
+        (criterion("exe", "sshd"), False),
+        (criterion("comm", "bash", "ssh?"), True),
+        (criterion("comm", "SSHD"), False),
+        (criterion("cmdline", "*sshd*"), True),
+        (criterion("cmdline", "sshd"), False),
+        (Criterion("cmdline", patterns=(regex(r"sshd -[DE]"),)), True),
+        (Criterion("cmdline", patterns=(regex(r"^sshd"),)), False),
+        (Criterion("user", names=("root",), ids=frozenset({0})), True),
+        (Criterion("user", names=("nobody",), ids=frozenset({65534})), False),
+        (Criterion("user", names=("ghost",)), False),
+        (criterion("unit", "ssh.service"), True),
+        (criterion("user_unit", "*"), False),
+        (criterion("slice", "system.slice"), True),
+        (Criterion("session_leader", flag=True), True),
+        (Criterion("session_leader", flag=False), False),
+        (Criterion("descendant_of", names=("other",)), False),
+    ],
+)
+def test_one_criterion(criterion: Criterion, fits: bool) -> None:
+    assert (mismatch(rule(criterion), PROCESS) is None) is fits
+
+
+def test_mismatch_names_the_first_that_fails() -> None:
+    asked = rule(criterion("comm", "sshd"), criterion("unit", "cron.service", "at.service"), criterion("exe", "/x"))
+
+    assert mismatch(asked, PROCESS) == Mismatch("unit", ["cron.service", "at.service"], "ssh.service")
+
+
+def test_path_that_leads_elsewhere_does_not_fit() -> None:
+    impostor = replace(PROCESS, exe_verified=False, exe_doubt="not the file at that path here")
+
+    found = mismatch(rule(criterion("exe", "/usr/sbin/sshd")), impostor)
+
+    assert found == Mismatch("exe", "/usr/sbin/sshd", "/usr/sbin/sshd (not the file at that path here)")
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "fits"),
+    [("chrome --type=tab", True), ("chrome --type=gpu-process", False), (None, False)],
+)
+def test_not_holds_over_what_is_known(cmdline: str | None, fits: bool) -> None:
+    asked = rule(criterion("comm", "sshd"), excluded=(criterion("cmdline", "*--type=gpu-process*"),))
+
+    assert (mismatch(asked, replace(PROCESS, cmdline=cmdline)) is None) is fits
+
+
+def test_not_excludes_only_what_meets_all_of_it() -> None:
+    asked = rule(excluded=(criterion("comm", "sshd"), criterion("unit", "cron.service")))
+
+    assert mismatch(asked, PROCESS) is None
+    assert mismatch(asked, replace(PROCESS, unit=None)) == Mismatch("not", ["comm = sshd", "unit = cron.service"], None)
+
+
+def test_other_pid_namespaces_are_left_to_their_manager() -> None:
+    contained = replace(PROCESS, foreign_pid_ns=True)
+    asked = rule(criterion("comm", "sshd"))
+
+    assert mismatch(asked, contained) == Mismatch("containers", "this PID namespace", "another PID namespace")
+    assert mismatch(replace(asked, containers=True), contained) is None
+
+
+def test_disabled_rule_fits_nothing() -> None:
+    asked = replace(rule(criterion("comm", "sshd")), enabled=False)
+
+    assert mismatch(asked, PROCESS) == Mismatch("enabled", True, False)
+    assert RuleSet([asked]).decide(PROCESS) is None
+
+
+@pytest.mark.parametrize(
+    ("action", "guarded", "first", "target"),
+    [
+        (Action(-1000, -1000), True, 0, -1000),
+        (Action(300, 300), True, 800, 300),
+        (Action(300, 300), False, 800, 800),
+        (Action(300, 300), False, 0, 300),
+        (Action(low=300), False, 0, 300),
+        (Action(low=300), False, 800, 800),
+        (Action(high=300), True, 800, 300),
+        (Action(-100, 100), True, 0, 0),
+        (Action(-100, 100), True, 500, 100),
+        (Action(0, 0), True, 500, 0),
+    ],
+)
+def test_target(action: Action, guarded: bool, first: int, target: int) -> None:
+    assert Rule("r", (), action, guarded=guarded).target(first) == target
+
+
+@pytest.mark.parametrize(
+    ("children", "value", "first", "child"),
+    [
+        (None, -1000, 0, 0),
+        (None, 500, 0, 500),
+        (None, 300, 800, 800),
+        ("reset", 500, 0, 0),
+        ("inherit", -1000, 0, -1000),
+        (0, -900, 50, 0),
+        (7, 500, 0, 7),
+    ],
+)
+def test_child_value(children: str | int | None, value: int, first: int, child: int) -> None:
+    assert Rule("r", (), Action(value, value), children=children).child_value(value, first) == child
+
+
+@pytest.mark.parametrize(
+    ("legacy", "value"), [(-17, -1000), (-16, -941), (-1, -58), (0, 0), (1, 58), (14, 823), (15, 1000)]
+)
+def test_legacy_values(legacy: int, value: int) -> None:
+    assert oom_adj_to_score(legacy) == value
+
+
+def test_needs() -> None:
+    by_exe = rule(criterion("exe", "/x"), action=Action(low=300))
+    assert needs([by_exe]).forks
+    assert not needs([by_exe]).forks_at_once
+    assert not needs([by_exe]).comm_events
+    assert needs([replace(by_exe, children="reset")]).forks_at_once
+    assert needs([replace(by_exe, action=Action(-5, -5))]).forks_at_once
+    assert needs([rule(criterion("comm", "x"))]).comm_events
+    assert needs([rule(Criterion("user", ids=frozenset({0})))]).uid_events
+    assert needs([rule(excluded=(Criterion("group"),))]).gid_events
+    assert not needs([rule(criterion("exe", "/x"), action=Action(ignore=True))]).forks
+    assert needs([replace(by_exe, enabled=False)]) == needs([])
+
+
+# The model: no index, no bits, no memory.
+
+WORDS = ["a", "ab", "b", "a*", "?b", "[ab]", "*", "\udcff"]
+
+
+def plainly(asked: Rule, process: Process) -> bool:
+    def value(key: str) -> str | None:
+        found: str | None = getattr(process, key)
+        return found
+
+    def one(c: Criterion) -> bool | None:
+        if c.key == "user":
+            return None if process.uid is None else process.uid in c.ids
+        text = value(c.key)
+        if text is None:
+            return None
+        hit = any(fnmatch.fnmatchcase(text, p.text) if p.is_glob else text == p.text for p in c.patterns)
+        if text == "" and c.key != "cmdline":
+            return False
+        if c.key == "exe" and hit:
+            return process.exe_verified
+        return hit
+
+    if not all(one(c) is True for c in asked.criteria):
+        return False
+    if not asked.excluded:
+        return True
+    results = [one(c) for c in asked.excluded]
+    return False in results
+
+
+criteria_strategy = st.lists(
+    st.one_of(
+        st.builds(
+            criterion,
+            st.sampled_from(["exe", "comm", "cmdline", "unit", "slice", "cgroup"]),
+            st.sampled_from(WORDS),
+            st.sampled_from(WORDS),
+        ),
+        st.builds(lambda ids: Criterion("user", ids=ids), st.frozensets(st.sampled_from([0, 1]))),
+    ),
+    max_size=3,
+    unique_by=lambda c: c.key,
+).map(tuple)
+facts = st.one_of(st.none(), st.sampled_from(["", "a", "ab", "b", "bb", "a\nb", "\udcff"]))
+process_strategy = st.builds(
+    Process,
+    pid=st.just(42),
+    starttime=st.just(1),
+    ppid=st.just(1),
+    comm=st.sampled_from(["a", "ab", "b"]),
+    session_leader=st.booleans(),
+    exe=facts,
+    exe_verified=st.sampled_from([True, False, None]),
+    cmdline=facts,
+    uid=st.sampled_from([0, 1, None]),
+    cgroup=facts,
+    unit=facts,
+    slice=facts,
+    foreign_pid_ns=st.just(False),
+)
+
+
+@given(st.lists(st.tuples(criteria_strategy, criteria_strategy), max_size=8), st.lists(process_strategy, max_size=4))
+def test_decision_is_that_of_the_model(
+    asked: list[tuple[tuple[Criterion, ...], tuple[Criterion, ...]]], processes: list[Process]
+) -> None:
+    rules = [rule(*criteria, name=str(i), excluded=excluded) for i, (criteria, excluded) in enumerate(asked)]
+    rule_set = RuleSet(rules)
+
+    for process in processes * 2:  # the second time out of the memory
+        expected = next((r for r in rules if plainly(r, process)), None)
+        assert rule_set.decide(process) == expected
+        for r in rules:
+            assert (mismatch(r, process) is None) is plainly(r, process)
+
+
+def test_globs_are_translated_once_and_whole() -> None:
+    assert literal_or_glob("a*b").matches("a\nb")
+    assert not literal_or_glob("a*b").matches("a\nbc")
+    assert literal_or_glob("[*]").matches("*")
+    assert re.compile(fnmatch.translate("*")).match("x")
