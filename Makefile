@@ -75,8 +75,8 @@ install: $(if $(shell command -v scdoc),$(MAN_PAGES)) ## into DESTDIR, below PRE
 	$(foreach dir,$(sort $(dir $(MODULES))),$(INSTALL) -d '$(DESTDIR)$(pkglibdir)/$(dir)' &&) true
 	$(foreach module,$(MODULES),$(INSTALL) -m 644 src/$(module) '$(DESTDIR)$(pkglibdir)/$(module)' &&) true
 	$(INSTALL) -d '$(DESTDIR)$(sbindir)' '$(DESTDIR)$(bindir)' '$(DESTDIR)/etc/oomwatchd.d'
-	$(call launcher,oomwatchd.daemon) > '$(DESTDIR)$(sbindir)/oomwatchd'
-	$(call launcher,oomwatchd.ctl) > '$(DESTDIR)$(bindir)/oomwatchctl'
+	$(call launcher,$(call entry,oomwatchd)) > '$(DESTDIR)$(sbindir)/oomwatchd'
+	$(call launcher,$(call entry,oomwatchctl)) > '$(DESTDIR)$(bindir)/oomwatchctl'
 	chmod 755 '$(DESTDIR)$(sbindir)/oomwatchd' '$(DESTDIR)$(bindir)/oomwatchctl'
 	test -e '$(DESTDIR)/etc/oomwatchd.toml' || $(INSTALL) -m 644 config/oomwatchd.toml '$(DESTDIR)/etc/oomwatchd.toml'
 	$(INSTALL) -d '$(DESTDIR)$(systemdsystemunitdir)' '$(DESTDIR)$(catalogdir)' '$(DESTDIR)$(docdir)/examples'
@@ -107,6 +107,7 @@ uninstall: ## what install put there; a changed /etc/oomwatchd.toml stays
 	$(if $(DESTDIR),,rm -rf /run/oomwatchd)
 	$(call tell_systemd)
 
+entry = $(shell sed -n 's/^$(1) = "\(.*\):main"$$/\1/p' pyproject.toml)
 launcher = printf '%s\n' '\#!$(PYTHON_RUN) -I' 'import sys' '' 'sys.path.insert(0, "$(pkglibdir)")' 'from $(1) import main' '' 'sys.exit(main())'
 tell_systemd = $(if $(DESTDIR),,-test ! -d /run/systemd/system || { systemctl daemon-reload; journalctl --update-catalog; })
 
