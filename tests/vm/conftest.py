@@ -1,5 +1,6 @@
 """The VMs that the tests share. Booting is what costs: few, and each for as many tests as it can serve."""
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,13 @@ import pytest
 from tests.vm import image
 from tests.vm.machine import Machine, MachineFailed
 
-HERE = Path(__file__).parent
+REPOSITORY = Path(__file__).parent.parent.parent
+INSTALL_TIMEOUT_S = 120
+# Without the kernel's stack traces and tables.
+JOURNAL = """\
+systemctl status --no-pager -n 0 oomwatchd
+journalctl -b --no-pager -n 400 -o short-monotonic | grep -v -e 'vm kernel:  ' -e '^  *[a-z_]* [0-9]*$' | tail -n 40
+"""
 
 
 @pytest.fixture(scope="session")
@@ -21,13 +28,47 @@ def trixie() -> image.Image:
     return image.build("trixie")
 
 
+@pytest.fixture(scope="session")
+def deb() -> bytes:
+    """The package, built from this checkout."""
+    for old in (REPOSITORY / "dist").glob("*.deb"):
+        old.unlink()
+    done = subprocess.run(
+        ["make", "--no-print-directory", "deb"], cwd=REPOSITORY, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (package,) = (REPOSITORY / "dist").glob("oomwatchd_*_all.deb")
+    return package.read_bytes()
+
+
+def install(machine: Machine, deb: bytes) -> None:
+    """As a user installs a package that he has downloaded."""
+    machine.write("/root/oomwatchd.deb", deb)
+    machine.succeed("DEBIAN_FRONTEND=noninteractive apt-get install -q -y /root/oomwatchd.deb", INSTALL_TIMEOUT_S)
+
+
+@pytest.fixture(scope="session")
+def with_package(bookworm: image.Image, deb: bytes, tmp_path_factory: pytest.TempPathFactory) -> image.Image:
+    """Debian 12 with the package installed, as Debian enables it."""
+    vm = Machine(bookworm, tmp_path_factory.mktemp("with-package"))
+    try:
+        vm.boot()
+        install(vm, deb)
+        return vm.shut_down()
+    finally:
+        vm.kill()
+
+
 @pytest.fixture(scope="module")
-def machine(bookworm: image.Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """Debian 12 as it comes, booted; one for all tests of a module."""
-    vm = Machine(bookworm, tmp_path_factory.mktemp("vm"))
-    vm.boot()
-    yield vm
-    vm.kill()
+def machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A booted VM for all tests of a module, which says from which image (IMAGE) and how large (MEMORY_MIB)."""
+    disk: image.Image = request.getfixturevalue(request.module.IMAGE)
+    vm = Machine(disk, tmp_path_factory.mktemp("vm"), getattr(request.module, "MEMORY_MIB", 512))
+    try:
+        vm.boot()
+        yield vm
+    finally:
+        vm.kill()
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -35,7 +76,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """To a failure, add what the VM's journal says."""
     outcome = yield
     report = outcome.get_result()  # type: ignore[attr-defined]
-    if report.when != "call" or not report.failed or isinstance(call.excinfo and call.excinfo.value, MachineFailed):
+    if report.when != "call" or not report.failed or (call.excinfo and call.excinfo.errisinstance(MachineFailed)):
         return
     for name, value in getattr(item, "funcargs", {}).items():
         if isinstance(value, Machine):
@@ -44,8 +85,6 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 def _journal(machine: Machine) -> str:
     try:
-        return machine.run(
-            "systemctl status --no-pager -n 0 oomwatchd; journalctl -b --no-pager -n 60 -o short-monotonic", 20
-        ).stdout
+        return machine.run(JOURNAL, 20).stdout
     except MachineFailed as failure:
         return str(failure)

@@ -86,15 +86,17 @@ cd "$1"/work && export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" && apt-get -q downloa
     apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image-6/ { print $2; exit }')
 """
 BUILD_TIMEOUT_S = 420
+UNUSED_S = 7 * 86400
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A root file system (raw ext4) and the kernel that boots it."""
+    """A root file system (ext4, in a raw file or a qcow2 of another machine) and the kernel that boots it."""
 
     suite: str
     root: Path
     kernel: Path
+    format: str = "raw"
 
 
 def cache_directory() -> Path:
@@ -112,11 +114,13 @@ def build(suite: str) -> Image:
     key = hashlib.sha256(Path(__file__).read_bytes() + AGENT.read_bytes()).hexdigest()[:16]
     image = Image(suite, cache / f"{suite}-{key}.ext4", cache / f"vmlinux-{key}")
     with _locked(cache / "lock"):
-        _forget_other_recipes(cache, key)
+        _forget_the_unused(cache)
         if not image.kernel.exists():
             _build_kernel(image.kernel)
         if not image.root.exists():
             _build_root(suite, image.root)
+        os.utime(image.root)
+        os.utime(image.kernel)
     return image
 
 
@@ -127,10 +131,11 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _forget_other_recipes(cache: Path, key: str) -> None:
-    for path in cache.iterdir():
-        if path.name != "lock" and key not in path.name:
-            path.unlink()
+def _forget_the_unused(cache: Path) -> None:
+    """Other checkouts have other recipes, and may be running from them: only what nobody has asked for in a week."""
+    for path in cache.glob("*-*"):
+        if time.time() - path.stat().st_mtime > UNUSED_S:
+            path.unlink() if path.is_file() else shutil.rmtree(path)
 
 
 def _run(command: list[str], cwd: Path | None = None) -> str:

@@ -7,6 +7,8 @@ import pytest
 
 from tests.vm.machine import Machine, MachineFailed
 
+IMAGE = "bookworm"
+
 # In order: the last one ends the machine.
 
 
