@@ -15,7 +15,8 @@ from oomwatchd.config import Config, ConfigError, Layout, Problem
 from oomwatchd.connector import NAMES, PROC_EVENT_FORK, Unavailable
 from oomwatchd.control import SOCKET_NAME, Connection, Server, runtime_directory
 from oomwatchd.events import Events
-from oomwatchd.journal import ERR, INFO, NOTICE, WARNING, Log, PinLog, Record, of_decision
+from oomwatchd.journal import ERR, INFO, NOTICE, WARNING, Log, PinLog, Record, of_decision, of_kill
+from oomwatchd.kernellog import KernelLog, read_kill_counter
 from oomwatchd.ledger import Ledger
 from oomwatchd.pin import SCAN, Occasion, Pinner
 from oomwatchd.rules import RuleSet
@@ -29,6 +30,8 @@ _SAVING_SECONDS = 0.1
 _SECOND_LOOK_SECONDS = 0.5
 """Cgroup moves and setsid(2) raise no event of ours, and mostly follow soon after the start."""
 _SECOND_LOOKS = 4096
+_REPORT_SECONDS = 0.3
+"""The kernel writes an OOM report in one go; after so long without a line it is complete."""
 _WATCHDOG_SHARE = 0.4
 """Of the time that systemd allows between pings, sd_watchdog_enabled(3)."""
 
@@ -45,6 +48,10 @@ class State:
     """Seconds since the epoch."""
     config_error: str = ""
     missing_capabilities: tuple[str, ...] = ()
+    kernel_log: str = ""
+    """Why the kernel's log can't be followed; empty: it is."""
+    oom_kills: int = 0
+    """Since the daemon's start."""
     scan_seconds: float = 0.0
     """All scans taken together."""
 
@@ -63,12 +70,14 @@ class Daemon:
         self.pinner = Pinner(RuleSet(loaded.rules), self._new_ledger(), dry_run=self.dry_run)
         self.pin_log = PinLog(loaded.settings.log_pins)
         self.server: Server | None = None
+        self._kernel_log: KernelLog | None = None
+        self._kills_counted: int | None = None
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._scan: Iterator[None] | None = None
         self._scan_again = False
         self._next_scan = 0.0
-        self._reload_due: float | None = None
+        self._timers: dict[Callable[[], None], float] = {}
         self._second_looks: list[tuple[float, int]] = []
         self._after_scan: list[Callable[[], None]] = []
         self._source = "scan"
@@ -107,6 +116,7 @@ class Daemon:
         self.events.subscribe(self.pinner.rules.needs, self.config.settings.proc_events)
         self._watch_events()
         self._open_watch()
+        self._open_kernel_log()
         self.state.missing_capabilities = procfs.missing_capabilities()
         self._scan_whole()
         self._log_started()
@@ -186,6 +196,16 @@ class Daemon:
             return
         self._add(self._watch.fileno(), self._on_file_change)
 
+    def _open_kernel_log(self) -> None:
+        self._kills_counted = read_kill_counter()
+        try:
+            self._kernel_log = KernelLog()
+        except OSError as error:
+            # Not worth a warning: the counter tells that something was killed, and the kernel's log whom.
+            self.state.kernel_log = f"may not be read: {error.strerror}"
+            return
+        self._add(self._kernel_log.fileno(), self._on_kernel_log)
+
     # The loop
 
     def _add(self, descriptor: int, handler: Callable[[int], None], events: int = select.EPOLLIN) -> None:
@@ -204,9 +224,9 @@ class Daemon:
             if handler is not None:
                 self._guarded(handler, events)
         now = time.monotonic()
-        if self._reload_due is not None and now >= self._reload_due:
-            self._reload_due = None
-            self._guarded(self._reload_if_changed)
+        for do in [do for do, due in self._timers.items() if now >= due]:
+            del self._timers[do]
+            self._guarded(do)
         if self._second_looks and now >= self._second_looks[0][0]:
             self._guarded(self._look_again, now)
         if self._scan is None and (self._scan_again or now >= self._next_scan):
@@ -222,8 +242,8 @@ class Daemon:
         if self._scan is not None or self._scan_again or self._stopping:
             return 0.0
         due = min(self._next_scan, self._next_ping)
-        if self._reload_due is not None:
-            due = min(due, self._reload_due)
+        if self._timers:
+            due = min(due, *self._timers.values())
         if self._second_looks:
             due = min(due, self._second_looks[0][0])
         return max(due - time.monotonic(), 0.0)
@@ -341,6 +361,7 @@ class Daemon:
         self._check_events()
         pinner = self.pinner
         self._end_expired_pins()
+        self._count_kills()
         known = set(pinner.ledger.nodes)
         present = procfs.pids()
         for pid in known.difference(present):
@@ -391,11 +412,41 @@ class Daemon:
             if pin.until is not None and time.time() >= pin.until:
                 self.pinner.ledger.remove_pin(pin)
 
+    # OOM kills
+
+    def _on_kernel_log(self, _: int) -> None:
+        if self._kernel_log is not None and self._kernel_log.read():
+            self._timers[self._tell_kills] = time.monotonic() + _REPORT_SECONDS
+
+    def _tell_kills(self) -> None:
+        if self._kernel_log is None:
+            return
+        for kill in self._kernel_log.finish():
+            self.state.oom_kills += 1
+            victim = None if kill.victim is None else self.pinner.ledger.nodes.get(kill.victim.pid)
+            self.emit(of_kill(kill, victim))
+
+    def _count_kills(self) -> None:
+        """The kernel's log is limited and can be closed to us; its counter is not."""
+        counted = read_kill_counter()
+        if counted is None or self._kills_counted is None:
+            return
+        if self._kernel_log is not None:
+            if self._tell_kills in self._timers:
+                return  # being told of just now
+            self._kills_counted += self._kernel_log.take_count()
+        unseen = counted - self._kills_counted
+        self._kills_counted = counted
+        if unseen > 0:
+            self.state.oom_kills += unseen
+            message = f"The OOM killer has killed {_count(unseen, 'process')}; the kernel's log didn't tell whom"
+            self.emit(Record("oom-kill", WARNING, message, {"OOMWATCHD_COUNT": unseen}))
+
     # Configuration
 
     def _on_file_change(self, _: int) -> None:
         if self._watch.changed():
-            self._reload_due = time.monotonic() + _SAVING_SECONDS
+            self._timers[self._reload_if_changed] = time.monotonic() + _SAVING_SECONDS
 
     def _reload_if_changed(self) -> None:
         self._watch.renew()

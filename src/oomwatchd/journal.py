@@ -6,10 +6,14 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from oomwatchd.ledger import Node
 from oomwatchd.pin import Decision
 from oomwatchd.text import printable
+
+if TYPE_CHECKING:
+    from oomwatchd.oomrecord import OomKill
 
 CRIT, ERR, WARNING, NOTICE, INFO, DEBUG = 2, 3, 4, 5, 6, 7
 """syslog(3)."""
@@ -95,6 +99,50 @@ def _advice(decision: Decision) -> str:
     if decision.error == os.strerror(13) and decision.new < decision.old:
         return " (lowering a value needs CAP_SYS_RESOURCE)"
     return ""
+
+
+def of_kill(kill: "OomKill", victim: Node | None) -> Record:
+    """What to log of an OOM kill. `victim` is the ledger's node of its PID, if there is one."""
+    killed = kill.victim
+    if killed is None:
+        raise ValueError("an OOM event without a victim")
+    hold = None if victim is None else victim.hold
+    fields: dict[str, str | int | None] = {
+        "OBJECT_PID": killed.pid,
+        "OOMWATCHD_COMM": printable(killed.comm),
+        "OOMWATCHD_UID": killed.uid,
+        "OOMWATCHD_OLD": killed.oom_score_adj,
+        "OOMWATCHD_SCOPE": kill.scope,
+        "OOMWATCHD_MEMCG": _shown(kill.memcg),
+        "OOMWATCHD_TASK_MEMCG": _shown(kill.task_memcg),
+        "OOMWATCHD_INVOKER": _shown(kill.invoker.comm),
+        "OOMWATCHD_INVOKER_PID": kill.invoker.pid,
+        "OOMWATCHD_ANON_RSS_KB": killed.anon_rss_kb,
+        "OOMWATCHD_ALSO_KILLED": " ".join(str(other.pid) for other in kill.also_killed) or None,
+    }
+    if victim is not None and hold is not None:
+        fields |= {
+            "OOMWATCHD_RULE": hold.rule,
+            "OOMWATCHD_NEW": hold.value,
+            "OOMWATCHD_EXE": printable(victim.exe),
+            "OOMWATCHD_UNIT": printable(victim.unit),
+        }
+    where = f"in memory cgroup {_shown(kill.memcg)}" if kill.scope == "memcg" else f"({kill.scope or 'cause unknown'})"
+    message = f"The OOM killer has killed process {killed.pid} ({printable(killed.comm)}) {where}"
+    if killed.anon_rss_kb is not None:
+        message += f", which held {killed.anon_rss_kb // 1024} MiB"
+    if killed.oom_score_adj is not None:
+        message += f" at oom_score_adj {killed.oom_score_adj}"
+    message += "; no rule held it" if hold is None else f"; rule '{hold.rule}' held it at {hold.value}"
+    if kill.invoker.comm is not None:
+        message += f"; memory was asked for by process {kill.invoker.pid or '?'} ({_shown(kill.invoker.comm)})"
+    lowered = hold is not None and hold.lowers
+    known = {name: value for name, value in fields.items() if value is not None}
+    return Record("oom-kill", CRIT if lowered else WARNING, message, known)
+
+
+def _shown(text: str | None) -> str | None:
+    return None if text is None else printable(text)
 
 
 class Log(Protocol):

@@ -1,0 +1,105 @@
+"""OOM kills as they happen: the kernel's log (/dev/kmsg, Documentation/ABI/testing/dev-kmsg) tells of each, and the
+counter in /proc/vmstat whether it has told of all."""
+
+import errno
+import fcntl
+import os
+import stat
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from oomwatchd.oomlog import Parser
+    from oomwatchd.oomrecord import OomKill
+
+_KMSG = "/dev/kmsg"
+_KMSG_DEVICE = os.makedev(1, 11)
+_RECORD_BYTES = 8192
+"""A read(2) with less room than the record wants fails."""
+_BATCH = 1000
+_SIGNS = (b"oom", b"OOM", b"Out of memory", b"ut of memory", b"Killed process", b"total_vm")
+"""What a report begins with, or ends with where the kernel left it out. All else is dropped unread."""
+_KILLED = b"Killed process"
+
+
+class KernelLog:
+    """The kernel's log from now on. Raises OSError if it may not be read (dmesg_restrict, sysctl/kernel.rst).
+
+    The unit opens it for us as standard input, so that the daemon needs no CAP_SYSLOG."""
+
+    def __init__(self) -> None:
+        if _is_kmsg(0):
+            self._descriptor = os.dup(0)
+            flags = fcntl.fcntl(self._descriptor, fcntl.F_GETFL)
+            fcntl.fcntl(self._descriptor, fcntl.F_SETFL, flags | os.O_NONBLOCK)
+        else:
+            self._descriptor = os.open(_KMSG, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.lseek(self._descriptor, 0, os.SEEK_END)
+        self._parser: Parser | None = None
+        self._kills: list[OomKill] = []
+        self._killed = 0
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def read(self) -> bool:
+        """Read what waits. Whether an OOM report may be under way, whose end finish() is to look for."""
+        for _ in range(_BATCH):
+            try:
+                record = os.read(self._descriptor, _RECORD_BYTES)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno != errno.EPIPE:  # overwritten before we came: what is left follows
+                    raise
+                continue
+            self._take(record)
+        return self._parser is not None
+
+    def _take(self, record: bytes) -> None:
+        if self._parser is None:
+            if not any(sign in record for sign in _SIGNS):
+                return
+            from oomwatchd.oomlog import Parser  # as seldom needed as memory runs out
+
+            self._parser = Parser(datetime.now())
+        line = record.split(b"\n", 1)[0]
+        if _KILLED in line:
+            self._killed += 1
+        self._kills += self._parser.feed(line.decode("utf-8", "backslashreplace"))
+
+    def finish(self) -> "list[OomKill]":
+        """The kills told of since the last call, the one whose report ended just now included."""
+        if self._parser is not None:
+            self._kills += self._parser.flush()
+            self._parser = None
+        kills, self._kills = self._kills, []
+        return [kill for kill in kills if kill.victim is not None]
+
+    def take_count(self) -> int:
+        """Processes killed since the last call, as the kernel's counter counts them: by lines that say so."""
+        killed, self._killed = self._killed, 0
+        return killed
+
+
+def _is_kmsg(descriptor: int) -> bool:
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return False
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == _KMSG_DEVICE
+
+
+def read_kill_counter(proc: str = "/proc") -> int | None:
+    """Processes that the OOM killer has killed since boot, on the whole machine; None before Linux 4.13."""
+    try:
+        with open(f"{proc}/vmstat", "rb") as file:
+            for line in file:
+                if line.startswith(b"oom_kill "):
+                    return int(line.split()[1])
+    except OSError:
+        pass
+    return None
