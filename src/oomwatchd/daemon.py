@@ -17,7 +17,7 @@ from oomwatchd.control import SOCKET_NAME, Connection, Server, runtime_directory
 from oomwatchd.events import Events
 from oomwatchd.journal import ERR, INFO, NOTICE, WARNING, Log, PinLog, Record, of_decision, of_kill
 from oomwatchd.kernellog import KernelLog, read_kill_counter
-from oomwatchd.ledger import Ledger
+from oomwatchd.ledger import Ledger, Node
 from oomwatchd.pin import SCAN, Occasion, Pinner
 from oomwatchd.rules import RuleSet
 
@@ -71,7 +71,9 @@ class Daemon:
         self.pin_log = PinLog(loaded.settings.log_pins)
         self.server: Server | None = None
         self._kernel_log: KernelLog | None = None
-        self._kills_counted: int | None = None
+        self._kills_counted = read_kill_counter() or 0
+        self._kills_told = 0
+        self._victims: dict[int, Node | None] = {}
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._scan: Iterator[None] | None = None
@@ -197,7 +199,6 @@ class Daemon:
         self._add(self._watch.fileno(), self._on_file_change)
 
     def _open_kernel_log(self) -> None:
-        self._kills_counted = read_kill_counter()
         try:
             self._kernel_log = KernelLog()
         except OSError as error:
@@ -415,28 +416,33 @@ class Daemon:
     # OOM kills
 
     def _on_kernel_log(self, _: int) -> None:
-        if self._kernel_log is not None and self._kernel_log.read():
+        if self._kernel_log is None:
+            return
+        if self._kernel_log.read():
             self._timers[self._tell_kills] = time.monotonic() + _REPORT_SECONDS
+        for pid in self._kernel_log.dying:
+            self._kills_told += 1
+            # The next scan forgets it, and may come before the report has ended.
+            self._victims[pid] = self.pinner.ledger.nodes.get(pid)
+        self._kernel_log.dying.clear()
 
     def _tell_kills(self) -> None:
         if self._kernel_log is None:
             return
         for kill in self._kernel_log.finish():
             self.state.oom_kills += 1
-            victim = None if kill.victim is None else self.pinner.ledger.nodes.get(kill.victim.pid)
-            self.emit(of_kill(kill, victim))
+            self.emit(of_kill(kill, self._victims.get(kill.victim.pid) if kill.victim is not None else None))
+        self._victims.clear()
 
     def _count_kills(self) -> None:
         """The kernel's log is limited and can be closed to us; its counter is not."""
+        if self._tell_kills in self._timers:
+            return  # being told of just now
         counted = read_kill_counter()
-        if counted is None or self._kills_counted is None:
+        if counted is None:
             return
-        if self._kernel_log is not None:
-            if self._tell_kills in self._timers:
-                return  # being told of just now
-            self._kills_counted += self._kernel_log.take_count()
-        unseen = counted - self._kills_counted
-        self._kills_counted = counted
+        unseen = counted - self._kills_counted - self._kills_told
+        self._kills_counted, self._kills_told = counted, 0
         if unseen > 0:
             self.state.oom_kills += unseen
             message = f"The OOM killer has killed {_count(unseen, 'process')}; the kernel's log didn't tell whom"

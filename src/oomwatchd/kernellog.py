@@ -4,6 +4,7 @@ counter in /proc/vmstat whether it has told of all."""
 import errno
 import fcntl
 import os
+import re
 import stat
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ _RECORD_BYTES = 8192
 _BATCH = 1000
 _SIGNS = (b"oom", b"OOM", b"Out of memory", b"ut of memory", b"Killed process", b"total_vm")
 """What a report begins with, or ends with where the kernel left it out. All else is dropped unread."""
-_KILLED = b"Killed process"
+_KILLED = re.compile(rb"Killed process (\d{1,10}) ")
 
 
 class KernelLog:
@@ -37,7 +38,8 @@ class KernelLog:
         os.lseek(self._descriptor, 0, os.SEEK_END)
         self._parser: Parser | None = None
         self._kills: list[OomKill] = []
-        self._killed = 0
+        self.dying: list[int] = []
+        """Victims that the log has named, in order. They live for a moment yet, so that the ledger knows them."""
 
     def fileno(self) -> int:
         return self._descriptor
@@ -67,8 +69,8 @@ class KernelLog:
 
             self._parser = Parser(datetime.now())
         line = record.split(b"\n", 1)[0]
-        if _KILLED in line:
-            self._killed += 1
+        if killed := _KILLED.search(line):
+            self.dying.append(int(killed[1]))
         self._kills += self._parser.feed(line.decode("utf-8", "backslashreplace"))
 
     def finish(self) -> "list[OomKill]":
@@ -78,11 +80,6 @@ class KernelLog:
             self._parser = None
         kills, self._kills = self._kills, []
         return [kill for kill in kills if kill.victim is not None]
-
-    def take_count(self) -> int:
-        """Processes killed since the last call, as the kernel's counter counts them: by lines that say so."""
-        killed, self._killed = self._killed, 0
-        return killed
 
 
 def _is_kmsg(descriptor: int) -> bool:
