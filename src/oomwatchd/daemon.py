@@ -415,7 +415,7 @@ class Daemon:
 
     # OOM kills
 
-    def _on_kernel_log(self, _: int) -> None:
+    def _on_kernel_log(self, _: int = 0) -> None:
         if self._kernel_log is None:
             return
         if self._kernel_log.read():
@@ -436,6 +436,7 @@ class Daemon:
 
     def _count_kills(self) -> None:
         """The kernel's log is limited and can be closed to us; its counter is not."""
+        self._on_kernel_log()
         if self._tell_kills in self._timers:
             return  # being told of just now
         counted = read_kill_counter()
