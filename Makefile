@@ -23,6 +23,10 @@ $(VENV)/.stamp: pyproject.toml
 	$(VENV)/bin/pip install -q -e '.[dev]'
 	touch $@
 
+run: venv ## the daemon in the foreground, with config/oomwatchd.toml; Ctrl-C ends it
+	@chmod go-w config/oomwatchd.toml # a file that others could write is refused, and umask 002 makes it one
+	$(SUDO) $(VENV)/bin/oomwatchd -c config/oomwatchd.toml
+
 test: venv ## unit tests and tests on this machine's kernel (real processes; the kernel part wants root)
 	$(VENV)/bin/pytest
 
