@@ -4,10 +4,11 @@ Each trial puts some processes of random sizes and raised oom_score_adj into a c
 ranking, lets one of them grow until the group is out of memory, and compares the dead with the prediction: the one
 that grows if its `grow_pages` is a number, else the first.
 
-    python tests/prediction.py [--trials N] [--seed S] [--lower] [--eater FILE]
+    python tests/prediction.py [--trials N] [--seed S] [--lower] [--machine] [--eater FILE]
 
-`--lower` uses values from -1000 on (needs CAP_SYS_RESOURCE). Needs root, a memory controller (v1 or v2) in which
-groups may be made, and cc, or a compiled eater.
+`--lower` uses values from -1000 on (needs CAP_SYS_RESOURCE), `--machine` fills the whole machine instead of a group:
+for virtual machines. Needs root, a memory controller (v1 or v2) in which groups may be made, and cc, or a compiled
+eater.
 """
 
 import argparse
@@ -25,11 +26,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from oomwatchd.badness import Candidate
-from oomwatchd.memfacts import PAGE, Hierarchy, find_hierarchy
+from oomwatchd.memfacts import PAGE, Hierarchy, find_hierarchy, read_machine
 from oomwatchd.survey import Survey, take_survey
 
-# eater PROCS ADJ PAGES: joins the group, takes the value, touches PAGES, says so; then for each line N on stdin
-# touches N more and says so. No huge pages: one page is one page.
+# eater PROCS ADJ PAGES: joins the group ("-": none), takes the value, touches PAGES, says so; then for each line N on
+# stdin touches N more and says so. No huge pages: one page is one page.
 EATER = r"""
 #include <fcntl.h>
 #include <stdio.h>
@@ -48,7 +49,7 @@ int main(int argc, char **argv) {
     long page = sysconf(_SC_PAGESIZE), used = 0, most = 1L << 18, more;
     char *memory, line[32];
     if (argc != 4) return 2;
-    put(argv[1], "0");
+    if (strcmp(argv[1], "-") != 0) put(argv[1], "0");
     put("/proc/self/oom_score_adj", argv[2]);
     memory = mmap(NULL, most * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) { perror("mmap"); return 1; }
@@ -75,15 +76,17 @@ def tie_pages() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What was predicted and what happened."""
+    """What was predicted and what happened. Processes are numbered from 0; -1: none of ours."""
 
-    limit: int  # pages
+    total: int  # pages
     room: int
-    sizes: tuple[tuple[int, int], ...]  # of each process: pages, oom_score_adj
+    eaten: tuple[tuple[int, int], ...]  # of each process: pages, oom_score_adj
     grower: int
-    predicted: int  # index of a process
+    first: int  # before anyone grew
+    predicted: int
     died: int
     margin: int  # by how many pages things would have to be otherwise for another to die
+    tie: int  # up to how many it is too close to call
 
     @property
     def right(self) -> bool:
@@ -91,13 +94,13 @@ class Trial:
 
     @property
     def close(self) -> bool:
-        return self.margin <= tie_pages()
+        return self.margin <= self.tie
 
     def __str__(self) -> str:
         verdict = "as predicted" if self.right else "NOT as predicted"
         tie = f" (a tie: {self.margin} pages)" if self.close else ""
         return (
-            f"limit {self.limit}, room {self.room}, (pages, adj) {self.sizes}: #{self.grower} grew, "
+            f"total {self.total}, room {self.room}, (pages, adj) {self.eaten}: #{self.grower} grew, "
             f"#{self.predicted} predicted, #{self.died} died, {verdict}{tie}"
         )
 
@@ -147,44 +150,73 @@ def _remove(path: Path) -> None:
             time.sleep(0.01)  # the dead are still leaving
 
 
-def oom_kills(path: Path) -> int:
-    """How many were killed in the group."""
-    file = path / "memory.oom_control" if (path / "memory.oom_control").exists() else path / "memory.events"
+def oom_kills(path: Path | None) -> int:
+    """How many were killed in the group, or anywhere."""
+    if path is None:
+        file = Path("/proc/vmstat")
+    elif (path / "memory.oom_control").exists():
+        file = path / "memory.oom_control"
+    else:
+        file = path / "memory.events"
     pairs = dict(line.split() for line in file.read_text().splitlines())
     return int(pairs["oom_kill"])
 
 
 def run_trial(eater: Path, chance: random.Random, lower: bool = False) -> Trial:
-    """One trial with sizes and values out of `chance`."""
+    """One trial in a memory cgroup, with limit, sizes and values out of `chance`."""
     hierarchy = find_hierarchy()
     assert hierarchy is not None
     limit = chance.randint(48, 96) * 2**20 // PAGE
-    count = chance.randint(2, 6)
+    eaten = _draw(chance, chance.randint(2, 6), limit, 1024, lower)
+    with group(hierarchy, limit) as path:
+        return _run(eater, chance, eaten, path, tie_pages())
+
+
+def run_machine_trial(eater: Path, chance: random.Random) -> Trial:
+    """One trial with the whole machine. Only for a machine that is there for that."""
+    available = read_machine().available
+    assert available is not None
+    eaten = _draw(chance, chance.randint(2, 4), available, 8192, lower=True)
+    # Neither MemAvailable nor what else goes on in a machine is exact.
+    return _run(eater, chance, eaten, None, read_machine().ram // 16)
+
+
+def _draw(chance: random.Random, count: int, memory: int, least: int, lower: bool) -> list[tuple[int, int]]:
+    """Sizes and values of processes that leave some of `memory`."""
     shares = [chance.uniform(0.15, 1) for _ in range(count)]
     filled = chance.uniform(0.3, 0.85)
-    pages = [max(1024, int(filled * limit * share / sum(shares))) for share in shares]
+    sizes = [max(least, int(filled * memory * share / sum(shares))) for share in shares]
     lowest = -1000 if lower else 0
-    values = [0 if chance.random() < 0.4 else chance.randint(lowest, 1000) for _ in pages]
+    values = [0 if chance.random() < 0.4 else chance.randint(lowest, 1000) for _ in sizes]
     if all(value == -1000 for value in values):
         values[0] = 0  # nobody to kill would hang the group
-    with group(hierarchy, limit) as path, contextlib.ExitStack() as stack:
-        eaters = []
-        for size, value in zip(pages, values, strict=True):
-            eaters.append(stack.enter_context(_running(eater, path, value, size)))
-        survey = take_survey(os.fsencode(path))
-        grower = chance.randrange(count)
+    return list(zip(sizes, values, strict=True))
+
+
+def _run(eater: Path, chance: random.Random, eaten: list[tuple[int, int]], path: Path | None, tie: int) -> Trial:
+    with contextlib.ExitStack() as stack:
+        eaters = [stack.enter_context(_running(eater, path, value, size)) for size, value in eaten]
+        survey = take_survey(None if path is None else os.fsencode(path))
+        grower = chance.randrange(len(eaters))
         pids = [process.pid for process in eaters]
+        first = survey.ranked()[0].task.pid
         predicted, margin = predict(survey, pids[grower])
         assert survey.room is not None
-        died = _grow_until_one_dies(eaters, grower, survey.room, path)
+        died = _grow_until_one_dies(eaters[grower], survey, path)
+
+    def number(pid: int) -> int:
+        return pids.index(pid) if pid in pids else -1
+
     return Trial(
-        limit=limit,
+        total=survey.total,
         room=survey.room,
-        sizes=tuple(zip(pages, values, strict=True)),
+        eaten=tuple(eaten),
         grower=grower,
-        predicted=pids.index(predicted),
-        died=died,
+        first=number(first),
+        predicted=number(predicted),
+        died=number(died),
         margin=margin,
+        tie=tie,
     )
 
 
@@ -212,8 +244,8 @@ def _lead(ranked: list[Candidate]) -> int:
 
 
 @contextlib.contextmanager
-def _running(eater: Path, path: Path, value: int, pages: int) -> Iterator[subprocess.Popen[bytes]]:
-    argv = [str(eater), str(path / "cgroup.procs"), str(value), str(pages)]
+def _running(eater: Path, path: Path | None, value: int, pages: int) -> Iterator[subprocess.Popen[bytes]]:
+    argv = [str(eater), "-" if path is None else str(path / "cgroup.procs"), str(value), str(pages)]
     process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
     try:
         assert process.stdout is not None
@@ -229,27 +261,28 @@ def _running(eater: Path, path: Path, value: int, pages: int) -> Iterator[subpro
                 pipe.close()
 
 
-def _grow_until_one_dies(eaters: list[subprocess.Popen[bytes]], grower: int, room: int, path: Path) -> int:
-    """Let one grow by `room` and by steps after that. Returns who died first, as the kernel's log has it: a second
-    one may follow at once, when the first counts as reaped (MMF_OOM_SKIP) before its pages are uncharged
-    (exit_mmap in mm/mmap.c)."""
-    growing = eaters[grower]
-    assert growing.stdin is not None and growing.stdout is not None
+def _grow_until_one_dies(growing: subprocess.Popen[bytes], survey: Survey, path: Path | None) -> int:
+    """Let one grow by all that is left and by steps after that. Returns the PID of the first who died, as the kernel's
+    log has it: a second one may follow at once, when the first counts as reaped (MMF_OOM_SKIP) before its pages are
+    uncharged (exit_mmap in mm/mmap.c)."""
+    assert growing.stdin is not None and growing.stdout is not None and survey.room is not None
     kernel_log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         os.lseek(kernel_log, 0, os.SEEK_END)
-        step = room
-        while oom_kills(path) == 0:
+        before = oom_kills(path)
+        step = survey.room
+        while oom_kills(path) == before:
             growing.stdin.write(b"%d\n" % step)
             if growing.stdout.read(1) != b"\n":
                 break
             step = STEP
-        return _first_killed(kernel_log, [process.pid for process in eaters])
+        return _first_killed(kernel_log, {task.pid for task in survey.competing})
     finally:
         os.close(kernel_log)
 
 
-def _first_killed(kernel_log: int, pids: list[int]) -> int:
+def _first_killed(kernel_log: int, among: set[int]) -> int:
+    """The PID of the first victim in the log that is one of `among`."""
     until = time.monotonic() + DEADLINE
     while time.monotonic() < until:
         try:
@@ -259,9 +292,10 @@ def _first_killed(kernel_log: int, pids: list[int]) -> int:
             continue
         except BrokenPipeError:
             continue  # overwritten meanwhile; the next read goes on with the oldest that is left
+        # Of a kill's lines the one that the kernel never leaves out.
         killed = re.search(rb"Killed process (\d+) ", record)
-        if killed and int(killed[1]) in pids:
-            return pids.index(int(killed[1]))
+        if killed and int(killed[1]) in among:
+            return int(killed[1])
     raise TimeoutError("the kernel log tells of no kill in the group")
 
 
@@ -271,37 +305,38 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=128)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     parser.add_argument("--lower", action="store_true", help="values from -1000 on; needs CAP_SYS_RESOURCE")
+    parser.add_argument("--machine", action="store_true", help="fill the whole machine; only in a virtual one")
     parser.add_argument("--eater", type=Path, help="the compiled eater, where there is no cc")
     arguments = parser.parse_args()
     reason = why_impossible()
     if reason is not None:
         print(reason, file=sys.stderr)
         return 1
+    if arguments.machine:
+        Path("/proc/self/oom_score_adj").write_text("-1000")
     directory = Path(tempfile.mkdtemp(prefix="oomwatchd-test-"))
+    trials = []
     try:
         eater = arguments.eater or compile_eater(directory)
         chance = random.Random(arguments.seed)
-        trials = [run_trial(eater, chance, arguments.lower) for _ in range(arguments.trials)]
+        for _ in range(arguments.trials):
+            if arguments.machine:
+                trials.append(run_machine_trial(eater, chance))
+            else:
+                trials.append(run_trial(eater, chance, arguments.lower))
+            if trials[-1].close or not trials[-1].right:
+                print(trials[-1], flush=True)
     finally:
         shutil.rmtree(directory)
-    for trial in trials:
-        if trial.close or not trial.right:
-            print(trial)
     clear = [trial for trial in trials if not trial.close]
-    right = sum(trial.right for trial in clear)
     ties = [trial for trial in trials if trial.close]
+    right = sum(trial.right for trial in clear)
     print(
-        f"seed {arguments.seed}: {right} of {len(clear)} as predicted; besides {len(ties)} closer than {tie_pages()} "
-        f"pages, {sum(trial.right for trial in ties)} of them as predicted; "
-        f"the first of before died in {sum(t.died == _first(t) for t in trials)} of {len(trials)}"
+        f"seed {arguments.seed}: {right} of {len(clear)} as predicted; besides {len(ties)} too close to call, "
+        f"{sum(trial.right for trial in ties)} of them as predicted; who was first before died in "
+        f"{sum(trial.died == trial.first for trial in trials)} of {len(trials)}"
     )
     return 0 if right == len(clear) else 1
-
-
-def _first(trial: Trial) -> int:
-    """Who was first before anyone grew."""
-    weight = trial.limit // 1000
-    return max(range(len(trial.sizes)), key=lambda i: trial.sizes[i][0] + trial.sizes[i][1] * weight)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def capabilities(system: System) -> Iterator[Finding]:
             f"no-cap-{name}",
             severity,
             f"{who} {verb} {_cap_name(name)}: {consequence}.",
-            f"CapabilityBoundingSet= with {_cap_name(name)} in oomwatchd.service, and in the container it runs in",
+            f"add {_cap_name(name)} to CapabilityBoundingSet= of oomwatchd.service, or to what the container may have",
         )
 
 
