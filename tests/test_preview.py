@@ -105,6 +105,17 @@ def test_rank_shows_both(program: Path, start: Start, tmp_path: Path, capsys: py
     assert "→ never" in shown
 
 
+def test_rank_as_if_a_file_were_in_force(
+    program: Path, start: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pid, _ = start(0)
+    file = tmp_path / "rules.toml"
+    file.write_text(rule(program, "oom_score_adj = 900"))
+    assert main(["rank", "-c", str(file), "--json"]) == 0
+    made = next(p for p in json.loads(capsys.readouterr().out)["processes"] if p["pid"] == pid)
+    assert made["oom_score_adj"] == 900
+
+
 def test_rank_refuses_a_broken_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "rules.toml"
     file.write_text("x = 1")

@@ -1,7 +1,7 @@
 """Everyone who competes when memory runs out, read at one time, and ranked as the kernel would."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from oomwatchd import badness, memfacts
@@ -32,9 +32,14 @@ class Survey:
         """Pages that are left until memory runs out."""
         return self.machine.room if self.memcg is None else self.memcg.room(self.machine)
 
-    def ranked(self, values: Mapping[int, int] | None = None) -> list[Candidate]:
-        """Those that were asked for, in order; with other oom_score_adj by PID, if `values` are given."""
-        return self._rank([task for task in self.competing if self._asked_for(task)], values)
+    def under(self, values: Mapping[int, int]) -> "Survey":
+        """The same with other oom_score_adj, by PID."""
+        changed = (replace(t, oom_score_adj=values.get(t.pid, t.oom_score_adj)) for t in self.competing)
+        return replace(self, competing=tuple(changed))
+
+    def ranked(self) -> list[Candidate]:
+        """Those that were asked for, in order."""
+        return self._rank([task for task in self.competing if self._asked_for(task)])
 
     def outsider(self) -> Task | None:
         """Who would die before all of those that were asked for, without having been asked for."""
@@ -43,9 +48,7 @@ class Survey:
             return None
         return first.task
 
-    def _rank(self, tasks: "list[Task] | tuple[Task, ...]", values: Mapping[int, int] | None = None) -> list[Candidate]:
-        if values is not None:
-            tasks = [replace(task, oom_score_adj=values.get(task.pid, task.oom_score_adj)) for task in tasks]
+    def _rank(self, tasks: Iterable[Task]) -> list[Candidate]:
         return badness.rank(tasks, self.total, lambda task: self.rooms[task.pid], self.era)
 
     def _asked_for(self, task: Task) -> bool:

@@ -7,7 +7,8 @@ from dataclasses import asdict
 
 from oomwatchd import findings
 from oomwatchd.connector import Connector, Unavailable
-from oomwatchd.control import Client, NotRunning
+from oomwatchd.control import Client, NotRunning, runtime_directory
+from oomwatchd.ctl.ask import add_root
 from oomwatchd.ctl.table import BOLD, DIM, RED, YELLOW, colour
 from oomwatchd.system import read_system
 
@@ -19,13 +20,14 @@ def configure_doctor(parser: argparse.ArgumentParser) -> None:
         "Severities: critical (pins are void), warning (some are weakened), notice (worth knowing). "
         "Changes nothing. Sees more as root."
     )
+    add_root(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument("--no-legend", action="store_true", help="no closing line")
 
 
 def run_doctor(arguments: argparse.Namespace) -> int:
     """Exit status: 0 no findings; 1 findings."""
-    daemon, events = _ask_daemon()
+    daemon, events = _ask_daemon(arguments.root)
     if daemon is None and os.geteuid() == 0:
         events = _try_events()
     found = findings.find(read_system(daemon=daemon, events=events))
@@ -42,10 +44,10 @@ def run_doctor(arguments: argparse.Namespace) -> int:
     return 1 if found else 0
 
 
-def _ask_daemon() -> tuple[int | None, tuple[bool, str] | None]:
+def _ask_daemon(root: str) -> tuple[int | None, tuple[bool, str] | None]:
     """The daemon's PID and whether it has process events, if it runs and answers."""
     try:
-        with Client(seconds=5) as client:
+        with Client(runtime_directory(root), seconds=5) as client:
             status = client.ask({"verb": "status"})
         return int(status["pid"]), (status["proc_events"] == "on", str(status["events_reason"]))
     except (NotRunning, OSError, KeyError, ValueError):

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 from oomwatchd import badness, memfacts
 from oomwatchd.badness import Candidate, Era
+from oomwatchd.ctl.ask import add_root
+from oomwatchd.ctl.ending import Ending
 from oomwatchd.ctl.table import print_table
 from oomwatchd.survey import Survey, take_survey
 from oomwatchd.text import decode, printable
 
 if TYPE_CHECKING:
-    from oomwatchd.preview import Pin
+    from oomwatchd.preview import Outlook, Pin
 
 FORMULA = """\
 The kernel reckons, in pages:
@@ -50,7 +52,9 @@ def configure_rank(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="if this memory cgroup ran out: /a/b, as in /proc/PID/cgroup, or a directory in /sys/fs/cgroup",
     )
-    parser.add_argument("--with", metavar="FILE", dest="file", help="beside today's the order under the rules of FILE")
+    parser.add_argument("--with", metavar="FILE", dest="file", help="beside it the order under the rules of FILE")
+    parser.add_argument("-c", metavar="FILE", dest="config", help="as if the rules of FILE were in force today")
+    add_root(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object; amounts are pages")
     parser.add_argument("--no-legend", action="store_true", help="no header and no notes")
 
@@ -60,13 +64,12 @@ def run_rank(arguments: argparse.Namespace) -> int:
     try:
         survey = take_survey(None if arguments.cgroup is None else os.fsencode(arguments.cgroup))
     except OSError as error:
-        print(f"oomwatchctl: {error.args[-1]}", file=sys.stderr)
-        return 1
+        raise Ending(1, str(error.args[-1])) from None
     other = None
     if arguments.file is not None:
-        other = under_rules(survey, arguments.file)
-        if other is None:
-            return 1
+        other = _outcomes(survey, _outlooks(survey, arguments.file, arguments.root))
+    if arguments.config is not None:
+        survey = survey.under({pid: o.value for pid, o in _outlooks(survey, arguments.config, arguments.root).items()})
     if arguments.json:
         print(json.dumps(as_json(survey, arguments.n, other)))
     elif other is None:
@@ -95,9 +98,9 @@ class Outcome:
     rule: str  # that would hold it; empty: none
 
 
-def under_rules(survey: Survey, file: str) -> Mapping[int, Outcome] | None:
-    """What would become of each process under the rules of `file` alone, by PID. None if the file is invalid,
-    after its errors have been printed. Today's pins are asked of the daemon, if one runs."""
+def _outlooks(survey: Survey, file: str, root: str) -> Mapping[int, "Outlook"]:
+    """What everyone would have under the rules of `file` alone, by PID. Today's pins are asked of the daemon, if one
+    runs. Raises Ending if the file is invalid, with all that is wrong with it."""
     # Most runs of rank need neither.
     from oomwatchd import config
     from oomwatchd.preview import preview
@@ -105,22 +108,22 @@ def under_rules(survey: Survey, file: str) -> Mapping[int, Outcome] | None:
     try:
         rules = config.load(config.layout(file)).rules
     except config.ConfigError as error:
-        print("\n".join(str(problem) for problem in error.problems), file=sys.stderr)
-        return None
-    outlooks = preview(rules, survey.processes, _pins_of_today())
-    values = {pid: outlook.value for pid, outlook in outlooks.items()}
-    return {
-        candidate.task.pid: Outcome(place, candidate, outlooks[candidate.task.pid].rule)
-        for place, candidate in enumerate(survey.ranked(values), 1)
-    }
+        print("\n".join(printable(str(problem)) for problem in error.problems), file=sys.stderr)
+        raise Ending(1, f"the rules of '{file}' are invalid") from None
+    return preview(rules, survey.processes, _pins_of_today(root))
 
 
-def _pins_of_today() -> list["Pin"]:
-    from oomwatchd.control import Client, NotRunning
+def _outcomes(survey: Survey, outlooks: Mapping[int, "Outlook"]) -> Mapping[int, Outcome]:
+    ranked = survey.under({pid: outlook.value for pid, outlook in outlooks.items()}).ranked()
+    return {c.task.pid: Outcome(place, c, outlooks[c.task.pid].rule) for place, c in enumerate(ranked, 1)}
+
+
+def _pins_of_today(root: str) -> list["Pin"]:
+    from oomwatchd.control import Client, NotRunning, runtime_directory
     from oomwatchd.preview import Pin
 
     try:
-        with Client() as client:
+        with Client(runtime_directory(root)) as client:
             listed = client.ask({"verb": "list"})["pins"]
     except (NotRunning, OSError, KeyError):
         return []
