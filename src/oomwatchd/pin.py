@@ -84,6 +84,30 @@ def runtime_rule(pin: RuntimePin) -> Rule:
     return Rule(pin.rule, (), Action(pin.value, pin.value), containers=True)
 
 
+def wanted_hold(node: Node, rule: Rule, current: int, occasion: Occasion) -> Hold:
+    """The hold that `rule` asks for on a process that shows `current`."""
+    before = node.hold
+    if before is None:
+        first = without_rule(node, current)
+    elif current != before.value and not rule.action.exact and rule.target(current) == current:
+        first = current  # it has set itself another value, and the rule allows that
+    else:
+        first = before.first
+    value = rule.target(first)
+    child_value = rule.child_value(value, first)
+    if before is not None and before.rule == rule.name:
+        return replace(before, first=first, value=value, child_value=child_value)
+    return Hold(rule.name, first, value, child_value, time.time(), occasion.source)
+
+
+def without_rule(node: Node, current: int) -> int:
+    """What the process would show if no rule fitted it: it may have inherited a pin, and not lost it yet."""
+    origin = node.origin()
+    if origin is None or origin.hold is None or current not in (origin.hold.value, origin.hold.first):
+        return current
+    return origin.hold.child_value
+
+
 class Pinner:
     """Rules, ledger, and what brings processes in line with both."""
 
@@ -255,7 +279,7 @@ class Pinner:
     def _hold(self, look: _Look, rule: Rule) -> None:
         node, before = look.node, look.node.hold
         current = look.directory.read_oom_score_adj()
-        hold = self._wanted(node, rule, current, look.occasion)
+        hold = wanted_hold(node, rule, current, look.occasion)
         same = before is not None and (before.rule, before.value) == (hold.rule, hold.value)
         if current == hold.value or (same and self.dry_run):
             if before is None and self._floor_leaks(node, hold.value):
@@ -281,28 +305,6 @@ class Pinner:
         self._decided("drift" if same else "pinned", look, rule.name, current, hold.value, latency_us)
         if not same:
             self._regard_family(look, before)
-
-    def _wanted(self, node: Node, rule: Rule, current: int, occasion: Occasion) -> Hold:
-        """The hold that `rule` asks for on a process that shows `current`."""
-        before = node.hold
-        if before is None:
-            first = self._without_rule(node, current)
-        elif current != before.value and not rule.action.exact and rule.target(current) == current:
-            first = current  # it has set itself another value, and the rule allows that
-        else:
-            first = before.first
-        value = rule.target(first)
-        child_value = rule.child_value(value, first)
-        if before is not None and before.rule == rule.name:
-            return replace(before, first=first, value=value, child_value=child_value)
-        return Hold(rule.name, first, value, child_value, time.time(), occasion.source)
-
-    def _without_rule(self, node: Node, current: int) -> int:
-        """What the process would show if no rule fitted it: it may have inherited a pin, and not lost it yet."""
-        origin = node.origin()
-        if origin is None or origin.hold is None or current not in (origin.hold.value, origin.hold.first):
-            return current
-        return origin.hold.child_value
 
     def _floor_leaks(self, node: Node, value: int) -> bool:
         """Whether the process has inherited a floor below `value`, which only a privileged write moves."""
