@@ -10,10 +10,14 @@ from oomwatchd import __version__
 from oomwatchd.control import Connection, Json
 from oomwatchd.ledger import Node
 from oomwatchd.pin import runtime_rule
+from oomwatchd.procfs import ProcessDir, Vanished, parse_status, verify_exe
 from oomwatchd.text import decode
 
 if TYPE_CHECKING:
     from oomwatchd.daemon import Daemon
+
+LINEAGE_PIDS = 64
+"""So many may one request ask for: each costs some system calls."""
 
 
 def answer(daemon: "Daemon", connection: Connection, request: Json) -> None:
@@ -105,10 +109,70 @@ def _reload(daemon: "Daemon", connection: Connection, request: Json) -> None:
         connection.send({"ok": False, "errors": [asdict(problem) for problem in problems], "warnings": []})
 
 
+def _loaded(daemon: "Daemon", connection: Connection, request: Json) -> None:
+    """The rules in force, as text: the same parser makes the same rules of them at the other end."""
+    config = daemon.config
+    sources = [
+        {"path": source.path, "text": source.text if source.public or connection.privileged else None}
+        for source in config.sources
+    ]
+    pins = [asdict(pin) for pin in daemon.pinner.ledger.runtime_pins.values()]
+    connection.send({"sources": sources, "pins": pins, "layout": asdict(daemon.where)})
+
+
+def _lineage(daemon: "Daemon", connection: Connection, request: Json) -> None:
+    """What the ledger knows of processes, and what only the daemon's own view of the files can tell."""
+    pids = request.get("pids")
+    if not isinstance(pids, list) or len(pids) > LINEAGE_PIDS or not all(_is_pid(pid) for pid in pids):
+        connection.send({"error": f"lineage takes at most {LINEAGE_PIDS} PIDs"})
+        return
+    found = [_lineage_of(daemon, connection, pid) for pid in pids]
+    connection.send({"processes": [entry for entry in found if entry is not None]})
+
+
+def _is_pid(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 31
+
+
+def _lineage_of(daemon: "Daemon", connection: Connection, pid: int) -> Json | None:
+    pinner = daemon.pinner
+    try:
+        with ProcessDir(pid, pinner.proc) as directory:
+            stat = directory.read_stat()
+            uid = parse_status(directory.read("status")).uid
+            verified, doubt = None, ""
+            if connection.privileged or connection.uid == uid:
+                exe = directory.read_exe()
+                verified, doubt = verify_exe(directory, exe, pinner.ours) if exe else (None, "")
+            node = pinner.node_of(pid, stat)
+    except (Vanished, OSError, ValueError):
+        return None
+    origin = node.origin()
+    return {
+        "pid": pid,
+        "starttime": stat.starttime,
+        "exe_verified": verified,
+        "exe_doubt": doubt,
+        "rule": node.rule or None,
+        "ancestors": sorted({above.rule for above in node.ancestors()}),
+        "hold": None if node.hold is None else asdict(node.hold),
+        "contended": node.contended,
+        "refused": None if node.refused is None else {"rule": node.refused[0], "error": os.strerror(node.refused[1])},
+        "origin": None if origin is None or origin.hold is None else _origin(origin),
+    }
+
+
+def _origin(node: Node) -> Json:
+    hold = None if node.hold is None else asdict(node.hold)
+    return {"pid": node.pid, "comm": decode(node.comm), "alive": not node.dead, "hold": hold}
+
+
 _VERBS: dict[str, Callable[["Daemon", Connection, Json], None]] = {
     "status": _status,
     "list": _list,
     "rules": _rules,
+    "loaded": _loaded,
+    "lineage": _lineage,
     "reload": _reload,
 }
 _STEERING = frozenset({"reload"})

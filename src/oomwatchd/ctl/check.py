@@ -1,0 +1,131 @@
+"""`oomwatchctl check`, `config`: what is on disk, before the daemon loads it."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+
+from oomwatchd import config
+from oomwatchd.config import Config, ConfigError, Problem
+from oomwatchd.ctl.rulebook import add_options, find_layout
+from oomwatchd.ctl.table import RED, YELLOW, colour
+from oomwatchd.text import printable
+
+# check
+
+
+def configure_check(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "Without FILE: the configuration that oomwatchd would load now. Each FILE is read by itself."
+    parser.add_argument("files", nargs="*", metavar="FILE")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    add_options(parser)
+    parser.set_defaults(usage_error=parser.error)
+
+
+def run_check(arguments: argparse.Namespace) -> int:
+    """Exit status: 0; 1 errors."""
+    if arguments.files and arguments.file is not None:
+        arguments.usage_error("-c is the same as FILE; give one of them")
+    layouts = [config.layout(file) for file in arguments.files] or [find_layout(arguments)]
+    errors: list[Problem] = []
+    warnings: list[Problem] = []
+    for where in layouts:
+        try:
+            warnings += overlooked(config.load(where))
+        except ConfigError as error:
+            errors += error.problems
+            warnings += error.warnings
+    if arguments.json:
+        print(json.dumps({"ok": not errors, "errors": _as_json(errors), "warnings": _as_json(warnings)}))
+        return 1 if errors else 0
+    for problem in errors:
+        print(f"{_where(problem)} {colour('error:', RED)} {printable(problem.message)}")
+    for problem in warnings:
+        print(f"{_where(problem)} {colour('warning:', YELLOW)} {printable(problem.message)}")
+    return 1 if errors else 0
+
+
+def overlooked(loaded: Config) -> list[Problem]:
+    """All warnings about a configuration, in its order."""
+    # A user's look at a machine costs some 100 ms; a broken file is told of without.
+    from oomwatchd.ctl.overlooked import warnings
+    from oomwatchd.ctl.protection import too_wide
+
+    order = {source.path: i for i, source in enumerate(loaded.sources)}
+    found = [*loaded.warnings, *warnings(loaded.rules), *too_wide(loaded.rules)]
+    return sorted(found, key=lambda problem: (order.get(problem.file, -1), problem.line))
+
+
+def _where(problem: Problem) -> str:
+    return printable(f"{problem.file}:{problem.line}:{problem.column}:")
+
+
+def _as_json(problems: Iterable[Problem]) -> list[dict[str, object]]:
+    return [asdict(problem) for problem in problems]
+
+
+# config
+
+
+def configure_config(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "What is printed is a configuration by itself: -c takes it."
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--no-legend", action="store_true", help="no comments")
+    add_options(parser)
+
+
+def run_config(arguments: argparse.Namespace) -> int:
+    """Exit status: 0; 1 errors."""
+    try:
+        loaded = config.load(find_layout(arguments))
+    except ConfigError as error:
+        print(printable_problems(error.problems), file=sys.stderr)
+        return 1
+    tables = rule_tables(loaded)
+    if arguments.json:
+        rules = [
+            {"rule": rule.name, "file": rule.file, "line": rule.line, "table": table}
+            for rule, table in zip(loaded.rules, tables, strict=True)
+        ]
+        files = [source.path for source in loaded.sources]
+        print(json.dumps({"files": files, "daemon": asdict(loaded.settings), "rules": rules}))
+        return 0
+    _print_toml(loaded, tables, legend=not arguments.no_legend)
+    return 0
+
+
+def printable_problems(problems: Iterable[Problem]) -> str:
+    return "\n".join(printable(str(problem)) for problem in problems)
+
+
+def rule_tables(loaded: Config) -> list[dict[str, object]]:
+    """Each rule as it was written, in the order in which they are tried."""
+    import tomli
+
+    return [table for source in loaded.sources for table in tomli.loads(source.text).get("rule", [])]
+
+
+def _print_toml(loaded: Config, tables: Iterable[dict[str, object]], *, legend: bool) -> None:
+    settings = asdict(loaded.settings) | {"scan_interval": f"{loaded.settings.scan_interval:g}s"}
+    if legend:
+        print(f"# {' '.join(printable(source.path) for source in loaded.sources) or 'no files'}")
+    print("[daemon]")
+    for key, value in settings.items():
+        print(f"{key} = {as_toml(value)}")
+    for rule, table in zip(loaded.rules, tables, strict=True):
+        print()
+        if legend:
+            print(f"# {printable(rule.file)}:{rule.line}")
+        print("[[rule]]")
+        for key, value in table.items():
+            print(f"{key} = {as_toml(value)}")
+
+
+def as_toml(value: object) -> str:
+    """A value of a configuration as TOML. Strings of JSON are such of TOML, but for DEL."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {as_toml(member)}" for key, member in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(as_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,206 @@
+"""What becomes of a process, and why: the daemon's own code, run over all facts, with nothing written."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from oomwatchd import procfs
+from oomwatchd.control import Json
+from oomwatchd.ctl.ask import reply_to
+from oomwatchd.ctl.rulebook import Rulebook
+from oomwatchd.ledger import Hold, Node
+from oomwatchd.pin import Occasion, runtime_rule, wanted_hold, without_rule
+from oomwatchd.procfs import ProcessDir, Stat, Vanished
+from oomwatchd.rules import Mismatch, Needs, Process, Rule, RuleSet, mismatch
+
+EVERYTHING = Needs(exe=True, cmdline=True, cgroup=True)
+_LINEAGE_PIDS = 64
+"""The daemon answers for so many at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One rule on one process."""
+
+    rule: Rule
+    failed: Mismatch | None
+    """Why it doesn't fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Everything about one process, or about one that doesn't run yet."""
+
+    pid: int | None
+    process: Process | None
+    """None: gone, or it may not be read."""
+    note: str
+    """Why it is never touched, or can't be explained; empty: it is one like others."""
+    value: int | None
+    """oom_score_adj now."""
+    verdicts: tuple[Verdict, ...]
+    decided: Rule | None
+    action: str
+    """pin, ignore, release (it gets back what it had), children (what `children` of an ancestor's rule says), none."""
+    target: int | None
+    node: Node | None
+    """What the daemon's ledger knows of it."""
+    refused: str = ""
+    """Why the kernel refused the last write."""
+    contended: bool = False
+
+
+class Examiner:
+    """Explains processes by one rulebook."""
+
+    def __init__(self, book: Rulebook, proc: str = "/proc") -> None:
+        self.book = book
+        self.rules = RuleSet(book.config.rules)
+        self.proc = proc
+        self.ours = procfs.Namespaces(proc)
+        self._decided: dict[int, str] = {}
+
+    def explain(self, pids: Iterable[int]) -> list[Explanation]:
+        wanted = list(pids)
+        lineages = self._lineages(wanted)
+        return [self._explain(pid, lineages.get(pid, {})) for pid in wanted]
+
+    def _lineages(self, pids: list[int]) -> Mapping[int, Json]:
+        if self.book.daemon is None:
+            return {}
+        found: list[Json] = []
+        for start in range(0, len(pids), _LINEAGE_PIDS):
+            request = {"verb": "lineage", "pids": pids[start : start + _LINEAGE_PIDS]}
+            found += reply_to(self.book.daemon, request)["processes"]
+        return {entry["pid"]: entry for entry in found}
+
+    def _explain(self, pid: int, lineage: Json) -> Explanation:
+        try:
+            with ProcessDir(pid, self.proc) as directory:
+                stat = directory.read_stat()
+                lineage = lineage if lineage.get("starttime") == stat.starttime else {}
+                process = self._read(directory, stat, lineage)
+                value = directory.read_oom_score_adj()
+                untouched = self._untouched(pid, stat)
+        except Vanished:
+            return _unexplained(pid, "no such process, or it is hidden from you (hidepid)")
+        except PermissionError:
+            return _unexplained(pid, "it may not be read; run as root")
+        if untouched is not None:
+            note, failed = untouched
+            verdicts = tuple(Verdict(rule, failed) for rule in self.rules.rules)
+            return Explanation(pid, process, note, value, verdicts, None, "none", None, None)
+        return self._weigh(process, value, node_of(process, lineage), lineage)
+
+    def explain_facts(self, process: Process) -> Explanation:
+        """One that doesn't run yet. Its first value is taken to be 0."""
+        explanation = self._weigh(process, 0, Node(0, 0, None), {})
+        return replace(explanation, pid=None, value=None)
+
+    @staticmethod
+    def _untouched(pid: int, stat: Stat) -> tuple[str, Mismatch] | None:
+        if stat.flags & procfs.PF_KTHREAD:
+            return "a kernel thread, which is never touched", Mismatch("kernel_thread", False, True)
+        if pid == 1:
+            return "PID 1, which is never touched", Mismatch("pid", "any but 1", 1)
+        return None
+
+    def _read(self, directory: ProcessDir, stat: Stat, lineage: Json) -> Process:
+        if self.book.loaded:
+            ancestors = frozenset(lineage.get("ancestors", ()))
+        else:
+            ancestors = self._ancestors(stat.ppid) if self.rules.referenced else frozenset()
+        exe = directory.read_exe()
+        process = procfs.read_process(directory, stat, exe, EVERYTHING, self.ours, True, ancestors)
+        if lineage.get("exe_verified") is None:
+            return process
+        # The daemon's view counts, which may be another than ours (PrivateTmp=).
+        return replace(process, exe_verified=lineage["exe_verified"], exe_doubt=lineage["exe_doubt"])
+
+    def _ancestors(self, pid: int) -> frozenset[str]:
+        """The rules that would hold the ancestors from `pid` up, as far as they live."""
+        chain: list[int] = []
+        names: frozenset[str] = frozenset()
+        while pid > 1 and pid not in chain:
+            chain.append(pid)
+            try:
+                with ProcessDir(pid, self.proc) as directory:
+                    pid = directory.read_stat().ppid
+            except (Vanished, OSError):
+                break
+        for ancestor in reversed(chain):
+            names |= self._decide_ancestor(ancestor, names)
+        return names
+
+    def _decide_ancestor(self, pid: int, above: frozenset[str]) -> frozenset[str]:
+        if pid not in self._decided:
+            self._decided[pid] = ""
+            try:
+                with ProcessDir(pid, self.proc) as directory:
+                    stat, exe = directory.read_stat(), directory.read_exe()
+                    process = procfs.read_process(directory, stat, exe, EVERYTHING, self.ours, True, above)
+                    rule = self.rules.decide(process)
+                    self._decided[pid] = "" if rule is None else rule.name
+            except (Vanished, OSError):
+                pass
+        return frozenset({self._decided[pid]} - {""})
+
+    def _weigh(self, process: Process, value: int, node: Node, lineage: Json) -> Explanation:
+        held = lineage.get("rule") if self.book.loaded else None
+        verdicts = [Verdict(rule, _why_not(rule, process, held)) for rule in self.rules.rules]
+        decided = next((verdict.rule for verdict in verdicts if verdict.failed is None), None)
+        pin = self.book.pins.get(process.pid)
+        if pin is not None and pin.starttime == process.starttime:
+            decided = runtime_rule(pin)
+            verdicts.insert(0, Verdict(decided, None))
+        action, target = _outcome(decided, node, value)
+        refused = lineage.get("refused") or {}
+        applies = decided is not None and refused.get("rule") == decided.name
+        return Explanation(
+            pid=process.pid,
+            process=process,
+            note="",
+            value=value,
+            verdicts=tuple(verdicts),
+            decided=decided,
+            action=action,
+            target=target,
+            node=node,
+            refused=refused["error"] if applies else "",
+            contended=bool(lineage.get("contended")),
+        )
+
+
+def _why_not(rule: Rule, process: Process, held: str | None) -> Mismatch | None:
+    """What keeps the process from fitting. Where we may not know, but the daemon holds it by this rule, nothing."""
+    failed = mismatch(rule, process)
+    return None if failed is not None and failed.found is None and rule.name == held else failed
+
+
+def _outcome(rule: Rule | None, node: Node, value: int) -> tuple[str, int | None]:
+    """What is done to a process that shows `value`, and what it then has."""
+    if rule is not None and rule.action.ignore:
+        return "ignore", None
+    if rule is not None:
+        return "pin", wanted_hold(node, rule, value, Occasion("control")).value
+    if node.hold is not None:
+        return "release", node.hold.first
+    if node.origin() is not None:
+        return "children", without_rule(node, value)
+    return "none", None
+
+
+def _unexplained(pid: int, note: str) -> Explanation:
+    return Explanation(pid, None, note, None, (), None, "none", None, None)
+
+
+def node_of(process: Process, lineage: Json) -> Node:
+    """The daemon's node of a process, as far as it told us."""
+    above = lineage.get("origin")
+    parent = None
+    if above is not None:
+        parent = Node(above["pid"], 0, None)
+        parent.comm, parent.dead, parent.hold = above["comm"], not above["alive"], Hold(**above["hold"])
+    node = Node(process.pid, process.starttime, parent)
+    if lineage.get("hold") is not None:
+        node.hold = Hold(**lineage["hold"])
+    return node

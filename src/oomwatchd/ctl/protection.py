@@ -1,0 +1,46 @@
+"""Whether rules protect so much that too little memory stays killable on this machine."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from oomwatchd import memfacts
+from oomwatchd.badness import OOM_SCORE_ADJ_MIN
+from oomwatchd.config import Problem
+from oomwatchd.memfacts import Process
+from oomwatchd.preview import preview
+from oomwatchd.rules import Rule
+
+_SHARE = 0.5
+"""Of the memory that processes have now, more than this out of the kernel's reach is too much."""
+
+
+def too_wide(rules: Sequence[Rule], proc: str = "/proc") -> list[Problem]:
+    """A warning at the rule that holds the most, if the rules would make most of the memory unkillable."""
+    if not any(rule.enabled and rule.action.low == OOM_SCORE_ADJ_MIN for rule in rules):
+        return []
+    processes, _ = memfacts.read_processes(proc)
+    outlooks = preview(rules, processes, proc=proc)
+    protected: Counter[str] = Counter()
+    for process in processes:
+        outlook = outlooks[process.task.pid]
+        if outlook.value == OOM_SCORE_ADJ_MIN:
+            protected[outlook.rule] += process.task.memory
+    everything, rest = sum(process.task.memory for process in processes), _others(processes, protected)
+    held = [name for name, _ in protected.most_common() if name]
+    if not held or everything - rest <= everything * _SHARE:
+        return []
+    worst = next(rule for rule in rules if rule.name == held[0])
+    percent = 100 * (everything - rest) // everything
+    message = (
+        f"Rule '{worst.name}': {percent} % of the memory that processes have on this machine now would be unkillable, "
+        f"{_mib(protected[worst.name])} MiB of it by this rule; when the rest doesn't suffice, the kernel panics"
+    )
+    return [Problem(worst.file, worst.line, 1, message)]
+
+
+def _others(processes: Iterable[Process], protected: Counter[str]) -> int:
+    return sum(process.task.memory for process in processes) - sum(protected.values())
+
+
+def _mib(pages: int) -> int:
+    return pages * memfacts.PAGE >> 20

@@ -1,0 +1,73 @@
+"""Which rules a verb goes by: those that the daemon has loaded, those of a file, or the installed ones."""
+
+import argparse
+from dataclasses import dataclass, field
+
+from oomwatchd import config
+from oomwatchd.config import Config, ConfigError, Layout, Source
+from oomwatchd.control import Client, Json, NotRunning, runtime_directory
+from oomwatchd.ctl.ask import reply_to
+from oomwatchd.ctl.ending import Ending
+from oomwatchd.ledger import RuntimePin
+from oomwatchd.text import printable
+
+
+@dataclass(frozen=True, slots=True)
+class Rulebook:
+    config: Config
+    daemon: Client | None = None
+    """Whom to ask about lineage; None: no daemon runs."""
+    loaded: bool = False
+    """Whether they are the rules that the daemon has loaded."""
+    pins: dict[int, RuntimePin] = field(default_factory=dict)
+    """Made by `oomwatchctl pin`, by PID."""
+    hidden: tuple[str, ...] = ()
+    """Files that the daemon has loaded, and doesn't show to us."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """-c and --root, as oomwatchd has them."""
+    parser.add_argument("-c", dest="file", metavar="FILE", help="the rules of FILE alone")
+    parser.add_argument(
+        "--root", metavar="DIR", help="the configuration below DIR, and the daemon that was started with this --root"
+    )
+
+
+def open_rulebook(arguments: argparse.Namespace) -> Rulebook:
+    """Raises Ending if the rules are invalid."""
+    daemon = find_daemon(arguments)
+    if arguments.file is None and daemon is not None:
+        return _loaded(daemon)
+    try:
+        return Rulebook(config.load(config.layout(arguments.file, arguments.root or "/")), daemon)
+    except ConfigError as error:
+        raise Ending(1, f"the configuration is invalid; see `oomwatchctl check`:\n{error}") from None
+
+
+def find_daemon(arguments: argparse.Namespace) -> Client | None:
+    try:
+        return Client(runtime_directory(arguments.root or "/"))
+    except NotRunning:
+        return None
+
+
+def find_layout(arguments: argparse.Namespace) -> Layout:
+    """What the daemon would load: what it says itself if it runs, and no other place is asked for."""
+    if arguments.file is None and arguments.root is None and (daemon := find_daemon(arguments)) is not None:
+        with daemon:
+            where = reply_to(daemon, {"verb": "loaded"})["layout"]
+        return Layout(where["main_file"], tuple(where["drop_in_dirs"]), where["main_file_required"])
+    return config.layout(arguments.file, arguments.root or "/")
+
+
+def _loaded(daemon: Client) -> Rulebook:
+    reply: Json = reply_to(daemon, {"verb": "loaded"})
+    sources = [Source(source["path"], source["text"]) for source in reply["sources"] if source["text"] is not None]
+    hidden = tuple(source["path"] for source in reply["sources"] if source["text"] is None)
+    pins = {pin["pid"]: RuntimePin(**pin) for pin in reply["pins"]}
+    try:
+        return Rulebook(config.parse(sources), daemon, True, pins, hidden)
+    except ConfigError as error:
+        # A descendant_of that names a rule which we may not see; or a daemon of another version.
+        hint = f"; not shown to you: {', '.join(map(printable, hidden))}" if hidden else ""
+        raise Ending(1, f"the rules that the daemon has loaded can't be read here{hint}:\n{error}") from None
