@@ -197,6 +197,12 @@ def test_a_daemon_without_a_capability(tree: Tree, number: int, name: str, sever
     assert made[f"no-cap-{name}"].message.startswith("The daemon (50) lacks CAP_" + name.replace("-", "_").upper())
 
 
+def test_a_daemon_that_can_not_be_seen_is_not_accused(tree: Tree) -> None:
+    tree.me(uid=1000, caps=0)
+    without_daemon(tree)
+    assert findings.find(system.read_system(str(tree.root), daemon=50)) == []
+
+
 def test_without_a_daemon_root_s_own_capabilities_count(tree: Tree) -> None:
     without_daemon(tree)
     tree.me(caps=ALL_CAPS & ~(1 << 24))
@@ -234,6 +240,7 @@ def test_no_proc_connector_outside_of_the_initial_namespaces(tree: Tree) -> None
     tree.me(pid_ns=4026532000, user_ns=4026532001)
     message = found(tree)["no-proc-connector"].message
     assert "not in the initial PID namespace; not in the initial user namespace" in message
+    assert "no-cap-sys-resource" in found(tree), "a user namespace's own CAP_SYS_RESOURCE lowers nothing"
 
 
 def test_no_proc_connector_where_it_was_tried(tree: Tree) -> None:

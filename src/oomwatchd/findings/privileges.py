@@ -15,18 +15,27 @@ CAPABILITIES = (
 )
 
 
+_ALL = -1  # all bits
+
+
 def _subject(system: System) -> tuple[str, int]:
     """Whose capabilities count, and which it has: the daemon, else this process, for a daemon started from here."""
-    for process in system.processes:
-        if process.task.pid == system.daemon:
-            return f"The daemon ({system.daemon})", process.cap_eff
-    return "The daemon doesn't run, and started from here it", system.cap_eff
+    if system.daemon is None:
+        who, held = "The daemon doesn't run, and started from here it", system.cap_eff
+    else:
+        who, held = f"The daemon ({system.daemon})", _ALL  # unless it can be seen that it hasn't
+        for process in system.processes:
+            if process.task.pid == system.daemon:
+                held = process.cap_eff
+    if system.initial_user_ns is False:
+        held &= ~(1 << CAP_SYS_RESOURCE)  # __set_oom_adj in fs/proc/base.c asks for that of the initial one
+    return who, held
 
 
 def capabilities(system: System) -> Iterator[Finding]:
     who, held = _subject(system)
     missing = [entry for entry in CAPABILITIES if not has_cap(held, entry[1])]
-    if held == system.cap_eff and system.daemon is None and system.uid != 0 and missing:
+    if system.daemon is None and system.uid != 0 and missing:
         names = ", ".join(_cap_name(entry[0]) for entry in missing)
         yield Finding(
             "unprivileged",
@@ -58,8 +67,8 @@ def hidepid(system: System) -> Iterator[Finding]:
         yield Finding(
             "hidepid",
             NOTICE,
-            f"/proc is mounted with hidepid={system.hidepid}: oomwatchctl sees only their own processes for users "
-            "without CAP_SYS_PTRACE; the daemon sees all.",
+            f"/proc is mounted with hidepid={system.hidepid}: users without CAP_SYS_PTRACE see only their own "
+            "processes with oomwatchctl; the daemon sees all.",
             "run oomwatchctl as root",
         )
         return
