@@ -32,6 +32,8 @@ _SECOND_LOOK_SECONDS = 0.5
 _SECOND_LOOKS = 4096
 _REPORT_SECONDS = 0.3
 """The kernel writes an OOM report in one go; after so long without a line it is complete."""
+_GROWTH = 20_000
+"""So many processes may come into the ledger until a scan drops those that have died since."""
 _WATCHDOG_SHARE = 0.4
 """Of the time that systemd allows between pings, sd_watchdog_enabled(3)."""
 
@@ -78,6 +80,7 @@ class Daemon:
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._scan: Iterator[None] | None = None
         self._scan_again = False
+        self._nodes_after_scan = 0
         self._next_scan = 0.0
         self._timers: dict[Callable[[], None], float] = {}
         self._second_looks: list[tuple[float, int]] = []
@@ -308,6 +311,8 @@ class Daemon:
             except Exception as error:
                 self._internal_error(error)
         pinner.ledger.flush()
+        if len(pinner.ledger.nodes) > self._nodes_after_scan + _GROWTH:
+            self._scan_again = True
         if lost:
             pinner.counters.lost += 1
             self._scan_again = True
@@ -386,6 +391,7 @@ class Daemon:
     def _scan_done(self, started: float) -> None:
         now = time.monotonic()
         self.pinner.counters.scans += 1
+        self._nodes_after_scan = len(self.pinner.ledger.nodes)
         self.state.scan_seconds += now - started
         self._source = "scan"
         self._next_scan = now + self.interval

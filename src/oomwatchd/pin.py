@@ -198,7 +198,7 @@ class Pinner:
 
     def _look(self, directory: ProcessDir, occasion: Occasion) -> None:
         stat = directory.read_stat()
-        if stat.flags & procfs.PF_KTHREAD or directory.pid == 1:
+        if stat.flags & procfs.PF_KTHREAD or directory.pid == 1 or stat.state in procfs.DEAD:
             return
         node = self.node_of(directory.pid, stat)
         known = self.ledger.nodes.get(node.pid) is node

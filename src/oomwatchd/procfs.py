@@ -14,6 +14,9 @@ from oomwatchd.rules import Needs, Process
 PF_KTHREAD = 0x00200000
 """include/linux/sched.h: the process is a kernel thread."""
 
+DEAD = ("Z", "X")
+"""States of a process that has ended and waits to be reaped. It has lost its executable, and that means nothing."""
+
 _CMDLINE_LIMIT = 128 << 10
 """Bytes of the arguments that rules are compared with: one argument can't be longer (MAX_ARG_STRLEN), and a
 process with megabytes of them must not slow us down."""
