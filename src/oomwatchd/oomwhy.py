@@ -2,7 +2,11 @@
 
 from oomwatchd.oomrecord import Killed, OomKill, Task
 from oomwatchd.oomreplay import OOM_SCORE_ADJ_MIN, PAGE_KB, Ranked, Replay, total_pages
+from oomwatchd.oomrules import Outlook
 from oomwatchd.text import printable
+
+# Of a list in a sentence, so many are named.
+MENTIONED = 5
 
 
 def size(kb: int) -> str:
@@ -70,6 +74,30 @@ def verdict(again: Replay | None) -> str:
         return "nobody can be chosen" if again.agrees else "differs: by the table nobody can be chosen"
     who = named(again.predicted)
     return f"agrees: reckoned from the table, the choice is {who}" if again.agrees else f"differs: the table says {who}"
+
+
+def under_rules(kill: OomKill, outlook: Outlook | None) -> list[str]:
+    """Whom the kernel would have taken under the rules, in sentences."""
+    if outlook is None:
+        return ["not possible: the log doesn't hold all that the choice was made from"]
+    who = "nobody, for nobody could be chosen" if outlook.first is None else named(outlook.first)
+    if not outlook.changes:
+        said = ["the same: no rule changes a value in this table"]
+    else:
+        same = kill.victim is not None and outlook.first is not None and outlook.first.pid == kill.victim.pid
+        said = [f"under the rules the kernel would have taken {who}{', as it did' if same else ''}"]
+        said += [
+            f"{named(change.task)}: {_adj(change.task)} → {change.oom_score_adj} by rule '{printable(change.rule)}'"
+            for change in outlook.changes[:MENTIONED]
+        ]
+        if len(outlook.changes) > MENTIONED:
+            said.append(f"… and {len(outlook.changes) - MENTIONED} more values changed")
+    said.append("The log knows names and users alone; exe was taken for the name of its file.")
+    if outlook.left_out:
+        names = ", ".join(f"'{printable(name)}'" for name in outlook.left_out[:MENTIONED])
+        more = f" and {len(outlook.left_out) - MENTIONED} more" if len(outlook.left_out) > MENTIONED else ""
+        said.append(f"Left out, for they ask for what isn't in the log: {names}{more}.")
+    return said
 
 
 def reasons(kill: OomKill, ranked: list[Ranked], again: Replay | None) -> list[str]:

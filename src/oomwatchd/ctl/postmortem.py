@@ -6,9 +6,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from oomwatchd import logsource, oomreplay, oomwhy
+from oomwatchd import config, logsource, oomreplay, oomwhy
 from oomwatchd.ctl.table import BOLD, DIM, RED, colour, print_table
 from oomwatchd.oomrecord import Killed, OomKill
+from oomwatchd.oomrules import Rules
 from oomwatchd.text import printable
 
 # Rows that are shown to people. Programs get them all.
@@ -34,18 +35,25 @@ def configure_postmortem(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--html", metavar="FILE", help="write a page with a timeline and all tables")
     parser.add_argument("--no-legend", action="store_true", help="leave the tables' headers out")
-    parser.add_argument("-c", "--config", metavar="FILE", help="the rules for --replay, instead of those in force")
+    parser.add_argument("-c", metavar="FILE", dest="config", help="the rules for --replay, instead of those in force")
 
 
 def run_postmortem(arguments: argparse.Namespace) -> int:
+    rules = None
+    if arguments.replay:
+        try:
+            rules = Rules(config.load(config.layout(arguments.config)).rules)
+        except config.ConfigError as error:
+            print("\n".join(str(problem) for problem in error.problems), file=sys.stderr)
+            return 1
     kills = _kills(arguments.files)
     if arguments.html is not None:
         from oomwatchd.ctl.postmortem_html import Page
 
-        with Page(arguments.html) as page:
-            found = _show(page.through(kills), arguments)
+        with Page(arguments.html, rules) as page:
+            found = _show(page.through(kills), arguments, rules)
     else:
-        found = _show(kills, arguments)
+        found = _show(kills, arguments, rules)
     if found:
         return 0
     if not arguments.json or not arguments.files:
@@ -63,8 +71,16 @@ def _kills(files: list[str]) -> Iterator[OomKill]:
     return logsource.journal(failed)
 
 
-def _show(kills: Iterable[OomKill], arguments: argparse.Namespace) -> bool:
-    return print_json(kills) if arguments.json else _print_text(kills, arguments)
+def _show(kills: Iterable[OomKill], arguments: argparse.Namespace, rules: Rules | None) -> bool:
+    if arguments.json:
+        return print_json(kills)
+    found = False
+    for kill in kills:
+        if found:
+            print()
+        found = True
+        print_kill(kill, rules, legend=not arguments.no_legend)
+    return found
 
 
 def print_json(kills: Iterable[OomKill]) -> bool:
@@ -114,18 +130,9 @@ def _killed(killed: Killed) -> dict[str, Any]:
     return {name: getattr(killed, name) for name in Killed.__slots__}
 
 
-def _print_text(kills: Iterable[OomKill], arguments: argparse.Namespace) -> bool:
-    found = False
-    for kill in kills:
-        if found:
-            print()
-        found = True
-        print_kill(kill, replay=arguments.replay, legend=not arguments.no_legend)
-    return found
-
-
-def print_kill(kill: OomKill, *, replay: bool, legend: bool) -> None:
-    """One event for people: what, who, why, the memory, the table."""
+def print_kill(kill: OomKill, rules: Rules | None, *, legend: bool) -> None:
+    """One event for people: what, who, why, the memory, the table; with `rules`, whom they would have made the
+    victim."""
     ranked = oomreplay.rank(kill)
     again = oomreplay.replay(kill)
     kernel = f" (Linux {printable(kill.kernel)})" if kill.kernel else ""
@@ -141,10 +148,10 @@ def print_kill(kill: OomKill, *, replay: bool, legend: bool) -> None:
     memory = oomwhy.memory_picture(kill)
     if memory is not None:
         _line("memory", memory)
-    for index, sentence in enumerate(oomwhy.reasons(kill, ranked, again)):
-        _line("why" if index == 0 else "", sentence)
-    if replay:
+    _lines("why", oomwhy.reasons(kill, ranked, again))
+    if rules is not None:
         _line("replay", oomwhy.verdict(again))
+        _lines("rules", oomwhy.under_rules(kill, rules.outlook(kill)))
     if ranked:
         _print_table(kill, ranked, legend=legend)
 
@@ -158,6 +165,11 @@ def when(kill: OomKill) -> str:
 
 def _line(label: str, text: str) -> None:
     print(f"  {label:7} {text}")
+
+
+def _lines(label: str, texts: Iterable[str]) -> None:
+    for index, text in enumerate(texts):
+        _line("" if index else label, text)
 
 
 def figures(kill: OomKill) -> str:

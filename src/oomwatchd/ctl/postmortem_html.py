@@ -15,6 +15,7 @@ from types import TracebackType
 from oomwatchd import oomreplay, oomwhy
 from oomwatchd.ctl.postmortem import figures, request, when
 from oomwatchd.oomrecord import OomKill
+from oomwatchd.oomrules import Rules
 from oomwatchd.text import printable
 
 # More marks than this are a blur; the rest are counted.
@@ -61,8 +62,9 @@ svg { width: 100%; height: auto } svg text { fill: currentColor; font-size: 12px
 class Page:
     """The page in the making. It appears under its name when it is whole, or not at all."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, rules: Rules | None) -> None:
         self.path = path
+        self.rules = rules
         self.count = 0
         self._marks: list[tuple[str | float | None, str, str]] = []
         self._sections = tempfile.TemporaryFile(  # noqa: SIM115 (closed by __exit__)
@@ -86,7 +88,7 @@ class Page:
             if len(self._marks) < MARKS:
                 label = f"{when(kill)}: {oomwhy.outcome(kill)}; {oomwhy.headline(kill)}"
                 self._marks.append((kill.time, kill.scope or "unknown", label))
-            self._sections.write(_section(self.count, kill))
+            self._sections.write(_section(self.count, kill, self.rules))
             yield kill
 
     def _write(self) -> None:
@@ -164,7 +166,7 @@ def _label(time: str | float | None) -> str:
     return f"{time:.0f} s after boot" if isinstance(time, float) else (time or "")[:19].replace("T", " ")
 
 
-def _section(number: int, kill: OomKill) -> str:
+def _section(number: int, kill: OomKill, rules: Rules | None) -> str:
     ranked = oomreplay.rank(kill)
     again = oomreplay.replay(kill)
     asked = kill.invoker
@@ -177,6 +179,8 @@ def _section(number: int, kill: OomKill) -> str:
     facts.append(("memory", oomwhy.memory_picture(kill) or ""))
     facts.append(("why", " ".join(oomwhy.reasons(kill, ranked, again))))
     facts.append(("replay", oomwhy.verdict(again)))
+    if rules is not None:
+        facts.append(("rules", "; ".join(oomwhy.under_rules(kill, rules.outlook(kill)))))
     facts.append(("kernel", printable(kill.kernel or "")))
     rows = "".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in facts if text)
     colour = SCOPES[kill.scope or "unknown"][0]
