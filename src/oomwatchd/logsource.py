@@ -231,13 +231,16 @@ def _scan_lines(data: bytes, end: int, parser: Parser) -> Generator[OomKill, Non
         line_end = data.find(b"\n", stop - 1, end)
         stop = end if line_end < 0 else line_end + 1
         for raw in data[position:stop].removesuffix(b"\n").split(b"\n"):
+            position += len(raw) + 1
             if b"+0x" in raw and b"oom" not in raw and b"out_of_memory+" not in raw:
                 continue  # a stack trace
             line = raw if len(raw) < logline.LONGEST else raw[: logline.LONGEST]
             done = parser.feed(line.decode("utf-8", "backslashreplace").rstrip("\r"))
             if done:
                 yield from done
-        position = stop
+            if b" total_vm " in raw:
+                position = parser.feed_rows(data, position, end)
+                break
     return min(position, end)
 
 

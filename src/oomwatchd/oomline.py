@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from oomwatchd.oomrecord import Chosen, Invoker, Killed, Task
+from oomwatchd.text import decode
 
 _N = r"-?\d{1,18}"
 _COMM_MAX = 15  # TASK_COMM_LEN less its NUL
@@ -26,9 +27,50 @@ _START = re.compile(
     r"|(?P<table>\[ *(?:pid|\d+ *\]))|(?P<sysrq>[Ss]ys[Rr]q)|(?P<gap>[^\w.…]*+(?:\.\.\.|…|snip|cut\b)))"
 )
 
+# The first letters of these, for a quick no.
+_STARTS = frozenset(
+    (
+        *(
+            "oom-",
+            "oom_",
+            "Out ",
+            "out ",
+            "Memo",
+            "memo",
+            "Kill",
+            "kill",
+            "swap",
+            "Task",
+            "CPU:",
+            "Pid:",
+            "PID:",
+            "acti",
+        ),
+        *(
+            "inac",
+            "slab",
+            "free",
+            "mapp",
+            "unev",
+            "Node",
+            "Free",
+            "Tota",
+            "tota",
+            "anon",
+            "file",
+            "shme",
+            "Kern",
+            "SysR",
+        ),
+        *("sysr", "Sysr", "sysR", "snip"),
+    )
+)
+
 
 def kind(text: str) -> str | None:
     """What kind of line `text` begins like."""
+    if text[:1].isalpha() and text[:4] not in _STARTS:
+        return None
     start = _START.match(text)
     return None if start is None else start.lastgroup
 
@@ -126,7 +168,7 @@ def cpu(text: str, expected: str | None) -> Cpu | None:
 
 # "[  pid  ]   uid  tgid total_vm      rss pgtables_bytes swapents oom_score_adj name" and its rows
 
-_HEADER = re.compile(r"\[ {0,9}pid {0,9}\]\s{1,9}uid\s{1,9}(?P<columns>tgid\s{1,9}total_vm\b.{0,300})")
+_HEADER = re.compile(r"\[ {0,9}pid {0,9}\]\s{1,9}uid\s{1,9}(?P<columns>tgid\s{1,9}total_vm\s{1,9}rss\b.{0,300})")
 _ROW = re.compile(rf"\[ {{0,9}}(\d{{1,10}})\]((?:\s{{1,20}}{_N}){{6,10}}) (.*)", re.DOTALL)
 _ROW_BROKEN = re.compile(rf"\[ {{0,9}}\d{{1,10}}\](?:\s{{1,20}}{_N}){{2,10}}\s*$")
 _TABLES = ("nr_ptes", "nr_pmds", "nr_puds")
@@ -166,18 +208,27 @@ class Layout:
         at = {name: index - 1 for index, name in enumerate(columns)}  # the pid is matched apart
         self.columns = columns
         self._pattern = row_pattern(columns)
-        self._tgid, self._total_vm, self._rss = at["tgid"], at["total_vm"], at.get("rss")
+        self._tgid, self._total_vm, self._rss = at["tgid"], at["total_vm"], at["rss"]
         self._pgtables, self._swapents = at.get("pgtables_bytes"), at.get("swapents")
         self._adj = at.get("oom_score_adj")
         self._tables = [at[name] for name in _TABLES if name in at]
+        numbers = rb"[ \t]+(-?\d{1,18})" * (len(columns) - 2)
+        self.raw = re.compile(rb"([^\n]{0,200}?)\[ {0,9}(\d{1,10})\]" + numbers + rb" ([^\n]{1,255})\n")
 
     def row(self, text: str) -> Task | None:
         """A row, or None if `text` isn't one of this table."""
         match = self._pattern.match(text)
-        if match is None or self._rss is None:
+        if match is None:
             return None
         pid, middle, comm = match.groups("")
-        numbers = [int(number) for number in middle.split()]
+        return self._task(int(pid), [int(number) for number in middle.split()], comm)
+
+    def raw_row(self, match: re.Match[bytes]) -> Task:
+        """What a match of `raw` says."""
+        groups = match.groups()
+        return self._task(int(groups[1]), [int(group) for group in groups[2:-1]], decode(groups[-1].rstrip(b"\r")))
+
+    def _task(self, pid: int, numbers: list[int], comm: str) -> Task:
         pgtables = None
         if self._pgtables is not None:
             pgtables = numbers[self._pgtables]
@@ -185,7 +236,7 @@ class Layout:
             # Counted in tables; each fills a page (mm_pgtables_bytes()).
             pgtables = 4096 * sum(numbers[index] for index in self._tables)
         return Task(
-            int(pid),
+            pid,
             numbers[self._tgid],
             numbers[0],
             numbers[self._total_vm],

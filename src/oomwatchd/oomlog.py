@@ -17,6 +17,9 @@ MAX_TASKS = 100_000
 # A report of which so many lines show nothing more was cut off.
 PATIENCE = 2000
 
+# What the times of two lines differ in.
+_SHAPE = bytes.maketrans(b"0123456789 ", b"00000000000")
+
 _SCOPES = {
     "CONSTRAINT_NONE": "global",
     "CONSTRAINT_MEMCG": "memcg",
@@ -140,6 +143,20 @@ class Parser:
             return []
         done, self._done = self._done, []
         return done
+
+    def feed_rows(self, data: bytes, start: int, end: int) -> int:
+        """Take in the rows at `start` that follow a header just fed, as a whole: a large log is mostly these. Returns
+        where they end; what can't be taken so is left to `feed`."""
+        report = self._report
+        if report is None or report.layout is None or report.past_table() or self._broken is not None:
+            return start
+        layout = report.layout
+        prefix = self._prefix.encode("utf-8", "replace").translate(_SHAPE)
+        while (match := layout.raw.match(data, start, end)) is not None and match[1].translate(_SHAPE) == prefix:
+            self._add(report, layout.raw_row(match))
+            start = match.end()
+            self._quiet = 0
+        return start
 
     def flush(self) -> list[OomKill]:
         """The log ends here, or is silent: close the event that is open."""

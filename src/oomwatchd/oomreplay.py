@@ -1,6 +1,6 @@
 """The kernel's choice of a victim, reckoned anew from what a report logged. Pure.
 
-`points` is oom_badness() (mm/oom_kill.c) over a row of the task table. What differs between kernels is told by the
+`rank` is oom_badness() (mm/oom_kill.c) over a row of the task table. What differs between kernels is told by the
 table's columns. Two things aren't to be seen in it and go by the kernel's release: how equal and negative points are
 taken (since 5.9), and how root's bonus was measured (before 3.14).
 """
@@ -8,6 +8,7 @@ taken (since 5.9), and how root's bonus was measured (before 3.14).
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from oomwatchd import oomline
 from oomwatchd.oomrecord import OomKill, Task
@@ -18,8 +19,7 @@ OOM_SCORE_ADJ_MIN = -1000
 _NO_LIMIT_KB = 1 << 50
 
 
-@dataclass(frozen=True, slots=True)
-class Ranked:
+class Ranked(NamedTuple):
     """A row with its points (pages), the most likely victim first; None: never chosen."""
 
     task: Task
@@ -70,45 +70,43 @@ def _memcg_pages(kill: OomKill) -> int | None:
     return (memory.limit_kb + min(more_kb, known_kb)) // PAGE_KB
 
 
-def points(task: Task, total: int, adj: int | None = None) -> int:
-    """oom_badness() in pages, for `oom_score_adj` as logged or `adj` in its place."""
-    pages = task.rss + (task.swapents or 0) + (task.pgtables_bytes or 0) // 4096
-    return pages + (task.oom_score_adj or 0 if adj is None else adj) * (total // 1000)
-
-
 def rank(kill: OomKill, adj_of: Callable[[Task], int | None] | None = None) -> list[Ranked]:
     """The table in the order of the kernel's choice, the victim first. `adj_of` gives values of oom_score_adj in place
     of the logged ones (None: as logged)."""
-    total = total_pages(kill)
-    scored = []
-    for position, task in enumerate(kill.tasks or ()):
+    per_adj = (total_pages(kill) or 0) // 1000
+    since_5_9 = _is_since(kill, 5, 9)
+    root_bonus = _root_bonus(kill, per_adj)
+    ranked = []
+    for task in kill.tasks or ():
         adj = task.oom_score_adj if adj_of is None or (new := adj_of(task)) is None else new
         if adj == OOM_SCORE_ADJ_MIN or task.pid == 1:
-            scored.append((Ranked(task, None), position))
+            ranked.append(Ranked(task, None))
             continue
-        scored.append((Ranked(task, _points_by_age(kill, task, total or 0, adj or 0)), position))
-    later_wins = _is_since(kill, 5, 9)
-    scored.sort(
-        key=lambda item: (
-            item[0].points is None,
-            -(item[0].points or 0),
-            -item[1] if later_wins else item[1],
-        )
-    )
-    return [ranked for ranked, _ in scored]
+        pages = task.rss + (task.swapents or 0) + (task.pgtables_bytes or 0) // 4096
+        points = pages + (adj or 0) * per_adj
+        if not since_5_9:
+            points = max(1, points - (root_bonus(pages) if task.uid == 0 else 0))
+        ranked.append(Ranked(task, points))
+    # Of equals the last is taken, before 5.9 the first. (A sort in reverse leaves equals in their order.)
+    if since_5_9:
+        ranked.reverse()
+    ranked.sort(key=_order, reverse=True)
+    return ranked
 
 
-def _points_by_age(kill: OomKill, task: Task, total: int, adj: int) -> int:
-    value = points(task, total, adj)
-    if _is_since(kill, 5, 9):
-        return value
+def _order(one: Ranked) -> int:
+    return -(1 << 62) if one.points is None else one.points
+
+
+def _root_bonus(kill: OomKill, per_adj: int) -> Callable[[int], int]:
+    """What root is given off its points: 3 % of its memory from 3.14 on, 30 of oom_score_adj before, nothing since
+    4.17. (The table got pgtables_bytes little before that, and nr_pmds in 4.1.)"""
     columns = kill.columns or ()
-    root = task.uid == 0
-    if "pgtables_bytes" in columns or not root:
-        # CAP_SYS_ADMIN lost its bonus in 4.17, soon after the table got pgtables_bytes (4.15).
-        return max(value, 1)
-    bonus = 30 * (total // 1000) if not _is_since(kill, 3, 14) else 3 * (value - adj * (total // 1000)) // 100
-    return max(value - bonus, 1)
+    if "pgtables_bytes" in columns:
+        return lambda pages: 0
+    if "nr_pmds" in columns or _is_since(kill, 3, 14):
+        return lambda pages: pages * 3 // 100
+    return lambda pages: 30 * per_adj
 
 
 def _is_since(kill: OomKill, major: int, minor: int) -> bool:
@@ -125,9 +123,8 @@ def replay(kill: OomKill) -> Replay | None:
     by."""
     if not kill.tasks or kill.columns is None or (kill.panic is not None and not kill.no_killable):
         return None
-    if any(task.oom_score_adj is None for task in kill.tasks):
-        return None
-    if total_pages(kill) is None and any(task.oom_score_adj not in (0, OOM_SCORE_ADJ_MIN) for task in kill.tasks):
+    values = {task.oom_score_adj for task in kill.tasks}
+    if None in values or (total_pages(kill) is None and not values <= {0, OOM_SCORE_ADJ_MIN}):
         return None
     if kill.victim is None and not kill.no_killable:
         return None
