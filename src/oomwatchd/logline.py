@@ -36,7 +36,10 @@ _PREFIX = re.compile(
     """,
     re.VERBOSE,
 )
-_PLAIN = re.compile(r"\[ *+\d{1,12}\.\d{1,9}\] (?![\w.-]+ kernel: |\[ *[TC]\d|\[[^\[\]]*:|\[ *\d+\.)")
+_PLAIN = re.compile(
+    r"\[ *+\d{1,12}\.\d{1,9}\] (?![\w.-]+ kernel: |\[ *[TC]\d|\[[^\[\]]*:|\[ *\d+\.)"
+    r"|\d{1,4},\d{1,20},\d{1,20},[^;\n]{0,200};"
+)
 _MAY_BE_PREFIX = re.compile(r"M|d|\w{2,9}\.? {1,2}\d|[a-z0-9]{3,8} *:[a-z]{3,6} *:|std")
 _MORE = re.compile(r"\[ *\d+\.|\[[^\]]*:|<|\{")
 _JSON_MEMBER = re.compile(r'\s*"(?:message|MESSAGE|log|msg|text)"\s*:\s*"(?P<text>.*?)"?,?\s*$')
@@ -54,7 +57,7 @@ class Line(NamedTuple):
 
 
 def plain_prefix(line: str) -> int:
-    """The length of the kernel's own time in front, the most common of prefixes; 0 if it isn't that alone."""
+    """The length of what the kernel itself puts in front, for dmesg or /dev/kmsg; 0 if it isn't that alone."""
     match = _PLAIN.match(line)
     return 0 if match is None else match.end()
 

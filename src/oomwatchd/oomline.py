@@ -75,6 +75,11 @@ def kind(text: str) -> str | None:
     return None if start is None else start.lastgroup
 
 
+def is_noise(text: str) -> bool:
+    """Whether `text`, behind a known prefix, is surely nothing of a report."""
+    return text[:1].isalpha() and text[:4] not in _STARTS and not may_be_inside(text)
+
+
 def may_be_inside(text: str) -> bool:
     """Whether `text`, which begins like no line of a report, may be one that begins with a name."""
     return "oom" in text or " mems_allowed=" in text or "out_of_memory+" in text

@@ -130,19 +130,28 @@ class Parser:
         if prefix and line.startswith(prefix) and not logline.goes_on(line, len(prefix)):
             self._take(prefix, line[len(prefix) :])
         elif (end := logline.plain_prefix(line)) > 0:
-            self._take(line[:end], line[end:])
-        else:
-            prefix, text = logline.split(line)
-            if text is None:
+            text = line[end:]
+            if self._broken is None and oomline.is_noise(text):
+                # Nearly all lines end here.
+                self._prefix, self._last = line[:end], text
+                self._noise()
                 return []
-            if prefix and prefix.strip("> \t"):
-                self._take(prefix, text)
-            else:
-                self._take_bare(text, line)
+            self._take(line[:end], text)
+        else:
+            self._take_apart(line)
         if not self._done:
             return []
         done, self._done = self._done, []
         return done
+
+    def _take_apart(self, line: str) -> None:
+        prefix, text = logline.split(line)
+        if text is None:
+            return
+        if prefix and prefix.strip("> \t"):
+            self._take(prefix, text)
+        else:
+            self._take_bare(text, line)
 
     def feed_rows(self, data: bytes, start: int, end: int) -> int:
         """Take in the rows at `start` that follow a header just fed, as a whole: a large log is mostly these. Returns
@@ -171,8 +180,8 @@ class Parser:
         self._prefix, self._last = prefix, text
         if self._broken is not None:
             self._mend()
-        if not self._read(text) and oomline.may_be_inside(text):
-            self._read_any(text)
+        if not self._read(text) and not (oomline.may_be_inside(text) and self._read_any(text)):
+            self._noise()
 
     def _take_bare(self, text: str, line: str) -> None:
         """A line without a prefix. Where the one before has one, it may be the rest of that."""
@@ -183,21 +192,15 @@ class Parser:
             return
         if below is not None and self._line_feed_in_name(previous, below):
             return
-        if not self._read(text) and oomline.may_be_behind(text):
-            self._read_any(text)
+        if not self._read(text) and not (oomline.may_be_behind(text) and self._read_any(text)):
+            self._noise()
 
     def _read(self, text: str) -> bool:
         """Read a line as what it begins like."""
         report = self._report
-        if report is not None:
-            if report.layout is not None and text[:1] == "[" and self._row(text):
-                self._quiet = 0
-                return True
-            self._quiet += 1
-            if self._quiet > PATIENCE:
-                self._close()
-        if self._sysrq_lines > 0:
-            self._sysrq_lines -= 1
+        if report is not None and report.layout is not None and text[:1] == "[" and self._row(text):
+            self._quiet = 0
+            return True
         kind = oomline.kind(text)
         if kind is not None:
             for read in _READERS_OF[kind]:
@@ -206,12 +209,21 @@ class Parser:
                     return True
         return False
 
-    def _read_any(self, text: str) -> None:
+    def _read_any(self, text: str) -> bool:
         """Read a line that begins with something else than what it is."""
         for read in _READERS:
             if read(self, text):
                 self._quiet = 0
-                return
+                return True
+        return False
+
+    def _noise(self) -> None:
+        """A line of others."""
+        if self._sysrq_lines > 0:
+            self._sysrq_lines -= 1
+        self._quiet += 1
+        if self._quiet > PATIENCE and self._report is not None:
+            self._close()
 
     # Lines that a name, a mailer or an editor broke.
 
