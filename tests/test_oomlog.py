@@ -502,6 +502,13 @@ def mutated(text: str, rng: random.Random) -> str:
     return "\n".join(lines)
 
 
+@pytest.mark.parametrize(
+    "columns", ["tgid total_vm rss rss name", "tgid total_vm rss.x name", "tgid total_vm name", "name"]
+)
+def test_a_header_that_is_none(columns: str) -> None:
+    assert not parse(f"[1.0] [ pid ]   uid  {columns}\n[1.0] [    1]     0     1     1     1     1 x\n")
+
+
 def test_fuzz() -> None:
     rng = random.Random(2026)
     texts = [

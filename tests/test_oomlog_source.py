@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import lzma
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -180,3 +181,88 @@ def test_a_name_does_nothing_to_the_terminal(capsys: pytest.CaptureFixture[str],
     log.write_bytes((DATA / "bytes.kmsg").read_bytes().replace(rb"\x1b", b"\x1b").replace(rb"\xff", b"\xff"))
     assert ctl.main(["postmortem", str(log)]) == 0
     assert "\x1b" not in capsys.readouterr().out
+
+
+RULES = """
+[[rule]]
+name = "database first"
+exe = "/usr/lib/*/database"
+oom_score_adj = 900
+
+[[rule]]
+name = "batch"
+comm = "batch*"
+user = 65534
+oom_score_adj = { at_most = 100 }
+
+[[rule]]
+name = "by unit"
+unit = "x.service"
+oom_score_adj = 900
+"""
+
+
+def test_under_other_rules(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    rules = tmp_path / "rules.toml"
+    rules.write_text(RULES)
+    assert ctl.main(["postmortem", "--replay", "-c", str(rules), str(SIMPLE)]) == 0
+    out = capsys.readouterr().out
+    assert "under the rules the kernel would have taken database (20957)" in out
+    assert "database (20957): 0 → 900 by rule 'database first'" in out
+    assert "batch job (20958): 600 → 100 by rule 'batch'" in out
+    assert "Left out, for they ask for what isn't in the log: 'by unit'." in out
+
+
+def test_rules_that_are_invalid(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    rules = tmp_path / "rules.toml"
+    rules.write_text("[[rule]]\n")
+    assert ctl.main(["postmortem", "--replay", "-c", str(rules), str(SIMPLE)]) == 1
+    assert f"{rules}:1:" in capsys.readouterr().err
+
+
+def page(tmp_path: Path, *names: str) -> Path:
+    out = tmp_path / "page.html"
+    assert ctl.main(["postmortem", "--html", str(out), *(str(DATA / name) for name in names)]) == 0
+    return out
+
+
+def test_the_page_holds_no_markup_of_a_process(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(SIMPLE.read_text().replace("batch job", "<script>x</b>"))
+    text = page(tmp_path, str(log)).read_text()
+    assert "<script" not in text
+    assert text.count("&lt;script&gt;x&lt;/b&gt;") > 2
+
+
+def test_the_page_loads_nothing(tmp_path: Path) -> None:
+    text = page(tmp_path, "simple.kmsg", "simple-3.10.log").read_text()
+    assert not re.search(r"(?:src|href)=\"(?!#)|url\(|@import|https?:", text)
+
+
+def test_a_page_that_cant_be_written(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert ctl.main(["postmortem", "--html", str(tmp_path / "none" / "page.html"), str(SIMPLE)]) == 1
+    assert "Failed to write" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_page_in_a_browser(tmp_path: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium is installed")
+    target = page(tmp_path, "simple.kmsg", "nested.kmsg", "simple-5.10-german.log")
+    command = [
+        browser,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--no-first-run",
+    ]
+    command += [f"--user-data-dir={tmp_path}/profile", "--dump-dom", f"file://{target}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    # What the browser made of it: nothing fell out of a table, every mark leads to a section.
+    assert len(re.findall(r"<section id=\"k\d+\">", done.stdout)) == 5
+    assert sorted(re.findall(r"<a href=\"#(k\d)\"><circle", done.stdout)) == ["k1", "k2", "k3", "k4", "k5"]
+    assert len(re.findall(r"<tr class=\"dead\">", done.stdout)) == 5
+    assert "a,task=b,uid=0 (20970)" in done.stdout

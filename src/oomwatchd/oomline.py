@@ -182,7 +182,10 @@ _TABLES = ("nr_ptes", "nr_pmds", "nr_puds")
 def header(text: str) -> tuple[str, ...] | None:
     """The columns of the task table; without "name" as the last, the line is cut."""
     match = _HEADER.search(text) if "total_vm" in text else None
-    return None if match is None else ("pid", "uid", *match["columns"].split())
+    if match is None:
+        return None
+    columns = ("pid", "uid", *match["columns"].split())
+    return columns if len(set(columns)) == len(columns) and "rss" in columns else None
 
 
 def row_pattern(columns: tuple[str, ...]) -> re.Pattern[str]:

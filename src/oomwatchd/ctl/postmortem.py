@@ -6,7 +6,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from oomwatchd import config, logsource, oomreplay, oomwhy
+from oomwatchd import logsource, oomreplay, oomwhy
+from oomwatchd.ctl.ending import Ending
+from oomwatchd.ctl.rulebook import add_options, open_rulebook
 from oomwatchd.ctl.table import BOLD, DIM, RED, colour, print_table
 from oomwatchd.oomrecord import Killed, OomKill
 from oomwatchd.oomrules import Rules
@@ -35,23 +37,20 @@ def configure_postmortem(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--html", metavar="FILE", help="write a page with a timeline and all tables")
     parser.add_argument("--no-legend", action="store_true", help="leave the tables' headers out")
-    parser.add_argument("-c", metavar="FILE", dest="config", help="the rules for --replay, instead of those in force")
+    add_options(parser)
 
 
 def run_postmortem(arguments: argparse.Namespace) -> int:
-    rules = None
-    if arguments.replay:
-        try:
-            rules = Rules(config.load(config.layout(arguments.config)).rules)
-        except config.ConfigError as error:
-            print("\n".join(str(problem) for problem in error.problems), file=sys.stderr)
-            return 1
+    rules = Rules(open_rulebook(arguments).config.rules) if arguments.replay else None
     kills = _kills(arguments.files)
     if arguments.html is not None:
         from oomwatchd.ctl.postmortem_html import Page
 
-        with Page(arguments.html, rules) as page:
-            found = _show(page.through(kills), arguments, rules)
+        try:
+            with Page(arguments.html, rules) as page:
+                found = _show(page.through(kills), arguments, rules)
+        except OSError as error:
+            raise Ending(1, f"Failed to write {arguments.html}: {error.strerror or error}.") from None
     else:
         found = _show(kills, arguments, rules)
     if found:
