@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from oomwatchd import __version__
 from oomwatchd.control import Connection, Json
-from oomwatchd.ledger import Node
+from oomwatchd.lineage import Node
 from oomwatchd.pin import runtime_rule
 from oomwatchd.procfs import ProcessDir, Vanished, parse_status, verify_exe
 from oomwatchd.text import decode
@@ -154,7 +154,7 @@ def _lineage_of(daemon: "Daemon", connection: Connection, pid: int) -> Json | No
         "exe_verified": verified,
         "exe_doubt": doubt,
         "rule": node.rule or None,
-        "ancestors": sorted({above.rule for above in node.ancestors()}),
+        "ancestors": sorted({above.rule for above in node.ancestors() if above.rule}),
         "hold": None if node.hold is None else asdict(node.hold),
         "contended": node.contended,
         "refused": None if node.refused is None else {"rule": node.refused[0], "error": os.strerror(node.refused[1])},

@@ -17,7 +17,8 @@ from oomwatchd.control import SOCKET_NAME, Connection, Server, runtime_directory
 from oomwatchd.events import Events
 from oomwatchd.journal import ERR, INFO, NOTICE, WARNING, Log, PinLog, Record, of_decision, of_kill
 from oomwatchd.kernellog import KernelLog, read_kill_counter
-from oomwatchd.ledger import Ledger, Node
+from oomwatchd.ledger import Ledger
+from oomwatchd.lineage import Node
 from oomwatchd.pin import SCAN, Occasion, Pinner
 from oomwatchd.rules import RuleSet
 
@@ -151,7 +152,11 @@ class Daemon:
     def _stop(self) -> None:
         self._tell_systemd("STOPPING=1")
         if self.config.settings.on_exit == "restore":
+            self._on_events()
             self.pinner.release_all()
+            self._on_events()  # children born meanwhile
+            self.pinner.ledger.flush()
+        self.pinner.identify_all()
         self._log_decisions()
         for record in self.pin_log.summaries(time.monotonic(), final=True):
             self.emit(record)
@@ -172,6 +177,7 @@ class Daemon:
         try:
             os.makedirs(self.directory, mode=0o755, exist_ok=True)
             trouble = ledger.load(procfs.is_alive)
+            self.pinner.refresh_dead()
         except OSError as error:
             raise Failure(f"Failed to write '{ledger.path}': {error.strerror}. Run as root, or --dry-run") from None
         if trouble is not None:
@@ -310,11 +316,14 @@ class Daemon:
                     self._remember_second_look(pid)
             except Exception as error:
                 self._internal_error(error)
+        pinner.ledger.lay_ghosts()
         pinner.ledger.flush()
         if len(pinner.ledger.nodes) > self._nodes_after_scan + _GROWTH:
             self._scan_again = True
         if lost:
             pinner.counters.lost += 1
+            pinner.births.clear()
+            pinner.family_unknown = True
             self._scan_again = True
             message = "The kernel lost process events, more than there was room for; scanning all processes instead"
             self.emit(Record("events-lost", WARNING, message))
@@ -368,25 +377,35 @@ class Daemon:
         pinner = self.pinner
         self._end_expired_pins()
         self._count_kills()
+        pinner.forget_former()
         known = set(pinner.ledger.nodes)
         present = procfs.pids()
         for pid in known.difference(present):
             pinner.ledger.died(pid)
-        pause_at = started + _SLICE_SECONDS
-        for pid in present:
+        yield from self._paced(self._looking(present, occasion), started)
+        if pinner.family_unknown or not self.events.on:
+            yield from self._paced(pinner.find_families(present), time.monotonic())
+        pinner.ledger.flush()
+        pinner.ledger.compact()
+        self._scan_done(started)
+
+    def _looking(self, pids: list[int], occasion: Occasion) -> Iterator[None]:
+        for pid in pids:
             try:
-                if pinner.may_fit(pid):
-                    pinner.look(pid, occasion)
-                    pinner.look_at_family(pid)
+                if self.pinner.may_fit(pid):
+                    self.pinner.look(pid, occasion)
             except Exception as error:
                 self._internal_error(error)
+            yield
+
+    def _paced(self, work: Iterator[None], started: float) -> Iterator[None]:
+        """Do `work`, and pause after each slice of time."""
+        pause_at = started + _SLICE_SECONDS
+        for _ in work:
             if time.monotonic() >= pause_at:
                 self._log_decisions()
                 yield
                 pause_at = time.monotonic() + _SLICE_SECONDS
-        pinner.ledger.flush()
-        pinner.ledger.compact()
-        self._scan_done(started)
 
     def _scan_done(self, started: float) -> None:
         now = time.monotonic()
@@ -508,7 +527,7 @@ class Daemon:
         self._watch_events()
         rules = sum(rule.enabled for rule in fresh.rules)
         self._emit_with_notes("reloaded", NOTICE, f"Configuration reloaded: {_count(rules, 'rule')}")
-        self.pinner.refresh_dead(Occasion("reload"))
+        self.pinner.refresh_dead()
         self._source = "reload"
         self._scan, self._scan_again = None, True
 

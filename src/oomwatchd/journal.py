@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from oomwatchd.ledger import Node
+from oomwatchd.lineage import Node
 from oomwatchd.pin import Decision
 from oomwatchd.text import printable
 

@@ -9,29 +9,11 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from oomwatchd.lineage import Hold, Node
+
 _FORMAT = 1
 _SLACK_LINES = 512
 """So many superseded lines may stand in the file besides one for each live entry."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """A pin in force."""
-
-    rule: str
-    first: int
-    """What the process had before, and gets back."""
-    value: int
-    child_value: int
-    """What descendants that no rule fits get."""
-    since: float
-    """Seconds since the epoch."""
-    source: str
-
-    @property
-    def lowers(self) -> bool:
-        """Whether descendants may have inherited a floor below what they should have."""
-        return self.value < self.first
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,85 +31,14 @@ class RuntimePin:
         return f"pin {self.pid}"
 
 
-class Node:
-    """A process that we hold, or a descendant of one, dead ones included while a descendant lives."""
-
-    __slots__ = (
-        *("comm", "contended", "dead", "drifts", "exe", "hold", "left_to", "next_write", "parent"),
-        *("pid", "refused", "settled_ns", "starttime", "uid", "unit"),
-    )
-
-    def __init__(self, pid: int, starttime: int | None, parent: "Node | None") -> None:
-        self.pid = pid
-        self.starttime = starttime
-        """None: known from its fork event only, not looked at yet."""
-        self.parent = parent
-        self.hold: Hold | None = None
-        self.dead = False
-        self.left_to = ""
-        """The rule that says to ignore it, so that no `children` concerns it."""
-        self.settled_ns = 0
-        """CLOCK_MONOTONIC after the write by which it, as a descendant, got value and floor; 0: not yet."""
-        self.refused: tuple[str, int] | None = None
-        """Rule and errno of a write that failed: not tried again before something changes."""
-        self.drifts = 0
-        self.contended = False
-        self.next_write = 0.0
-        """CLOCK_MONOTONIC seconds until which the one who keeps changing the value is left to it."""
-        self.comm = ""
-        self.exe = ""
-        self.uid: int | None = None
-        self.unit = ""
-
-    @property
-    def rule(self) -> str:
-        """The rule that fits; empty: none."""
-        return self.left_to if self.hold is None else self.hold.rule
-
-    @property
-    def fitting(self) -> str:
-        """The same, also where the kernel refused what the rule wants."""
-        return self.rule or ("" if self.refused is None else self.refused[0])
-
-    def ancestors(self) -> Iterator["Node"]:
-        """Those that a rule fits, or fitted when they died, nearest first. Forgets on the way what can't matter
-        any more: dead ones that no rule fitted, and all but the nearest dead one of a rule."""
-        node = self
-        dead_rules: set[str] = set()
-        while (above := node.parent) is not None:
-            if above.dead and (not above.rule or above.rule in dead_rules):
-                node.parent = above.parent
-                continue
-            if above.dead:
-                dead_rules.add(above.rule)
-            else:
-                dead_rules.clear()  # what stands above a living one matters to its other descendants too
-            if above.rule:
-                yield above
-            node = above
-
-    def origin(self) -> "Node | None":
-        """The nearest ancestor that is held, whose rule's `children` concerns this process."""
-        return next((above for above in self.ancestors() if above.hold is not None), None)
-
-    def descends_directly(self, other: "Node") -> bool:
-        """Whether `other` is an ancestor, and none between is held."""
-        above = self.parent
-        while above is not None and above is not other and above.hold is None:
-            above = above.parent
-        return above is other
-
-    @property
-    def identity(self) -> tuple[int, int | None]:
-        return self.pid, self.starttime
-
-
 class Ledger:
     """All nodes by pid, and the file. `path` None: nothing is saved (a dry run)."""
 
     def __init__(self, path: str | None, boot_id: str) -> None:
         self.nodes: dict[int, Node] = {}
         self.runtime_pins: dict[int, RuntimePin] = {}
+        self._ghosts: dict[int, Node] = {}
+        self._older_ghosts: dict[int, Node] = {}
         self.path = path
         self.boot_id = boot_id
         self._descriptor = -1
@@ -142,13 +53,29 @@ class Ledger:
     def add(self, node: Node) -> None:
         self.nodes[node.pid] = node
 
+    def parent(self, pid: int) -> Node | None:
+        """The node of a process, also of one that has died so recently that births of its children may be unread."""
+        return self.nodes.get(pid) or self._ghosts.get(pid) or self._older_ghosts.get(pid)
+
     def died(self, pid: int) -> None:
         """The process is gone. Its node lives on in those of its descendants."""
         node = self.nodes.pop(pid, None)
         if node is not None:
             node.dead = True
+            self._ghosts[pid] = node
             self._log_removal(node)
         self.runtime_pins.pop(pid, None)
+
+    def reborn(self, pid: int) -> None:
+        """The PID is that of a new process now."""
+        self.died(pid)
+        self._ghosts.pop(pid, None)
+        self._older_ghosts.pop(pid, None)
+
+    def lay_ghosts(self) -> None:
+        """To be called when all events have been dealt with that the kernel had sent. Those who were dead before that
+        have no unread births; those whose death was found meanwhile wait for the next time."""
+        self._older_ghosts, self._ghosts = self._ghosts, {}
 
     def forget(self, node: Node) -> None:
         """The process lives, but is nothing to us any more."""
@@ -201,10 +128,13 @@ class Ledger:
             except (ValueError, KeyError, TypeError, IndexError, RecursionError):
                 bad += 1
         for (pid, starttime), node in nodes.items():
-            if not node.dead and is_alive(pid, starttime):
+            node.recorded = True
+            node.dead = node.dead or not is_alive(pid, starttime)
+            if not node.dead:
                 self.nodes[pid] = node
-            else:
-                node.dead = True
+            if _is_its_own_ancestor(node):
+                node.parent = None
+                bad += 1
         self.runtime_pins = {pid: pin for pid, pin in self.runtime_pins.items() if is_alive(pin.pid, pin.starttime)}
         return f"{bad} of its lines can't be read" if bad else None
 
@@ -215,17 +145,18 @@ class Ledger:
             self.runtime_pins.pop(pid, None)
             if entry["pin"] is not None:
                 limit = float(until) if isinstance(until, (int, float)) else None
-                self.runtime_pins[pid] = RuntimePin(pid, starttime, _integer(entry["pin"]), limit)
+                self.runtime_pins[pid] = RuntimePin(pid, starttime, _score(entry["pin"]), limit)
             return
-        node = nodes.get((pid, starttime))
-        if node is None:
-            node = nodes[pid, starttime] = Node(pid, starttime, None)
+        node = _node(nodes, pid, starttime)
         if entry.get("gone"):
             node.dead = True
             return
         node.dead = False
         above = entry.get("parent")
-        node.parent = nodes.get((_integer(above[0]), _integer(above[1]))) if isinstance(above, list) else None
+        node.parent = None
+        if isinstance(above, list):
+            node.parent = _node(nodes, _integer(above[0]), _integer(above[1]))  # its own line may come later
+            node.parent.has_children = True
         node.settled_ns = _integer(entry.get("settled_ns", 0))
         node.comm, node.exe, node.unit = (str(entry.get(key, "")) for key in ("comm", "exe", "unit"))
         node.left_to = str(entry.get("left_to", ""))
@@ -236,10 +167,13 @@ class Ledger:
 
     def record(self, node: Node) -> None:
         """Note the node as it is now; saved by the next flush()."""
-        if self.path is None or node.starttime is None:
+        if node.starttime is None:
+            return
+        node.recorded = True
+        if self.path is None:
             return
         above = node.parent
-        while above is not None and above.starttime is None:
+        while above is not None and not above.recorded:
             above = above.parent
         entry: dict[str, object] = {"pid": node.pid, "starttime": node.starttime}
         if above is not None:
@@ -278,7 +212,7 @@ class Ledger:
         self._pending.append(json.dumps(entry, separators=(",", ":")))
 
     def _log_removal(self, node: Node) -> None:
-        if self.path is not None and node.starttime is not None:
+        if self.path is not None and node.recorded and node.starttime is not None:
             self._pending.append(f'{{"pid":{node.pid},"starttime":{node.starttime},"gone":true}}')
 
     def flush(self) -> None:
@@ -302,7 +236,10 @@ class Ledger:
         if self.path is None:
             return
         self._pending.clear()
-        for node in self._with_ancestors():
+        members = list(self._with_ancestors())
+        for node in members:
+            node.recorded = node.starttime is not None
+        for node in members:
             self.record(node)
         for pin in self.runtime_pins.values():
             self.record_pin(pin)
@@ -326,10 +263,10 @@ class Ledger:
         self._descriptor = descriptor
 
     def _with_ancestors(self) -> Iterator[Node]:
-        """Every node, after the dead ones that it descends from."""
+        """Every node, and the dead ones that they descend from."""
         seen: set[int] = set()
         for node in self.nodes.values():
-            for member in reversed([node, *node.ancestors()]):
+            for member in reversed([node, *(above for above in node.ancestors() if above.dead)]):
                 if id(member) not in seen:
                     seen.add(id(member))
                     yield member
@@ -340,16 +277,38 @@ class Ledger:
             self._descriptor = -1
 
 
+def _node(nodes: dict[tuple[int, int], Node], pid: int, starttime: int) -> Node:
+    if (pid, starttime) not in nodes:
+        nodes[pid, starttime] = Node(pid, starttime, None)
+    return nodes[pid, starttime]
+
+
+def _is_its_own_ancestor(node: Node) -> bool:
+    """Whether walking up from `node` never ends, which only a damaged file can bring about."""
+    fast: Node | None = node
+    slow: Node | None = node
+    while fast is not None and slow is not None:
+        slow, fast = slow.parent, None if fast.parent is None else fast.parent.parent
+        if slow is not None and slow is fast:
+            return True
+    return False
+
+
 def _integer(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(value)
     return value
 
 
+def _score(value: object) -> int:
+    score = _integer(value)
+    if not -1000 <= score <= 1000:
+        raise ValueError(value)
+    return score
+
+
 def _hold(entry: dict[str, object]) -> Hold:
-    first, value, child_value = (_integer(entry[key]) for key in ("first", "value", "child_value"))
-    if not all(-1000 <= number <= 1000 for number in (first, value, child_value)):
-        raise ValueError(entry)
+    first, value, child_value = (_score(entry[key]) for key in ("first", "value", "child_value"))
     since = entry["since"]
     if not isinstance(since, (int, float)):
         raise TypeError(since)

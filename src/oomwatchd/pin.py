@@ -3,11 +3,12 @@ reload; silent when nothing changes. Returns what it did as decisions; it doesn'
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from oomwatchd import procfs
-from oomwatchd.ledger import Hold, Ledger, Node, RuntimePin
+from oomwatchd.ledger import Ledger, RuntimePin
+from oomwatchd.lineage import Births, Hold, Node
 from oomwatchd.procfs import ProcessDir, Stat, Vanished
 from oomwatchd.rules import Action, Process, Rule, RuleSet
 
@@ -17,6 +18,10 @@ _BACK_OFF_SECONDS = 60.0
 _BACK_OFF_LIMIT_SECONDS = 3600.0
 _CALM_SECONDS = 600.0
 """After so long without drift the next one counts as the first."""
+_CHANGED = 4096
+_BIRTH_NS = 10_000_000_000
+"""A child that is being made while its parent is written may inherit the value from before, and yet bear a later
+timestamp: copy_process() of kernel/fork.c takes the value first and the time last, and copies memory in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +107,22 @@ def wanted_hold(node: Node, rule: Rule, current: int, occasion: Occasion) -> Hol
 
 def without_rule(node: Node, current: int) -> int:
     """What the process would show if no rule fitted it: it may have inherited a pin, and not lost it yet."""
-    origin = node.origin()
-    if origin is None or origin.hold is None or current not in (origin.hold.value, origin.hold.first):
-        return current
-    return origin.hold.child_value
+    bequest = node.inherited()
+    return current if bequest is None or current not in bequest.shown else bequest.value
+
+
+def _floor_leaks(node: Node, value: int) -> bool:
+    """Whether the process has inherited a floor below `value`, which only a privileged write moves."""
+    bequest = node.inherited()
+    return bequest is not None and bequest.floor is not None and value > bequest.floor
+
+
+def _lineage(node: Node) -> Iterator[Node]:
+    """`node` and all that it is known to descend from."""
+    above: Node | None = node
+    while above is not None:
+        yield above
+        above = above.parent
 
 
 class Pinner:
@@ -129,6 +146,12 @@ class Pinner:
         self.hits: dict[str, int] = {}
         """Processes that a rule came to fit since the start, by rule."""
         self.ours = procfs.Namespaces(proc)
+        self.family_unknown = True
+        """Whether processes may descend from those in the ledger without any event having told of them."""
+        self.births = Births()
+        self._changed: dict[Node, None] = {}
+        """Those that have a former hold, in the order in which it ended."""
+        self._ending = False
         self._decisions: list[Decision] = []
         self._reported: set[tuple[str, int]] = set()
         self._todo: list[tuple[int, Occasion]] = []
@@ -150,22 +173,55 @@ class Pinner:
 
     def forked(self, pid: int, parent_pid: int, event_ns: int) -> None:
         """A process was born. What the kernel lets it inherit may be wrong, and rules may fit it."""
-        if pid in self.ledger.nodes:
-            self.ledger.died(pid)  # its PID lives again, so it doesn't
-        parent = self.ledger.nodes.get(parent_pid)
-        if parent is not None:
-            node = Node(pid, None, parent)
-            self.ledger.add(node)
-            if not parent.rule and not self.rules.needs.fork_decides:
-                # No rule fits the parent, so none fits this, which is the same program.
-                if parent.origin() is None:
-                    return
-                if 0 < parent.settled_ns < event_ns:
-                    node.settled_ns = event_ns  # born right, since its parent was put right before
-                    return
-        elif not self.rules.needs.fork_decides:
+        self.births.born(pid)
+        parent = self.ledger.parent(parent_pid)
+        node = self.ledger.nodes.get(pid)
+        if node is not None and self._was_seen_since(node, event_ns):
+            if parent is not None and node.parent is None:
+                self._acknowledge(node, parent)
+                self.look(pid, Occasion("fork", event_ns))
             return
-        self.look(pid, Occasion("fork", event_ns))
+        self.ledger.reborn(pid)
+        if parent is not None:
+            self._born(pid, parent, event_ns)
+            self._work()
+            return
+        self.births.note(parent_pid, pid, event_ns)
+        if self.rules.needs.fork_decides:
+            self.look(pid, Occasion("fork", event_ns))
+
+    def _was_seen_since(self, node: Node, event_ns: int) -> bool:
+        """Whether `node` is the process that was born then, and its event is old news."""
+        if node.starttime is None:
+            return False
+        # The kernel shows a new process a moment before it takes the event's time.
+        return event_ns < node.seen_ns or procfs.is_alive(node.pid, node.starttime, self.proc)
+
+    def _born(self, pid: int, parent: Node, event_ns: int) -> None:
+        """Enter a new child of a process that we know, and its own descendants if it has some already."""
+        todo = [(pid, parent, event_ns)]
+        for pid, parent, event_ns in todo:
+            node = self.ledger.nodes.get(pid)
+            if node is None:
+                node = Node(pid, None, parent)
+                self.ledger.add(node)
+            elif node.parent is None:
+                self._acknowledge(node, parent)
+            if self._birth_matters(node, parent, event_ns):
+                self._todo.append((pid, Occasion("fork", event_ns)))
+            todo += [(child, node, born_ns) for child, born_ns in self.births.take(pid)]
+
+    def _birth_matters(self, node: Node, parent: Node, event_ns: int) -> bool:
+        """Whether a new process has to be looked at."""
+        if parent.rule or self.rules.needs.fork_decides:
+            return True
+        # No rule fits the parent, so none fits this, which is the same program.
+        if node.origin() is None:
+            return False
+        if 0 < parent.settled_ns < event_ns - _BIRTH_NS:
+            node.settled_ns = parent.settled_ns  # born right
+            return False
+        return True
 
     def may_fit(self, pid: int) -> bool:
         """Whether the process is worth opening: most aren't, and one or two system calls tell. By PID, which may
@@ -185,6 +241,9 @@ class Pinner:
         """Bring a process in line, and those of its family that this brings up. A process that is gone, or goes
         meanwhile, is no error."""
         self._todo.append((pid, occasion))
+        self._work()
+
+    def _work(self) -> None:
         while self._todo:
             pid, occasion = self._todo.pop()
             try:
@@ -212,43 +271,106 @@ class Pinner:
             self._hold(look, rule)
         elif node.hold is not None:
             self._release(look)
-        elif rule is None and (origin := node.origin()) is not None and origin.hold is not None:
-            hold = origin.hold
-            self._settle(look, hold, (hold.value, hold.first), hold.child_value, hold.lowers)
-        related = bool(node.rule) or next(node.ancestors(), None) is not None
-        if not known and related and occasion.source != "fork":
-            # Its children may have been there before it was known. Those of a fork come as events of their own.
-            self._todo += [(pid, Occasion(occasion.source)) for pid in directory.read_children()]
+        elif rule is None:
+            self._settle(look)
+        related = node.matters or next(node.ancestors(), None) is not None
         self._keep_if(look, related or node.refused is not None)
+        if related and not known:
+            self._discover_family(node, occasion)
 
-    def look_at_family(self, pid: int) -> None:
-        """Look at the children of a process that we know, as far as no event has told of them."""
-        node = self.ledger.nodes.get(pid)
-        if node is None or not (node.rule or next(node.ancestors(), None)):
-            return
+    def _discover_family(self, node: Node, occasion: Occasion) -> None:
+        """A process has come to mean something: so do the children that it has already."""
+        if node.pid not in self.births:
+            self.family_unknown = True  # some of them may have been born before what we remember
+        for child, event_ns in self.births.take(node.pid):
+            self._born(child, node, event_ns)
+
+    def find_families(self, pids: list[int]) -> Iterator[None]:
+        """Look at those of `pids` that descend from processes in the ledger without any event having told of them.
+        Pauses after each process that it has read."""
+        self.family_unknown = False
         try:
-            with ProcessDir(pid, self.proc) as directory:
-                children = directory.read_children()
-        except Vanished:
-            return
-        for child in children:
-            if child not in self.ledger.nodes:
-                self.look(child, SCAN)
+            yield from self._finding_families(pids)
+        except BaseException:  # a scan that is given up, too
+            self.family_unknown = True
+            raise
+
+    def _finding_families(self, pids: list[int]) -> Iterator[None]:
+        nodes = self.ledger.nodes
+        children: dict[int, list[int]] = {}
+        unknown: dict[int, Stat] = {}
+        for pid in pids:
+            node = nodes.get(pid)
+            if node is not None and node.parent is not None:
+                continue
+            try:
+                stat = procfs.read_stat(pid, self.proc)
+            except Vanished:
+                continue
+            children.setdefault(stat.ppid, []).append(pid)
+            unknown[pid] = stat
+            yield
+        yield from self._look_at_children([pid for pid in children if pid in nodes], children)
+        orphans = {pid: stat for pid, stat in unknown.items() if pid not in nodes and stat.session in nodes}
+        for pid, stat in orphans.items():
+            if stat.ppid not in orphans:
+                self.look(pid, SCAN)
+                yield from self._look_at_children([pid], children)
+
+    def _look_at_children(self, parents: list[int], children: dict[int, list[int]]) -> Iterator[None]:
+        while parents:
+            for pid in children.pop(parents.pop(), ()):
+                self.look(pid, SCAN)
+                if pid in self.ledger.nodes:
+                    parents.append(pid)
+                yield
 
     def node_of(self, pid: int, stat: Stat) -> Node:
         """The ledger's node of a process, or a new one, not yet in the ledger."""
         node = self.ledger.nodes.get(pid)
         if node is not None and node.starttime is None:
-            node.starttime = stat.starttime
+            node.starttime, node.seen_ns = stat.starttime, time.monotonic_ns()
         if node is not None and node.starttime != stat.starttime:
             self.ledger.died(pid)
             node = None
-        return Node(pid, stat.starttime, self.ledger.nodes.get(stat.ppid)) if node is None else node
+        if node is None:
+            node = Node(pid, stat.starttime, None)
+            node.seen_ns = time.monotonic_ns()
+        if node.parent is None:
+            parent = self._parent_of(node, stat)
+            if parent is not None:
+                self._acknowledge(node, parent)
+        return node
+
+    def _parent_of(self, node: Node, stat: Stat) -> Node | None:
+        """The parent, as far as the kernel still knows it: who adopts an orphan is an ancestor too (prctl(2),
+        PR_SET_CHILD_SUBREAPER), and so is the leader of a session, which only births enlarge (setsid(2))."""
+        for pid in (stat.ppid, stat.session):
+            parent = self.ledger.nodes.get(pid)
+            if parent is None or parent is node or parent.starttime is None or parent.starttime > stat.starttime:
+                continue
+            if parent.starttime < stat.starttime or not any(above is node for above in _lineage(parent)):
+                return parent
+        return None
+
+    def _acknowledge(self, node: Node, parent: Node) -> None:
+        """A process in the ledger has been found to descend from another."""
+        node.descend_from(parent)
+        node.recorded = False
+        self._rebase(node)
+
+    def _rebase(self, node: Node) -> None:
+        """What a held process had before may have been the bequest of an ancestor, as that was found or has changed
+        since."""
+        bequest = node.inherited()
+        if node.hold is not None and bequest is not None and node.hold.first in bequest.shown:
+            node.hold = replace(node.hold, first=bequest.value)
+            node.recorded = False
 
     def decide(self, directory: ProcessDir, stat: Stat, node: Node) -> tuple[Rule | None, Process | None]:
         """The rule that fits. The facts are None where no more than exe and comm had to be read."""
         pin = self.ledger.runtime_pins.get(directory.pid)
-        if pin is not None and pin.starttime == stat.starttime:
+        if pin is not None and pin.starttime == stat.starttime and not self._ending:
             return runtime_rule(pin), None
         exe = directory.read_exe() if self.rules.needs.exe else None
         path = None if exe is None else procfs.text(procfs.split_deleted(exe)[0])
@@ -261,17 +383,18 @@ class Pinner:
             self.rules.needs,
             self.ours,
             verify=path is not None and self.rules.names_exe(path),
-            ancestors=frozenset(above.rule for above in node.ancestors()) if self.rules.referenced else frozenset(),
+            ancestors=frozenset(above.rule for above in node.ancestors() if above.rule and self.rules.referenced),
         )
         return self.rules.decide(process), process
 
     def _keep_if(self, look: _Look, related: bool) -> None:
         """Keep in the ledger what is held, what lineage runs through, and nothing else."""
         known = self.ledger.nodes.get(look.node.pid) is look.node
-        if related and not known:
+        if related:
             self.ledger.add(look.node)
-            self.ledger.record(look.node)
-        elif known and not related:
+            if not look.node.recorded:
+                self.ledger.record(look.node)
+        elif known:
             self.ledger.forget(look.node)
 
     # Pin
@@ -282,7 +405,7 @@ class Pinner:
         hold = wanted_hold(node, rule, current, look.occasion)
         same = before is not None and (before.rule, before.value) == (hold.rule, hold.value)
         if current == hold.value or (same and self.dry_run):
-            if before is None and self._floor_leaks(node, hold.value):
+            if before is None and _floor_leaks(node, hold.value):
                 self._write(look, hold.value, rule.name, current)
             if before != hold:
                 self._enter(look, hold)
@@ -305,11 +428,6 @@ class Pinner:
         self._decided("drift" if same else "pinned", look, rule.name, current, hold.value, latency_us)
         if not same:
             self._regard_family(look, before)
-
-    def _floor_leaks(self, node: Node, value: int) -> bool:
-        """Whether the process has inherited a floor below `value`, which only a privileged write moves."""
-        origin = node.origin()
-        return origin is not None and origin.hold is not None and origin.hold.lowers and value > origin.hold.value
 
     def _may_write_again(self, look: _Look, wanted: int, rule: str, current: int) -> bool:
         """Whether to fight for a value that someone has changed, or to leave it to them for a while."""
@@ -379,103 +497,111 @@ class Pinner:
         node.hold = None
         # A program that was executed in the place of the pinned one may have set itself a value already.
         own = look.occasion.source == "exec" and current not in (hold.value, hold.first)
-        if not own and (current != hold.first or hold.lowers):
-            self._write(look, hold.first, hold.rule, current)
-        if hold.lowers:
-            node.settled_ns = time.monotonic_ns()
+        target = current if own else hold.first
+        written = (current == target and not hold.lowers) or self._write(look, target, hold.rule, current)
+        node.settled_ns = time.monotonic_ns()
         self.ledger.record(node)
-        self.counters.releases += 1
-        self._decided("released", look, hold.rule, current, current if own else hold.first)
-        self._sweep(node, hold, look.occasion)
+        if written:
+            self.counters.releases += 1
+            self._decided("released", look, hold.rule, current, target)
+        self._regard_family(look, hold)
 
     def release_all(self) -> None:
-        """Give everyone back what they had: `on_exit = "restore"`."""
-        occasion = Occasion("control")
-        for node in [*self.ledger.dead_origins(), *self.ledger.held()]:
-            if node.dead:
-                self._release_dead(node, occasion)
-                continue
-            self._with(node, occasion, self._release)
+        """Give everyone back what they had, from now on: `on_exit = "restore"`."""
+        self._ending = True
+        self.set_rules(RuleSet(()))
+        self.refresh_dead()
+        for pid in list(self.ledger.nodes):
+            self.look(pid, Occasion("control"))
 
-    def refresh_dead(self, occasion: Occasion) -> None:
-        """After a change of rules: dead processes still say what their descendants get."""
+    def identify_all(self) -> None:
+        """Read the start time of those that only their fork event has told of, so that the ledger can be saved."""
+        for pid, node in list(self.ledger.nodes.items()):
+            try:
+                if node.starttime is None:
+                    node.starttime = procfs.read_stat(pid, self.proc).starttime
+            except Vanished:
+                self.ledger.died(pid)
+
+    def refresh_dead(self) -> None:
+        """After a change of rules: dead processes still say what their descendants get. The pin of one process ends
+        with it, so nothing changes it any more."""
         for node in self.ledger.dead_origins():
             before = node.hold
-            if before is None:
+            if before is None or (before.rule == f"pin {node.pid}" and not self._ending):
                 continue
             rule = self.rules.by_name.get(before.rule)
             if rule is None or not rule.enabled or rule.action.ignore:
-                self._release_dead(node, occasion)
-                continue
-            value = rule.target(before.first)
-            hold = replace(before, value=value, child_value=rule.child_value(value, before.first))
-            if hold != before:
-                node.hold = hold
-                self._sweep(node, before, occasion)
-
-    def _release_dead(self, node: Node, occasion: Occasion) -> None:
-        hold, node.hold = node.hold, None
-        if hold is not None:
-            self._sweep(node, hold, occasion)
+                node.hold = None
+            else:
+                value = rule.target(before.first)
+                node.hold = replace(before, value=value, child_value=rule.child_value(value, before.first))
+            if node.hold != before:
+                self._note_change(node, before)
+                self._look_below(node, SCAN)
+        self._work()
 
     # Children
 
     def _regard_family(self, look: _Look, before: Hold | None) -> None:
-        """After a hold has begun or changed: descendants may show what it made or found them to have."""
+        """After a hold has begun, changed or ended: descendants may show what it made or found them to have, and so
+        may children whose birth we'll hear of only now."""
         if before is not None:
-            self._sweep(look.node, before, look.occasion)
+            self._note_change(look.node, before)
+        self._look_below(look.node, Occasion(look.occasion.source))
+
+    def _note_change(self, node: Node, before: Hold) -> None:
+        self._changed.pop(node, None)
+        self._changed[node] = None
+        node.former, node.changed_ns = before, time.monotonic_ns()
+        if len(self._changed) > _CHANGED:
+            self._forget_former(next(iter(self._changed)))
+
+    def forget_former(self) -> None:
+        """Forget holds that ended so long ago that no child from before can turn up any more."""
+        limit = time.monotonic_ns() - _BIRTH_NS
+        for node in [node for node in self._changed if node.changed_ns < limit]:
+            self._forget_former(node)
+
+    def _forget_former(self, node: Node) -> None:
+        del self._changed[node]
+        node.former = None
+
+    def _look_below(self, origin: Node, occasion: Occasion) -> None:
+        """Look at the descendants that the bequest of `origin` concerns."""
+        if not origin.has_children:
             return
-        occasion = Occasion(look.occasion.source)
-        self._todo += [
-            (node.pid, occasion)
-            for node in self.ledger.nodes.values()
-            if node.hold is None and node.descends_directly(look.node)
-        ]
+        for node in self.ledger.nodes.values():
+            if node.descends_directly(origin):
+                node.settled_ns = 0
+                self._rebase(node)
+                self._todo.append((node.pid, occasion))
 
-    def _sweep(self, origin: Node, before: Hold, occasion: Occasion) -> None:
-        """Carry a change of `origin`'s hold over to the descendants that it concerned before."""
-        hold = origin.hold
-        ours = (before.value, before.first, before.child_value)
-        wanted = before.first if hold is None else hold.child_value
-        lowers = before.lowers or (hold is not None and hold.lowers)
-        policy = before if hold is None else hold
-        for node in list(self.ledger.nodes.values()):
-            if node.hold is None and not node.left_to and node.descends_directly(origin):
-                self._with(node, occasion, lambda look: self._settle(look, policy, ours, wanted, lowers))
-
-    def _with(self, node: Node, occasion: Occasion, do: Callable[[_Look], None]) -> None:
-        """Do something to a process of the ledger, if it still lives."""
-        try:
-            with ProcessDir(node.pid, self.proc) as directory:
-                stat = directory.read_stat()
-                if self.node_of(node.pid, stat) is node:
-                    do(_Look(directory, stat, node, occasion))
-        except Vanished:
-            self.ledger.died(node.pid)
-
-    def _settle(self, look: _Look, hold: Hold, ours: tuple[int, ...], wanted: int, lowers: bool) -> None:
-        """Give a descendant that no rule fits what `children` says, if it shows one of `ours`; and take the floor
+    def _settle(self, look: _Look) -> None:
+        """Give a descendant that no rule fits what `children` says, if it shows what it inherited; and take the floor
         away that a lowering pin has let it inherit, whatever it shows."""
         node = look.node
+        bequest = node.inherited()
+        if bequest is None:
+            return
         current = look.directory.read_oom_score_adj()
-        target = wanted if current in ours else current
+        target = bequest.value if current in bequest.shown else current
         settled = node.settled_ns > 0
         if settled and self.dry_run:
             return
-        if target == current and (settled or not lowers or target <= hold.value):
+        if target == current and (settled or bequest.floor is None or target <= bequest.floor):
             node.settled_ns = node.settled_ns or time.monotonic_ns()
             return
-        if node.refused is not None and node.refused[0] == hold.rule:
+        if node.refused is not None and node.refused[0] == bequest.rule:
             return
-        if settled and target != current and not self._may_write_again(look, target, hold.rule, current):
+        if settled and target != current and not self._may_write_again(look, target, bequest.rule, current):
             return
-        if not self._write(look, target, hold.rule, current):
+        if not self._write(look, target, bequest.rule, current):
             return
         node.settled_ns = time.monotonic_ns()
-        self.ledger.add(node)
-        self.ledger.record(node)
+        node.recorded = False
         self.counters.resets += 1
-        self._decided("reset-child", look, hold.rule, current, target, quiet=target == current)
+        self._decided("reset-child", look, bequest.rule, current, target, quiet=target == current)
 
     # The write
 

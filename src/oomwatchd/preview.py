@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from oomwatchd.ledger import Hold, Ledger, Node, RuntimePin
+from oomwatchd.ledger import Ledger, RuntimePin
+from oomwatchd.lineage import Hold, Node
 from oomwatchd.memfacts import Process
 from oomwatchd.pin import Occasion, Pinner
 from oomwatchd.rules import Rule, RuleSet

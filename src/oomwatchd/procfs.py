@@ -7,7 +7,6 @@ openat(2) below it fails with ESRCH, even when the PID lives again. Nothing else
 import contextlib
 import os
 from dataclasses import dataclass
-from typing import BinaryIO
 
 from oomwatchd.rules import Needs, Process
 
@@ -20,6 +19,8 @@ DEAD = ("Z", "X")
 _CMDLINE_LIMIT = 128 << 10
 """Bytes of the arguments that rules are compared with: one argument can't be longer (MAX_ARG_STRLEN), and a
 process with megabytes of them must not slow us down."""
+
+_MOUNTINFO_LIMIT = 4 << 20
 
 _DELETED = b" (deleted)"
 
@@ -222,18 +223,6 @@ class ProcessDir:
         except (FileNotFoundError, ProcessLookupError):
             raise Vanished from None
 
-    def read_children(self) -> list[int]:
-        """PIDs of the children; empty where the kernel doesn't tell (CONFIG_PROC_CHILDREN)."""
-        children: list[int] = []
-        with contextlib.suppress(OSError):
-            for task in os.listdir(f"/proc/self/fd/{self.descriptor}/task"):
-                with contextlib.suppress(OSError), self._open(f"task/{task}/children") as file:
-                    children += map(int, file.read().split())
-        return children
-
-    def _open(self, name: str) -> BinaryIO:
-        return open(os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.descriptor), "rb")
-
 
 def pids(proc: str = "/proc") -> list[int]:
     """All processes there are."""
@@ -247,6 +236,18 @@ def read_exe_path(pid: int, proc: str = "/proc") -> str | None:
         return text(split_deleted(os.readlink(b"%s/%d/exe" % (proc.encode(), pid)))[0])
     except PermissionError:
         return None
+    except OSError:
+        raise Vanished from None
+
+
+def read_stat(pid: int, proc: str = "/proc") -> Stat:
+    """/proc/PID/stat, by PID: a hint likewise. Raises Vanished."""
+    try:
+        descriptor = os.open(f"{proc}/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return parse_stat(os.read(descriptor, 1024))
+        finally:
+            os.close(descriptor)
     except OSError:
         raise Vanished from None
 
@@ -340,13 +341,34 @@ def verify_exe(directory: ProcessDir, link: bytes, ours: Namespaces) -> tuple[bo
     if not ours.hold(directory):
         return False, "deleted, and in another user or PID namespace"
     # A descriptor of a file below a bind mount of theirs can be handed out of the namespace and executed here, and
-    # its deletion leaves the path of the mount. What others own is theirs at any path.
+    # the file's deletion, by them or by an upgrade, leaves the path of the mount.
+    if not _executed_through_own_mount(directory):
+        return False, "deleted, and executed through a mount of another namespace"
+    # Setuid sandboxes let users mount without a user namespace. What others own is theirs at any path.
     owners = {0}
     with contextlib.suppress(OSError):
         owners.add(os.stat(os.path.dirname(path)).st_uid)
     if runs.st_uid not in owners:
         return False, "deleted, and owned by another user than its directory"
     return True, ""
+
+
+def _executed_through_own_mount(directory: ProcessDir) -> bool:
+    """Whether the executable was opened through a mount that the process sees, proc_pid_mountinfo(5). False also where
+    that can't be known."""
+    try:
+        descriptor = os.open("exe", os.O_PATH | os.O_CLOEXEC, dir_fd=directory.descriptor)
+        try:
+            with open(f"/proc/self/fdinfo/{descriptor}", "rb") as file:
+                wanted = _line(b"\n" + file.read(), b"\nmnt_id:")[0]
+        finally:
+            os.close(descriptor)
+        mountinfo = os.open("mountinfo", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory.descriptor)
+        with open(mountinfo, "rb") as file:
+            mounts = file.read(_MOUNTINFO_LIMIT)
+    except (OSError, ValueError):
+        return False
+    return any(line.startswith(wanted + b" ") for line in mounts.splitlines())
 
 
 def read_process(

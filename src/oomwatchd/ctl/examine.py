@@ -7,7 +7,7 @@ from oomwatchd import procfs
 from oomwatchd.control import Json
 from oomwatchd.ctl.ask import reply_to
 from oomwatchd.ctl.rulebook import Rulebook
-from oomwatchd.ledger import Hold, Node
+from oomwatchd.lineage import Hold, Node
 from oomwatchd.pin import Occasion, runtime_rule, wanted_hold, without_rule
 from oomwatchd.procfs import ProcessDir, Stat, Vanished
 from oomwatchd.rules import Mismatch, Needs, Process, Rule, RuleSet, mismatch

@@ -1,0 +1,211 @@
+"""Who descends from whom, as far as it matters, and what that means for a descendant that no rule fits.
+
+Lineage comes from fork events, and from scans for what was there before. The kernel forgets it when a parent
+dies, so dead ancestors are kept for as long as one of their descendants lives."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_BIRTHS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A pin in force."""
+
+    rule: str
+    first: int
+    """What the process had before, and gets back."""
+    value: int
+    child_value: int
+    """What descendants that no rule fits get."""
+    since: float
+    """Seconds since the epoch."""
+    source: str
+
+    @property
+    def lowers(self) -> bool:
+        """Whether descendants may have inherited a floor below what they should have."""
+        return self.value < self.first
+
+
+@dataclass(frozen=True, slots=True)
+class Bequest:
+    """What a process that is held, or was held a moment ago, leaves to descendants that no rule fits."""
+
+    rule: str
+    shown: frozenset[int]
+    """It concerns a descendant that shows one of these; one that has set itself another value keeps it."""
+    value: int
+    """What such a descendant gets."""
+    floor: int | None
+    """The lowest value that any descendant may have inherited the right to take; None: none below its own."""
+
+
+class Node:
+    """A process that we hold, or a descendant of one, dead ones included while a descendant lives."""
+
+    __slots__ = (
+        *("changed_ns", "comm", "contended", "dead", "drifts", "exe", "former", "has_children", "hold", "left_to"),
+        *("next_write", "parent", "pid", "recorded", "refused", "seen_ns", "settled_ns", "starttime", "uid", "unit"),
+    )
+
+    def __init__(self, pid: int, starttime: int | None, parent: "Node | None") -> None:
+        self.pid = pid
+        self.starttime = starttime
+        """None: known from its fork event only, not looked at yet."""
+        self.seen_ns = 0
+        """CLOCK_MONOTONIC when it was looked at first."""
+        self.parent: Node | None = None
+        self.has_children = False
+        """Whether a process has ever been found to descend from it."""
+        self.hold: Hold | None = None
+        self.former: Hold | None = None
+        """The hold before the last change, for as long as a child may turn up that was born before it."""
+        self.changed_ns = 0
+        """CLOCK_MONOTONIC of that change."""
+        self.dead = False
+        self.left_to = ""
+        """The rule that says to ignore it, so that no `children` concerns it."""
+        self.settled_ns = 0
+        """CLOCK_MONOTONIC after the write by which it, or the ancestor that it was born right of, got value and
+        floor; 0: not yet."""
+        self.refused: tuple[str, int] | None = None
+        """Rule and errno of a write that failed: not tried again before something changes."""
+        self.drifts = 0
+        self.contended = False
+        self.next_write = 0.0
+        """CLOCK_MONOTONIC seconds until which the one who keeps changing the value is left to it."""
+        self.recorded = False
+        """Whether the ledger's file knows of it."""
+        self.comm = ""
+        self.exe = ""
+        self.uid: int | None = None
+        self.unit = ""
+        self.descend_from(parent)
+
+    @property
+    def rule(self) -> str:
+        """The rule that fits; empty: none."""
+        return self.left_to if self.hold is None else self.hold.rule
+
+    @property
+    def fitting(self) -> str:
+        """The same, also where the kernel refused what the rule wants."""
+        return self.rule or ("" if self.refused is None else self.refused[0])
+
+    @property
+    def matters(self) -> bool:
+        """Whether the process means something for its descendants."""
+        return self.hold is not None or self.left_to != "" or self.former is not None
+
+    @property
+    def identity(self) -> tuple[int, int | None]:
+        return self.pid, self.starttime
+
+    def descend_from(self, parent: "Node | None") -> None:
+        """Take note of the parent."""
+        self.parent = parent
+        if parent is not None:
+            parent.has_children = True
+            parent.prune()
+            self.prune()
+
+    def prune(self) -> None:
+        """Forget, of the dead just above, what can't matter any more: those that no rule fitted, and all but the
+        nearest of a rule. What stands above a living one matters to its other descendants too."""
+        node = self
+        rules: set[str] = set()
+        while (above := node.parent) is not None and above.dead:
+            if not above.matters or (above.former is None and above.rule in rules):
+                node.parent = above.parent
+                continue
+            rules.add(above.rule)
+            node = above
+
+    def ancestors(self) -> Iterator["Node"]:
+        """Those that matter, nearest first."""
+        above = self.parent
+        while above is not None:
+            if above.matters:
+                yield above
+            above = above.parent
+
+    def origin(self) -> "Node | None":
+        """The nearest ancestor whose rule's `children` concerns this process."""
+        return next((above for above in self.ancestors() if above.hold is not None or above.former is not None), None)
+
+    @property
+    def bequest(self) -> Bequest | None:
+        """What it leaves to its descendants."""
+        hold, former = self.hold, self.former
+        if hold is None and former is None:
+            return None
+        holds = [each for each in (hold, former) if each is not None]
+        shown = {value for each in holds for value in (each.value, each.first)}
+        if former is not None:
+            shown.add(former.child_value)
+        floors = [each.value for each in holds if each.lowers]
+        return Bequest(
+            rule=holds[0].rule,
+            shown=frozenset(shown),
+            value=holds[0].first if hold is None else hold.child_value,
+            floor=min(floors) if floors else None,
+        )
+
+    def inherited(self) -> Bequest | None:
+        """What this process has from its ancestors."""
+        origin = self.origin()
+        return None if origin is None else origin.bequest
+
+    def descends_directly(self, other: "Node") -> bool:
+        """Whether `other` is an ancestor, and none between is held."""
+        above = self.parent
+        while above is not None and above is not other and above.hold is None:
+            above = above.parent
+        return above is other
+
+
+class Births:
+    """The last births of children whose parent meant nothing to us when it gave birth: it may come to, when its
+    exec event has been dealt with, or a scan has reached it."""
+
+    def __init__(self) -> None:
+        self._parents: dict[int, tuple[int, int]] = {}
+        self._children: dict[int, list[int]] = {}
+
+    def __contains__(self, pid: int) -> bool:
+        """Whether the birth of `pid` is remembered, and so the births of all its children."""
+        return pid in self._parents
+
+    def note(self, parent: int, child: int, event_ns: int) -> None:
+        self._parents[child] = parent, event_ns
+        self._children.setdefault(parent, []).append(child)
+        if len(self._parents) > _BIRTHS:
+            self._forget(next(iter(self._parents)))
+
+    def born(self, pid: int) -> None:
+        """The PID is that of a new process now: what was remembered of it isn't about this one."""
+        if pid in self._parents:
+            self._forget(pid)
+        self._children.pop(pid, None)
+
+    def take(self, parent: int) -> list[tuple[int, int]]:
+        """Children of `parent` and when they were born (CLOCK_MONOTONIC ns), in that order; they are forgotten."""
+        children = self._children.pop(parent, ())
+        return [(child, self._parents.pop(child)[1]) for child in children if self._is_child(child, parent)]
+
+    def clear(self) -> None:
+        self._parents.clear()
+        self._children.clear()
+
+    def _is_child(self, child: int, parent: int) -> bool:
+        return self._parents.get(child, (0, 0))[0] == parent
+
+    def _forget(self, child: int) -> None:
+        parent, _ = self._parents.pop(child)
+        siblings = self._children.get(parent, [])
+        if child in siblings:  # else the parent's PID has come to mean another process since
+            siblings.remove(child)
+            if not siblings:
+                del self._children[parent]
