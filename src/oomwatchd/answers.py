@@ -1,23 +1,30 @@
 """What the daemon answers on the control socket: one function a verb. oomwatchctl(1) describes requests and replies."""
 
+import json
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from oomwatchd import __version__
+from oomwatchd import __version__, steering
+from oomwatchd.config import Source
 from oomwatchd.control import Connection, Json
 from oomwatchd.lineage import Node
-from oomwatchd.pin import runtime_rule
+from oomwatchd.pin import LATENCY_BOUNDS_US, runtime_rule
 from oomwatchd.procfs import ProcessDir, Vanished, parse_status, verify_exe
+from oomwatchd.steering import is_pid
 from oomwatchd.text import decode
 
 if TYPE_CHECKING:
     from oomwatchd.daemon import Daemon
 
-LINEAGE_PIDS = 64
+LINEAGE_PIDS = 32
 """So many may one request ask for: each costs some system calls."""
+PIECE_MEMBERS = 100
+PIECE_CHARACTERS = 64 << 10
+"""What is made of a long reply at a time."""
 
 
 def answer(daemon: "Daemon", connection: Connection, request: Json) -> None:
@@ -55,8 +62,21 @@ def _status(daemon: "Daemon", connection: Connection, request: Json) -> None:
 
 
 def _list(daemon: "Daemon", connection: Connection, request: Json) -> None:
-    pins = [_pin(node, connection) for node in daemon.pinner.ledger.held()]
-    connection.send({"pins": sorted(pins, key=lambda pin: pin["pid"])})
+    nodes = sorted(daemon.pinner.ledger.held(), key=lambda node: node.pid)
+    if not connection.privileged and daemon.hides_processes():
+        nodes = [node for node in nodes if node.uid == connection.uid]
+    pins = (_pin(node, connection) for node in nodes if node.hold is not None)
+    connection.stream(_in_pieces("pins", pins))
+
+
+def _in_pieces(key: str, members: Iterable[Json]) -> Iterator[bytes]:
+    """`{key: [members]}`, made piece by piece, so that a long one doesn't keep events waiting."""
+    head = f'{{"{key}": ['
+    rest = iter(members)
+    while piece := list(islice(rest, PIECE_MEMBERS)):
+        yield (head + ", ".join(map(json.dumps, piece))).encode()
+        head = ", "
+    yield ((head if head != ", " else "") + "]}\n").encode()
 
 
 def _pin(node: Node, connection: Connection) -> Json:
@@ -84,7 +104,7 @@ def _rules(daemon: "Daemon", connection: Connection, request: Json) -> None:
     ledger, hits = daemon.pinner.ledger, daemon.pinner.hits
     matches = Counter(node.fitting for node in ledger.nodes.values())
     pins = [runtime_rule(pin) for pin in ledger.runtime_pins.values()]
-    rules = [
+    rules = (
         {
             "rule": rule.name,
             "file": rule.file or None,
@@ -96,42 +116,36 @@ def _rules(daemon: "Daemon", connection: Connection, request: Json) -> None:
             "description": rule.description,
         }
         for rule in (*pins, *daemon.config.rules)
-    ]
-    connection.send({"rules": rules})
-
-
-def _reload(daemon: "Daemon", connection: Connection, request: Json) -> None:
-    def done() -> None:
-        connection.send({"ok": True, "errors": [], "warnings": [asdict(problem) for problem in daemon.config.warnings]})
-
-    problems = daemon.reload(done)
-    if problems:
-        connection.send({"ok": False, "errors": [asdict(problem) for problem in problems], "warnings": []})
+    )
+    connection.stream(_in_pieces("rules", rules))
 
 
 def _loaded(daemon: "Daemon", connection: Connection, request: Json) -> None:
     """The rules in force, as text: the same parser makes the same rules of them at the other end."""
-    config = daemon.config
-    sources = [
-        {"path": source.path, "text": source.text if source.public or connection.privileged else None}
-        for source in config.sources
-    ]
     pins = [asdict(pin) for pin in daemon.pinner.ledger.runtime_pins.values()]
-    connection.send({"sources": sources, "pins": pins, "layout": asdict(daemon.where)})
+    sources = [(source, source.public or connection.privileged) for source in daemon.config.sources]
+    connection.stream(_texts_in_pieces({"layout": asdict(daemon.where), "pins": pins}, sources))
+
+
+def _texts_in_pieces(head: Json, sources: Sequence[tuple[Source, bool]]) -> Iterator[bytes]:
+    yield (json.dumps(head)[:-1] + ', "sources": [').encode()
+    for number, (source, shown) in enumerate(sources):
+        comma = "" if number == 0 else ", "
+        yield f'{comma}{{"path": {json.dumps(source.path)}, "text": {chr(34) if shown else "null"}'.encode()
+        for start in range(0, len(source.text) if shown else 0, PIECE_CHARACTERS):
+            yield json.dumps(source.text[start : start + PIECE_CHARACTERS])[1:-1].encode()
+        yield b'"}' if shown else b"}"
+    yield b"]}\n"
 
 
 def _lineage(daemon: "Daemon", connection: Connection, request: Json) -> None:
     """What the ledger knows of processes, and what only the daemon's own view of the files can tell."""
     pids = request.get("pids")
-    if not isinstance(pids, list) or len(pids) > LINEAGE_PIDS or not all(_is_pid(pid) for pid in pids):
+    if not isinstance(pids, list) or len(pids) > LINEAGE_PIDS or not all(is_pid(pid) for pid in pids):
         connection.send({"error": f"lineage takes at most {LINEAGE_PIDS} PIDs"})
         return
     found = [_lineage_of(daemon, connection, pid) for pid in pids]
     connection.send({"processes": [entry for entry in found if entry is not None]})
-
-
-def _is_pid(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 31
 
 
 def _lineage_of(daemon: "Daemon", connection: Connection, pid: int) -> Json | None:
@@ -140,6 +154,8 @@ def _lineage_of(daemon: "Daemon", connection: Connection, pid: int) -> Json | No
         with ProcessDir(pid, pinner.proc) as directory:
             stat = directory.read_stat()
             uid = parse_status(directory.read("status")).uid
+            if not connection.privileged and connection.uid != uid and daemon.hides_processes():
+                return None
             verified, doubt = None, ""
             if connection.privileged or connection.uid == uid:
                 exe = directory.read_exe()
@@ -167,12 +183,51 @@ def _origin(node: Node) -> Json:
     return {"pid": node.pid, "comm": decode(node.comm), "alive": not node.dead, "hold": hold}
 
 
+def _monitor(daemon: "Daemon", connection: Connection, request: Json) -> None:
+    if daemon.server is not None:
+        connection.send({"event": "monitoring"})
+        daemon.server.monitor(connection)
+
+
+def _metrics(daemon: "Daemon", connection: Connection, request: Json) -> None:
+    pinner, state = daemon.pinner, daemon.state
+    matches = Counter(node.fitting for node in pinner.ledger.nodes.values())
+    rules = [
+        {"rule": rule.name, "matches": matches[rule.name], "hits": pinner.hits.get(rule.name, 0)}
+        for rule in daemon.config.rules
+    ]
+    connection.send(
+        {
+            "version": __version__,
+            "started_at": state.started_at,
+            "proc_events": daemon.events.on,
+            "dry_run": daemon.dry_run,
+            "loaded_at": state.loaded_at,
+            "config_ok": not state.config_error,
+            "pinned": len(pinner.ledger.held()),
+            "counters": asdict(pinner.counters),
+            "oom_kills": state.oom_kills,
+            "scan_seconds": state.scan_seconds,
+            "latency": {
+                "bounds_us": LATENCY_BOUNDS_US,
+                "counts": pinner.latencies.counts,
+                "sum_us": pinner.latencies.sum_us,
+            },
+            "rules": rules,
+        }
+    )
+
+
 _VERBS: dict[str, Callable[["Daemon", Connection, Json], None]] = {
     "status": _status,
     "list": _list,
     "rules": _rules,
     "loaded": _loaded,
     "lineage": _lineage,
-    "reload": _reload,
+    "monitor": _monitor,
+    "metrics": _metrics,
+    "reload": steering.reload,
+    "pin": steering.pin,
+    "unpin": steering.unpin,
 }
-_STEERING = frozenset({"reload"})
+_STEERING = frozenset({"reload", "pin", "unpin"})

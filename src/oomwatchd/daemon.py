@@ -7,20 +7,20 @@ import signal
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from oomwatchd import config, procfs
+from oomwatchd import config, feed, procfs
 from oomwatchd.config import Config, ConfigError, Layout, Problem
-from oomwatchd.connector import NAMES, PROC_EVENT_FORK, Unavailable
-from oomwatchd.control import SOCKET_NAME, Connection, Server, runtime_directory
+from oomwatchd.connector import NAMES, PROC_EVENT_FORK, Event, Unavailable
+from oomwatchd.control import SOCKET_NAME, Connection, Json, Server, runtime_directory
 from oomwatchd.events import Events
 from oomwatchd.journal import ERR, INFO, NOTICE, WARNING, Log, PinLog, Record, of_decision, of_kill
 from oomwatchd.kernellog import KernelLog, read_kill_counter
 from oomwatchd.ledger import Ledger
 from oomwatchd.lineage import Node
-from oomwatchd.pin import SCAN, Occasion, Pinner
-from oomwatchd.rules import RuleSet
+from oomwatchd.pin import SCAN, Occasion, Pinner, runtime_rule
+from oomwatchd.rules import RuleSet, needs
 
 _BLIND_SCAN_SECONDS = 1.0
 """Without process events nothing but scans finds a new process."""
@@ -35,6 +35,8 @@ _REPORT_SECONDS = 0.3
 """The kernel writes an OOM report in one go; after so long without a line it is complete."""
 _GROWTH = 20_000
 """So many processes may come into the ledger until a scan drops those that have died since."""
+_HIDEPID_SECONDS = 60.0
+"""How long an answer to whether /proc is mounted with hidepid= is good for."""
 _WATCHDOG_SHARE = 0.4
 """Of the time that systemd allows between pings, sd_watchdog_enabled(3)."""
 
@@ -47,8 +49,9 @@ class Failure(Exception):
 class State:
     """What `oomwatchctl status` tells besides counters and rules."""
 
-    loaded_at: float
+    started_at: float
     """Seconds since the epoch."""
+    loaded_at: float
     config_error: str = ""
     missing_capabilities: tuple[str, ...] = ()
     kernel_log: str = ""
@@ -67,7 +70,7 @@ class Daemon:
         self.config = loaded
         self.log = log
         self.always_dry = dry_run
-        self.state = State(loaded_at=time.time())
+        self.state = State(time.time(), time.time())
         self.directory = runtime_directory(root)
         self.events = Events()
         self.pinner = Pinner(RuleSet(loaded.rules), self._new_ledger(), dry_run=self.dry_run)
@@ -88,6 +91,8 @@ class Daemon:
         self._after_scan: list[Callable[[], None]] = []
         self._source = "scan"
         self._stopping = False
+        self._hidepid_due = 0.0
+        self._hides_processes = True
         self._notify = _notifier()
         self._watchdog = _watchdog_seconds()
         self._next_ping = 0.0
@@ -112,21 +117,21 @@ class Daemon:
         """One scan. Raises Failure."""
         self._open_ledger()
         self._scan_whole()
-        self._log_decisions()
+        self.log_decisions()
 
     def run(self) -> None:
         """Start, work until told to stop, end. Raises Failure, and Unavailable where process events are required."""
         wakeup = self._catch_signals()
         self._open_ledger()
         self._open_server()
-        self.events.subscribe(self.pinner.rules.needs, self.config.settings.proc_events)
-        self._watch_events()
+        self._subscribe()
         self._open_watch()
         self._open_kernel_log()
         self.state.missing_capabilities = procfs.missing_capabilities()
+        self._end_expired_pins()
         self._scan_whole()
         self._log_started()
-        self._log_decisions()
+        self.log_decisions()
         self._tell_systemd("READY=1")
         self._show_status()
         while not self._stopping:
@@ -157,7 +162,7 @@ class Daemon:
             self._on_events()  # children born meanwhile
             self.pinner.ledger.flush()
         self.pinner.identify_all()
-        self._log_decisions()
+        self.log_decisions()
         for record in self.pin_log.summaries(time.monotonic(), final=True):
             self.emit(record)
         with contextlib.suppress(OSError):
@@ -195,7 +200,7 @@ class Daemon:
                 raise Failure(message) from None
             self._notes.append(f"{message}; oomwatchctl won't reach this dry run")
             return
-        self._add(self.server.fileno(), self._on_connect)
+        self._add(self.server.fileno(), self._on_client)
 
     def _open_watch(self) -> None:
         from oomwatchd.watch import ConfigWatch  # heavy; --check and --once do without
@@ -291,6 +296,14 @@ class Daemon:
 
     # Events
 
+    def _subscribe(self) -> None:
+        """Have the events that rules and runtime pins need. Raises Unavailable where they are required."""
+        pins = map(runtime_rule, self.pinner.ledger.runtime_pins.values())
+        try:
+            self.events.subscribe(needs([*pins, *self.pinner.rules.rules]), self.config.settings.proc_events)
+        finally:
+            self._watch_events()
+
     def _watch_events(self) -> None:
         """Wake up for the sockets that should wake us, and for no others."""
         waking = {connector.fileno() for connector in self.events.sockets()}
@@ -327,7 +340,7 @@ class Daemon:
             self._scan_again = True
             message = "The kernel lost process events, more than there was room for; scanning all processes instead"
             self.emit(Record("events-lost", WARNING, message))
-        self._log_decisions()
+        self.log_decisions(events)
 
     def _remember_second_look(self, pid: int) -> None:
         if self.pinner.rules.needs.second_look and len(self._second_looks) < _SECOND_LOOKS:
@@ -336,7 +349,7 @@ class Daemon:
     def _look_again(self, now: float) -> None:
         while self._second_looks and self._second_looks[0][0] <= now:
             self.pinner.look(self._second_looks.pop(0)[1], SCAN)
-        self._log_decisions()
+        self.log_decisions()
 
     def _check_events(self) -> None:
         """Whether events still come: up to Linux 6.5 another program can silence them for everyone."""
@@ -403,7 +416,7 @@ class Daemon:
         pause_at = started + _SLICE_SECONDS
         for _ in work:
             if time.monotonic() >= pause_at:
-                self._log_decisions()
+                self.log_decisions()
                 yield
                 pause_at = time.monotonic() + _SLICE_SECONDS
 
@@ -414,7 +427,7 @@ class Daemon:
         self.state.scan_seconds += now - started
         self._source = "scan"
         self._next_scan = now + self.interval
-        self._log_decisions()
+        self.log_decisions()
         for record in self.pin_log.summaries(now):
             self.emit(record)
         if self.server is not None:
@@ -433,10 +446,34 @@ class Daemon:
             self.config = fresh
             self.pinner.set_rules(RuleSet(fresh.rules))
 
+    # Runtime pins
+
+    def heed_runtime_pins(self) -> None:
+        """After runtime pins have come or gone: have the events that they need, and wake up when one ends."""
+        with contextlib.suppress(Unavailable):  # told of when the configuration was loaded
+            self._subscribe()
+        self._await_end_of_pins()
+
+    def _await_end_of_pins(self) -> None:
+        self._timers.pop(self._end_expired_pins, None)
+        ends = [pin.until for pin in self.pinner.ledger.runtime_pins.values() if pin.until is not None]
+        if ends:
+            self._timers[self._end_expired_pins] = time.monotonic() + max(min(ends) - time.time(), 0.0)
+
     def _end_expired_pins(self) -> None:
-        for pin in list(self.pinner.ledger.runtime_pins.values()):
-            if pin.until is not None and time.time() >= pin.until:
-                self.pinner.ledger.remove_pin(pin)
+        """By timer, and by scans, since someone may have set the clock."""
+        now = time.time()
+        pins = self.pinner.ledger.runtime_pins.values()
+        expired = [pin for pin in pins if pin.until is not None and now >= pin.until]
+        for pin in expired:
+            self.pinner.ledger.remove_pin(pin)
+            self.pinner.look(pin.pid, Occasion("control"))
+        if expired:
+            self.pinner.ledger.flush()
+            self.heed_runtime_pins()
+            self.log_decisions()
+        else:
+            self._await_end_of_pins()
 
     # OOM kills
 
@@ -521,10 +558,9 @@ class Daemon:
             self._change_dryness()
         self.pinner.set_rules(RuleSet(fresh.rules))
         try:
-            self.events.subscribe(self.pinner.rules.needs, fresh.settings.proc_events)
+            self._subscribe()
         except Unavailable as reason:
             self._notes.append(f'proc_events = "required", but there are none: {reason}; going on with scans alone')
-        self._watch_events()
         rules = sum(rule.enabled for rule in fresh.rules)
         self._emit_with_notes("reloaded", NOTICE, f"Configuration reloaded: {_count(rules, 'rule')}")
         self.pinner.refresh_dead()
@@ -541,39 +577,29 @@ class Daemon:
 
     # Clients
 
-    def _on_connect(self, _: int) -> None:
-        if self.server is None:
-            return
-        connection = self.server.accept(time.monotonic())
-        if connection is not None:
-            self._add(connection.fileno(), lambda events: self._on_client(connection, events))
+    def _on_client(self, _: int) -> None:
+        if self.server is not None:
+            self.server.turn(self._answer, time.monotonic())
 
-    def _on_client(self, connection: Connection, events: int) -> None:
-        descriptor = connection.fileno()
-        if events & select.EPOLLOUT:
-            connection.write()
-        if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
-            connection.read(self._answer, time.monotonic())
-        self._mind(connection, descriptor)
-
-    def _mind(self, connection: Connection, descriptor: int) -> None:
-        """Wake up for what the connection waits for now."""
-        if connection.closed:
-            self._remove(descriptor)
-            return
-        self._epoll.modify(descriptor, select.EPOLLIN | (select.EPOLLOUT if connection.waiting else 0))
-
-    def _answer(self, connection: Connection, request: dict[str, object]) -> None:
+    def _answer(self, connection: Connection, request: Json) -> None:
         from oomwatchd import answers
 
         answers.answer(self, connection, request)
-        if not connection.closed:
-            self._mind(connection, connection.fileno())
+
+    def hides_processes(self) -> bool:
+        """Whether this machine's /proc hides other users' processes, so that we mustn't show them either."""
+        now = time.monotonic()
+        if now >= self._hidepid_due:
+            self._hidepid_due = now + _HIDEPID_SECONDS
+            self._hides_processes = procfs.hides_processes()
+        return self._hides_processes
 
     # The log
 
     def emit(self, record: Record) -> None:
         self.log.write(record)
+        if self.server is not None and self.server.monitors:
+            feed.tell_record(self.server, record)
 
     def _emit_with_notes(self, event: str, priority: int, message: str) -> None:
         """A record about the whole, with what is worth a warning below it."""
@@ -582,11 +608,15 @@ class Daemon:
         text = "\n".join([message, *(f"Warning: {note}" for note in notes)])
         self.emit(Record(event, WARNING if notes else priority, text))
 
-    def _log_decisions(self) -> None:
+    def log_decisions(self, events: Iterable[Event] = ()) -> None:
+        """Tell of what was done, those who watch live of all of it. `events` are what brought it about."""
         now = time.monotonic()
-        for decision in self.pinner.take_decisions():
+        decisions = self.pinner.take_decisions()
+        for decision in decisions:
             if self.pin_log.admits(decision, now):
                 self.emit(of_decision(decision, dry_run=self.dry_run))
+        if self.server is not None and self.server.monitors:
+            feed.tell(self.server, decisions, events, self.pinner.ledger, hidden=self.hides_processes())
 
     def _tell_systemd(self, state: str) -> None:
         if self._notify is not None:

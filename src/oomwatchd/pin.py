@@ -3,6 +3,7 @@ reload; silent when nothing changes. Returns what it did as decisions; it doesn'
 
 import os
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -71,6 +72,22 @@ class Counters:
     failures: int = 0
     lost: int = 0
     scans: int = 0
+
+
+LATENCY_BOUNDS_US = (100, 250, 500, *(1000, 2500, 5000), *(10000, 25000, 50000), *(100000, 250000, 1000000))
+
+
+class Latencies:
+    """From event to pin: how many took how long."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(LATENCY_BOUNDS_US) + 1)
+        """By the first of LATENCY_BOUNDS_US that isn't exceeded; the last one: all are."""
+        self.sum_us = 0
+
+    def add(self, latency_us: int) -> None:
+        self.counts[bisect_left(LATENCY_BOUNDS_US, latency_us)] += 1
+        self.sum_us += latency_us
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +160,7 @@ class Pinner:
         self.proc = proc
         self.clock = clock
         self.counters = Counters()
+        self.latencies = Latencies()
         self.hits: dict[str, int] = {}
         """Processes that a rule came to fit since the start, by rule."""
         self.ours = procfs.Namespaces(proc)
@@ -425,6 +443,8 @@ class Pinner:
             self.counters.drifts += 1
         else:
             self.counters.pins += 1
+            if latency_us is not None:
+                self.latencies.add(latency_us)
         self._decided("drift" if same else "pinned", look, rule.name, current, hold.value, latency_us)
         if not same:
             self._regard_family(look, before)

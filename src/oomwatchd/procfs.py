@@ -86,6 +86,11 @@ def parse_status(raw: bytes) -> Status:
     )
 
 
+def parse_thread_group(raw: bytes) -> int:
+    """Of /proc/PID/status the PID of the process, where PID may be that of a thread. Raises ValueError."""
+    return int(_line(raw, b"\nTgid:")[0])
+
+
 def _line(raw: bytes, label: bytes) -> list[bytes]:
     start = raw.index(label) + len(label)
     return raw[start : raw.index(b"\n", start)].split()
@@ -280,6 +285,29 @@ def read_boot_id(proc: str = "/proc") -> str:
             return file.read().strip()
     except OSError:
         return ""
+
+
+def hides_processes(proc: str = "/proc") -> bool:
+    """Whether hidepid=, proc(5), keeps users from each other's processes. PID 1's view tells: ours may be the one of a
+    sandbox. True where it can't be found out."""
+    for pid in ("1", "self"):
+        try:
+            with open(f"{proc}/{pid}/mounts", "rb") as file:
+                return parse_hidepid(file.read())
+        except OSError:
+            continue
+    return True
+
+
+def parse_hidepid(mounts: bytes) -> bool:
+    """Whether /proc in proc_pid_mounts(5) is mounted with hidepid=, as a number or, since Linux 5.8, as a word."""
+    hidden = False
+    for line in mounts.splitlines():
+        fields = line.split(b" ")
+        if len(fields) > 3 and (fields[1], fields[2]) == (b"/proc", b"proc"):
+            options = dict(option.partition(b"=")[::2] for option in fields[3].split(b","))
+            hidden = options.get(b"hidepid", b"0") not in (b"0", b"off")
+    return hidden
 
 
 CAPABILITIES = {"CAP_DAC_OVERRIDE": 1, "CAP_NET_ADMIN": 12, "CAP_SYS_PTRACE": 19, "CAP_SYS_RESOURCE": 24}

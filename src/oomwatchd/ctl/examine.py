@@ -13,7 +13,7 @@ from oomwatchd.procfs import ProcessDir, Stat, Vanished
 from oomwatchd.rules import Mismatch, Needs, Process, Rule, RuleSet, mismatch
 
 EVERYTHING = Needs(exe=True, cmdline=True, cgroup=True)
-_LINEAGE_PIDS = 64
+_LINEAGE_PIDS = 32
 """The daemon answers for so many at a time."""
 
 
@@ -77,6 +77,7 @@ class Examiner:
         try:
             with ProcessDir(pid, self.proc) as directory:
                 stat = directory.read_stat()
+                leader = procfs.parse_thread_group(directory.read("status"))
                 lineage = lineage if lineage.get("starttime") == stat.starttime else {}
                 process = self._read(directory, stat, lineage)
                 value = directory.read_oom_score_adj()
@@ -85,6 +86,8 @@ class Examiner:
             return _unexplained(pid, "no such process, or it is hidden from you (hidepid)")
         except PermissionError:
             return _unexplained(pid, "it may not be read; run as root")
+        if leader != pid:
+            return _unexplained(pid, f"a thread; its process is {leader}")
         if untouched is not None:
             note, failed = untouched
             verdicts = tuple(Verdict(rule, failed) for rule in self.rules.rules)

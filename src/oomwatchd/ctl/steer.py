@@ -1,4 +1,4 @@
-"""`oomwatchctl reload`: what changes something. For root."""
+"""`oomwatchctl reload`, `pin`, `unpin`: what changes something. For root."""
 
 import argparse
 import json
@@ -6,6 +6,8 @@ import sys
 
 from oomwatchd.ctl.ask import add_root, ask
 from oomwatchd.text import printable
+
+# reload
 
 
 def configure_reload(parser: argparse.ArgumentParser) -> None:
@@ -24,3 +26,49 @@ def run_reload(arguments: argparse.Namespace) -> int:
             where = f"{problem['file']}:{problem['line']}:{problem['column']}"
             print(f"{printable(where)}: {kind}{printable(problem['message'])}", file=sys.stderr)
     return 0 if verdict["ok"] else 1
+
+
+# pin, unpin
+
+
+def configure_pin(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "The value is in force when the command returns. It ends with the process, or after TIME."
+    parser.add_argument("pid", type=int, metavar="PID")
+    parser.add_argument("value", type=_value, metavar="VALUE", help="oom_score_adj, -1000 to 1000")
+    parser.add_argument("--for", dest="seconds", type=_time_span, metavar="TIME", help='such as 2h or "1h 30min"')
+    add_root(parser)
+
+
+def run_pin(arguments: argparse.Namespace) -> int:
+    """Exit status: 0; 1 refused; 3 not running."""
+    request = {"verb": "pin", "pid": arguments.pid, "value": arguments.value, "seconds": arguments.seconds}
+    if ask(arguments.root, request)["dry_run"]:
+        print("oomwatchctl: the daemon runs dry: nothing was written", file=sys.stderr)
+    return 0
+
+
+def configure_unpin(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pid", type=int, metavar="PID")
+    add_root(parser)
+
+
+def run_unpin(arguments: argparse.Namespace) -> int:
+    """Exit status: 0; 1 there is no such pin; 3 not running."""
+    ask(arguments.root, {"verb": "unpin", "pid": arguments.pid})
+    return 0
+
+
+def _value(word: str) -> int:
+    value = int(word)
+    if not -1000 <= value <= 1000:
+        raise argparse.ArgumentTypeError(f"{value} is out of range; it may be -1000 to 1000")
+    return value
+
+
+def _time_span(word: str) -> float:
+    from oomwatchd.config import parse_time_span  # heavy
+
+    seconds = parse_time_span(word)
+    if seconds is None or seconds == 0:
+        raise argparse.ArgumentTypeError(f"'{word}' isn't a time span such as 2h or 1h 30min")
+    return seconds
