@@ -275,7 +275,8 @@ def _grow_until_one_dies(growing: subprocess.Popen[bytes], survey: Survey, path:
             growing.stdin.write(b"%d\n" % step)
             if growing.stdout.read(1) != b"\n":
                 break
-            step = STEP
+            # The machine thrashes for as long as this takes, so in longer steps; they still fit in what the victim had.
+            step = STEP if path is not None else 8 * STEP
         return _first_killed(kernel_log, {task.pid for task in survey.competing})
     finally:
         os.close(kernel_log)
@@ -324,7 +325,7 @@ def main() -> int:
                 trials.append(run_machine_trial(eater, chance))
             else:
                 trials.append(run_trial(eater, chance, arguments.lower))
-            if trials[-1].close or not trials[-1].right:
+            if arguments.machine or trials[-1].close or not trials[-1].right:
                 print(trials[-1], flush=True)
     finally:
         shutil.rmtree(directory)
