@@ -57,6 +57,8 @@ def _status(daemon: "Daemon", connection: Connection, request: Json) -> None:
             "dry_run": daemon.dry_run,
             "scan_interval": daemon.interval,
             "missing_capabilities": list(state.missing_capabilities),
+            "started_at": state.started_at,
+            "monitors": 0 if daemon.server is None else len(daemon.server.monitors),
         }
     )
 
