@@ -310,7 +310,10 @@ class Client:
             line = b""
         if not line.endswith(b"\n"):
             raise NotRunning("oomwatchd hung up")
-        reply = json.loads(line)
+        try:
+            reply = json.loads(line)
+        except ValueError:
+            reply = None
         if not isinstance(reply, dict):
             raise NotRunning("oomwatchd gave an answer that isn't one")
         return reply

@@ -1,0 +1,365 @@
+"""The control socket against slow, silent, huge and hostile clients. No daemon: a server, and a handler that echoes."""
+
+import contextlib
+import json
+import os
+import random
+import select
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from oomwatchd.control import BACKLOG_BYTES, REQUEST_BYTES, Client, Connection, Json, NotRunning, Server
+
+
+class Served:
+    """A server whose turns the test takes itself, so that nothing depends on time."""
+
+    def __init__(self, path: Path) -> None:
+        self.server = Server(str(path))
+        self.path = str(path)
+        self.now = 0.0
+        self.requests: list[Json] = []
+        self.answer: Callable[[Connection, Json], None] = lambda connection, request: connection.send(request)
+
+    def handle(self, connection: Connection, request: Json) -> None:
+        self.requests.append(request)
+        self.answer(connection, request)
+
+    def turn(self) -> bool:
+        """One turn, if there is something to do."""
+        if not select.select([self.server], [], [], 0)[0]:
+            return False
+        self.server.turn(self.handle, self.now)
+        return True
+
+    def settle(self, most: int = 100_000) -> int:
+        """Turns until there is nothing to do."""
+        for count in range(most):
+            if not self.turn():
+                return count
+        raise AssertionError("it never comes to rest")
+
+    def connect(self) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(self.path)
+        sock.setblocking(False)
+        self.settle()
+        return sock
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    made = Served(tmp_path / "control")
+    yield made
+    made.server.close()
+
+
+def received(sock: socket.socket) -> bytes:
+    data = b""
+    # A reset: it was closed before it had read all that we sent.
+    with contextlib.suppress(BlockingIOError, ConnectionResetError):
+        while part := sock.recv(1 << 16):
+            data += part
+    return data
+
+
+def replies(sock: socket.socket) -> list[Any]:
+    return [json.loads(line) for line in received(sock).splitlines()]
+
+
+def test_a_request_and_its_reply(served: Served) -> None:
+    with served.connect() as sock:
+        sock.send(b'{"verb": "x"}\n')
+        served.settle()
+        assert replies(sock) == [{"verb": "x"}]
+
+
+def test_a_request_in_pieces(served: Served) -> None:
+    with served.connect() as sock:
+        for byte in b'{"verb": "x"}\n':
+            sock.send(bytes([byte]))
+            served.settle()
+        assert replies(sock) == [{"verb": "x"}]
+
+
+def test_many_requests_at_once_are_dealt_with_one_a_turn(served: Served) -> None:
+    with served.connect() as sock:
+        sock.send(b'{"verb": "x"}\n' * 1000)
+        for expected in range(1, 6):
+            assert served.turn()
+            assert len(served.requests) == expected
+        answered = 0
+        while served.settle() or answered == 0:
+            answered += len(replies(sock))
+        assert answered == 1000
+
+
+def test_whoever_half_closes_gets_all_replies_first(served: Served) -> None:
+    with served.connect() as sock:
+        sock.send(b'{"verb": "x"}\n{"verb": "y"}\n')
+        sock.shutdown(socket.SHUT_WR)
+        served.settle()
+        assert replies(sock) == [{"verb": "x"}, {"verb": "y"}]
+        assert sock.recv(1) == b""
+    assert not served.server.connections
+
+
+def test_whoever_half_closes_gets_a_deferred_reply_too(served: Served) -> None:
+    waiting: list[Connection] = []
+
+    def later(connection: Connection, request: Json) -> None:
+        connection.deferred = True
+        waiting.append(connection)
+
+    served.answer = later
+    with served.connect() as sock:
+        sock.send(b'{"verb": "x"}\n')
+        sock.shutdown(socket.SHUT_WR)
+        served.settle()
+        assert received(sock) == b""
+        served.server.reply(waiting[0], {"done": True})
+        served.settle()
+        assert replies(sock) == [{"done": True}]
+    assert not served.server.connections
+
+
+def test_a_deferred_reply_to_someone_who_left(served: Served) -> None:
+    waiting: list[Connection] = []
+
+    def later(connection: Connection, request: Json) -> None:
+        connection.deferred = True
+        waiting.append(connection)
+
+    served.answer = later
+    with served.connect() as sock:
+        sock.send(b'{"verb": "x"}\n')
+        served.settle()
+    served.settle()
+    served.server.reply(waiting[0], {"done": True})
+    assert not served.server.connections
+
+
+@pytest.mark.parametrize("size", [REQUEST_BYTES + 1, 3 * REQUEST_BYTES])
+def test_a_request_without_end(size: int, served: Served) -> None:
+    with served.connect() as sock:
+        left = b"x" * size
+        while left:
+            with contextlib.suppress(BlockingIOError, BrokenPipeError):
+                left = left[sock.send(left) :]
+                served.settle()
+                continue
+            break
+        served.settle()
+        (reply,) = replies(sock)
+        assert "longer than" in reply["error"]
+    assert not served.server.connections
+
+
+def test_whoever_does_not_read_is_not_read_from(served: Served) -> None:
+    served.answer = lambda connection, request: connection.send({"long": "x" * 100_000})
+    with served.connect() as sock:
+        sent = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sent += sock.send(b'{"verb": "x"}\n')
+                served.settle()
+        (connection,) = served.server.connections.values()
+        assert len(connection._output) < 100_100
+        assert len(connection._input) <= REQUEST_BYTES
+        answered = len(served.requests)
+        assert answered < sent // len(b'{"verb": "x"}\n')
+        served.now = 61.0
+        served.server.prune(served.now)
+        assert not served.server.connections
+
+
+def test_a_long_reply_is_made_as_it_is_taken(served: Served) -> None:
+    made = []
+
+    def pieces() -> Iterator[bytes]:
+        for number in range(1000):
+            made.append(number)
+            yield b"x" * 10_000
+        yield b"\n"
+
+    served.answer = lambda connection, request: connection.stream(pieces())
+    with served.connect() as sock:
+        sock.send(b'{"verb": "x"}\n{"verb": "y"}\n')
+        served.settle()
+        assert len(made) < 100
+        data = b""
+        while b"\n" not in data:
+            data += received(sock)
+            served.settle()
+        assert data.startswith(b"x" * 10_000_000 + b"\n")
+        assert len(served.requests) == 2
+
+
+def test_the_silent_are_dropped_and_monitors_are_not(served: Served) -> None:
+    silent, monitoring = served.connect(), served.connect()
+    served.answer = lambda connection, request: served.server.monitor(connection)
+    monitoring.send(b'{"verb": "x"}\n')
+    served.settle()
+    served.now = 61.0
+    served.server.prune(served.now)
+    served.settle()
+    assert silent.recv(1) == b""
+    assert [connection.monitoring for connection in served.server.connections.values()] == [True]
+    monitoring.close()
+    served.settle()
+    assert not served.server.monitors
+    assert not served.server.connections
+
+
+def test_a_slow_monitor_is_told_how_much_it_missed(served: Served) -> None:
+    served.answer = lambda connection, request: served.server.monitor(connection)
+    with served.connect() as sock:
+        sock.send(b'{"verb": "x"}\n')
+        served.settle()
+        (connection,) = served.server.monitors
+        line = b'"' + b"x" * 98 + b'"\n'
+        for _ in range(20_000):
+            served.server.offer(connection, line)
+            served.turn()
+        assert len(connection._output) <= BACKLOG_BYTES + len(line)
+        data = received(sock)
+        while served.settle():
+            data += received(sock)
+        shown = [json.loads(line) for line in data.splitlines()]
+        gaps = [entry["count"] for entry in shown if isinstance(entry, dict)]
+        assert len(shown) - len(gaps) + sum(gaps) == 20_000
+        assert gaps
+
+
+def test_too_many_of_one_user(served: Served) -> None:
+    everyone = [served.connect() for _ in range(70)]
+    assert len(served.server.connections) <= 64
+    assert replies(everyone[-1]) == [{"error": "Too many connections"}]
+    for sock in everyone:
+        sock.close()
+    served.settle()
+    assert not served.server.connections
+
+
+def test_they_take_turns(served: Served) -> None:
+    busy, quiet = served.connect(), served.connect()
+    busy.send(b'{"verb": "busy"}\n' * 3000)
+    served.turn()
+    quiet.send(b'{"verb": "quiet"}\n')
+    for _ in range(6):
+        served.turn()
+    assert {"verb": "quiet"} in served.requests
+    busy.close()
+    quiet.close()
+
+
+def test_a_handler_that_fails_costs_one_connection(served: Served) -> None:
+    def fail(connection: Connection, request: Json) -> None:
+        raise ZeroDivisionError
+
+    served.answer = fail
+    with served.connect() as sock:
+        sock.send(b'{"verb": "x"}\n')
+        with pytest.raises(ZeroDivisionError):
+            served.settle()
+        assert not served.server.connections
+        assert sock.recv(1) == b""
+
+
+ODD = [
+    b"",
+    b"\0",
+    b"null",
+    b"[]",
+    b'"verb"',
+    b"{}",
+    b'{"verb": 1}',
+    b'{"verb": null}',
+    b"[" * 60_000,
+    b'{"verb": ' + b"9" * 5000 + b"}",
+    b"\xff\xfe",
+    b'{"verb": "x"',
+]
+
+
+@pytest.mark.parametrize("line", ODD, ids=lambda line: str(line[:20]))
+def test_what_is_no_request(line: bytes, served: Served) -> None:
+    with served.connect() as sock:
+        sock.send(line + b"\n")
+        served.settle()
+        sock.send(b'{"verb": "x"}\n')
+        served.settle()
+        refusal, reply = replies(sock)
+        assert "A request is one line of JSON" in refusal["error"]
+        assert reply == {"verb": "x"}
+
+
+@given(st.lists(st.binary(max_size=200), max_size=20), st.randoms())
+@settings(deadline=None, max_examples=200)
+def test_any_bytes_in_any_pieces(chunks: list[bytes], chance: random.Random) -> None:
+    """It answers each line once, and comes to rest."""
+    path = Path(f"/tmp/oomwatchd-test-{os.getpid()}.socket")
+    served = Served(path)
+    try:
+        data = b"".join(chunks) + b"\n"
+        with served.connect() as sock:
+            for start in range(0, len(data), 7):
+                sock.send(data[start : start + 7])
+                if chance.random() < 0.5:
+                    served.turn()
+            served.settle()
+            assert len(replies(sock)) == data.count(b"\n")
+    finally:
+        served.server.close()
+
+
+# oomwatchctl's end
+
+
+def test_nobody_listens(tmp_path: Path) -> None:
+    with pytest.raises(NotRunning, match="isn't running"):
+        Client(str(tmp_path))
+    stale = socket.socket(socket.AF_UNIX)
+    stale.bind(str(tmp_path / "control"))
+    stale.close()
+    with pytest.raises(NotRunning, match="isn't running"):
+        Client(str(tmp_path))
+
+
+def test_a_path_longer_than_a_socket_address(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 120)
+    deep.mkdir()
+    server = Server(str(deep / "control"))
+    try:
+        Client(str(deep)).__exit__()
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "complaint"), [(b"", "hung up"), (b"{", "hung up"), (b"[]\n", "isn't one"), (b"x\n", "isn't one")]
+)
+def test_a_daemon_that_talks_nonsense(said: bytes, complaint: str, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "control"))
+        listening.listen()
+        with Client(str(tmp_path)) as client:
+            peer, _ = listening.accept()
+            peer.send(said)
+            peer.close()
+            with pytest.raises(NotRunning, match=complaint):
+                client.receive()
+
+
+def test_a_daemon_that_says_nothing(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "control"))
+        listening.listen()
+        with Client(str(tmp_path), seconds=0.01) as client, pytest.raises(NotRunning, match="doesn't answer"):
+            client.receive()
