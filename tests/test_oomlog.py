@@ -167,6 +167,17 @@ def test_prefixes(name: str, style: str) -> None:
     assert [told(kill) for kill in kills] == [told(kill) for kill in parse(kmsg(name))]
 
 
+def test_dmesg_in_colour() -> None:
+    """The time green, what stands before a colon yellow, the rest as bad as its level."""
+    lines = dmesg("simple", FORMATS["dmesg"]).splitlines()
+    coloured = [
+        f"\x1b[32m{line[:15]}\x1b[0m"
+        + re.sub(r"^([^:]+:)(.*)$", "\x1b[33m\\1\x1b[0m\x1b[1m\x1b[31m\\2\x1b[0m", line[15:])
+        for line in lines
+    ]
+    assert [told(kill) for kill in parse("\n".join(coloured))] == [told(kill) for kill in parse(kmsg("simple"))]
+
+
 def test_a_prefix_that_nobody_knows() -> None:
     kills = parse(dmesg("simple", lambda us: "web-3|kern|"))
     expected = [replace(kill, memory=kills[0].memory) for kill in parse(kmsg("simple"))]

@@ -113,6 +113,18 @@ def test_a_report_anywhere_in_a_long_log(gap: int) -> None:
     assert len(found[2].tasks or ()) == 4
 
 
+def test_a_name_like_a_stack_trace() -> None:
+    text = SIMPLE.read_text().replace("batch job", "a+0x1/0x2")
+    parser = Parser(datetime(2026, 12, 31))
+    found = [*scan(io.BytesIO(text.encode()), parser), *parser.flush()]
+    assert victims(found) == ["a+0x1/0x2", "leaker"]
+    assert [len(kill.tasks or ()) for kill in found] == [4, 3]
+    assert not any(kill.truncated for kill in found)
+    text = re.sub("leaker|batch job", "a+0x1/0x2", text)
+    found = [*scan(io.BytesIO(text.encode()), parser), *parser.flush()]
+    assert [kill.invoker.pid for kill in found] == [20960, 20960]
+
+
 def test_a_log_without_line_feeds_takes_no_memory() -> None:
     class Endless(io.RawIOBase):
         left = 40

@@ -16,7 +16,7 @@ _DATE = r"\d{4}-\d\d-\d\d[T\ ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:\ ?(?:Z|UTC|[A-Z]
 _SYSLOG_DATE = r"[^\W\d]\w{1,8}\.?\ {1,2}\d{1,2}\ (?:\d{4}\ )?\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:\ \d{4})?"
 _PREFIX = re.compile(
     rf"""
-    [\s\0\x1e]*+ (?:>[> ]*+)?+ (?:\x1b\[[0-9;]*+m)*+    # blanks, mail quotes, colours
+    [\s\0\x1e]*+ (?:>[> ]*+)?+    # blanks, mail quotes
     (?P<kmsg> \d{{1,4}},\d{{1,20}},\d{{1,20}},[^;\n]{{0,200}}; )?
     (?: <\d{{1,3}}> (?:1\ )? )?                           # a syslog priority
     (?: [a-z0-9]{{3,8}}\ *:[a-z]{{3,6}}\ *:\ ? )?         # dmesg -x
@@ -26,13 +26,11 @@ _PREFIX = re.compile(
         [^\s:\[][^\s\[]*+\ (?:[a-z0-9]+\.[a-z]+\ )? (?P<tag>[^\s:\[\]]++) (?:\[\d+\])? (?: :\ |\ -\ -\ (?:-\ )?)
     )?
     (?:
-        (?:\x1b\[[0-9;]*+m)*+
         \[ (?: \ *+\d{{1,12}}\.\d{{1,9}}\ ?+(?:<[^>\n]{{0,20}}>)?+ | \ *+\+\d{{1,12}}\.\d{{1,9}}
              | [^\[\]\n]{{0,30}}\d:\d\d(?::\d\d)?[^\[\]\n]{{0,20}} ) \]
-        (?:\x1b\[[0-9;]*+m)*+ (?:\[\ *[TC]\d+\])? \ ?
+        (?:\[\ *[TC]\d+\])? \ ?
         (?: \S+\ kernel:\ )?
     ){{0,2}}
-    (?:\x1b\[[0-9;]*+m)*+
     """,
     re.VERBOSE,
 )
@@ -41,6 +39,7 @@ _PLAIN = re.compile(
     r"|\d{1,4},\d{1,20},\d{1,20},[^;\n]{0,200};"
 )
 _MAY_BE_PREFIX = re.compile(r"M|d|\w{2,9}\.? {1,2}\d|[a-z0-9]{3,8} *:[a-z]{3,6} *:|std")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _MORE = re.compile(r"\[ *\d+\.|\[[^\]]*:|<|\{")
 _JSON_MEMBER = re.compile(r'\s*"(?:message|MESSAGE|log|msg|text)"\s*:\s*"(?P<text>.*?)"?,?\s*$')
 _EXPORT = re.compile(r"\s*MESSAGE=")
@@ -66,6 +65,9 @@ def split(line: str) -> Line:
     """Take the prefix off `line` (without its line feed)."""
     if len(line) > LONGEST:
         line = line[:LONGEST]
+    if line.startswith("\x1b["):
+        # `dmesg --color`: it colours parts of the text too, and shows an ESC in a name as \x1b.
+        line = _COLOUR.sub("", line)
     bare = line.lstrip("\x1e \t")
     start = bare[:1]
     if start.isalpha() and _MAY_BE_PREFIX.match(bare) is None:

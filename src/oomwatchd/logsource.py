@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO, cast
 
-from oomwatchd import logline
+from oomwatchd import logline, oomline
 from oomwatchd.oomlog import Parser
 from oomwatchd.oomrecord import OomKill
 
@@ -232,8 +232,8 @@ def _scan_lines(data: bytes, end: int, parser: Parser) -> Generator[OomKill, Non
         stop = end if line_end < 0 else line_end + 1
         for raw in data[position:stop].removesuffix(b"\n").split(b"\n"):
             position += len(raw) + 1
-            if b"+0x" in raw and b"oom" not in raw and b"out_of_memory+" not in raw:
-                continue  # a stack trace
+            if oomline.is_trace(raw):
+                continue
             line = raw if len(raw) < logline.LONGEST else raw[: logline.LONGEST]
             done = parser.feed(line.decode("utf-8", "backslashreplace").rstrip("\r"))
             if done:

@@ -91,15 +91,18 @@ def may_be_behind(text: str) -> bool:
         may_be_inside(text)
         or "ill process" in text
         or "illed process" in text
-        or "usage" in text
+        or ": usage " in text
         or "limit of" in text
         or "cgroup stats" in text
         or "total_vm" in text
         or "killable" in text
         or "anic - not" in text
-        or " swap " in text
-        or " pages " in text
-        or "ID: " in text
+        or "Free swap" in text
+        or "Total swap" in text
+        or " pages RAM" in text
+        or " pages reserved" in text
+        or "PID: " in text
+        or "Pid: " in text
         or "OOM" in text
         or ("] " in text and _ROW.search(text) is not None)
     )
@@ -327,6 +330,21 @@ def _is_below(path: str, ancestor: str) -> bool:
     return path == ancestor or path.startswith(ancestor.rstrip("/") + "/")
 
 
+# What ends with a name is no stack trace, whatever the name.
+_TRACE = re.compile(rb"\+0x[0-9a-f]{1,16}/0x[0-9a-f]{1,16}(?: \[[\w-]+\])?\s*$")
+_ROW_LIKE = re.compile(rb"\](?:[ \t]+-?\d+){3}")
+
+
+def is_trace(raw: bytes) -> bool:
+    """Whether a line is a call in a stack trace that says nothing of an OOM."""
+    return (
+        b"+0x" in raw
+        and _TRACE.search(raw) is not None
+        and b"mem_cgroup_out_of_memory+" not in raw
+        and _ROW_LIKE.search(raw) is None
+    )
+
+
 # "Memory cgroup out of memory: Killed process 1 (x) total-vm:4kB, anon-rss:4kB, file-rss:4kB, shmem-rss:0kB, UID:0
 # pgtables:4kB oom_score_adj:0"; "Killed process 1, UID 500, (x) total-vm:…" (RHEL 6); "Killed process 1 (x) vsz:…"
 
@@ -399,13 +417,9 @@ def words_before(text: str) -> str:
 
 def kill_line_is_broken(text: str) -> bool:
     """Whether a mailer or a line feed in the name may have broken a kill line here."""
-    if "Killed" not in text:
-        return False
-    if _KILLED_OPEN.search(text) is not None:
-        return True
     head = _KILLED_HEAD.search(text)
     if head is None:
-        return False
+        return "Killed" in text and _KILLED_OPEN.search(text) is not None
     end = _KILLED_END.search(text, head.end())
     if end is None:
         return ")" not in text[head.end() :] or _KILLED_FIGURES.search(text, head.end()) is not None
