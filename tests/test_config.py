@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomwatchd.config import Config, ConfigError, Settings, Source, layout, load, parse, parse_time_span
+from oomwatchd.config import Config, ConfigError, layout, load, parse
+from oomwatchd.document import Settings, Source
 from oomwatchd.positions import locate
 from oomwatchd.rules import Action
+from oomwatchd.timespan import parse_time_span
 
 HEAD = '[[rule]]\nname = "r"\n'
 

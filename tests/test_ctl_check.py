@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from oomwatchd import config
-from oomwatchd.config import Source
 from oomwatchd.ctl import main
 from oomwatchd.ctl.check import as_toml, overlooked
 from oomwatchd.ctl.overlooked import covers, warnings
 from oomwatchd.ctl.protection import too_wide
+from oomwatchd.document import Source
 
 GUARD = 'exe = "/usr/bin/env"'
 

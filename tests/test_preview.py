@@ -10,6 +10,7 @@ import pytest
 
 from oomwatchd import config, memfacts
 from oomwatchd.ctl import main
+from oomwatchd.document import Source
 from oomwatchd.preview import Outlook, Pin, preview
 
 Start = Callable[[int], tuple[int, int]]
@@ -45,7 +46,7 @@ def start(program: Path) -> Iterator[Start]:
 
 
 def outlooks(text: str, pins: list[Pin] | None = None) -> dict[int, Outlook]:
-    rules = config.parse([config.Source("rules.toml", text)]).rules
+    rules = config.parse([Source("rules.toml", text)]).rules
     return dict(preview(rules, memfacts.read_processes()[0], pins or []))
 
 

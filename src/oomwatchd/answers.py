@@ -9,8 +9,8 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from oomwatchd import __version__, steering
-from oomwatchd.config import Source
 from oomwatchd.control import Connection, Json
+from oomwatchd.document import Source
 from oomwatchd.lineage import Node
 from oomwatchd.pin import LATENCY_BOUNDS_US, runtime_rule
 from oomwatchd.procfs import ProcessDir, Vanished, parse_status, verify_exe

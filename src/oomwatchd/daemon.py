@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from oomwatchd import config, feed, procfs
-from oomwatchd.config import Config, ConfigError, Layout, Problem
+from oomwatchd.config import Config, ConfigError, Layout
 from oomwatchd.connector import NAMES, PROC_EVENT_FORK, Event, Unavailable
 from oomwatchd.control import SOCKET_NAME, Connection, Json, Server, runtime_directory
 from oomwatchd.events import Events
@@ -20,6 +20,7 @@ from oomwatchd.kernellog import KernelLog, read_kill_counter
 from oomwatchd.ledger import Ledger
 from oomwatchd.lineage import Node
 from oomwatchd.pin import SCAN, Occasion, Pinner, runtime_rule
+from oomwatchd.problems import Problem
 from oomwatchd.rules import RuleSet, needs
 
 _BLIND_SCAN_SECONDS = 1.0

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from dataclasses import asdict
 
 from oomwatchd import config
-from oomwatchd.config import Config, ConfigError, Problem
+from oomwatchd.config import Config, ConfigError
 from oomwatchd.ctl.rulebook import add_options, find_layout
 from oomwatchd.ctl.table import RED, YELLOW, colour
+from oomwatchd.problems import Problem
 from oomwatchd.text import printable
 
 # check

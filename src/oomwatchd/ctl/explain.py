@@ -8,7 +8,6 @@ import pwd
 import sys
 from collections.abc import Mapping
 
-from oomwatchd.config import TASK_COMM_LEN
 from oomwatchd.control import NotRunning
 from oomwatchd.ctl import origin
 from oomwatchd.ctl.ask import NOT_RUNNING
@@ -18,6 +17,7 @@ from oomwatchd.ctl.origin import Origin, find_origin
 from oomwatchd.ctl.rulebook import Rulebook, add_options, open_rulebook
 from oomwatchd.ctl.state import clock
 from oomwatchd.ctl.table import BOLD, GREEN, YELLOW, colour, print_table
+from oomwatchd.document import TASK_COMM_LEN
 from oomwatchd.procfs import parse_units
 from oomwatchd.rules import Mismatch, Process
 from oomwatchd.text import decode, printable

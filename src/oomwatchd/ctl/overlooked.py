@@ -4,7 +4,8 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 
-from oomwatchd.config import TASK_COMM_LEN, Problem
+from oomwatchd.document import TASK_COMM_LEN
+from oomwatchd.problems import Problem
 from oomwatchd.procfs import parse_units
 from oomwatchd.rules import OOM_SCORE_ADJ_MAX, Criterion, Pattern, Rule
 

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 
 from oomwatchd import memfacts
 from oomwatchd.badness import OOM_SCORE_ADJ_MIN
-from oomwatchd.config import Problem
 from oomwatchd.memfacts import Process
 from oomwatchd.preview import preview
+from oomwatchd.problems import Problem
 from oomwatchd.rules import Rule
 
 _SHARE = 0.5

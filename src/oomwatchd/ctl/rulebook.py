@@ -4,10 +4,11 @@ import argparse
 from dataclasses import dataclass, field
 
 from oomwatchd import config
-from oomwatchd.config import Config, ConfigError, Layout, Source
+from oomwatchd.config import Config, ConfigError, Layout
 from oomwatchd.control import Client, Json, NotRunning, runtime_directory
 from oomwatchd.ctl.ask import reply_to
 from oomwatchd.ctl.ending import Ending
+from oomwatchd.document import Source
 from oomwatchd.ledger import RuntimePin
 from oomwatchd.text import printable
 

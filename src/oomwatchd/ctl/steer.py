@@ -66,7 +66,7 @@ def _value(word: str) -> int:
 
 
 def _time_span(word: str) -> float:
-    from oomwatchd.config import parse_time_span  # heavy
+    from oomwatchd.timespan import parse_time_span  # heavy
 
     seconds = parse_time_span(word)
     if seconds is None or seconds == 0:

@@ -1,0 +1,29 @@
+"""Time spans as systemd.time(7) has them."""
+
+import re
+
+_UNITS = {
+    **dict.fromkeys(("us", "usec", "µs", "μs"), 1e-6),
+    **dict.fromkeys(("ms", "msec"), 1e-3),
+    **dict.fromkeys(("", "s", "sec", "second", "seconds"), 1.0),
+    **dict.fromkeys(("m", "min", "minute", "minutes"), 60.0),
+    **dict.fromkeys(("h", "hr", "hour", "hours"), 3600.0),
+    **dict.fromkeys(("d", "day", "days"), 86400.0),
+    **dict.fromkeys(("w", "week", "weeks"), 7 * 86400.0),
+}
+
+
+_TIME_PART = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zµμ]*)\s*")
+
+
+def parse_time_span(text: str) -> float | None:
+    """A time span as systemd.time(7) has it ("5s", "1min 30s", "2h", a bare number of seconds), in seconds; None
+    if it isn't one. Months and years are left out: nothing here lasts that long."""
+    seconds, at = 0.0, 0
+    while match := _TIME_PART.match(text, at):
+        number, unit = match.groups()
+        if unit not in _UNITS:
+            return None
+        seconds += float(number) * _UNITS[unit]
+        at = match.end()
+    return seconds if at == len(text) and text.strip() else None
