@@ -175,7 +175,7 @@ def test_none_found(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert ctl.main(["postmortem", "--json", str(empty)]) == 1
     assert json.loads(capsys.readouterr().out) == {"kills": []}
     assert ctl.main(["postmortem", str(empty)]) == 1
-    assert capsys.readouterr().err == f"No OOM kill found in {empty}.\n"
+    assert capsys.readouterr().err == f"oomwatchctl: No OOM kill found in {empty}.\n"
 
 
 def test_for_people(capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,13 +57,13 @@ def run_postmortem(arguments: argparse.Namespace) -> int:
         return 0
     if not arguments.json or not arguments.files:
         hint = _NO_JOURNAL if not arguments.files else f"No OOM kill found in {', '.join(arguments.files)}."
-        print(hint, file=sys.stderr)
+        print(f"oomwatchctl: {printable(hint)}", file=sys.stderr)
     return 1
 
 
 def _kills(files: list[str]) -> Iterator[OomKill]:
     def failed(error: logsource.SourceError) -> None:
-        print(error, file=sys.stderr)
+        print(f"oomwatchctl: {printable(str(error))}", file=sys.stderr)
 
     if files:
         return logsource.kills([logsource.Source(path) for path in files], failed)
