@@ -6,7 +6,6 @@ import array
 import contextlib
 import errno
 import os
-import secrets
 import select
 import socket
 import struct
@@ -106,6 +105,11 @@ def encode_request(operation: int, sequence: int) -> bytes:
     """A message to the connector. The answer bears its ack, one higher (cn_proc_ack); its seq is another's."""
     body = _CN_MSG.pack(CN_IDX_PROC, CN_VAL_PROC, sequence, sequence, _WORD.size, 0) + _WORD.pack(operation)
     return _NLMSGHDR.pack(_NLMSGHDR.size + len(body), NLMSG_DONE, 0, 0, os.getpid()) + body
+
+
+def _random_sequence() -> int:
+    """31 bits. Not by `secrets`, which loads OpenSSL."""
+    return int.from_bytes(os.urandom(4), "little") >> 1
 
 
 def is_ack(datagram: bytes, sequence: int) -> bool:
@@ -213,7 +217,7 @@ class Connector:
         """Ask the kernel for a sign of life, which the next receive() takes note of: up to Linux 6.5 another
         program's IGNORE can have stopped the events for us too, and then there is no answer. The question comes
         from a socket of its own: since 6.6 the kernel remembers the last operation of each."""
-        self._awaited = secrets.randbits(31)
+        self._awaited = _random_sequence()
         with contextlib.suppress(OSError):  # no answer is an answer
             self._prober.send(encode_request(_NO_SUCH_OPERATION, self._awaited))
 
@@ -223,7 +227,7 @@ class Connector:
         return self._awaited is not None
 
     def _ask(self, operation: int, seconds: float) -> bool:
-        sequence = secrets.randbits(31)
+        sequence = _random_sequence()
         try:
             self.socket.send(encode_request(operation, sequence))
         except ConnectionRefusedError:
