@@ -1,10 +1,19 @@
 """Notices that the configuration may have changed on disk. Directories are watched, not files: editors rename."""
 
+import ctypes
 import os
-
-import pyinotify
+import sys
+import types
 
 from oomwatchd.config import Layout
+
+# pyinotify asks ctypes.util for libc's name, which runs ldconfig and loads shutil, bz2, lzma and more, 1 MiB of them.
+# Told that there is none, it takes the libc that the interpreter has loaded.
+_no_search = types.ModuleType("ctypes.util")
+_no_search.find_library = lambda name: None  # type: ignore[attr-defined]
+ctypes.util = sys.modules.setdefault("ctypes.util", _no_search)  # type: ignore[attr-defined]
+
+import pyinotify  # noqa: E402
 
 _CHANGES = (
     pyinotify.IN_CLOSE_WRITE
