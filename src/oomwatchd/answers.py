@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from oomwatchd import __version__, steering
 from oomwatchd.control import Connection, Json
@@ -17,6 +16,7 @@ from oomwatchd.procfs import ProcessDir, Vanished, parse_status, verify_exe
 from oomwatchd.steering import is_pid
 from oomwatchd.text import decode
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oomwatchd.daemon import Daemon
 

@@ -10,7 +10,6 @@ import select
 import socket
 import struct
 import time
-from typing import NamedTuple
 
 NETLINK_CONNECTOR = 11
 CN_IDX_PROC = CN_VAL_PROC = 1
@@ -75,16 +74,10 @@ class MissingCapability(Unavailable):
     """... because the process lacks a capability or a namespace has it at a distance."""
 
 
-class Event(NamedTuple):
-    """One process event."""
-
-    timestamp_ns: int
-    """CLOCK_MONOTONIC."""
-    what: int
-    pid: int
-    """The process (thread group) that did it; for a fork the new one."""
-    parent: int
-    """For a fork: the process (thread group) that forked; else 0."""
+Event = tuple[int, int, int, int]
+"""One process event: its time (CLOCK_MONOTONIC, ns), what it is (of NAMES), the process (thread group) that did it, for
+a fork the new one, and for a fork the process (thread group) that forked, else 0. A plain tuple: there is one for every
+exec of the machine, and a named one takes several times as long to make."""
 
 
 def decode(datagram: bytes) -> Event | None:
@@ -95,10 +88,10 @@ def decode(datagram: bytes) -> Event | None:
         datagram += _PAD
     what, _, timestamp_ns, pid, tgid, child_pid, child_tgid = _EVENT.unpack_from(datagram, _HEAD_SIZE)
     if what == PROC_EVENT_FORK:
-        return Event(timestamp_ns, what, child_tgid, tgid) if child_pid == child_tgid else None
+        return (timestamp_ns, what, child_tgid, tgid) if child_pid == child_tgid else None
     if what not in NAMES or pid != tgid:
         return None
-    return Event(timestamp_ns, what, tgid, 0)
+    return timestamp_ns, what, tgid, 0
 
 
 def encode_request(operation: int, sequence: int) -> bytes:

@@ -6,12 +6,12 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
 
 from oomwatchd.lineage import Node
 from oomwatchd.pin import Decision
 from oomwatchd.text import printable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oomwatchd.oomrecord import OomKill
 
@@ -145,13 +145,14 @@ def _shown(text: str | None) -> str | None:
     return None if text is None else printable(text)
 
 
-class Log(Protocol):
+class Log:
     """Where records go."""
 
-    def write(self, record: Record) -> None: ...
+    def write(self, record: Record) -> None:
+        raise NotImplementedError
 
 
-class StderrLog:
+class StderrLog(Log):
     """Sentences for whoever sits at the terminal."""
 
     def write(self, record: Record) -> None:
@@ -165,7 +166,7 @@ class StderrLog:
             return
 
 
-class JournalLog:
+class JournalLog(Log):
     """Native journal records."""
 
     def __init__(self) -> None:
@@ -191,7 +192,7 @@ class JournalLog:
             StderrLog().write(record)
 
 
-class BothLogs:
+class BothLogs(Log):
     """Sentences on a stderr that someone has redirected, and the journal besides."""
 
     def __init__(self) -> None:

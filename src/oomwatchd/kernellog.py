@@ -7,8 +7,8 @@ import os
 import re
 import stat
 from datetime import datetime
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oomwatchd.oomlog import Parser
     from oomwatchd.oomrecord import OomKill

@@ -4,7 +4,6 @@ import errno
 import os
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, TypeGuard
 
 from oomwatchd.control import Connection, Json
 from oomwatchd.ledger import RuntimePin
@@ -12,7 +11,10 @@ from oomwatchd.pin import Occasion
 from oomwatchd.procfs import PF_KTHREAD, ProcessDir, Vanished, parse_thread_group
 from oomwatchd.rules import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import TypeGuard
+
     from oomwatchd.daemon import Daemon
 
 _LONGEST_PIN_SECONDS = 100 * 366 * 86400
@@ -118,13 +120,13 @@ def unpin(daemon: "Daemon", connection: Connection, request: Json) -> None:
     connection.send({"ok": True, "pid": pid})
 
 
-def is_pid(value: object) -> TypeGuard[int]:
+def is_pid(value: object) -> "TypeGuard[int]":
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 31
 
 
-def _is_value(value: object) -> TypeGuard[int]:
+def _is_value(value: object) -> "TypeGuard[int]":
     return isinstance(value, int) and not isinstance(value, bool) and OOM_SCORE_ADJ_MIN <= value <= OOM_SCORE_ADJ_MAX
 
 
-def _is_time(value: object) -> TypeGuard[float]:
+def _is_time(value: object) -> "TypeGuard[float]":
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= _LONGEST_PIN_SECONDS
