@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from oomwatchd import config, feed, procfs
+from oomwatchd import config, feed, memory, procfs
 from oomwatchd.config import Config, ConfigError, Layout
 from oomwatchd.connector import NAMES, PROC_EVENT_FORK, Event, Unavailable
 from oomwatchd.control import SOCKET_NAME, Connection, Json, Server, runtime_directory
@@ -135,6 +135,7 @@ class Daemon:
         self.log_decisions()
         self._tell_systemd("READY=1")
         self._show_status()
+        memory.release()
         while not self._stopping:
             self._turn()
         self._stop()
@@ -567,6 +568,7 @@ class Daemon:
         self.pinner.refresh_dead()
         self._source = "reload"
         self._scan, self._scan_again = None, True
+        memory.release()
 
     def _change_dryness(self) -> None:
         """What a dry run holds is made up, so it has a ledger of its own; the real one waits in its file."""

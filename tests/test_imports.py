@@ -1,0 +1,25 @@
+"""What the daemon carries in memory for as long as it runs."""
+
+import subprocess
+import sys
+
+DEPENDENCIES = "import pyinotify, tomli, systemd._journal, systemd._daemon"
+DAEMON = "import oomwatchd.main, oomwatchd.watch, oomwatchd.memory, oomwatchd.answers"
+HEAVY = {"argparse", "asyncio", "difflib", "email", "hashlib", "http", "pathlib", "secrets", "typing", "urllib"}
+"""Half a MiB and more each."""
+FOR_LIBC = {"bz2", "lzma", "random", "shutil", "tempfile"}
+"""What ctypes.util needs in order to find libc."""
+
+
+def loaded(statement: str) -> set[str]:
+    program = f"import sys\n{statement}\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    return set(done.stdout.split())
+
+
+def test_nothing_heavy_besides_what_the_dependencies_load() -> None:
+    assert not (loaded(DAEMON) - loaded(DEPENDENCIES)) & HEAVY
+
+
+def test_libc_is_not_searched_for() -> None:
+    assert not (loaded(DAEMON) - loaded("pass")) & FOR_LIBC
