@@ -29,7 +29,12 @@ def wait_until(condition: Callable[[], T], what: str, seconds: float = DEADLINE_
 
 
 def oom_score_adj(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+    # By one read(2): a second one, after the value has changed, would add the end of the new value to the old.
+    descriptor = os.open(f"/proc/{pid}/oom_score_adj", os.O_RDONLY)
+    try:
+        return int(os.read(descriptor, 64))
+    finally:
+        os.close(descriptor)
 
 
 def set_oom_score_adj(pid: int, value: int) -> None:
