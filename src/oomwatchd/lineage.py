@@ -154,9 +154,19 @@ class Node:
         )
 
     def inherited(self) -> Bequest | None:
-        """What this process has from its ancestors."""
-        origin = self.origin()
-        return None if origin is None else origin.bequest
+        """What this process has from its ancestors. The nearest of them decides; but it has inherited itself, and may
+        have handed that on before it was put right."""
+        bequests = [each for above in self.ancestors() if (each := above.bequest) is not None]
+        if not bequests:
+            return None
+        nearest = bequests[0]
+        floors = [each.floor for each in bequests if each.floor is not None]
+        return Bequest(
+            rule=nearest.rule,
+            shown=nearest.shown.union(*(each.shown for each in bequests)),
+            value=nearest.value,
+            floor=min(floors) if floors else None,
+        )
 
     def descends_directly(self, other: "Node") -> bool:
         """Whether `other` is an ancestor, and none between is held."""
