@@ -27,6 +27,7 @@ _BLIND_SCAN_SECONDS = 1.0
 """Without process events nothing but scans finds a new process."""
 _SLICE_SECONDS = 0.005
 """A scan pauses for events so often."""
+_FAMILY_SCANS = 4
 _SAVING_SECONDS = 0.1
 """Editors save in several steps; what comes within this time is one change."""
 _SECOND_LOOK_SECONDS = 0.5
@@ -184,7 +185,6 @@ class Daemon:
         try:
             os.makedirs(self.directory, mode=0o755, exist_ok=True)
             trouble = ledger.load(procfs.is_alive)
-            self.pinner.refresh_dead()
         except OSError as error:
             raise Failure(f"Failed to write '{ledger.path}': {error.strerror}. Run as root, or --dry-run") from None
         if trouble is not None:
@@ -398,8 +398,11 @@ class Daemon:
         for pid in known.difference(present):
             pinner.ledger.died(pid)
         yield from self._paced(self._looking(present, occasion), started)
-        if pinner.family_unknown or not self.events.on:
-            yield from self._paced(pinner.find_families(present), time.monotonic())
+        pinner.family_unknown = pinner.family_unknown or not self.events.on
+        for _ in range(_FAMILY_SCANS if self.events.on else 1):
+            if pinner.family_unknown:
+                yield from self._paced(pinner.find_families(procfs.pids()), time.monotonic())
+        pinner.refresh_dead()
         pinner.ledger.flush()
         pinner.ledger.compact()
         self._scan_done(started)
@@ -565,7 +568,6 @@ class Daemon:
             self._notes.append(f'proc_events = "required", but there are none: {reason}; going on with scans alone')
         rules = sum(rule.enabled for rule in fresh.rules)
         self._emit_with_notes("reloaded", NOTICE, f"Configuration reloaded: {_count(rules, 'rule')}")
-        self.pinner.refresh_dead()
         self._source = "reload"
         self._scan, self._scan_again = None, True
         memory.release()

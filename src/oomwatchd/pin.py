@@ -169,6 +169,8 @@ class Pinner:
         self.births = Births()
         self._changed: dict[Node, None] = {}
         """Those that have a former hold, in the order in which it ended."""
+        self._dead_are_stale = True
+        """Whether dead processes may leave what other rules than today's had for their descendants."""
         self._ending = False
         self._decisions: list[Decision] = []
         self._reported: set[tuple[str, int]] = set()
@@ -183,6 +185,7 @@ class Pinner:
         """Go by other rules from now on. A scan has to follow."""
         self.rules = rules
         self._reported.clear()
+        self._dead_are_stale = True
         for node in self.ledger.nodes.values():
             node.refused = None
             node.drifts, node.contended, node.next_write = 0, False, 0.0
@@ -275,7 +278,9 @@ class Pinner:
 
     def _look(self, directory: ProcessDir, occasion: Occasion) -> None:
         stat = directory.read_stat()
-        if stat.flags & procfs.PF_KTHREAD or directory.pid == 1 or stat.state in procfs.DEAD:
+        if stat.ended:
+            raise Vanished
+        if stat.flags & procfs.PF_KTHREAD or directory.pid == 1 or stat.leader_ended:
             return
         node = self.node_of(directory.pid, stat)
         known = self.ledger.nodes.get(node.pid) is node
@@ -305,7 +310,8 @@ class Pinner:
 
     def find_families(self, pids: list[int]) -> Iterator[None]:
         """Look at those of `pids` that descend from processes in the ledger without any event having told of them.
-        Pauses after each process that it has read."""
+        Pauses after each process that it has read. If it finds some, there may be more, born meanwhile of some that
+        it found dead: then the family remains unknown."""
         self.family_unknown = False
         try:
             yield from self._finding_families(pids)
@@ -530,9 +536,9 @@ class Pinner:
         """Give everyone back what they had, from now on: `on_exit = "restore"`."""
         self._ending = True
         self.set_rules(RuleSet(()))
-        self.refresh_dead()
         for pid in list(self.ledger.nodes):
             self.look(pid, Occasion("control"))
+        self.refresh_dead()
 
     def identify_all(self) -> None:
         """Read the start time of those that only their fork event has told of, so that the ledger can be saved."""
@@ -544,8 +550,11 @@ class Pinner:
                 self.ledger.died(pid)
 
     def refresh_dead(self) -> None:
-        """After a change of rules: dead processes still say what their descendants get. The pin of one process ends
-        with it, so nothing changes it any more."""
+        """After a change of rules, when all that live have been looked at: dead processes still say what their
+        descendants get. The pin of one process ends with it, so nothing changes it any more."""
+        if not self._dead_are_stale:
+            return
+        self._dead_are_stale = False
         for node in self.ledger.dead_origins():
             before = node.hold
             if before is None or (before.rule == f"pin {node.pid}" and not self._ending):
@@ -616,10 +625,14 @@ class Pinner:
             return
         if settled and target != current and not self._may_write_again(look, target, bequest.rule, current):
             return
+        if not node.recorded:
+            # Before the write, so that no crash can lose whose descendant this is: its parent may be dead.
+            self.ledger.add(node)
+            self.ledger.record(node)
+            self.ledger.flush()
         if not self._write(look, target, bequest.rule, current):
             return
         node.settled_ns = time.monotonic_ns()
-        node.recorded = False
         self.counters.resets += 1
         self._decided("reset-child", look, bequest.rule, current, target, quiet=target == current)
 

@@ -13,9 +13,6 @@ from oomwatchd.rules import Needs, Process
 PF_KTHREAD = 0x00200000
 """include/linux/sched.h: the process is a kernel thread."""
 
-DEAD = ("Z", "X")
-"""States of a process that has ended and waits to be reaped. It has lost its executable, and that means nothing."""
-
 _CMDLINE_LIMIT = 128 << 10
 """Bytes of the arguments that rules are compared with: one argument can't be longer (MAX_ARG_STRLEN), and a
 process with megabytes of them must not slow us down."""
@@ -42,8 +39,19 @@ class Stat:
     session: int
     flags: int
     """PF_* of include/linux/sched.h."""
+    threads: int
     starttime: int
     """Clock ticks since boot."""
+
+    @property
+    def leader_ended(self) -> bool:
+        """Whether the first thread has ended: the process has lost its executable, and that means nothing."""
+        return self.state in ("Z", "X")
+
+    @property
+    def ended(self) -> bool:
+        """Whether all threads have, and the process just waits to be reaped."""
+        return self.leader_ended and self.threads < 2
 
 
 def parse_stat(raw: bytes) -> Stat:
@@ -59,6 +67,7 @@ def parse_stat(raw: bytes) -> Stat:
         ppid=int(fields[1]),
         session=int(fields[3]),
         flags=int(fields[6]),
+        threads=int(fields[17]),
         starttime=int(fields[19]),
     )
 
@@ -270,10 +279,11 @@ def read_comm(pid: int, proc: str = "/proc") -> str:
 
 
 def is_alive(pid: int, starttime: int, proc: str = "/proc") -> bool:
-    """Whether the process of that identity still is."""
+    """Whether the process of that identity still runs."""
     try:
         with ProcessDir(pid, proc) as directory:
-            return directory.read_stat().starttime == starttime
+            stat = directory.read_stat()
+            return stat.starttime == starttime and not stat.ended
     except (Vanished, OSError, ValueError):
         return False
 

@@ -1,9 +1,10 @@
 /* family SECONDS OTHER: have a child in every way there is, and tell of each descendant on stdout: "KIND PID".
  * family SECONDS OTHER COUNT VALUE FAMILY PAUSE_US: start COUNT families one after the other, as session leaders, at
  * oom_score_adj VALUE; FAMILY is this program at the path that the rules know, OTHER one that no rule knows.
- * Everyone ends after SECONDS at the latest. */
+ * A parent that gets SIGUSR1 executes $NEXT with its own arguments. Everyone ends after SECONDS at the latest. */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -111,6 +112,10 @@ static void have_children(void)
 		tell("spawn", pid);
 }
 
+static void wake(int number)
+{
+}
+
 int main(int argc, char **argv)
 {
 	if (argc < 3)
@@ -118,10 +123,15 @@ int main(int argc, char **argv)
 	seconds = argv[1];
 	other = argv[2];
 	if (argc == 3) {
+		signal(SIGUSR1, wake);
 		have_children();
 		while (waitpid(-1, NULL, WNOHANG) > 0)
 			;
-		stay("parent");
+		alarm(atoi(seconds));
+		tell("parent", getpid());
+		pause();
+		execl(getenv("NEXT"), argv[0], seconds, other, (char *)NULL);
+		_exit(127);
 	}
 	if (argc != 7)
 		return 2;
