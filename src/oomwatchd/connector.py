@@ -57,6 +57,8 @@ RECEIVE_BUFFER_BYTES = 8 << 20
 """Some 10,000 events for each 4 MiB: what the kernel charges for one is far more than its 76 bytes."""
 
 _DATAGRAM_BYTES = 256
+_DATAGRAMS = 1 << 16
+"""More than the buffer holds: it is emptied far faster than any storm fills it."""
 _ACK_SECONDS = 0.3
 _TRIES = 4
 
@@ -237,12 +239,12 @@ class Connector:
             self.receive()
         return self._awaited is None
 
-    def receive(self, limit: int = 4096) -> tuple[list[Event], bool]:
-        """The events that wait, at most `limit` of them, and whether the kernel lost some before them."""
+    def receive(self) -> tuple[list[Event], bool]:
+        """The events that wait, all of them, and whether the kernel lost some before them."""
         events: list[Event] = []
         lost = False
         receive = self.socket.recv
-        for _ in range(limit):
+        for _ in range(_DATAGRAMS):
             try:
                 datagram = receive(_DATAGRAM_BYTES)
             except BlockingIOError:

@@ -173,7 +173,7 @@ class Ledger:
         if self.path is None:
             return
         above = node.parent
-        while above is not None and not above.recorded:
+        while above is not None and (not above.recorded or (above.dead and not above.matters)):
             above = above.parent
         entry: dict[str, object] = {"pid": node.pid, "starttime": node.starttime}
         if above is not None:
