@@ -50,6 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: Sequence[str]) -> int:
+    if len(words) == 2 and words[0] == "__complete":  # a shell asks
+        from oomwatchd.ctl.completion import print_candidates
+
+        return print_candidates(words[1])
     arguments = _parser(words).parse_args(words)
     status: int = arguments.run(arguments)
     return status

@@ -1,0 +1,127 @@
+"""Shell completion, in the shells themselves."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from oomwatchd.ctl import VERBS, main
+from oomwatchd.ctl.completion import SHELLS, verbs
+from oomwatchd.ctl.completion import main as generate
+
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """With oomwatchctl in the path, and without a daemon."""
+    return {
+        **os.environ,
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "RUNTIME_DIRECTORY": str(tmp_path),
+        "HOME": str(tmp_path),
+    }
+
+
+def written(shell: str, directory: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    path = directory / f"completion.{shell}"
+    assert generate([shell]) == 0
+    path.write_text(capsys.readouterr().out)
+    return path
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_syntax_is_right(shell: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} isn't installed")
+    done = subprocess.run([shell, "-n", written(shell, tmp_path, capsys)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_each_option_is_there(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    generate([shell])
+    text = capsys.readouterr().out
+    for verb in verbs():
+        assert verb.name in text
+        for option in verb.options:
+            for flag in option.flags:
+                assert (f"-l {flag[2:]}" if shell == "fish" and flag.startswith("--") else flag[-1]) in text
+                assert shell == "fish" or flag in text
+
+
+WORDS = [
+    (["sta"], ["status"]),
+    (["explain", "--des"], ["--descendant-of"]),
+    (["list", "--"], ["--help", "--json", "--no-legend", "--root"]),
+    (["explain", "--user", "nobod"], ["nobody"]),
+    (["explain", "--descendant-of", ""], []),
+    (["explain", "1"], ["1"]),
+    (["unpin", ""], []),
+]
+
+
+def without_others(offered: list[str]) -> list[str]:
+    """Of PIDs only that of init, which is everywhere."""
+    return [word for word in offered if word == "1" or not word.isdigit()]
+
+
+@pytest.mark.parametrize(("words", "expected"), WORDS, ids=lambda value: " ".join(value))
+def test_in_bash(
+    words: list[str],
+    expected: list[str],
+    environment: dict[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    script = f"""
+        source {written("bash", tmp_path, capsys)}
+        compopt() {{ :; }}
+        COMP_WORDS=(oomwatchctl "$@") COMP_CWORD=$#
+        _oomwatchctl
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", *words], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (without_others(done.stdout.split()), done.stderr) == (expected, "")
+
+
+@pytest.mark.parametrize(("words", "expected"), WORDS, ids=lambda value: " ".join(value))
+def test_in_fish(
+    words: list[str],
+    expected: list[str],
+    environment: dict[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if shutil.which("fish") is None:
+        pytest.skip("fish isn't installed")
+    path = written("fish", tmp_path, capsys)
+    line = " ".join(["oomwatchctl", *words])
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", f"source {path}; complete -C {line!r}"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    offered = sorted(row.split("\t")[0] for row in done.stdout.splitlines())
+    assert without_others(offered) == expected
+
+
+def test_processes_are_offered_with_their_names(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["__complete", "processes"]) == 0
+    rows = [row.split("\t") for row in capsys.readouterr().out.splitlines()]
+    assert str(os.getpid()) in [row[0] for row in rows]
+    assert all(len(row) == 2 for row in rows)
+
+
+def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate([]) == 2
+    assert generate(["csh"]) == 2
+    assert "bash|zsh|fish" in capsys.readouterr().err
+    assert [verb.name for verb in verbs()] == list(VERBS)
