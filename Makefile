@@ -4,7 +4,7 @@ VENV := .venv
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 apt_install = { $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(1); }
 APT_VM := qemu-system-x86 qemu-utils mmdebstrap lz4 e2fsprogs
-APT_DEB := debhelper dh-python python3 scdoc
+APT_DEB := debhelper dh-python python3 python3-tomli scdoc
 APT_BUILD := gcc pkg-config libsystemd-dev python3-dev python3-venv
 
 .DEFAULT_GOAL := help
@@ -54,6 +54,9 @@ mandir ?= $(datarootdir)/man
 docdir ?= $(datarootdir)/doc/oomwatchd
 systemdsystemunitdir ?= $(prefix)/lib/systemd/system
 catalogdir ?= $(prefix)/lib/systemd/catalog
+bashcompletiondir ?= $(datarootdir)/bash-completion/completions
+zshcompletiondir ?= $(datarootdir)/zsh/site-functions
+fishcompletiondir ?= $(datarootdir)/fish/vendor_completions.d
 # Private: no distribution's Python looks here, and the launchers (-I) look nowhere else before it.
 pkglibdir = $(libdir)/oomwatchd
 INSTALL ?= install
@@ -88,8 +91,16 @@ install: $(if $(shell command -v scdoc),$(MAN_PAGES)) ## into DESTDIR, below PRE
 	    -e 's|^ExecPaths=/usr$$|ExecPaths=$(sort /usr $(filter-out /usr/%,$(prefix)))|' systemd/oomwatchd.service \
 	    > '$(DESTDIR)$(systemdsystemunitdir)/oomwatchd.service'
 	chmod 644 '$(DESTDIR)$(systemdsystemunitdir)/oomwatchd.service'
+	sed -e 's|/usr/bin/oomwatchctl|$(bindir)/oomwatchctl|' systemd/oomwatchd-metrics.service \
+	    > '$(DESTDIR)$(systemdsystemunitdir)/oomwatchd-metrics.service'
+	chmod 644 '$(DESTDIR)$(systemdsystemunitdir)/oomwatchd-metrics.service'
+	$(INSTALL) -m 644 systemd/oomwatchd-metrics.timer '$(DESTDIR)$(systemdsystemunitdir)/oomwatchd-metrics.timer'
 	$(INSTALL) -m 644 systemd/oomwatchd.catalog '$(DESTDIR)$(catalogdir)/oomwatchd.catalog'
 	$(INSTALL) -m 644 systemd/no-ptrace.conf '$(DESTDIR)$(docdir)/examples/no-ptrace.conf'
+	@mkdir -p build
+	@$(call complete,bash,$(bashcompletiondir)/oomwatchctl) && $(call complete,zsh,$(zshcompletiondir)/_oomwatchctl) \
+	    && $(call complete,fish,$(fishcompletiondir)/oomwatchctl.fish) \
+	    || echo "make install: no shell completion: it is made with tomli; on Debian: apt install python3-tomli"
 	@for page in $(MAN_PAGES); do \
 	    test -e $$page || { echo "make install: no $$page: install scdoc and run 'make man install'"; continue; }; \
 	    $(INSTALL) -D -m 644 $$page "$(DESTDIR)$(mandir)/man$${page##*.}/$${page##*/}"; done
@@ -101,16 +112,21 @@ endif
 	$(call tell_systemd)
 
 uninstall: ## what install put there; a changed /etc/oomwatchd.toml stays
-	$(if $(DESTDIR),,-test ! -d /run/systemd/system || systemctl disable --now oomwatchd.service)
+	$(if $(DESTDIR),,-test ! -d /run/systemd/system || systemctl disable --now oomwatchd.service oomwatchd-metrics.timer)
 	rm -rf '$(DESTDIR)$(pkglibdir)' '$(DESTDIR)$(docdir)'
 	rm -f '$(DESTDIR)$(sbindir)/oomwatchd' '$(DESTDIR)$(bindir)/oomwatchctl' \
-	    '$(DESTDIR)$(systemdsystemunitdir)/oomwatchd.service' '$(DESTDIR)$(catalogdir)/oomwatchd.catalog'
+	    '$(DESTDIR)$(systemdsystemunitdir)/oomwatchd.service' '$(DESTDIR)$(catalogdir)/oomwatchd.catalog' \
+	    '$(DESTDIR)$(systemdsystemunitdir)/oomwatchd-metrics.service' \
+	    '$(DESTDIR)$(systemdsystemunitdir)/oomwatchd-metrics.timer' '$(DESTDIR)$(bashcompletiondir)/oomwatchctl' \
+	    '$(DESTDIR)$(zshcompletiondir)/_oomwatchctl' '$(DESTDIR)$(fishcompletiondir)/oomwatchctl.fish'
 	$(foreach page,$(notdir $(MAN_PAGES)),rm -f '$(DESTDIR)$(mandir)/man$(lastword $(subst ., ,$(page)))/$(page)' &&) true
 	@if cmp -s config/oomwatchd.toml '$(DESTDIR)/etc/oomwatchd.toml'; then rm -f '$(DESTDIR)/etc/oomwatchd.toml'; fi
 	@rmdir '$(DESTDIR)/etc/oomwatchd.d' 2>/dev/null || true
 	$(if $(DESTDIR),,rm -rf /run/oomwatchd)
 	$(call tell_systemd)
 
+complete = PYTHONPATH=src PYTHONDONTWRITEBYTECODE=1 $(PYTHON_RUN) -m oomwatchd.ctl.completion $(1) >build/completion.$(1) 2>/dev/null \
+    && $(INSTALL) -D -m 644 build/completion.$(1) '$(DESTDIR)$(2)'
 entry = $(shell sed -n 's/^$(1) = "\(.*\):main"$$/\1/p' pyproject.toml)
 launcher = printf '%s\n' '\#!$(PYTHON_RUN) -I' 'import sys' '' 'sys.path.insert(0, "$(pkglibdir)")' 'from $(1) import main' '' 'sys.exit(main())'
 tell_systemd = $(if $(DESTDIR),,-test ! -d /run/systemd/system || { systemctl daemon-reload; journalctl --update-catalog; })

@@ -57,6 +57,15 @@ def test_without_ptrace_exposure_is_less(tmp_path: Path) -> None:
     _analyze("security", "--offline=true", "--threshold=19", str(unit))
 
 
+@needs_systemd_analyze
+def test_the_metrics_timer(tmp_path: Path) -> None:
+    for name in ("oomwatchd-metrics.service", "oomwatchd-metrics.timer"):
+        (tmp_path / name).write_text((SYSTEMD / name).read_text().replace("/usr/bin/oomwatchctl", "/bin/true"))
+    _installed(tmp_path)
+    assert _analyze("verify", "--man=no", str(tmp_path / "oomwatchd-metrics.timer")) == ""
+    _analyze("security", "--offline=true", "--threshold=20", str(tmp_path / "oomwatchd-metrics.service"))
+
+
 def test_each_part_of_the_unit_has_a_reason() -> None:
     """A paragraph of settings begins with, or has, a comment; [Install] speaks for itself."""
     service = UNIT.read_text().partition("[Service]\n")[2].partition("[Install]")[0]
