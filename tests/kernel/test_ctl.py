@@ -84,3 +84,24 @@ def test_reload_of_a_broken_file_says_what_is_wrong(daemon: Daemon, pinned: int,
     assert oom_score_adj(pinned) == 300
     assert answer(daemon, "status")["config"]["error"].startswith(f"{daemon.config}:8:")
     assert "Refused" in oomwatchctl(daemon, "status").stdout
+
+
+@pytest.mark.parametrize("verb", ["status", "list", "rules", "explain", "check", "config", "metrics"])
+def test_each_json_key_is_documented(verb: str, daemon: Daemon, pinned: int) -> None:
+    page = (Path(__file__).parents[2] / "man/oomwatchctl.1.scd").read_text()
+    about = page.partition(f"\n*{verb}*")[2].partition("\n# PROTOCOL")[0]
+    if verb == "metrics":  # its counters are those of `status`
+        about = page
+    asked = [str(pinned)] if verb == "explain" else []
+    missing = [key for key in keys_of(answer(daemon, verb, *asked)) if f"*{key}*" not in about]
+    assert missing == []
+
+
+def keys_of(value: object) -> set[str]:
+    """All keys, but those of tables that are written as in the configuration."""
+    if isinstance(value, list):
+        return {key for member in value for key in keys_of(member)}
+    if not isinstance(value, dict):
+        return set()
+    below = {key for name, member in value.items() if name not in ("table", "daemon") for key in keys_of(member)}
+    return below | set(value)

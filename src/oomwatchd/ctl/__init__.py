@@ -54,7 +54,7 @@ def _run(words: Sequence[str]) -> int:
         from oomwatchd.ctl.completion import print_candidates
 
         return print_candidates(words[1])
-    arguments = _parser(words).parse_args(words)
+    arguments = _parse(words)
     status: int = arguments.run(arguments)
     return status
 
@@ -71,17 +71,26 @@ def _verb_first(words: Sequence[str]) -> list[str]:
     return [*words[at : at + 1], *words[:at], *words[at + 1 :]]
 
 
-def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+def _parse(words: Sequence[str]) -> argparse.Namespace:
+    """The arguments of the verb that is asked for. Of the others not even a parser is made: `status` shall be quick."""
+    if not words or words[0] not in VERBS:
+        return _parser_of_all().parse_args(words)
+    verb = words[0]
+    module_name, summary = VERBS[verb]
+    module = import_module(f"oomwatchd.ctl.{module_name}")
+    parser = argparse.ArgumentParser(prog=f"oomwatchctl {verb}", description=summary, allow_abbrev=False)
+    getattr(module, f"configure_{verb}")(parser)
+    parser.set_defaults(run=getattr(module, f"run_{verb}"))
+    return parser.parse_args(words[1:])
+
+
+def _parser_of_all() -> argparse.ArgumentParser:
+    """For --help, --version, and what is wrong without a verb."""
     parser = argparse.ArgumentParser(
         prog="oomwatchctl", description="Show, ask and steer oomwatchd.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"oomwatchctl {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    asked = words[0] if words else None
-    for verb, (module_name, summary) in VERBS.items():
-        verb_parser = verbs.add_parser(verb, help=summary, description=summary, allow_abbrev=False)
-        if verb == asked:
-            module = import_module(f"oomwatchd.ctl.{module_name}")
-            getattr(module, f"configure_{verb}")(verb_parser)
-            verb_parser.set_defaults(run=getattr(module, f"run_{verb}"))
+    for verb, (_, summary) in VERBS.items():
+        verbs.add_parser(verb, help=summary)
     return parser

@@ -1,7 +1,6 @@
 """Output for people: aligned tables, colour where it is wanted."""
 
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 
@@ -30,7 +29,7 @@ def print_table(
     header = [column.upper() for column in columns]
     everything = [header, *cells] if legend else cells
     widths = [max((len(row[i]) for row in everything), default=0) for i in range(len(columns))]
-    limit = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    limit = _terminal_columns() if sys.stdout.isatty() else None
     for row in everything:
         parts = [
             cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
@@ -39,3 +38,9 @@ def print_table(
         if limit is not None and len(line) > limit:
             line = line[: limit - 1] + "…"
         print(colour(line, BOLD) if row is header else line)
+
+
+def _terminal_columns() -> int:
+    import shutil  # it brings all compressors along, which `status` hasn't the time for
+
+    return shutil.get_terminal_size().columns
