@@ -12,6 +12,14 @@ from oomwatchd.ctl import VERBS, main
 
 NOT_RUNNING = "oomwatchctl: oomwatchd isn't running: nobody listens at {runtime}/control\n"
 
+DEFAULTS = """[daemon]
+scan_interval = "5s"
+proc_events = "auto"
+dry_run = false
+on_exit = "keep"
+log_pins = "auto"
+"""
+
 # argv, exit status, stdout, stderr
 TABLE = [
     (["--version"], 0, "oomwatchctl 0.1.0\n", ""),
@@ -22,6 +30,22 @@ TABLE = [
     (["list"], 3, "", NOT_RUNNING),
     (["rules"], 3, "", NOT_RUNNING),
     (["reload"], 3, "", NOT_RUNNING),
+    (["monitor"], 3, "", NOT_RUNNING),
+    (["metrics"], 3, "", NOT_RUNNING),
+    (["metrics", "--json"], 3, "", NOT_RUNNING),
+    (["pin", "1", "-500"], 3, "", NOT_RUNNING),
+    (["pin", "1", "500", "--for", "1h 30min"], 3, "", NOT_RUNNING),
+    (["pin", "1", "1001"], 2, "", "1001 is out of range"),
+    (["pin", "1", "5", "--for", "0"], 2, "", "isn't a time span"),
+    (["unpin", "1"], 3, "", NOT_RUNNING),
+    (["--root", "/nonexistent", "config"], 0, "# no files\n{defaults}", ""),
+    (["--root", "/nonexistent", "check"], 0, "", ""),
+    (["--root", "/nonexistent", "check", "--json"], 0, '{{"ok": true, "errors": [], "warnings": []}}\n', ""),
+    (["explain", "-c", "/nonexistent", "1"], 1, "", "/nonexistent:1:1: No such file"),
+    (["config", "-c", "/nonexistent"], 1, "", "/nonexistent:1:1: No such file"),
+    (["check", "/nonexistent"], 1, "/nonexistent:1:1: error: No such file\n", ""),
+    (["check", "-c", "/a", "/b"], 2, "", "give one of them"),
+    (["__complete", "rules"], 0, "", ""),
     (["status", "extra"], 2, "", "unrecognized arguments: extra"),
     (["status", "--js"], 2, "", "unrecognized arguments: --js"),
 ]
@@ -44,7 +68,7 @@ def test_without_a_daemon(
         result = end.code
     shown = capsys.readouterr()
     assert result == status
-    assert shown.out == stdout.format(runtime=tmp_path)
+    assert shown.out == stdout.format(runtime=tmp_path, defaults=DEFAULTS)
     expected = stderr.format(runtime=tmp_path)
     assert expected in shown.err if expected else not shown.err
 

@@ -1,9 +1,12 @@
 """Parsers of /proc/PID files."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oomwatchd import procfs
 from oomwatchd.procfs import Stat, Units, parse_cgroup, parse_stat, parse_status, parse_units
 
 TAIL = b" S 1 812 700 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 3456 15728640 1200 18446744073709551615 1 1 0 0\n"
@@ -85,3 +88,23 @@ def test_units(cgroup: str, unit: str, user_unit: str, slice_: str) -> None:
 @given(st.text(max_size=80))
 def test_units_of_any_text(cgroup: str) -> None:
     parse_units(cgroup)
+
+
+@pytest.mark.parametrize(
+    ("options", "hidden"),
+    [
+        (b"rw,nosuid", False),
+        (b"rw,hidepid=0", False),
+        (b"rw,hidepid=off", False),
+        (b"rw,hidepid=2", True),
+        (b"rw,gid=5,hidepid=invisible", True),
+        (b"rw,hidepid=ptraceable,subset=pid", True),
+    ],
+)
+def test_hidepid(options: bytes, hidden: bool) -> None:
+    mounts = b"proc /elsewhere proc hidepid=2 0 0\nproc /proc proc %s 0 0\ntmpfs /tmp tmpfs rw 0 0\n" % options
+    assert procfs.parse_hidepid(mounts) is hidden
+
+
+def test_hidepid_of_a_proc_that_is_not_there(tmp_path: Path) -> None:
+    assert procfs.hides_processes(str(tmp_path)) is True
