@@ -43,7 +43,7 @@ TABLE = [
     (["--root", "/nonexistent", "check", "--json"], 0, '{{"ok": true, "errors": [], "warnings": []}}\n', ""),
     (["explain", "-c", "/nonexistent", "1"], 1, "", "/nonexistent:1:1: No such file"),
     (["config", "-c", "/nonexistent"], 1, "", "/nonexistent:1:1: No such file"),
-    (["check", "/nonexistent"], 1, "/nonexistent:1:1: error: No such file\n", ""),
+    (["check", "/nonexistent"], 1, "/nonexistent:1:1: No such file\n", ""),
     (["check", "-c", "/a", "/b"], 2, "", "give one of them"),
     (["__complete", "rules"], 0, "", ""),
     (["status", "extra"], 2, "", "unrecognized arguments: extra"),

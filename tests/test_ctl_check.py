@@ -184,7 +184,7 @@ def test_several_files_each_by_itself(tmp_path: Path, capsys: pytest.CaptureFixt
     ]
     assert all(list(e) == ["file", "line", "column", "message"] for e in answer["errors"])
     assert main(["check", str(bad)]) == 1
-    assert capsys.readouterr().out.startswith(f"{bad}:4:1: error: ")
+    assert capsys.readouterr().out.startswith(f"{bad}:4:1: ")
 
 
 def test_root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.kernel.asking import answer, as_nobody, oomwatchctl
-from tests.kernel.running import Daemon, Processes, oom_score_adj, rule, set_oom_score_adj, wait_for_value
+from tests.kernel.running import Daemon, Processes, oom_score_adj, rule, set_oom_score_adj, wait_for_value, wait_until
 
 KEYS = ["pid", "comm", "exe", "exe_verified", "uid", "unit", "oom_score_adj", "decision", "rules"]
 
@@ -93,6 +94,25 @@ def test_a_process_that_is_gone(daemon: Daemon, processes: Processes, target: Pa
     assert found["note"].startswith("no such process")
     assert (found["comm"], found["oom_score_adj"], found["rules"]) == (None, None, [])
     assert oomwatchctl(daemon, "explain", str(pid)).returncode == 1
+
+
+def test_a_container(daemon: Daemon, processes: Processes, target: Path) -> None:
+    unshare = processes.start("unshare", "--pid", "--fork", "--kill-child", target, "600", stderr=subprocess.DEVNULL)
+    children = Path(f"/proc/{unshare}/task/{unshare}/children")
+    wait_until(
+        lambda: children.exists() and (children.read_text() or not Path(f"/proc/{unshare}/exe").exists()), "start"
+    )
+    if not children.exists() or not children.read_text():
+        pytest.skip("no PID namespace can be made here (CAP_SYS_ADMIN)")
+    (pid,) = map(int, children.read_text().split())
+    wait_until(lambda: Path(f"/proc/{pid}/comm").read_text() == "target\n", "the program runs")
+    daemon.start(rule(target, 300))
+    found = explain(daemon, pid, status=1)
+    failed = {"key": "containers", "wanted": "this PID namespace", "found": "another PID namespace"}
+    assert found["rules"][0]["failed"] == failed
+    daemon.write(rule(target, 300, more="containers = true"))
+    assert daemon.reload()["ok"]
+    assert explain(daemon, pid)["decision"]["target"] == oom_score_adj(pid) == 300
 
 
 def test_descendants(daemon: Daemon, processes: Processes, target: Path, tmp_path: Path) -> None:

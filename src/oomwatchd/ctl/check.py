@@ -41,7 +41,7 @@ def run_check(arguments: argparse.Namespace) -> int:
         print(json.dumps({"ok": not errors, "errors": _as_json(errors), "warnings": _as_json(warnings)}))
         return 1 if errors else 0
     for problem in errors:
-        print(f"{_where(problem)} {colour('error:', RED)} {printable(problem.message)}")
+        print(f"{colour(_where(problem), RED)} {printable(problem.message)}")
     for problem in warnings:
         print(f"{_where(problem)} {colour('warning:', YELLOW)} {printable(problem.message)}")
     return 1 if errors else 0
