@@ -208,7 +208,7 @@ def _metrics(daemon: "Daemon", connection: Connection, request: Json) -> None:
             "config_ok": not state.config_error,
             "pinned": len(pinner.ledger.held()),
             "counters": asdict(pinner.counters),
-            "oom_kills": state.oom_kills,
+            "oom_kills": daemon.kills.total,
             "scan_seconds": state.scan_seconds,
             "latency": {
                 "bounds_us": LATENCY_BOUNDS_US,

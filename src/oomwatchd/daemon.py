@@ -2,11 +2,10 @@
 
 import contextlib
 import os
-import select
 import signal
-import socket
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -15,13 +14,14 @@ from oomwatchd.config import Config, ConfigError, Layout
 from oomwatchd.connector import NAMES, PROC_EVENT_FORK, Event, Unavailable
 from oomwatchd.control import SOCKET_NAME, Connection, Json, Server, runtime_directory
 from oomwatchd.events import Events
-from oomwatchd.journal import ERR, INFO, NOTICE, WARNING, Log, PinLog, Record, of_decision, of_kill
-from oomwatchd.kernellog import KernelLog, read_kill_counter
+from oomwatchd.journal import ERR, INFO, NOTICE, WARNING, Log, PinLog, Record, of_decision
+from oomwatchd.kills import Kills
 from oomwatchd.ledger import Ledger
-from oomwatchd.lineage import Node
+from oomwatchd.loop import Loop
 from oomwatchd.pin import SCAN, Occasion, Pinner, runtime_rule
 from oomwatchd.problems import Problem
 from oomwatchd.rules import RuleSet, needs
+from oomwatchd.supervisor import Supervisor
 
 _BLIND_SCAN_SECONDS = 1.0
 """Without process events nothing but scans finds a new process."""
@@ -39,8 +39,6 @@ _GROWTH = 20_000
 """So many processes may come into the ledger until a scan drops those that have died since."""
 _HIDEPID_SECONDS = 60.0
 """How long an answer to whether /proc is mounted with hidepid= is good for."""
-_WATCHDOG_SHARE = 0.4
-"""Of the time that systemd allows between pings, sd_watchdog_enabled(3)."""
 
 
 class Failure(Exception):
@@ -56,10 +54,6 @@ class State:
     loaded_at: float
     config_error: str = ""
     missing_capabilities: tuple[str, ...] = ()
-    kernel_log: str = ""
-    """Why the kernel's log can't be followed; empty: it is."""
-    oom_kills: int = 0
-    """Since the daemon's start."""
     scan_seconds: float = 0.0
     """All scans taken together."""
 
@@ -78,27 +72,18 @@ class Daemon:
         self.pinner = Pinner(RuleSet(loaded.rules), self._new_ledger(), dry_run=self.dry_run)
         self.pin_log = PinLog(loaded.settings.log_pins)
         self.server: Server | None = None
-        self._kernel_log: KernelLog | None = None
-        self._kills_counted = read_kill_counter() or 0
-        self._kills_told = 0
-        self._victims: dict[int, Node | None] = {}
-        self._epoll = select.epoll()
-        self._handlers: dict[int, Callable[[int], None]] = {}
+        self.kills = Kills()
+        self._loop = Loop(self._internal_error)
+        self._supervisor = Supervisor()
         self._scan: Iterator[None] | None = None
         self._scan_again = False
         self._nodes_after_scan = 0
-        self._next_scan = 0.0
-        self._timers: dict[Callable[[], None], float] = {}
-        self._second_looks: list[tuple[float, int]] = []
+        self._second_looks: deque[tuple[float, int]] = deque()
         self._after_scan: list[Callable[[], None]] = []
         self._source = "scan"
         self._stopping = False
         self._hidepid_due = 0.0
         self._hides_processes = True
-        self._notify = _notifier()
-        self._watchdog = _watchdog_seconds()
-        self._next_ping = 0.0
-        self._status = ""
         self._notes: list[str] = []
 
     @property
@@ -123,24 +108,28 @@ class Daemon:
 
     def run(self) -> None:
         """Start, work until told to stop, end. Raises Failure, and Unavailable where process events are required."""
-        wakeup = self._catch_signals()
+        self._loop.catch_signals((signal.SIGHUP, signal.SIGTERM, signal.SIGINT), self._on_signals)
         self._open_ledger()
         self._open_server()
         self._subscribe()
         self._open_watch()
-        self._open_kernel_log()
+        if self.kills.log is not None:
+            self._loop.add(self.kills.log.fileno(), self._on_kernel_log)
         self.state.missing_capabilities = procfs.missing_capabilities()
         self._end_expired_pins()
         self._scan_whole()
         self._log_started()
         self.log_decisions()
-        self._tell_systemd("READY=1")
+        self._supervisor.tell("READY=1")
         self._show_status()
+        self._ping()
+        self._loop.later(self.interval, self._begin_scan)
         memory.release()
         while not self._stopping:
-            self._turn()
+            self._loop.turn(wait=self._scan is None)
+            if self._scan is not None:
+                self._loop.guard(self._scan_slice)
         self._stop()
-        wakeup.close()
 
     def _log_started(self) -> None:
         rules = sum(rule.enabled for rule in self.pinner.rules.rules)
@@ -158,7 +147,7 @@ class Daemon:
         self._emit_with_notes("started", WARNING if degraded else INFO, "; ".join(parts))
 
     def _stop(self) -> None:
-        self._tell_systemd("STOPPING=1")
+        self._supervisor.tell("STOPPING=1")
         if self.config.settings.on_exit == "restore":
             self._on_events()
             self.pinner.release_all()
@@ -202,7 +191,7 @@ class Daemon:
                 raise Failure(message) from None
             self._notes.append(f"{message}; oomwatchctl won't reach this dry run")
             return
-        self._add(self.server.fileno(), self._on_client)
+        self._loop.add(self.server.fileno(), self._on_client)
 
     def _open_watch(self) -> None:
         from oomwatchd.watch import ConfigWatch  # heavy; --check and --once do without
@@ -212,65 +201,14 @@ class Daemon:
         except OSError as error:
             self._notes.append(f"Failed to watch the configuration ({error}); it is read again on reload only")
             return
-        self._add(self._watch.fileno(), self._on_file_change)
+        self._loop.add(self._watch.fileno(), self._on_file_change)
 
-    def _open_kernel_log(self) -> None:
-        try:
-            self._kernel_log = KernelLog()
-        except OSError as error:
-            # Not worth a warning: the counter tells that something was killed, and the kernel's log whom.
-            self.state.kernel_log = f"may not be read: {error.strerror}"
-            return
-        self._add(self._kernel_log.fileno(), self._on_kernel_log)
-
-    # The loop
-
-    def _add(self, descriptor: int, handler: Callable[[int], None], events: int = select.EPOLLIN) -> None:
-        self._epoll.register(descriptor, events)
-        self._handlers[descriptor] = handler
-
-    def _remove(self, descriptor: int) -> None:
-        self._handlers.pop(descriptor, None)
-        with contextlib.suppress(OSError):  # closing it has removed it already
-            self._epoll.unregister(descriptor)
-
-    def _turn(self) -> None:
-        """Wait for something, and deal with it."""
-        for descriptor, events in self._epoll.poll(self._timeout()):
-            handler = self._handlers.get(descriptor)
-            if handler is not None:
-                self._guarded(handler, events)
-        now = time.monotonic()
-        for do in [do for do, due in self._timers.items() if now >= due]:
-            del self._timers[do]
-            self._guarded(do)
-        if self._second_looks and now >= self._second_looks[0][0]:
-            self._guarded(self._look_again, now)
-        if self._scan is None and (self._scan_again or now >= self._next_scan):
-            self._scan_again = False
-            self._scan = self._scanning()
-        if self._scan is not None:
-            self._guarded(self._scan_slice)
-        if now >= self._next_ping:
-            self._next_ping = now + self._watchdog
-            self._tell_systemd("WATCHDOG=1")
-
-    def _timeout(self) -> float:
-        if self._scan is not None or self._scan_again or self._stopping:
-            return 0.0
-        due = min(self._next_scan, self._next_ping)
-        if self._timers:
-            due = min(due, *self._timers.values())
-        if self._second_looks:
-            due = min(due, self._second_looks[0][0])
-        return max(due - time.monotonic(), 0.0)
-
-    def _guarded(self, do: Callable[..., None], *arguments: object) -> None:
-        """An exception in dealing with one thing is told, and never ends the daemon."""
-        try:
-            do(*arguments)
-        except Exception as error:
-            self._internal_error(error)
+    def _ping(self) -> None:
+        """Tell the watchdog that the loop still turns."""
+        seconds = self._supervisor.ping_seconds
+        if seconds is not None:
+            self._supervisor.tell("WATCHDOG=1")
+            self._loop.later(seconds, self._ping)
 
     def _internal_error(self, error: Exception) -> None:
         frame = traceback.extract_tb(error.__traceback__)[-1]
@@ -278,17 +216,6 @@ class Daemon:
         self.emit(
             Record("pin-failed", ERR, f"Internal error at {where}, going on: {type(error).__name__}: {str(error)!a}")
         )
-
-    def _catch_signals(self) -> socket.socket:
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        theirs.setblocking(False)
-        signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)
-        self._add(ours.fileno(), lambda _: self._on_signals(ours.recv(64)))
-        self._signals = ours
-        return theirs
 
     def _on_signals(self, numbers: bytes) -> None:
         if signal.SIGTERM in numbers or signal.SIGINT in numbers:
@@ -313,12 +240,12 @@ class Daemon:
             if connector is None:
                 continue
             descriptor = connector.fileno()
-            if descriptor in waking and descriptor not in self._handlers:
-                self._add(descriptor, self._on_events)
-            elif descriptor not in waking and descriptor in self._handlers:
-                self._remove(descriptor)
+            if descriptor in waking and descriptor not in self._loop:
+                self._loop.add(descriptor, self._on_events)
+            elif descriptor not in waking and descriptor in self._loop:
+                self._loop.remove(descriptor)
 
-    def _on_events(self, _: int = 0) -> None:
+    def _on_events(self) -> None:
         events, lost = self.events.receive()
         pinner = self.pinner
         pinner.counters.events += len(events)
@@ -334,23 +261,29 @@ class Daemon:
         pinner.ledger.lay_ghosts()
         pinner.ledger.flush()
         if len(pinner.ledger.nodes) > self._nodes_after_scan + _GROWTH:
-            self._scan_again = True
+            self._scan_soon()
         if lost:
             pinner.counters.lost += 1
             pinner.births.clear()
             pinner.family_unknown = True
-            self._scan_again = True
+            self._scan_soon()
             message = "The kernel lost process events, more than there was room for; scanning all processes instead"
             self.emit(Record("events-lost", WARNING, message))
         self.log_decisions(events)
 
     def _remember_second_look(self, pid: int) -> None:
-        if self.pinner.rules.needs.second_look and len(self._second_looks) < _SECOND_LOOKS:
-            self._second_looks.append((time.monotonic() + _SECOND_LOOK_SECONDS, pid))
+        if not self.pinner.rules.needs.second_look or len(self._second_looks) >= _SECOND_LOOKS:
+            return
+        self._second_looks.append((time.monotonic() + _SECOND_LOOK_SECONDS, pid))
+        if len(self._second_looks) == 1:
+            self._loop.later(_SECOND_LOOK_SECONDS, self._look_again)
 
-    def _look_again(self, now: float) -> None:
+    def _look_again(self) -> None:
+        now = time.monotonic()
         while self._second_looks and self._second_looks[0][0] <= now:
-            self.pinner.look(self._second_looks.pop(0)[1], SCAN)
+            self.pinner.look(self._second_looks.popleft()[1], SCAN)
+        if self._second_looks:
+            self._loop.later(self._second_looks[0][0] - now, self._look_again)
         self.log_decisions()
 
     def _check_events(self) -> None:
@@ -374,14 +307,27 @@ class Daemon:
         for _ in self._scanning():
             pass
 
+    def _scan_soon(self) -> None:
+        """Begin a scan now, or, if one is under way, another one after it."""
+        if self._scan is None:
+            self._begin_scan()
+        else:
+            self._scan_again = True
+
+    def _begin_scan(self) -> None:
+        self._loop.cancel(self._begin_scan)
+        self._scan_again = False
+        self._scan = self._scanning()
+
     def _scan_slice(self) -> None:
+        """Go on with the scan until it pauses or ends. One that fails is tried again after the interval."""
+        going_on = False
         try:
-            if self._scan is not None and next(self._scan, self) is self:
+            going_on = self._scan is not None and next(self._scan, self) is not self
+        finally:
+            if not going_on:
                 self._scan = None
-        except Exception:
-            self._scan = None
-            self._next_scan = time.monotonic() + self.interval
-            raise
+                self._loop.later(0.0 if self._scan_again else self.interval, self._begin_scan)
 
     def _scanning(self) -> Iterator[None]:
         """Look at all processes, in slices. Events were subscribed before, so that what starts meanwhile is seen."""
@@ -431,7 +377,6 @@ class Daemon:
         self._nodes_after_scan = len(self.pinner.ledger.nodes)
         self.state.scan_seconds += now - started
         self._source = "scan"
-        self._next_scan = now + self.interval
         self.log_decisions()
         for record in self.pin_log.summaries(now):
             self.emit(record)
@@ -460,10 +405,10 @@ class Daemon:
         self._await_end_of_pins()
 
     def _await_end_of_pins(self) -> None:
-        self._timers.pop(self._end_expired_pins, None)
+        self._loop.cancel(self._end_expired_pins)
         ends = [pin.until for pin in self.pinner.ledger.runtime_pins.values() if pin.until is not None]
         if ends:
-            self._timers[self._end_expired_pins] = time.monotonic() + max(min(ends) - time.time(), 0.0)
+            self._loop.later(max(min(ends) - time.time(), 0.0), self._end_expired_pins)
 
     def _end_expired_pins(self) -> None:
         """By timer, and by scans, since someone may have set the clock."""
@@ -482,45 +427,24 @@ class Daemon:
 
     # OOM kills
 
-    def _on_kernel_log(self, _: int = 0) -> None:
-        if self._kernel_log is None:
-            return
-        if self._kernel_log.read():
-            self._timers[self._tell_kills] = time.monotonic() + _REPORT_SECONDS
-        for pid in self._kernel_log.dying:
-            self._kills_told += 1
-            # The next scan forgets it, and may come before the report has ended.
-            self._victims[pid] = self.pinner.ledger.nodes.get(pid)
-        self._kernel_log.dying.clear()
+    def _on_kernel_log(self) -> None:
+        if self.kills.read(self.pinner.ledger):
+            self._loop.later(_REPORT_SECONDS, self._tell_kills)
 
     def _tell_kills(self) -> None:
-        if self._kernel_log is None:
-            return
-        for kill in self._kernel_log.finish():
-            self.state.oom_kills += 1
-            self.emit(of_kill(kill, self._victims.get(kill.victim.pid) if kill.victim is not None else None))
-        self._victims.clear()
+        for record in self.kills.records():
+            self.emit(record)
 
     def _count_kills(self) -> None:
-        """The kernel's log is limited and can be closed to us; its counter is not."""
         self._on_kernel_log()
-        if self._tell_kills in self._timers:
-            return  # being told of just now
-        counted = read_kill_counter()
-        if counted is None:
-            return
-        unseen = counted - self._kills_counted - self._kills_told
-        self._kills_counted, self._kills_told = counted, 0
-        if unseen > 0:
-            self.state.oom_kills += unseen
-            message = f"The OOM killer has killed {_count(unseen, 'process')}; the kernel's log didn't tell whom"
-            self.emit(Record("oom-kill", WARNING, message, {"OOMWATCHD_COUNT": unseen}))
+        if not self._loop.awaits(self._tell_kills) and (record := self.kills.untold()) is not None:
+            self.emit(record)
 
     # Configuration
 
-    def _on_file_change(self, _: int) -> None:
+    def _on_file_change(self) -> None:
         if self._watch.changed():
-            self._timers[self._reload_if_changed] = time.monotonic() + _SAVING_SECONDS
+            self._loop.later(_SAVING_SECONDS, self._reload_if_changed)
 
     def _reload_if_changed(self) -> None:
         self._watch.renew()
@@ -569,7 +493,7 @@ class Daemon:
         rules = sum(rule.enabled for rule in fresh.rules)
         self._emit_with_notes("reloaded", NOTICE, f"Configuration reloaded: {_count(rules, 'rule')}")
         self._source = "reload"
-        self._scan, self._scan_again = None, True
+        self._begin_scan()
         memory.release()
 
     def _change_dryness(self) -> None:
@@ -582,7 +506,7 @@ class Daemon:
 
     # Clients
 
-    def _on_client(self, _: int) -> None:
+    def _on_client(self) -> None:
         if self.server is not None:
             self.server.turn(self._answer, time.monotonic())
 
@@ -623,10 +547,6 @@ class Daemon:
         if self.server is not None and self.server.monitors:
             feed.tell(self.server, decisions, events, self.pinner.ledger, hidden=self.hides_processes())
 
-    def _tell_systemd(self, state: str) -> None:
-        if self._notify is not None:
-            self._notify(state)
-
     def _show_status(self) -> None:
         """One line for `systemctl status`."""
         rules = sum(rule.enabled for rule in self.pinner.rules.rules)
@@ -635,9 +555,7 @@ class Daemon:
         if self.state.config_error:
             first = self.state.config_error.split("\n")[0]
             status = f"Configuration refused, old rules in force: {first}"
-        if status != self._status:
-            self._status = status
-            self._tell_systemd(f"STATUS={status}")
+        self._supervisor.show(status)
 
 
 def _count(number: int, what: str) -> str:
@@ -653,21 +571,3 @@ def _losses(missing: tuple[str, ...]) -> str:
         "CAP_NET_ADMIN": "process events may not be had",
     }
     return "; ".join(meaning[name] for name in missing)
-
-
-def _notifier() -> Callable[[str], object] | None:
-    """sd_notify(3), where systemd wants to hear."""
-    if "NOTIFY_SOCKET" not in os.environ:
-        return None
-    from systemd._daemon import notify
-
-    return lambda state: notify(state)
-
-
-def _watchdog_seconds() -> float:
-    """How often to ping, sd_watchdog_enabled(3)."""
-    microseconds = os.environ.get("WATCHDOG_USEC", "")
-    for_us = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-    if not microseconds.isdigit() or not for_us:
-        return float("inf")
-    return int(microseconds) / 1e6 * _WATCHDOG_SHARE

@@ -1,0 +1,62 @@
+"""OOM kills as they happen, as records: what the kernel's log tells, and how many it has kept to itself."""
+
+from collections.abc import Iterator
+
+from oomwatchd.journal import WARNING, Record, of_kill
+from oomwatchd.kernellog import KernelLog, read_kill_counter
+from oomwatchd.ledger import Ledger
+from oomwatchd.lineage import Node
+
+
+class Kills:
+    """Kills since the start."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.blind = ""
+        """Why the kernel's log can't be followed; empty: it is."""
+        self.log: KernelLog | None = None
+        self._counted = read_kill_counter() or 0
+        self._told = 0
+        self._victims: dict[int, Node | None] = {}
+        try:
+            self.log = KernelLog()
+        except OSError as error:
+            self.blind = f"/dev/kmsg: {error.strerror}"
+
+    def read(self, ledger: Ledger) -> bool:
+        """Read what the log has to tell. Whether a report may be under way, which records() is to be asked for when
+        the log has fallen silent."""
+        if self.log is None:
+            return False
+        under_way = self.log.read()
+        for pid in self.log.dying:
+            self._told += 1
+            # The next scan forgets it, and may come before the report has ended.
+            self._victims[pid] = ledger.nodes.get(pid)
+        self.log.dying.clear()
+        return under_way
+
+    def records(self) -> Iterator[Record]:
+        """The kills whose reports are complete."""
+        if self.log is None:
+            return
+        for kill in self.log.finish():
+            self.total += 1
+            yield of_kill(kill, self._victims.get(kill.victim.pid) if kill.victim is not None else None)
+        self._victims.clear()
+
+    def untold(self) -> Record | None:
+        """Kills that the log, which is limited and can be closed to us, has not told of; the counter is neither.
+        Not to be asked while a report is under way."""
+        counted = read_kill_counter()
+        if counted is None:
+            return None
+        unseen = counted - self._counted - self._told
+        self._counted, self._told = counted, 0
+        if unseen <= 0:
+            return None
+        self.total += unseen
+        what = "a process" if unseen == 1 else f"{unseen} processes"
+        message = f"The OOM killer has killed {what}; the kernel's log didn't tell which"
+        return Record("oom-kill", WARNING, message, {"OOMWATCHD_COUNT": unseen})
