@@ -104,9 +104,10 @@ def test_everything() -> None:
         (HEAD + "ignore = true\ncomm = []", ["f:4:1: comm: an empty list fits nothing"]),
         (HEAD + "ignore = true\ncmdline = { regex = \"(\" }", ["f:4:1: cmdline: '(' isn't a regular expression: missing ), unterminated subpattern at position 0"]),
         (HEAD + "ignore = true\nnot = { commm = \"a\" }", ["f:4:9: Unknown key 'commm'; did you mean 'comm'?"]),
-        (HEAD + "ignore = true\ndescendant_of = \"r\"", ["f:1:1: Rule 'r': descendant_of names the rule that it stands in"]),
-        (HEAD + "ignore = true\ndescendant_of = \"rr\"", ["f:1:1: Rule 'r': descendant_of: no rule is named 'rr'; did you mean 'r'?"]),
-        (HEAD + "ignore = true\n" + HEAD + "ignore = true", ["f:4:1: Another rule is named 'r' too, at f:1"]),
+        (HEAD + "ignore = true\ndescendant_of = \"r\"", ["f:4:1: Rule 'r': descendant_of names the rule that it stands in"]),
+        (HEAD + "ignore = true\ndescendant_of = \"rr\"", ["f:4:1: Rule 'r': descendant_of: no rule is named 'rr'; did you mean 'r'?"]),
+        (HEAD + "ignore = true\n" + HEAD + "ignore = true", ["f:5:1: Another rule is named 'r' too, at f:1"]),
+        ("\ufeff", ["f:1:1: The file starts with a byte order mark, which TOML doesn't know; save it as UTF-8 without"]),
         ('a = "\n', ["f:1:6: Illegal character '\\n'"]),
         ("a = [1", ["f:1:7: Unclosed array"]),
     ],
@@ -128,6 +129,13 @@ def test_all_errors_at_once() -> None:
     found = problems("[daemon]\nx = 1\n" + HEAD + 'oom_score_adj = "a"\nuser = 1.5\n' + '[[rule]]\nname = "q"')
 
     assert [line.split(":")[1] for line in found] == ["2", "5", "6", "7"]
+
+
+def test_what_concerns_several_keys_is_told_of_with_the_rest() -> None:
+    found = problems(HEAD + 'comm = "x"\noom_adj = -1\n[daemon]\nx = 1\n')
+
+    assert [line.split(":")[1] for line in found] == ["1", "6"]
+    assert "can't be faked" in found[0]
 
 
 @pytest.mark.parametrize(
@@ -161,6 +169,16 @@ def test_lowering_needs_what_cannot_be_faked(criteria: str, refused: bool, actio
 @pytest.mark.parametrize("action", ["oom_score_adj = 300", "oom_score_adj = { at_least = -5 }", "ignore = true"])
 def test_raising_may_go_by_names(action: str) -> None:
     assert not read(f'{HEAD}comm = "x"\n{action}').rules[0].guarded
+
+
+def test_children_gain_no_more_than_what_is_pinned() -> None:
+    by_name = HEAD + 'comm = "x"\noom_score_adj = { at_least = 300 }\nchildren = '
+
+    assert "can't be faked" in problems(by_name + "-1")[0]
+    (rule,) = read(by_name + "0").rules
+    assert [rule.child_value(600, first=600), rule.child_value(300, first=-5)] == [600, 0]
+    (spoofable,) = read(by_name + "-1\nspoofable = true").rules
+    assert spoofable.child_value(600, first=600) == -1
 
 
 def test_descent_is_worth_what_the_other_rule_is() -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from oomwatchd import rules as r
 from oomwatchd.document import Document, Settings, Source
+from oomwatchd.positions import Path
 from oomwatchd.problems import Findings, Problem, suggestion
 from oomwatchd.rules import Criterion, Rule
 
@@ -80,18 +81,16 @@ def parse(sources: Iterable[Source], problems: Iterable[Problem] = ()) -> Config
     """Check texts that were read before. `problems` are what reading them brought up. Raises ConfigError."""
     found = Findings(list(problems))
     settings = Settings()
-    rules: list[Rule] = []
+    placed: list[_Placed] = []
     kept = tuple(sources)
     for source in kept:
         document = Document.read(source, found)
         if document is None:
             continue
         settings = document.settings(settings)
-        rules += document.rules()
-    _check_names(rules, found)
-    if found.errors:
-        raise ConfigError(sorted(found.errors, key=_in_order(kept)), found.warnings)
-    checked = [_guarded(rule, rules, found) for rule in rules]
+        placed += [_Placed(rule, document, at) for at, rule in document.rules()]
+    _check_names(placed)
+    checked = _guarded(placed)
     if found.errors:
         raise ConfigError(sorted(found.errors, key=_in_order(kept)), found.warnings)
     resolved, missing = resolve(checked)
@@ -204,41 +203,63 @@ def _in_order(sources: Sequence[Source]) -> Callable[[Problem], tuple[int, int, 
     return lambda problem: (order.get(problem.file, -1), problem.line, problem.column)
 
 
-def _check_names(rules: Sequence[Rule], found: Findings) -> None:
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A rule, and where it stands."""
+
+    rule: Rule
+    document: Document
+    at: Path
+
+    def error(self, message: str, *key: str) -> None:
+        self.document.error((*self.at, *key), message)
+
+
+def _check_names(placed: Sequence[_Placed]) -> None:
     first: dict[str, Rule] = {}
-    for rule in rules:
-        if rule.name in first:
-            other = first[rule.name]
-            message = f"Another rule is named '{rule.name}' too, at {other.file}:{other.line}"
-            found.errors.append(Problem(rule.file, rule.line, 1, message))
-        first.setdefault(rule.name, rule)
-    for rule in rules:
-        for criterion in (*rule.criteria, *rule.excluded):
-            if criterion.key != "descendant_of":
-                continue
-            for name in criterion.names:
-                if name == rule.name:
-                    message = "descendant_of names the rule that it stands in"
-                elif name in first:
-                    continue
-                else:
-                    message = f"descendant_of: no rule is named '{name}'{suggestion(name, first)}"
-                found.errors.append(Problem(rule.file, rule.line, 1, f"Rule '{rule.name}': {message}"))
+    for each in placed:
+        name = each.rule.name
+        if name in first:
+            other = first[name]
+            each.error(f"Another rule is named '{name}' too, at {other.file}:{other.line}", "name")
+        elif name:
+            first[name] = each.rule
+    for each in placed:
+        for criterion in each.rule.criteria:
+            _check_descent(each, criterion, first, "descendant_of")
+        for criterion in each.rule.excluded:
+            _check_descent(each, criterion, first, "not", "descendant_of")
 
 
-def _guarded(rule: Rule, rules: Sequence[Rule], found: Findings) -> Rule:
-    """`rule` with its `guarded` worked out; an error if it could lower without."""
-    by_name = {other.name: other for other in rules}
-    guarded = _is_guarded(rule, by_name, frozenset())
-    if rule.action.can_lower and not guarded:
-        named = ", ".join(c.key for c in rule.criteria) or "nothing"
-        message = (
-            f"Rule '{rule.name}' can lower oom_score_adj, but all that it asks for ({named}) is what any user can "
-            "make true of any program; add a criterion that can't be faked (exe, user, group, unit or slice), or say "
-            "spoofable = true"
-        )
-        found.errors.append(Problem(rule.file, rule.line, 1, message))
-    return replace(rule, guarded=guarded)
+def _check_descent(placed: _Placed, criterion: Criterion, known: Mapping[str, Rule], *key: str) -> None:
+    if criterion.key != "descendant_of":
+        return
+    for name in criterion.names:
+        if name == placed.rule.name:
+            message = "descendant_of names the rule that it stands in"
+        elif name in known:
+            continue
+        else:
+            message = f"descendant_of: no rule is named '{name}'{suggestion(name, known)}"
+        placed.error(f"Rule '{placed.rule.name}': {message}", *key)
+
+
+def _guarded(placed: Sequence[_Placed]) -> list[Rule]:
+    """The rules with their `guarded` worked out; an error for each that could lower without."""
+    by_name = {each.rule.name: each.rule for each in placed}
+    rules = []
+    for each in placed:
+        rule = each.rule
+        guarded = _is_guarded(rule, by_name, frozenset())
+        if rule.can_lower and not guarded:
+            named = ", ".join(c.key for c in rule.criteria) or "nothing"
+            each.error(
+                f"Rule '{rule.name}' can lower oom_score_adj, but all that it asks for ({named}) is what any user can "
+                "make true of any program; add a criterion that can't be faked (exe, user, group, unit or slice), or "
+                "say spoofable = true"
+            )
+        rules.append(replace(rule, guarded=guarded))
+    return rules
 
 
 def _is_guarded(rule: Rule, by_name: Mapping[str, Rule], seen: frozenset[str]) -> bool:

@@ -60,6 +60,10 @@ class Document:
             content = tomli.loads(source.text)
             positions = locate(source.text)
         except tomli.TOMLDecodeError as error:
+            if source.text.startswith("\ufeff"):
+                message = "The file starts with a byte order mark, which TOML doesn't know; save it as UTF-8 without"
+                found.errors.append(Problem(source.path, 1, 1, message))
+                return None
             found.errors.append(_syntax_problem(source, str(error)))
             return None
         except RecursionError:
@@ -150,15 +154,16 @@ class Document:
             return None
         return value
 
-    def rules(self) -> list[Rule]:
+    def rules(self) -> list[tuple[Path, Rule]]:
+        """The rules from top to bottom, each with its path."""
         tables = self.content.get("rule", [])
         if not isinstance(tables, list):
             self.error(("rule",), "'rule' must be an array of tables: write [[rule]]")
             return []
-        found = []
+        found: list[tuple[Path, Rule]] = []
         for i, table in enumerate(tables):
             if isinstance(table, dict):
-                found.append(self.rule(("rule", i), table))
+                found.append((("rule", i), self.rule(("rule", i), table)))
             else:
                 self.error(("rule", i), f"A rule must be a table, not {_kind(table)}")
         return found
@@ -168,7 +173,7 @@ class Document:
         name = self.string(at, table, "name")
         if "name" not in table:
             self.error(at, 'The rule has no name; give it one with name = "…"')
-        elif not name.strip() or not name.isprintable():
+        elif isinstance(table["name"], str) and (not name.strip() or not name.isprintable()):
             self.error((*at, "name"), "name must have at least one character, and only printable ones")
         excluded: tuple[Criterion, ...] = ()
         if "not" in table:
@@ -298,6 +303,7 @@ class Document:
             self.error(at, "oom_score_adj: give at_least, at_most or both")
         if low is not None and high is not None and low > high:
             self.error(at, f"oom_score_adj: at_least {low} is more than at_most {high}")
+            return Action(low, low)
         return Action(low, high)
 
     def children(self, at: Path, table: Mapping[str, object]) -> str | int | None:

@@ -204,7 +204,14 @@ class Rule:
             return value
         if policy == RESET:
             return first
-        return int(policy)
+        return int(policy) if self.guarded else max(first, int(policy))
+
+    @property
+    def can_lower(self) -> bool:
+        """Whether a process can gain by the rule, or by descending from one that it fits."""
+        if self.action.ignore:
+            return False
+        return self.action.can_lower or (isinstance(self.children, int) and self.children < 0)
 
     @property
     def eager_children(self) -> bool:
