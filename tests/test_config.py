@@ -338,3 +338,14 @@ def test_any_shape_is_rules_or_errors(value: object) -> None:
             read(text)
         except ConfigError as error:
             assert error.problems
+
+
+def test_drop_ins_that_cannot_be_listed(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    drop_ins = tmp_path / "etc/oomwatchd.d"
+    drop_ins.symlink_to("oomwatchd.d")  # what keeps root out, too
+
+    with pytest.raises(ConfigError) as refused:
+        load(layout(root=str(tmp_path)))
+
+    assert str(refused.value) == f"{drop_ins}:1:1: Failed to list the directory: Too many levels of symbolic links"

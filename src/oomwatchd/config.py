@@ -64,7 +64,7 @@ def load(where: Layout) -> Config:
     """Read, check and resolve the configuration. Raises ConfigError."""
     problems: list[Problem] = []
     sources = []
-    for path in [where.main_file, *_drop_ins(where.drop_in_dirs)]:
+    for path in [where.main_file, *_drop_ins(where.drop_in_dirs, problems)]:
         try:
             sources.append(_read(path))
         except FileNotFoundError:
@@ -146,13 +146,16 @@ class _Refused(Exception):
     """A file that must not be read, and why."""
 
 
-def _drop_ins(directories: Sequence[str]) -> list[str]:
+def _drop_ins(directories: Sequence[str], problems: list[Problem]) -> list[str]:
     """The drop-ins in force, by file name."""
     chosen: dict[str, str] = {}
     for directory in directories:
         try:
             names = os.listdir(directory)
         except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            problems.append(Problem(directory, 1, 1, f"Failed to list the directory: {error.strerror}"))
             continue
         for name in names:
             if name.endswith(".toml") and not name.startswith("."):

@@ -23,6 +23,10 @@ from oomwatchd.problems import Problem
 from oomwatchd.rules import RuleSet, needs
 from oomwatchd.supervisor import Supervisor
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oomwatchd.watch import ConfigWatch
+
 _BLIND_SCAN_SECONDS = 1.0
 """Without process events nothing but scans finds a new process."""
 _SLICE_SECONDS = 0.005
@@ -72,6 +76,7 @@ class Daemon:
         self.pinner = Pinner(RuleSet(loaded.rules), self._new_ledger(), dry_run=self.dry_run)
         self.pin_log = PinLog(loaded.settings.log_pins)
         self.server: Server | None = None
+        self._watch: ConfigWatch | None = None
         self.kills = Kills()
         self._loop = Loop(self._internal_error)
         self._supervisor = Supervisor()
@@ -198,7 +203,7 @@ class Daemon:
 
         try:
             self._watch = ConfigWatch(self.where)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             self._notes.append(f"Failed to watch the configuration ({error}); it is read again on reload only")
             return
         self._loop.add(self._watch.fileno(), self._on_file_change)
@@ -333,6 +338,7 @@ class Daemon:
         """Look at all processes, in slices. Events were subscribed before, so that what starts meanwhile is seen."""
         started = time.monotonic()
         occasion = Occasion(self._source)
+        self._watch_again()
         self._resolve_again()
         self._check_events()
         pinner = self.pinner
@@ -443,11 +449,17 @@ class Daemon:
     # Configuration
 
     def _on_file_change(self) -> None:
-        if self._watch.changed():
+        if self._watch is not None and self._watch.changed():
             self._loop.later(_SAVING_SECONDS, self._reload_if_changed)
 
+    def _watch_again(self) -> None:
+        """A directory that was replaced, or appeared where nothing told of it, is found by scans."""
+        with contextlib.suppress(UnicodeError):  # told of at the start
+            if self._watch is not None and self._watch.renew():
+                self._loop.later(_SAVING_SECONDS, self._reload_if_changed)
+
     def _reload_if_changed(self) -> None:
-        self._watch.renew()
+        self._watch_again()
         try:
             fresh = config.load(self.where)
         except ConfigError as error:

@@ -1,0 +1,79 @@
+"""What makes the daemon look at its configuration again, on real directories."""
+
+import os
+import select
+from pathlib import Path
+
+from oomwatchd.config import layout
+from oomwatchd.watch import ConfigWatch
+
+
+def changed(watch: ConfigWatch) -> bool:
+    """inotify(7) queues an event before the system call that caused it returns."""
+    return bool(select.select([watch], [], [], 0)[0]) and watch.changed()
+
+
+def test_file_behind_two_links(tmp_path: Path) -> None:
+    """As Kubernetes mounts a ConfigMap: o.toml -> ..data/o.toml, ..data -> ..1, and ..data is replaced."""
+    mounted = tmp_path / "mounted"
+    for version in ("..1", "..2"):
+        (mounted / version).mkdir(parents=True)
+        (mounted / version / "o.toml").touch()
+    (mounted / "..data").symlink_to("..1")
+    (mounted / "o.toml").symlink_to("..data/o.toml")
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/oomwatchd.toml").symlink_to(mounted / "o.toml")
+    watch = ConfigWatch(layout(root=str(tmp_path)))
+    assert not changed(watch)
+
+    (mounted / "..new").symlink_to("..2")
+    assert not changed(watch)
+    (mounted / "..new").rename(mounted / "..data")
+    assert changed(watch)
+
+    assert watch.renew()
+    (mounted / "..2/o.toml").write_text("# saved")
+    assert changed(watch)
+
+
+def test_drop_in_that_is_a_link(tmp_path: Path) -> None:
+    drop_ins = tmp_path / "etc/oomwatchd.d"
+    drop_ins.mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/other.toml").touch()
+    (drop_ins / "a.toml").symlink_to("../../elsewhere/other.toml")
+    watch = ConfigWatch(layout(root=str(tmp_path)))
+
+    (tmp_path / "elsewhere/other.toml").write_text("# saved")
+
+    assert changed(watch)
+
+
+def test_directory_that_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    watch = ConfigWatch(layout(str(tmp_path / "a/o.toml")))
+    assert not watch.renew()
+
+    (tmp_path / "a").rename(tmp_path / "b")
+    (tmp_path / "a").mkdir()
+
+    assert watch.renew()
+    assert not watch.renew()
+    (tmp_path / "a/o.toml").touch()
+    assert changed(watch)
+
+
+def test_name_of_any_bytes_beside_it(tmp_path: Path) -> None:
+    watch = ConfigWatch(layout(str(tmp_path / "o.toml")))
+
+    os.close(os.open(os.fsencode(tmp_path) + b"/\xff", os.O_CREAT | os.O_WRONLY))
+    (tmp_path / "o.toml").touch()
+
+    assert changed(watch)
+
+
+def test_links_in_a_circle(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+
+    ConfigWatch(layout(str(tmp_path / "a")))
