@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from oomwatchd import config, feed, memory, procfs
 from oomwatchd.config import Config, ConfigError, Layout
-from oomwatchd.connector import NAMES, PROC_EVENT_FORK, Event, Unavailable
-from oomwatchd.control import SOCKET_NAME, Connection, Json, Server, runtime_directory
+from oomwatchd.connector import NAMES, PROC_EVENT_FORK, Connector, Event, Unavailable
+from oomwatchd.control import SOCKET_NAME, Client, Connection, Json, NotRunning, Server, runtime_directory
 from oomwatchd.events import Events
 from oomwatchd.journal import ERR, INFO, NOTICE, WARNING, Log, PinLog, Record, of_decision
 from oomwatchd.kills import Kills
@@ -73,6 +73,7 @@ class Daemon:
         self.state = State(time.time(), time.time())
         self.directory = runtime_directory(root)
         self.events = Events()
+        self._waking: dict[int, Connector] = {}
         self.pinner = Pinner(RuleSet(loaded.rules), self._new_ledger(), dry_run=self.dry_run)
         self.pin_log = PinLog(loaded.settings.log_pins)
         self.server: Server | None = None
@@ -187,6 +188,9 @@ class Daemon:
             )
 
     def _open_server(self) -> None:
+        if self.always_dry and _listens(self.directory):
+            self._notes.append("Another oomwatchd runs, and oomwatchctl reaches that one, not this dry run")
+            return
         try:
             os.makedirs(self.directory, mode=0o755, exist_ok=True)
             self.server = Server(f"{self.directory}/{SOCKET_NAME}")
@@ -239,16 +243,16 @@ class Daemon:
             self._watch_events()
 
     def _watch_events(self) -> None:
-        """Wake up for the sockets that should wake us, and for no others."""
-        waking = {connector.fileno() for connector in self.events.sockets()}
-        for connector in (self.events.execs, self.events.forks):
-            if connector is None:
-                continue
-            descriptor = connector.fileno()
-            if descriptor in waking and descriptor not in self._loop:
-                self._loop.add(descriptor, self._on_events)
-            elif descriptor not in waking and descriptor in self._loop:
+        """Wake up for the sockets that should wake us, and for no others. A new one may have the descriptor of one
+        that was closed, which the kernel has then forgotten to wake us for."""
+        waking = {connector.fileno(): connector for connector in self.events.sockets()}
+        for descriptor, connector in self._waking.items():
+            if waking.get(descriptor) is not connector:
                 self._loop.remove(descriptor)
+        for descriptor in waking:
+            if descriptor not in self._loop:
+                self._loop.add(descriptor, self._on_events)
+        self._waking = waking
 
     def _on_events(self) -> None:
         events, lost = self.events.receive()
@@ -302,6 +306,7 @@ class Daemon:
                 self.emit(Record("events-lost", WARNING, message))
         except Unavailable as reason:
             self.events.close()
+            self._watch_events()
             self.events.reason = str(reason)
             message = f"Process events are gone: {reason}; scanning every {self.interval:g} s"
             self.emit(Record("events-lost", WARNING, message))
@@ -568,6 +573,14 @@ class Daemon:
             first = self.state.config_error.split("\n")[0]
             status = f"Configuration refused, old rules in force: {first}"
         self._supervisor.show(status)
+
+
+def _listens(directory: str) -> bool:
+    try:
+        with Client(directory):
+            return True
+    except NotRunning:
+        return False
 
 
 def _count(number: int, what: str) -> str:

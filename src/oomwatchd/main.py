@@ -11,6 +11,7 @@ from oomwatchd.connector import Unavailable
 from oomwatchd.control import Client, NotRunning, runtime_directory
 from oomwatchd.daemon import Daemon, Failure
 from oomwatchd.journal import ERR, Log, Record, open_log
+from oomwatchd.streams import open_standard_streams
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_CAPABILITY, EXIT_CONFIG = 1, 2, 77, 78
 """The last two are EX_NOPERM and EX_CONFIG of sysexits.h, as systemd.exec(5) shows them."""
@@ -56,6 +57,7 @@ def parse_arguments(words: Sequence[str]) -> Options:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run oomwatchd. Returns its exit status, oomwatchd(8)."""
+    open_standard_streams()
     try:
         options = parse_arguments(sys.argv[1:] if argv is None else argv)
     except Usage as error:
@@ -94,8 +96,8 @@ def _run(options: Options, log: Log) -> int:
         loaded = config.load(where)
     except ConfigError as error:
         return fail(f"Not starting, the configuration is invalid:\n{error}", EXIT_CONFIG)
-    dry_run = options.dry_run or loaded.settings.dry_run
-    running = None if dry_run else _running_daemon(options.root)
+    passing = options.dry_run or (options.once and loaded.settings.dry_run)
+    running = None if passing else _running_daemon(options.root)
     if running is not None:
         return fail(f"Not starting: oomwatchd runs already, with PID {running}", EXIT_FAILURE)
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.running import Daemon, Processes, oom_score_adj, rule, wait_until
+from tests.kernel.running import Daemon, Processes, oom_score_adj, rule, wait_for_value, wait_until
 
 
 def run(daemon: Daemon, *arguments: str, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
@@ -87,6 +87,48 @@ def test_second_daemon_is_refused(daemon: Daemon, target: Path) -> None:
     assert result.returncode == 1
     assert f"runs already, with PID {daemon.pid}" in result.stderr
     assert daemon.status()["pid"] == daemon.pid
+
+
+def test_dry_run_leaves_the_running_daemon_its_socket(daemon: Daemon, target: Path) -> None:
+    daemon.start(rule(target))
+    command = [sys.executable, "-m", "oomwatchd", "-c", str(daemon.config), "--dry-run"]
+
+    with subprocess.Popen(command, env=daemon.environment, stderr=subprocess.PIPE, text=True) as dry:
+        assert dry.stderr is not None
+        said = [dry.stderr.readline(), dry.stderr.readline()]
+        assert daemon.status()["pid"] == daemon.pid
+        dry.terminate()
+
+    assert "Another oomwatchd runs" in said[1]
+    assert daemon.status()["pid"] == daemon.pid
+
+
+def test_standard_streams_that_are_closed(daemon: Daemon, processes: Processes, target: Path) -> None:
+    daemon.start(rule(target), prefix=["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"])
+    pid = processes.start(target, "1000")
+
+    wait_for_value(pid, 500)
+    assert [os.readlink(f"/proc/{daemon.pid}/fd/{number}") for number in range(3)] == [os.devnull] * 3
+    assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("redirection", "status", "said"),
+    [
+        (">&-", 0, ""),
+        (">/dev/full", 1, "oomwatchctl: [Errno 28] No space left on device\n"),
+        ("<&- >&-", 0, ""),
+    ],
+)
+def test_output_that_cannot_be_had(daemon: Daemon, target: Path, redirection: str, status: int, said: str) -> None:
+    daemon.start(rule(target))
+    command = f'exec "$0" -c "from oomwatchd.ctl import main; raise SystemExit(main())" status {redirection}'
+
+    result = subprocess.run(
+        ["sh", "-c", command, sys.executable], env=daemon.environment, stderr=subprocess.PIPE, text=True
+    )
+
+    assert (result.returncode, result.stderr) == (status, said)
 
 
 def test_invalid_configuration_lists_every_error(daemon: Daemon, target: Path) -> None:

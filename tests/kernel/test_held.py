@@ -45,6 +45,23 @@ def test_edits_are_applied_on_save(daemon: Daemon, processes: Processes, target:
     assert daemon.pins()[pid]["original"] == 0
 
 
+def test_process_events_are_turned_off_and_on(daemon: Daemon, processes: Processes, target: Path) -> None:
+    config = rule(target, scan="1h")
+    daemon.start(config)
+    if daemon.status()["proc_events"] != "on":
+        pytest.skip("no process events in this place")
+
+    daemon.write(config.replace("[daemon]", '[daemon]\nproc_events = "off"'))
+    wait_until(lambda: daemon.status()["proc_events"] == "off", "process events are off")
+    daemon.write(config)
+    wait_until(lambda: daemon.status()["proc_events"] == "on", "process events are on again")
+    daemon.reload()
+
+    pid = processes.start(target, "1000")
+    wait_for_value(pid, 500)
+    assert daemon.pins()[pid]["source"] == "exec"
+
+
 def test_editing_in_place_is_applied_too(daemon: Daemon, processes: Processes, target: Path) -> None:
     daemon.start(rule(target, scan="1h"))
     pid = processes.start(target, "1000")

@@ -9,6 +9,7 @@ from importlib import import_module
 
 from oomwatchd import __version__
 from oomwatchd.ctl.ending import Ending
+from oomwatchd.streams import open_standard_streams
 from oomwatchd.text import printable
 
 # verb -> (module of this package, one line for the help). A module has, for its verb VERB,
@@ -33,6 +34,7 @@ VERBS: dict[str, tuple[str, str]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb. Returns its exit status (oomwatchctl(1)); argparse exits with 2 on a usage error."""
+    open_standard_streams()
     try:
         try:
             return _run(_verb_first(sys.argv[1:] if argv is None else argv))
@@ -45,6 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader has seen enough (`| head`). Python would complain once more when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"oomwatchctl: {printable(str(error))}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
 
