@@ -17,6 +17,7 @@ PAGE_KB = 4
 OOM_SCORE_ADJ_MIN = -1000
 # What a cgroup without a limit shows.
 _NO_LIMIT_KB = 1 << 50
+_RELEASE = re.compile(r"(\d{1,3})\.(\d{1,4})")
 
 
 class Ranked(NamedTuple):
@@ -73,19 +74,23 @@ def _memcg_pages(kill: OomKill) -> int | None:
 def rank(kill: OomKill, adj_of: Callable[[Task], int | None] | None = None) -> list[Ranked]:
     """The table in the order of the kernel's choice, the victim first. `adj_of` gives values of oom_score_adj in place
     of the logged ones (None: as logged)."""
+    if not kill.tasks:
+        return []
     per_adj = (total_pages(kill) or 0) // 1000
     since_5_9 = _is_since(kill, 5, 9)
     root_bonus = _root_bonus(kill, per_adj)
     ranked = []
-    for task in kill.tasks or ():
-        adj = task.oom_score_adj if adj_of is None or (new := adj_of(task)) is None else new
-        if adj == OOM_SCORE_ADJ_MIN or task.pid == 1:
+    for task in kill.tasks:
+        pid, _, uid, _, rss, pgtables_bytes, swapents, adj, _ = task
+        if adj_of is not None and (new := adj_of(task)) is not None:
+            adj = new
+        if adj == OOM_SCORE_ADJ_MIN or pid == 1:
             ranked.append(Ranked(task, None))
             continue
-        pages = task.rss + (task.swapents or 0) + (task.pgtables_bytes or 0) // 4096
+        pages = rss + (swapents or 0) + (pgtables_bytes or 0) // 4096
         points = pages + (adj or 0) * per_adj
         if not since_5_9:
-            points = max(1, points - (root_bonus(pages) if task.uid == 0 else 0))
+            points = max(1, points - (root_bonus(pages) if uid == 0 else 0))
         ranked.append(Ranked(task, points))
     # Of equals the last is taken, before 5.9 the first. (A sort in reverse leaves equals in their order.)
     if since_5_9:
@@ -111,16 +116,16 @@ def _root_bonus(kill: OomKill, per_adj: int) -> Callable[[int], int]:
 
 def _is_since(kill: OomKill, major: int, minor: int) -> bool:
     """Whether the kernel is of that release or later; one that the log doesn't name counts as old if its table does."""
-    release = re.match(r"(\d{1,3})\.(\d{1,4})", kill.kernel or "")
+    release = _RELEASE.match(kill.kernel) if kill.kernel is not None else None
     if release is not None:
         return (int(release[1]), int(release[2])) >= (major, minor)
     return "pgtables_bytes" in (kill.columns or ("pgtables_bytes",))
 
 
-def replay(kill: OomKill) -> Replay | None:
+def replay(kill: OomKill, ranked: list[Ranked] | None = None) -> Replay | None:
     """The choice reckoned anew; None where the log doesn't hold what that takes: a table with its header, an outcome
     that the table shows, and, where they matter, the swap of each task and the memory that oom_score_adj is measured
-    by."""
+    by. `ranked`: what `rank` gave for it, if that is at hand."""
     if not kill.tasks or kill.columns is None or (kill.panic is not None and not kill.no_killable):
         return None
     values = {task.oom_score_adj for task in kill.tasks}
@@ -130,7 +135,7 @@ def replay(kill: OomKill) -> Replay | None:
         return None
     if kill.victim is not None and not _rows_of_chosen(kill):
         return None  # its row was cut out of the log, and perhaps others
-    ranked = rank(kill)
+    ranked = rank(kill) if ranked is None else ranked
     if _hangs_on_swap(kill, ranked):
         return None
     predicted = _predicted(kill, ranked)

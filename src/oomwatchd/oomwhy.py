@@ -11,13 +11,15 @@ MENTIONED = 5
 
 def size(kb: int) -> str:
     """KiB as people write it: "3.1 GiB"."""
-    if abs(kb) < 1024:
+    magnitude = abs(kb)
+    if magnitude < 1 << 10:
         return f"{kb} KiB"
-    value, unit = kb / 1024, "MiB"
-    if abs(value) >= 1024:
-        value, unit = value / 1024, "GiB"
-    if abs(value) >= 1024:
-        value, unit = value / 1024, "TiB"
+    if magnitude < 1 << 20:
+        value, unit = kb / (1 << 10), "MiB"
+    elif magnitude < 1 << 30:
+        value, unit = kb / (1 << 20), "GiB"
+    else:
+        value, unit = kb / (1 << 30), "TiB"
     return f"{value:.1f} {unit}" if abs(value) < 100 else f"{value:.0f} {unit}"
 
 
@@ -180,7 +182,8 @@ def _highest(kill: OomKill, row: Ranked, ranked: list[Ranked]) -> str:
 
 def _spared(victim: Ranked, ranked: list[Ranked]) -> list[str]:
     """Who held more and lives."""
-    more = [one.task for one in ranked if held_kb(one.task) > held_kb(victim.task) and one.task.pid != victim.task.pid]
+    held = held_kb(victim.task)
+    more = [one.task for one in ranked if held_kb(one.task) > held and one.task.pid != victim.task.pid]
     more.sort(key=held_kb, reverse=True)
     said = []
     for task in more[:3]:

@@ -16,9 +16,10 @@ def printable(raw: bytes | str) -> str:
     """`raw` as one line that a terminal or the journal can take: invalid UTF-8, control characters and
     whatever else Unicode calls unprintable (bidirectional overrides, line separators) become ``\\xNN``, one
     for each byte of their UTF-8 form. Backslashes stay as they are: unit names hold them."""
-    text = decode(raw)
-    if text.isprintable():
+    text = raw if isinstance(raw, str) else decode(raw)
+    if text.isprintable():  # no surrogate is
         return text
+    text = decode(text)
     return "".join(c if c.isprintable() else _escape(c) for c in text)
 
 

@@ -133,7 +133,7 @@ def print_kill(kill: OomKill, rules: Rules | None, *, legend: bool) -> None:
     """One event for people: what, who, why, the memory, the table; with `rules`, whom they would have made the
     victim."""
     ranked = oomreplay.rank(kill)
-    again = oomreplay.replay(kill)
+    again = oomreplay.replay(kill, ranked)
     kernel = f" (Linux {printable(kill.kernel)})" if kill.kernel else ""
     print(colour(f"{when(kill)}: {oomwhy.headline(kill)}{kernel}", BOLD))
     _line("killed", colour(oomwhy.outcome(kill), RED))

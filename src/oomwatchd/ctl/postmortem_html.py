@@ -168,7 +168,7 @@ def _label(time: str | float | None) -> str:
 
 def _section(number: int, kill: OomKill, rules: Rules | None) -> str:
     ranked = oomreplay.rank(kill)
-    again = oomreplay.replay(kill)
+    again = oomreplay.replay(kill, ranked)
     asked = kill.invoker
     facts: list[tuple[str, str]] = [("killed", oomwhy.outcome(kill))]
     if kill.victim is not None:

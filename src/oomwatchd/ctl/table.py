@@ -25,19 +25,29 @@ def print_table(
 ) -> None:
     """Print `rows` in aligned columns under a header. Cells are made safe to show, None is a dash. The
     columns numbered in `right` are set right (numbers). On a terminal the last column is cut to its width."""
-    cells = [["-" if cell is None else printable(str(cell)) for cell in row] for row in rows]
-    header = [column.upper() for column in columns]
-    everything = [header, *cells] if legend else cells
-    widths = [max((len(row[i]) for row in everything), default=0) for i in range(len(columns))]
-    limit = _terminal_columns() if sys.stdout.isatty() else None
-    for row in everything:
-        parts = [
-            cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ]
-        line = "  ".join(parts).rstrip()
-        if limit is not None and len(line) > limit:
-            line = line[: limit - 1] + "…"
-        print(colour(line, BOLD) if row is header else line)
+    shown = [[_cell(cell) for cell in row] for row in rows]
+    if legend:
+        shown.insert(0, [column.upper() for column in columns])
+    aligned = [_aligned(cells, right=at in right) for at, cells in enumerate(zip(*shown, strict=True))]
+    lines = ["  ".join(cells).rstrip() for cells in zip(*aligned, strict=True)]
+    if sys.stdout.isatty():
+        limit = _terminal_columns()
+        lines = [line if len(line) <= limit else line[: limit - 1] + "…" for line in lines]
+    if legend:
+        lines[0] = colour(lines[0], BOLD)
+    if lines:
+        print("\n".join(lines))
+
+
+def _cell(cell: object) -> str:
+    if type(cell) is int:
+        return str(cell)
+    return "-" if cell is None else printable(str(cell))
+
+
+def _aligned(cells: Sequence[str], *, right: bool) -> list[str]:
+    width = max(map(len, cells))
+    return [cell.rjust(width) for cell in cells] if right else [cell.ljust(width) for cell in cells]
 
 
 def _terminal_columns() -> int:
