@@ -232,7 +232,7 @@ def _scan_lines(data: bytes, end: int, parser: Parser) -> Generator[OomKill, Non
         stop = end if line_end < 0 else line_end + 1
         for raw in data[position:stop].removesuffix(b"\n").split(b"\n"):
             position += len(raw) + 1
-            if oomline.is_trace(raw):
+            if b"+0x" in raw and oomline.is_trace(raw):
                 continue
             line = raw if len(raw) < logline.LONGEST else raw[: logline.LONGEST]
             done = parser.feed(line.decode("utf-8", "backslashreplace").rstrip("\r"))

@@ -77,7 +77,13 @@ def kind(text: str) -> str | None:
 
 def is_noise(text: str) -> bool:
     """Whether `text`, behind a known prefix, is surely nothing of a report."""
-    return text[:1].isalpha() and text[:4] not in _STARTS and not may_be_inside(text)
+    return (
+        text[:4] not in _STARTS
+        and text[:1].isalpha()
+        and "oom" not in text
+        and " mems_allowed=" not in text
+        and "out_of_memory+" not in text
+    )
 
 
 def may_be_inside(text: str) -> bool:
@@ -337,12 +343,7 @@ _ROW_LIKE = re.compile(rb"\](?:[ \t]+-?\d+){3}")
 
 def is_trace(raw: bytes) -> bool:
     """Whether a line is a call in a stack trace that says nothing of an OOM."""
-    return (
-        b"+0x" in raw
-        and _TRACE.search(raw) is not None
-        and b"mem_cgroup_out_of_memory+" not in raw
-        and _ROW_LIKE.search(raw) is None
-    )
+    return _TRACE.search(raw) is not None and b"mem_cgroup_out_of_memory+" not in raw and _ROW_LIKE.search(raw) is None
 
 
 # "Memory cgroup out of memory: Killed process 1 (x) total-vm:4kB, anon-rss:4kB, file-rss:4kB, shmem-rss:0kB, UID:0

@@ -332,7 +332,8 @@ class Parser:
         name = _same_name(expected, found.comm)
         if name is None or (report.decided() and report.panic is None):
             return True
-        report.invoker = replace(report.invoker, comm=name)
+        asked = report.invoker
+        report.invoker = Invoker(None, name, asked.gfp_mask, asked.order, asked.oom_score_adj)
         report.invoker_pid, report.kernel = found.pid, found.kernel
         return True
 
@@ -395,7 +396,7 @@ class Parser:
         return True
 
     def _counters(self, text: str) -> bool:
-        zone = oomline.zone(text)
+        zone = oomline.zone(text) if "Node " in text else None
         if zone is not None:
             if self._report is not None and len(self._report.node_kb) < 4096:
                 self._report.node_kb[zone[0]] = self._report.node_kb.get(zone[0], 0) + zone[1]
@@ -416,6 +417,8 @@ class Parser:
         return True
 
     def _table(self, text: str) -> bool:
+        if "[" not in text:
+            return False
         if "total_vm" in text and self._header(text):
             return True
         if self._report is not None and self._report.layout is not None:
@@ -628,7 +631,7 @@ def _same_name(expected: str | None, seen: str | None) -> str | None:
 def _finish(report: _Report, reference: datetime) -> OomKill:
     tasks = None if report.tasks is None else tuple(report.tasks)
     victim = _victim(report)
-    invoker = report.invoker or Invoker()
+    asked = report.invoker or Invoker()
     return OomKill(
         time=logline.time_of(report.prefix, reference),
         kernel=report.kernel,
@@ -636,7 +639,7 @@ def _finish(report: _Report, reference: datetime) -> OomKill:
         constraint=report.constraint,
         memcg=report.memcg,
         task_memcg=report.task_memcg,
-        invoker=replace(invoker, pid=report.invoker_pid),
+        invoker=Invoker(report.invoker_pid, asked.comm, asked.gfp_mask, asked.order, asked.oom_score_adj),
         victim=victim,
         also_killed=tuple(report.killed[1:]),
         tasks=tasks,
