@@ -238,8 +238,8 @@ def _scan_lines(data: bytes, end: int, parser: Parser) -> Generator[OomKill, Non
             done = parser.feed(line.decode("utf-8", "backslashreplace").rstrip("\r"))
             if done:
                 yield from done
-            if b" total_vm " in raw:
-                position = parser.feed_rows(data, position, end)
+            if parser.at_row and (rows_end := parser.feed_rows(data, position, end)) > position:
+                position = rows_end
                 break
     return min(position, end)
 

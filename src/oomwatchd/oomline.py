@@ -230,7 +230,7 @@ class Layout:
         self._adj = at.get("oom_score_adj")
         self._tables = [at[name] for name in _TABLES if name in at]
         numbers = rb"[ \t]+(-?\d{1,18})" * (len(columns) - 2)
-        self.raw = re.compile(rb"([^\n]{0,200}?)\[ {0,9}(\d{1,10})\]" + numbers + rb" ([^\n]{1,255})\n")
+        self.raw = re.compile(rb"\[ {0,9}(\d{1,10})\]" + numbers + rb" ([^\n]{1,255})\n")
 
     def row(self, text: str) -> Task | None:
         """A row, or None if `text` isn't one of this table."""
@@ -242,8 +242,8 @@ class Layout:
 
     def raw_row(self, match: re.Match[bytes]) -> Task:
         """What a match of `raw` says."""
-        groups = match.groups()
-        return self._task(int(groups[1]), [int(group) for group in groups[2:-1]], decode(groups[-1].rstrip(b"\r")))
+        pid, *numbers, comm = match.groups()
+        return self._task(int(pid), list(map(int, numbers)), decode(comm.rstrip(b"\r")))
 
     def _task(self, pid: int, numbers: list[int], comm: str) -> Task:
         pgtables = None

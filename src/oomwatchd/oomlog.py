@@ -108,6 +108,8 @@ class Parser:
         self._report: _Report | None = None
         self._done: list[OomKill] = []
         self._closed_any = False
+        self.at_row = False
+        """Whether the line just fed is a row or the header of a table: rows may follow."""
         self._quiet = 0
         self._sysrq_lines = 0
         self._victims: deque[int] = deque(maxlen=16)
@@ -126,6 +128,7 @@ class Parser:
 
     def feed(self, line: str) -> list[OomKill]:
         """Take in one line, without its line feed."""
+        self.at_row = False
         prefix = self._prefix
         if prefix and line.startswith(prefix) and not logline.goes_on(line, len(prefix)):
             self._take(prefix, line[len(prefix) :])
@@ -154,14 +157,18 @@ class Parser:
             self._take_bare(text, line)
 
     def feed_rows(self, data: bytes, start: int, end: int) -> int:
-        """Take in the rows at `start` that follow a header just fed, as a whole: a large log is mostly these. Returns
-        where they end; what can't be taken so is left to `feed`."""
+        """Take in the rows at `start` that follow a header or row just fed, as a whole: a large log is mostly these.
+        Returns where they end; what can't be taken so is left to `feed`."""
         report = self._report
         if report is None or report.layout is None or report.past_table() or self._broken is not None:
             return start
         layout = report.layout
         prefix = self._prefix.encode("utf-8", "replace").translate(_SHAPE)
-        while (match := layout.raw.match(data, start, end)) is not None and match[1].translate(_SHAPE) == prefix:
+        width = len(prefix)
+        while data[start : start + width].translate(_SHAPE) == prefix:
+            match = layout.raw.match(data, start + width, end)
+            if match is None:
+                break
             self._add(report, layout.raw_row(match))
             start = match.end()
             self._quiet = 0
@@ -443,6 +450,7 @@ class Parser:
         report = self._before_table()
         report.layout = oomline.Layout(columns)
         report.tasks = []
+        self.at_row = True
         return True
 
     def _row(self, text: str) -> bool:
@@ -462,6 +470,7 @@ class Parser:
         return True
 
     def _add(self, report: _Report, task: Task) -> None:
+        self.at_row = True
         if report.tasks is None:
             report.tasks = []
         if len(report.tasks) < MAX_TASKS:
