@@ -113,6 +113,34 @@ def test_a_report_anywhere_in_a_long_log(gap: int) -> None:
     assert len(found[2].tasks or ()) == 4
 
 
+def table(rows: int, pid: int, comm: str) -> str:
+    """A table of so many rows; process `pid` is called `comm`."""
+    header = "[   98.000001] [  pid  ]   uid  tgid total_vm      rss pgtables_bytes swapents oom_score_adj name\n"
+    return header + "".join(
+        f"[   98.{n:06}] [{n:7}]  1000 {n:7}   204061     1279   708608        0             0 "
+        f"{comm if n == pid else 'worker'}\n"
+        for n in range(2, rows + 2)
+    )
+
+
+def test_every_row_of_a_table_longer_than_a_block() -> None:
+    text = table(2 * BLOCK // 80, 5, "other").encode()
+    lines = text.splitlines(keepends=True)
+    lines.insert(9, b"[   98.000010] eth0: link becomes ready\n")
+    parser = Parser(datetime(2026, 12, 31))
+    (found,) = [*scan(io.BytesIO(b"".join(lines)), parser), *parser.flush()]
+    assert [task.pid for task in found.tasks or ()] == list(range(2, len(lines)))
+
+
+@pytest.mark.parametrize("pid", [2, 3, 6])
+def test_a_line_feed_in_a_name_in_a_long_table(pid: int) -> None:
+    # dmesg sets the rest of the record under the first line's text.
+    text = table(5, pid, "line\n               feed")
+    parser = Parser(datetime(2026, 12, 31))
+    (found,) = [*scan(io.BytesIO(text.encode()), parser), *parser.flush()]
+    assert [task.comm for task in found.tasks or ()] == ["line\nfeed" if n == pid else "worker" for n in range(2, 7)]
+
+
 def test_a_name_like_a_stack_trace() -> None:
     text = SIMPLE.read_text().replace("batch job", "a+0x1/0x2")
     parser = Parser(datetime(2026, 12, 31))

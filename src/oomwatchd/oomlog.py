@@ -169,9 +169,12 @@ class Parser:
             match = layout.raw.match(data, start + width, end)
             if match is None:
                 break
-            self._add(report, layout.raw_row(match))
+            task = layout.raw_row(match)
+            self._add(report, task)
             start = match.end()
             self._quiet = 0
+            # Where a line feed is in the name, the next line has the rest.
+            self._last = task.comm
         return start
 
     def flush(self) -> list[OomKill]:
