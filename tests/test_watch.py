@@ -4,6 +4,8 @@ import os
 import select
 from pathlib import Path
 
+import pytest
+
 from oomwatchd.config import layout
 from oomwatchd.watch import ConfigWatch
 
@@ -69,6 +71,20 @@ def test_name_of_any_bytes_beside_it(tmp_path: Path) -> None:
     os.close(os.open(os.fsencode(tmp_path) + b"/\xff", os.O_CREAT | os.O_WRONLY))
     (tmp_path / "o.toml").touch()
 
+    assert changed(watch)
+
+
+def test_directories_that_appear(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    watch = ConfigWatch(layout(root=str(tmp_path)))
+    assert not watch.renew()
+    assert capfd.readouterr() == ("", "")
+
+    (tmp_path / "etc").mkdir()
+    assert watch.renew()
+    (tmp_path / "etc/oomwatchd.d").mkdir()
+    assert changed(watch)
+    assert watch.renew()
+    (tmp_path / "etc/oomwatchd.d/a.toml").touch()
     assert changed(watch)
 
 

@@ -68,12 +68,14 @@ class ConfigWatch:
         # Much is written to /run and /usr/lib that is none of our business.
         watched = {self._add(directory, _APPEARS) for directory in appearing - directories}
         watched.update(self._add(directory, _CHANGES) for directory in directories)
-        new = watched - self._watched
+        new = watched - self._watched - {-1}
         self._watched = watched
         return bool(new)
 
     def _add(self, directory: str, mask: int) -> int:
-        """The watch descriptor, the same for the same directory; negative: none."""
+        """The watch descriptor, the same for the same directory; negative: there is none."""
+        if not os.path.isdir(directory):
+            return -1
         wd: int = self._manager.add_watch(directory, mask, quiet=True)[directory]
         return wd
 
