@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from oomwatchd.journal import MESSAGE_IDS, PinLog, of_decision
+from oomwatchd.journal import INFO, MESSAGE_IDS, JournalLog, PinLog, Record, of_decision
 from oomwatchd.pin import Decision
 
 CATALOG = Path(__file__).parent.parent / "systemd/oomwatchd.catalog"
@@ -72,3 +72,7 @@ def test_drift_is_no_matter_of_how_many() -> None:
     log = PinLog("off")
 
     assert log.admits(replace(PINNED, event="drift"), 0.0)
+
+
+def test_message_of_any_bytes_goes_to_the_journal() -> None:
+    JournalLog().write(Record("started", INFO, "Started with \udcff.toml"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from oomwatchd.lineage import Node
 from oomwatchd.pin import Decision
-from oomwatchd.text import printable
+from oomwatchd.text import decode, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ class JournalLog(Log):
         """Never raises: a journal that is down must not stop us; stderr, which systemd keeps, has the record then."""
         message_id = MESSAGE_IDS.get(record.event)
         head = [
-            f"MESSAGE={record.message}",
+            f"MESSAGE={decode(record.message)}",  # a path may hold any bytes
             f"PRIORITY={record.priority}",
             f"OOMWATCHD_EVENT={record.event}",
             "SYSLOG_IDENTIFIER=oomwatchd",
