@@ -6,6 +6,7 @@ kernel's version: distributions carry newer reports back. A name (at most 15 byt
 the words of the report too, so what stands behind a name is read from the right.
 """
 
+import functools
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -263,6 +264,12 @@ class Layout:
             None if self._adj is None else numbers[self._adj],
             comm,
         )
+
+
+@functools.lru_cache(maxsize=32)
+def layout(columns: tuple[str, ...]) -> Layout:
+    """The layout under a header. A machine has one kind of table, and a header in each report."""
+    return Layout(columns)
 
 
 # "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,oom_memcg=/a,task_memcg=/a/b,task=x,

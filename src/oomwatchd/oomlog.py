@@ -451,7 +451,7 @@ class Parser:
             # Broken once more is possible; what can't be a header any longer is given up.
             return len(columns) > 12 or self._hold(self._header, text)
         report = self._before_table()
-        report.layout = oomline.Layout(columns)
+        report.layout = oomline.layout(columns)
         report.tasks = []
         self.at_row = True
         return True
