@@ -51,6 +51,18 @@ def test_drop_in_that_is_a_link(tmp_path: Path) -> None:
     assert changed(watch)
 
 
+def test_drop_ins_below_a_link(tmp_path: Path) -> None:
+    drop_ins = tmp_path / "real/etc/oomwatchd.d"
+    drop_ins.mkdir(parents=True)
+    (drop_ins / "a.toml").touch()
+    (tmp_path / "root").symlink_to("real")
+    watch = ConfigWatch(layout(root=os.path.relpath(tmp_path / "root")))
+
+    (drop_ins / "b.toml").touch()
+
+    assert changed(watch)
+
+
 def test_directory_that_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     watch = ConfigWatch(layout(str(tmp_path / "a/o.toml")))

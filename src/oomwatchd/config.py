@@ -56,7 +56,7 @@ def layout(file: str | None = None, root: str = "/") -> Layout:
     """The layout for `-c file` (that file alone) or `--root root`."""
     if file is not None:
         return Layout(os.path.abspath(file), main_file_required=True)
-    prefix = root.rstrip("/")
+    prefix = os.path.abspath(root).rstrip("/")
     return Layout(prefix + MAIN_FILE, tuple(prefix + directory for directory in DROP_IN_DIRS))
 
 

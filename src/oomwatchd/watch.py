@@ -43,6 +43,8 @@ class ConfigWatch:
         self._changed = False
         self._ours: set[str] = set()
         """Paths that lead to the configuration: what becomes of one of them matters."""
+        self._drop_in_dirs: set[str] = set()
+        """By both names, where a link leads to one: pyinotify knows a directory by the name that it was told last."""
         self._watched: set[int] = set()
         self.renew()
 
@@ -62,6 +64,7 @@ class ConfigWatch:
                     paths += [f"{directory}/{name}" for name in os.listdir(directory) if name.endswith(".toml")]
             else:
                 appearing.add(os.path.dirname(directory))
+        self._drop_in_dirs = {name for path in self._where.drop_in_dirs for name in (path, os.path.realpath(path))}
         self._ours = {station for path in paths for station in (path, *_stations(path))}
         directories = {os.path.dirname(path) for path in self._ours if path not in self._where.drop_in_dirs}
         directories.update(filter(os.path.isdir, self._where.drop_in_dirs))
@@ -91,7 +94,7 @@ class ConfigWatch:
 
     def _note(self, event: "pyinotify.Event") -> None:
         path = event.pathname
-        in_drop_ins = os.path.dirname(path) in self._where.drop_in_dirs and path.endswith(".toml")
+        in_drop_ins = os.path.dirname(path) in self._drop_in_dirs and path.endswith(".toml")
         if in_drop_ins or path in self._ours or event.mask & pyinotify.IN_Q_OVERFLOW:
             self._changed = True
 
