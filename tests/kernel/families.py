@@ -43,6 +43,7 @@ class Families:
         shutil.copy(program, self.launcher)
         shutil.copy("/bin/sleep", self.other)
         self.members: dict[str, list[int]] = {}
+        self._left_out: list[int] = []
         self.count = 0
         self.launching: subprocess.Popen[str] | None = None
 
@@ -96,6 +97,10 @@ class Families:
         assert sum(map(len, self.members.values())) == self.count * KINDS.total()
         return before
 
+    def leave_out(self, kind: str) -> None:
+        """Expect nothing of these."""
+        self._left_out += self.members.pop(kind)
+
     def kill_parents(self) -> None:
         for pid in self.members.pop("parent"):
             os.kill(pid, signal.SIGKILL)
@@ -107,7 +112,7 @@ class Families:
         if self.launching is None:
             return
         self.launching.kill()
-        for pid in self.pids():
+        for pid in [*self.pids(), *self._left_out]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         assert self.launching.stdout is not None

@@ -68,12 +68,12 @@ def test_daemon_in_the_midst(
     daemon: Daemon, families: Families, children: str | int, values: tuple[int, int], wanted: int
 ) -> None:
     first, value = values
-    families.start(100, first, pause_us=4000)
+    families.start(60, first, pause_us=5000)
 
     daemon.start(families.rule(value, children, patience(children)))
 
     families.wait()
-    del families.members["daemon"]  # some have left family and session before the daemon came
+    families.leave_out("daemon")  # some have left family and session before the daemon came
     expect(families.members, wanted, parent=value)
 
 
@@ -82,7 +82,7 @@ def test_daemon_after_the_families(
     daemon: Daemon, families: Families, children: str | int, values: tuple[int, int], wanted: int
 ) -> None:
     first, value = values
-    families.start(100, first)
+    families.start(50, first)
     families.wait()
 
     daemon.start(families.rule(value, children))
@@ -131,7 +131,7 @@ def test_parent_executes_another(
 ) -> None:
     first, value = values
     daemon.start(families.rule(value, children, patience(children)))
-    families.start(50, first)
+    families.start(30, first)
     families.wait()
     expect(families.members, wanted, parent=value)
 
@@ -234,6 +234,6 @@ def test_children_of_a_program_that_is_fitted_later(daemon: Daemon, families: Fa
     daemon.write(families.rule(500, 250))
     daemon.reload()
 
-    del families.members["daemon"]
+    families.leave_out("daemon")
     wait_for_value(families.pids("parent"), 500)
     expect(families.members, 250, parent=500)

@@ -1,0 +1,148 @@
+"""Processes that come to fit a rule, or stop to, while they run; and those that resist."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.conftest import Compiler
+from tests.kernel.running import Daemon, Processes, oom_score_adj, rule, wait_for_value, wait_until
+from tests.kernel.test_hostile import UNIFIED, cgroup
+
+
+class Chameleon:
+    def __init__(self, program: Path) -> None:
+        self.program = program
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self, *prefix: str) -> int:
+        """Start, and return the PID."""
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen([*prefix, str(self.program)], stdin=pipe, stdout=pipe, text=True)
+        self._hear()
+        return self.process.pid
+
+    def _hear(self) -> None:
+        assert self.process is not None and self.process.stdout is not None
+        assert self.process.stdout.readline() == "ok\n"
+
+    def tell(self, line: str) -> None:
+        assert self.process is not None and self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+
+    def change(self, line: str) -> None:
+        self.tell(line)
+        self._hear()
+
+    def end(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+
+
+@pytest.fixture
+def chameleon(compiled: Compiler, tmp_path: Path) -> Iterator[Chameleon]:
+    program = tmp_path / "chameleon"
+    shutil.copy(compiled("chameleon"), program)
+    running = Chameleon(program)
+    yield running
+    running.end()
+
+
+@pytest.mark.parametrize(
+    ("criterion", "there", "back"),
+    [
+        ('user = "nobody"', "u 65534", "u 0"),
+        ('group = "nogroup"', "g 65534", "g 0"),
+        ('comm = "transformed"', "n transformed", "n chameleon"),
+        ('not = { user = "root" }', "u 65534", "u 0"),
+    ],
+)
+def test_events_tell_of_a_change(daemon: Daemon, chameleon: Chameleon, criterion: str, there: str, back: str) -> None:
+    daemon.start(rule(chameleon.program, 500, scan="1h", more=criterion))
+    pid = chameleon.start()
+    assert oom_score_adj(pid) == 0
+
+    chameleon.change(there)
+    wait_for_value(pid, 500)
+    chameleon.change(back)
+
+    wait_for_value(pid, 0)
+
+
+def test_scan_finds_a_new_session(daemon: Daemon, chameleon: Chameleon) -> None:
+    daemon.start(rule(chameleon.program, 500, scan="200ms", more="session_leader = true"))
+    pid = chameleon.start()
+    daemon.wait_for_scan()
+    assert oom_score_adj(pid) == 0
+
+    chameleon.change("s")
+
+    wait_for_value(pid, 500)
+
+
+@pytest.mark.parametrize("scan", ["200ms", "1h"])
+def test_move_into_another_cgroup(daemon: Daemon, chameleon: Chameleon, scan: str) -> None:
+    """As desktops move programs into scopes just after their start, when no scan may be near."""
+    unit = f"oomwatchd-test-{os.getpid()}.scope"
+    daemon.start(rule(chameleon.program, 500, scan=scan, more=f'unit = "{unit}"'))
+    with cgroup(unit) as directory:
+        pid = chameleon.start()
+        (directory / "cgroup.procs").write_text(str(pid))
+        try:
+            wait_for_value(pid, 500)
+            if scan != "1h":
+                (UNIFIED / "cgroup.procs").write_text(str(pid))
+                wait_for_value(pid, 0)
+        finally:
+            chameleon.end()
+
+
+@pytest.mark.parametrize(("more", "value"), [("", 0), ("containers = true", 500)])
+def test_other_pid_namespace(daemon: Daemon, processes: Processes, target: Path, more: str, value: int) -> None:
+    daemon.start(rule(target, 500, scan="200ms", more=more))
+    outer = processes.start("unshare", "-p", "-f", "--mount-proc", "--kill-child", target, "1000")
+
+    def inner() -> int:
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if entry.name.isdigit() and f"PPid:\t{outer}\n" in (entry / "status").read_text():
+                    return int(entry.name) if os.readlink(entry / "exe") == str(target) else 0
+        return 0
+
+    pid = wait_until(inner, "the program runs in its namespace")
+    daemon.wait_for_scan()
+
+    assert oom_score_adj(pid) == value
+
+
+def test_fight_ends_with_one_warning(daemon: Daemon, chameleon: Chameleon) -> None:
+    daemon.start(rule(chameleon.program, 500, scan="100ms", name="fought for"))
+    pid = chameleon.start()
+    wait_for_value(pid, 500)
+
+    chameleon.tell("w 600")
+    wait_until(lambda: "Someone keeps changing" in daemon.log(), "the warning")
+    for _ in range(5):
+        daemon.wait_for_scan()
+
+    assert daemon.log().count(f"Someone keeps changing oom_score_adj of process {pid} (chameleon)") == 1
+    assert "which rule 'fought for' pins to 500" in daemon.log()
+    assert daemon.log().count("someone had changed") == daemon.status()["counters"]["drifts"] == 3
+    assert oom_score_adj(pid) == 600
+
+
+def test_flood_is_summed_up(daemon: Daemon, processes: Processes, target: Path) -> None:
+    daemon.start(rule(target, 500))
+    pids = [processes.start(target, "1000") for _ in range(50)]
+    wait_for_value(pids, 500)
+
+    daemon.stop()
+
+    assert daemon.log().count("Pinned process") == 20
+    assert "Rule 'target': 30 processes pinned" in daemon.log()

@@ -1,0 +1,175 @@
+"""Families: who concerns whom after any births, deaths, pins and restarts; and what is remembered of births."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oomwatchd.ledger import Ledger
+from oomwatchd.lineage import Births, Hold, Node
+
+
+@dataclass
+class Member:
+    """A process in the model, which forgets nothing."""
+
+    parent: "Member | None"
+    rule: str = ""
+    alive: bool = True
+    children: int = 0
+    pid: int = field(default=0)
+
+    def rules_above(self) -> list[str]:
+        above, found = self.parent, []
+        while above is not None:
+            found += [above.rule] if above.rule and above.rule not in found else []
+            above = above.parent
+        return found
+
+
+def hold(rule: str) -> Hold:
+    return Hold(rule, 0, 500, 0, 0.0, "scan")
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["birth", "death", "hold", "release", "restart"]), st.integers(0, 30)), max_size=40
+)
+
+
+@given(STEPS)
+def test_lineage_is_what_it_was(steps: list[tuple[str, int]]) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        path = str(Path(directory) / "ledger.json")
+        ledger = Ledger(path, "boot")
+        ledger.load(lambda _pid, _starttime: True)
+        members = [Member(None, "root", pid=100)]
+        _add(ledger, members[0], None)
+        for step, number in steps:
+            living = [member for member in members if member.alive]
+            if not living:
+                break
+            member = living[number % len(living)]
+            if step == "birth":
+                child = Member(member, pid=100 + len(members))
+                members.append(child)
+                _add(ledger, child, ledger.nodes[member.pid])
+            elif step == "death":
+                member.alive = False
+                ledger.died(member.pid)
+                ledger.lay_ghosts()
+            elif step in ("hold", "release"):
+                member.rule = f"rule {number % 3}" if step == "hold" else ""
+                node = ledger.nodes[member.pid]
+                node.hold = hold(member.rule) if member.rule else None
+                ledger.record(node)
+            else:
+                ledger.flush()
+                ledger.close()
+                ledger = Ledger(path, "boot")
+                assert ledger.load(_alive(members)) is None
+        for member in members:
+            if member.alive:
+                _compare(ledger.nodes[member.pid], member)
+        assert set(ledger.nodes) == {member.pid for member in members if member.alive}
+        ledger.close()
+
+
+def _add(ledger: Ledger, member: Member, parent: Node | None) -> None:
+    node = Node(member.pid, 7, parent)
+    node.hold = hold(member.rule) if member.rule else None
+    ledger.add(node)
+    ledger.record(node)
+
+
+def _alive(members: list[Member]) -> Callable[[int, int], bool]:
+    living = {member.pid for member in members if member.alive}
+    return lambda pid, _starttime: pid in living
+
+
+def _compare(node: Node, member: Member) -> None:
+    above = member.rules_above()
+    assert set(above) == {each.rule for each in node.ancestors()}
+    origin = node.origin()
+    assert (origin.rule if origin is not None else None) == (above[0] if above else None)
+
+
+def test_chain_of_the_dead_stays_short() -> None:
+    """A held process that has a successor and dies, again and again."""
+    node = Node(1, 1, None)
+    node.hold = hold("phoenix")
+    for pid in range(2, 1000):
+        child = Node(pid, pid, node)
+        child.hold = hold("phoenix")
+        node.dead = True
+        node = child
+
+    assert len(list(node.ancestors())) <= 3
+
+
+def test_damaged_ledger_with_a_circle(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.json"
+    path.write_text(
+        '{"oomwatchd_ledger":1,"boot_id":"boot"}\n'
+        '{"pid":5,"starttime":7,"parent":[6,7]}\n{"pid":6,"starttime":7,"parent":[7,7]}\n'
+        '{"pid":7,"starttime":7,"parent":[5,7]}\n{"pid":8,"starttime":7,"parent":[8,7]}\n'
+        '{"pid":9,"starttime":7,"pin":5000}\n'
+    )
+    ledger = Ledger(str(path), "boot")
+
+    assert ledger.load(lambda _pid, _starttime: True) is not None
+
+    for node in ledger.nodes.values():
+        assert list(node.ancestors()) == []
+    assert ledger.runtime_pins == {}
+    ledger.close()
+
+
+def test_ghost_has_children_until_its_events_are_read() -> None:
+    ledger = Ledger(None, "boot")
+    node = Node(5, 7, None)
+    ledger.add(node)
+
+    ledger.died(5)
+    assert ledger.parent(5) is node
+    ledger.lay_ghosts()
+    assert ledger.parent(5) is node
+    ledger.lay_ghosts()
+    assert ledger.parent(5) is None
+
+
+def test_reborn_is_another() -> None:
+    ledger = Ledger(None, "boot")
+    ledger.add(Node(5, 7, None))
+
+    ledger.reborn(5)
+
+    assert ledger.parent(5) is None
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 8), st.integers(1, 8)), max_size=60))
+def test_births(steps: list[tuple[bool, int, int]]) -> None:
+    births, model = Births(), list[tuple[int, int, int]]()
+    for now, (is_birth, parent, child) in enumerate(steps):
+        if is_birth and parent != child:
+            births.born(child)
+            births.note(parent, child, now)
+            model = [entry for entry in model if child not in entry[:2]]
+            model.append((parent, child, now))
+        elif not is_birth:
+            expected = [(each, when) for above, each, when in model if above == parent]
+            assert births.take(parent) == expected
+            model = [entry for entry in model if entry[0] != parent]
+
+
+def test_births_are_bounded() -> None:
+    births = Births()
+    for child in range(2, 20_000):
+        births.born(child)
+        births.note(1, child, child)
+
+    assert 19_999 in births
+    assert 2 not in births
+    assert len(births.take(1)) == 4096
