@@ -4,7 +4,7 @@ Lineage comes from fork events, and from scans for what was there before. The ke
 dies, so dead ancestors are kept for as long as one of their descendants lives."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _BIRTHS = 4096
 
@@ -115,13 +115,22 @@ class Node:
         """Forget, of the dead just above, what can't matter any more: those that no rule fitted, and all but the
         nearest of a rule. What stands above a living one matters to its other descendants too."""
         node = self
-        rules: set[str] = set()
+        kept: dict[str, Node] = {}
         while (above := node.parent) is not None and above.dead:
-            if not above.matters or (above.former is None and above.rule in rules):
+            if not above.matters or (above.former is None and above.rule in kept):
+                if above.rule:
+                    kept[above.rule].succeed(above)
                 node.parent = above.parent
                 continue
-            rules.add(above.rule)
+            kept[above.rule] = above
             node = above
+
+    def succeed(self, other: "Node") -> None:
+        """Take the place of an ancestor that the same rule held: they are released together, and what this one had
+        before may be what the other left it."""
+        mine, theirs = self.hold, other.hold
+        if mine is not None and theirs is not None and mine.first in (theirs.value, theirs.child_value):
+            self.hold = replace(mine, first=theirs.first)
 
     def ancestors(self) -> Iterator["Node"]:
         """Those that matter, nearest first."""
@@ -168,12 +177,18 @@ class Node:
             floor=min(floors) if floors else None,
         )
 
-    def descends_directly(self, other: "Node") -> bool:
-        """Whether `other` is an ancestor, and none between is held."""
+    def heirs_below(self, other: "Node") -> "list[Node] | None":
+        """The dead that were held between this process and its ancestor `other`, the uppermost first. None if it
+        isn't one, or if a living one is held between, which then is the heir."""
+        dead: list[Node] = []
         above = self.parent
-        while above is not None and above is not other and above.hold is None:
+        while above is not None and above is not other:
+            if above.hold is not None:
+                if not above.dead:
+                    return None
+                dead.append(above)
             above = above.parent
-        return above is other
+        return None if above is None else dead[::-1]
 
 
 class Births:

@@ -386,10 +386,21 @@ class Pinner:
     def _rebase(self, node: Node) -> None:
         """What a held process had before may have been the bequest of an ancestor, as that was found or has changed
         since."""
-        bequest = node.inherited()
-        if node.hold is not None and bequest is not None and node.hold.first in bequest.shown:
-            node.hold = replace(node.hold, first=bequest.value)
-            node.recorded = False
+        bequest, hold = node.inherited(), node.hold
+        if hold is None or bequest is None or hold.first not in bequest.shown or hold.first == bequest.value:
+            return
+        node.recorded = False
+        node.hold = replace(hold, first=bequest.value)
+        if node.dead:  # nobody will look at it
+            node.hold = self._under_todays_rule(node.hold)
+
+    def _under_todays_rule(self, hold: Hold) -> Hold:
+        """A hold as its rule has it now; as it was where there is no such rule."""
+        rule = self.rules.by_name.get(hold.rule)
+        if rule is None:
+            return hold
+        value = rule.target(hold.first)
+        return replace(hold, value=value, child_value=rule.child_value(value, hold.first))
 
     def decide(self, directory: ProcessDir, stat: Stat, node: Node) -> tuple[Rule | None, Process | None]:
         """The rule that fits. The facts are None where no more than exe and comm had to be read."""
@@ -555,7 +566,7 @@ class Pinner:
         if not self._dead_are_stale:
             return
         self._dead_are_stale = False
-        for node in self.ledger.dead_origins():
+        for node in sorted(self.ledger.dead_origins(), key=lambda node: len(list(node.ancestors()))):
             before = node.hold
             if before is None or (before.rule == f"pin {node.pid}" and not self._ending):
                 continue
@@ -563,8 +574,7 @@ class Pinner:
             if rule is None or not rule.enabled or rule.action.ignore:
                 node.hold = None
             else:
-                value = rule.target(before.first)
-                node.hold = replace(before, value=value, child_value=rule.child_value(value, before.first))
+                node.hold = self._under_todays_rule(before)
             if node.hold != before:
                 self._note_change(node, before)
                 self._look_below(node, SCAN)
@@ -601,9 +611,11 @@ class Pinner:
         if not origin.has_children:
             return
         for node in self.ledger.nodes.values():
-            if node.descends_directly(origin):
+            heirs = node.heirs_below(origin)
+            if heirs is not None:
+                for heir in [*heirs, node]:
+                    self._rebase(heir)
                 node.settled_ns = 0
-                self._rebase(node)
                 self._todo.append((node.pid, occasion))
 
     def _settle(self, look: _Look) -> None:
