@@ -5,8 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -51,6 +52,15 @@ def wait_for_value(pids: int | Iterable[int], value: int) -> None:
     with contextlib.suppress(AssertionError):
         wait_until(lambda: not wrong(), "")
     assert wrong() == {}, f"should all be {value}"
+
+
+@contextlib.contextmanager
+def public_directory() -> Iterator[Path]:
+    """A directory that other users reach. Not below tmp_path: each run of pytest closes what is above that, also for
+    other runs at the same time."""
+    with tempfile.TemporaryDirectory(prefix="oomwatchd-test-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 class Processes:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.conftest import Compiler
-from tests.kernel.running import Daemon, oom_score_adj, wait_for_value, wait_until
+from tests.kernel.running import Daemon, oom_score_adj, public_directory, set_oom_score_adj, wait_for_value, wait_until
 
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 START, PROTECTED = 700, 100
@@ -105,11 +105,13 @@ UNIT, SLICE = f"oomwatchd-test-{os.getpid()}.service", f"oomwatchd_test_{os.getp
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def place() -> Iterator[Place]:
     """Programs of root's and of an attacker's, and a daemon whose rules protect the former."""
-    directory = tmp_path_factory.mktemp("hostile")
-    for path in (directory, *list(directory.parents)[:3]):
-        path.chmod(path.stat().st_mode | 0o755)
+    with public_directory() as directory:
+        yield from _place(directory)
+
+
+def _place(directory: Path) -> Iterator[Place]:
     program = Compiler(directory)("hostile", ("-static", "-pthread"))
     (directory / "run").mkdir()
     here = Place(directory, Daemon(directory))
@@ -125,6 +127,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     here.daemon.kill()
 
 
+def start_at_700() -> None:
+    set_oom_score_adj(os.getpid(), START)
+
+
 class Attacker:
     """Starts as nobody at 700, and hears from the process that has taken the last step."""
 
@@ -135,12 +141,11 @@ class Attacker:
         self.started: list[subprocess.Popen[bytes]] = []
         self.pids: list[int] = []
 
-    def start(self, *command: str | Path, privileges: list[str] = NOBODY, **options: object) -> int:
+    def start(self, *command: str | Path, privileges: list[str] = NOBODY) -> int:
         """Start, and return the PID of the process that tells that it has got so far."""
-        setting = ["sh", "-c", f'echo {START} > /proc/self/oom_score_adj; exec "$@"', "sh"]
-        words = [*setting, *privileges, *map(str, command)]
+        words = [*privileges, *map(str, command)]
         self.started.append(
-            subprocess.Popen(words, stdout=self.theirs, stdin=subprocess.DEVNULL, **options)  # type: ignore[call-overload]
+            subprocess.Popen(words, stdout=self.theirs.fileno(), stdin=subprocess.DEVNULL, preexec_fn=start_at_700)
         )
         return self.hear()
 

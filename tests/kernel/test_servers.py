@@ -4,12 +4,13 @@ import contextlib
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from oomwatchd import procfs
-from tests.kernel.running import Daemon, Processes, oom_score_adj, wait_for_value, wait_until
+from tests.kernel.running import Daemon, Processes, oom_score_adj, public_directory, wait_for_value, wait_until
 
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
 NGINX = Path("/usr/sbin/nginx")
@@ -25,19 +26,19 @@ def children_of(parent: int) -> list[int]:
     return found
 
 
-def open_to_all(directory: Path) -> None:
-    for path in (directory, *list(directory.parents)[:3]):
-        path.chmod(path.stat().st_mode | 0o755)
+@pytest.fixture
+def place() -> Iterator[Path]:
+    with public_directory() as directory:
+        yield directory
 
 
 @pytest.mark.skipif(not POSTGRES, reason="PostgreSQL isn't installed (apt install postgresql)")
 @pytest.mark.parametrize("daemon_first", [True, False])
-def test_postgres(daemon: Daemon, processes: Processes, tmp_path: Path, daemon_first: bool) -> None:
-    open_to_all(tmp_path)
-    home = tmp_path / "home"
+def test_postgres(daemon: Daemon, processes: Processes, place: Path, daemon_first: bool) -> None:
+    home = place / "home"
     home.mkdir()
     shutil.chown(home, "postgres")
-    program, data = tmp_path / "postgres", home / "data"
+    program, data = place / "postgres", home / "data"
     shutil.copy(POSTGRES[-1], program)
     initdb: list[str | Path] = [
         *AS_POSTGRES,
@@ -109,16 +110,15 @@ oom_score_adj = 300
 
 @pytest.mark.skipif(not NGINX.exists(), reason="nginx isn't installed (apt install nginx-light)")
 @pytest.mark.parametrize("daemon_first", [True, False])
-def test_nginx(daemon: Daemon, processes: Processes, tmp_path: Path, daemon_first: bool) -> None:
-    open_to_all(tmp_path)
-    program, configuration = tmp_path / "nginx", tmp_path / "nginx.conf"
+def test_nginx(daemon: Daemon, processes: Processes, place: Path, daemon_first: bool) -> None:
+    program, configuration = place / "nginx", place / "nginx.conf"
     shutil.copy(NGINX, program)
     temporary = "".join(
-        f"{kind}_temp_path {tmp_path}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        f"{kind}_temp_path {place}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     configuration.write_text(
-        f"daemon off;\nuser nobody nogroup;\nworker_processes 4;\npid {tmp_path}/pid;\nerror_log stderr;\n"
-        f"events {{}}\nhttp {{ access_log off; {temporary} server {{ listen unix:{tmp_path}/socket; }} }}\n"
+        f"daemon off;\nuser nobody nogroup;\nworker_processes 4;\npid {place}/pid;\nerror_log stderr;\n"
+        f"events {{}}\nhttp {{ access_log off; {temporary} server {{ listen unix:{place}/socket; }} }}\n"
     )
     config = f"""
 [daemon]
@@ -132,7 +132,7 @@ oom_score_adj = 300
 """
     if daemon_first:
         daemon.start(config.replace("300\n", '300\nchildren = "reset"\n'))
-    master = processes.start(*AT_800, program, "-c", configuration, "-p", tmp_path, "-e", "stderr")
+    master = processes.start(*AT_800, program, "-c", configuration, "-p", place, "-e", "stderr")
     wait_until(lambda: len(children_of(master)) == 4, "its workers have started")
     if not daemon_first:
         daemon.start(config)
