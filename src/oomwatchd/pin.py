@@ -113,6 +113,10 @@ def wanted_hold(node: Node, rule: Rule, current: int, occasion: Occasion) -> Hol
         first = without_rule(node, current)
     elif current != before.value and not rule.action.exact and rule.target(current) == current:
         first = current  # it has set itself another value, and the rule allows that
+    elif occasion.source == "exec" and current != before.value and current > before.first:
+        # It has raised itself, as anyone may, and executed another program, which had this from the start: so do
+        # sshd's children, whose parent had set itself to -1000 before any rule did.
+        first = current
     else:
         first = before.first
     value = rule.target(first)

@@ -1,0 +1,30 @@
+"""What a rule asks for on a process that is held already, and shows another value than it should."""
+
+import pytest
+
+from oomwatchd.lineage import Hold, Node
+from oomwatchd.pin import Occasion, wanted_hold
+from oomwatchd.rules import Action, Rule
+
+SSHD = Rule("sshd", (), Action(-1000, -1000), children="reset")
+
+
+@pytest.mark.parametrize(
+    ("first", "current", "source", "has_now"),
+    [
+        # sshd's listener sets itself to -1000; a child to 0, before it executes sshd once more.
+        (-1000, 0, "exec", 0),
+        (-1000, 0, "scan", -1000),
+        (0, 700, "exec", 700),
+        # What it couldn't have without the rule, it doesn't keep after it.
+        (0, -300, "exec", 0),
+        (0, -1000, "exec", 0),
+    ],
+)
+def test_who_raises_himself_and_executes_another_program_had_that_before(
+    first: int, current: int, source: str, has_now: int
+) -> None:
+    node = Node(7, 1, None)
+    node.hold = Hold("sshd", first, -1000, first, 0.0, "fork")
+    hold = wanted_hold(node, SSHD, current, Occasion(source))
+    assert (hold.value, hold.first, hold.child_value) == (-1000, has_now, has_now)
