@@ -84,10 +84,11 @@ class Machine:
         """Start qemu and wait until the agent speaks. Raises MachineFailed."""
         start = time.monotonic()
         self._socket_path.unlink(missing_ok=True)
-        # A socket's path has 108 bytes, and pytest's directories are deep: relative to the working directory.
+        # A socket's path has 108 bytes, and pytest's directories are deep: relative to the working directory. However
+        # the test run ends, the VM ends too.
         self._process = subprocess.Popen(
             shlex.split(
-                f"""qemu-system-x86_64 -machine pc -accel tcg,thread=multi -cpu max,la57=off
+                f"""setpriv --pdeathsig KILL qemu-system-x86_64 -machine pc -accel tcg,thread=multi -cpu max,la57=off
                 -smp 2 -m {self.memory_mib} -kernel {shlex.quote(str(self.image.kernel))}
                 -append {shlex.quote(KERNEL_ARGUMENTS)}
                 -drive if=none,id=root,format=qcow2,cache=unsafe,file=root.qcow2 -device nvme,drive=root,serial=root
@@ -264,7 +265,7 @@ class Machine:
 
     def _send_frame(self, payload: bytes, deadline: float) -> None:
         if self._line is None:
-            raise self._failed("not booted")
+            raise MachineFailed("not booted, or it has failed before")
         try:
             self._line.sendall(struct.pack("<4sII", b"OWD1", len(payload), sum(payload) & 0xFFFFFFFF))
             for offset in range(0, len(payload), ACKNOWLEDGED_BYTES):

@@ -1,0 +1,62 @@
+"""The daemon is killed, stopped and restarted while programs start by the hundred: none that fits is left unpinned."""
+
+import pytest
+
+from tests.vm.machine import Machine
+from tests.vm.steps import GUARD, GUARDED, configure, provide
+
+IMAGE = "with_package"
+# Two thousand processes at once.
+MEMORY_MIB = 2048
+
+STARTS = 700
+HERD = f"for i in $(seq {STARTS}); do {GUARDED} infinity & done; wait"
+WATCHDOG_S = 3
+# The unit as it is, only less patient.
+DROP_IN = f"[Service]\nWatchdogSec={WATCHDOG_S}s\nTimeoutAbortSec=2s\n"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prepared(machine: Machine) -> None:
+    provide(machine, GUARDED)
+    machine.write("/root/herd.sh", HERD)
+    machine.succeed("mkdir -p /etc/systemd/system/oomwatchd.service.d")
+    machine.write("/etc/systemd/system/oomwatchd.service.d/watchdog.conf", DROP_IN)
+    machine.succeed("systemctl daemon-reload; systemctl restart oomwatchd")
+    configure(machine, GUARD)
+
+
+def _count(machine: Machine, condition: str) -> int:
+    """How many of the herd there are whose oom_score_adj is, or isn't, a value: `grep` with options."""
+    pids = "cat /sys/fs/cgroup/system.slice/herd-*.service/cgroup.procs"
+    return int(machine.run(f"{pids} | sed 's|.*|/proc/&/oom_score_adj|' | xargs -r grep {condition} | wc -l").stdout)
+
+
+def _started(machine: Machine, unit: str) -> int:
+    return int(machine.succeed(f"cat /sys/fs/cgroup/system.slice/{unit}/pids.current 2>/dev/null || echo 1")) - 1
+
+
+@pytest.mark.parametrize(
+    "disturbance",
+    ["systemctl kill --signal=KILL oomwatchd", "systemctl kill --signal=STOP oomwatchd", "systemctl restart oomwatchd"],
+    ids=["kill", "stop", "restart"],
+)
+def test_none_is_missed(machine: Machine, disturbance: str) -> None:
+    unit = f"herd-{disturbance.split('=')[-1].split()[0].lower()}.service"
+    pid = machine.main_pid("oomwatchd")
+    machine.succeed(f"systemd-run -q --unit={unit} -p TasksMax=infinity /bin/bash /root/herd.sh")
+    machine.wait("the herd is under way", lambda: _started(machine, unit) > STARTS // 10)
+    machine.succeed(disturbance)
+    assert _started(machine, unit) < STARTS, "the herd was faster than the disturbance"
+    machine.wait("all have started", lambda: _started(machine, unit) == STARTS, 120)
+    machine.wait("another daemon runs", lambda: machine.main_pid("oomwatchd") not in (0, pid), 60)
+    # bash, of which there is one a herd, is the only one that no rule fits.
+    herds = int(machine.succeed("ls -d /sys/fs/cgroup/system.slice/herd-*.service | wc -l"))
+    machine.wait("all are pinned", lambda: _count(machine, "-Lx -e -1000") == herds, 60)
+    machine.wait("it is active", lambda: machine.is_active("oomwatchd"), 60)
+
+
+def test_what_was_pinned_by_the_first_daemon_is_released_by_the_last(machine: Machine) -> None:
+    assert machine.json("oomwatchctl status --json")["pinned"] == 3 * STARTS
+    configure(machine, "")
+    machine.wait("all are released", lambda: _count(machine, "-Lx 0") == 0, 60)
