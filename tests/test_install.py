@@ -1,0 +1,87 @@
+"""`make install` and `make uninstall` into a directory. That what they install runs, tests/vm shows."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from oomwatchd import __version__
+
+REPOSITORY = Path(__file__).parent.parent
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make isn't installed")
+
+
+def _make(target: str, destination: Path, *variables: str) -> None:
+    done = subprocess.run(
+        # The interpreter of the tests has what the daemon imports; the distribution's may not.
+        ["make", "-s", target, f"DESTDIR={destination}", f"PYTHON_RUN={sys.executable}", *variables],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _files(directory: Path) -> set[str]:
+    return {str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir()}
+
+
+def test_files_go_below_the_prefix_and_the_configuration_to_etc(tmp_path: Path) -> None:
+    _make("install", tmp_path)
+    files = _files(tmp_path)
+    assert {
+        "usr/local/sbin/oomwatchd",
+        "usr/local/bin/oomwatchctl",
+        "usr/local/lib/oomwatchd/oomwatchd/main.py",
+        "usr/local/lib/systemd/system/oomwatchd.service",
+        "usr/local/lib/systemd/catalog/oomwatchd.catalog",
+        "etc/oomwatchd.toml",
+    } <= files
+    assert {file for file in files if not file.startswith("usr/local/")} == {"etc/oomwatchd.toml"}
+    unit = (tmp_path / "usr/local/lib/systemd/system/oomwatchd.service").read_text()
+    assert "\nExecStart=/usr/local/sbin/oomwatchd\n" in unit
+    assert "\nExecReload=/usr/local/bin/oomwatchctl reload\n" in unit
+    assert "\nExecPaths=/usr\n" in unit
+
+
+def test_a_prefix_outside_of_usr_may_be_executed_from(tmp_path: Path) -> None:
+    _make("install", tmp_path, "PREFIX=/opt/oomwatchd")
+    unit = (tmp_path / "opt/oomwatchd/lib/systemd/system/oomwatchd.service").read_text()
+    assert "\nExecStart=/opt/oomwatchd/sbin/oomwatchd\n" in unit
+    assert "\nExecPaths=/opt/oomwatchd /usr\n" in unit
+
+
+def test_byte_code_is_never_compared_with_its_source(tmp_path: Path) -> None:
+    """pyc files, PEP 552: flags 1 is hash-based, unchecked."""
+    _make("install", tmp_path)
+    compiled = list(tmp_path.rglob("*.pyc"))
+    assert compiled
+    assert {file.read_bytes()[4:8] for file in compiled} == {b"\x01\0\0\0"}
+
+
+def test_a_changed_configuration_stays_and_nothing_else(tmp_path: Path) -> None:
+    _make("install", tmp_path)
+    mine = tmp_path / "etc/oomwatchd.toml"
+    mine.write_text("# mine\n")
+    left_over = tmp_path / "usr/local/lib/oomwatchd/oomwatchd/of_an_earlier_version.py"
+    left_over.touch()
+    _make("install", tmp_path)
+    assert mine.read_text() == "# mine\n"
+    assert not left_over.exists()
+    _make("uninstall", tmp_path)
+    assert _files(tmp_path) == {"etc/oomwatchd.toml"}
+
+
+def test_an_unchanged_configuration_goes(tmp_path: Path) -> None:
+    _make("install", tmp_path)
+    _make("uninstall", tmp_path)
+    assert _files(tmp_path) == set()
+
+
+def test_the_package_has_the_version_of_the_program() -> None:
+    head = (REPOSITORY / "debian/changelog").read_text().split("\n", 1)[0]
+    assert f"({__version__})" in head
