@@ -57,8 +57,10 @@ RECEIVE_BUFFER_BYTES = 8 << 20
 """Some 10,000 events for each 4 MiB: what the kernel charges for one is far more than its 76 bytes."""
 
 _DATAGRAM_BYTES = 256
-_DATAGRAMS = 1 << 16
-"""More than the buffer holds: it is emptied far faster than any storm fills it."""
+_SOON_US = 4000
+"""So long next() waits, rounded up to ticks of the kernel."""
+_NO_EVENTS = 64
+"""Datagrams without an event that next() skips at most: others' ACKs come to us too, and might do so without end."""
 _ACK_SECONDS = 0.3
 _TRIES = 4
 
@@ -155,7 +157,10 @@ class Connector:
     def __init__(self, events: frozenset[int]) -> None:
         self._check_namespaces()
         self._awaited: int | None = None
+        self.lost = False
+        """Whether the kernel has lost events for want of room. For the reader to clear."""
         self.socket = _netlink_socket()
+        self._receive = self.socket.recv
         self._prober = _netlink_socket()
         try:
             self._open(events)
@@ -169,7 +174,7 @@ class Connector:
                 raise MissingCapability(f"not in the initial {kind.replace('pid', 'PID')} namespace (a container?)")
 
     def _open(self, events: frozenset[int]) -> None:
-        self.socket.setblocking(False)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, _SOON_US))
         try:
             self.socket.bind((0, CN_IDX_PROC))
         except PermissionError:
@@ -209,7 +214,7 @@ class Connector:
         raise Unavailable("the kernel doesn't confirm the subscription (CONFIG_PROC_EVENTS?)")
 
     def probe(self) -> None:
-        """Ask the kernel for a sign of life, which the next receive() takes note of: up to Linux 6.5 another
+        """Ask the kernel for a sign of life, which next() takes note of: up to Linux 6.5 another
         program's IGNORE can have stopped the events for us too, and then there is no answer. The question comes
         from a socket of its own: since 6.6 the kernel remembers the last operation of each."""
         self._awaited = _random_sequence()
@@ -236,30 +241,29 @@ class Connector:
         while self._awaited is not None and (left := deadline - time.monotonic()) > 0:
             poll.poll(left * 1000)
             # What happened before the ACK is nothing to us: the scan that follows sees what came of it.
-            self.receive()
+            while self.next(wait=False) is not None:
+                pass
         return self._awaited is None
 
-    def receive(self) -> tuple[list[Event], bool]:
-        """The events that wait, all of them, and whether the kernel lost some before them."""
-        events: list[Event] = []
-        lost = False
-        receive = self.socket.recv
-        for _ in range(_DATAGRAMS):
+    def next(self, *, wait: bool) -> Event | None:
+        """The next event. None: there is none, nor does one come soon, for which it waits if it shall."""
+        flags = 0 if wait else socket.MSG_DONTWAIT
+        for _ in range(_NO_EVENTS):
             try:
-                datagram = receive(_DATAGRAM_BYTES)
+                datagram = self._receive(_DATAGRAM_BYTES, flags)
             except BlockingIOError:
-                break
+                return None
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                lost = True  # reported before what was queued; nothing new is queued until that is read
+                self.lost = True  # reported before what was queued; nothing new is queued until that is read
                 continue
             event = decode(datagram)
             if event is not None:
-                events.append(event)
-            elif self._awaited is not None and is_ack(datagram, self._awaited):
+                return event
+            if self._awaited is not None and is_ack(datagram, self._awaited):
                 self._awaited = None
-        return events, lost
+        return None
 
 
 def _netlink_socket() -> socket.socket:

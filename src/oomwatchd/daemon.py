@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from oomwatchd import config, feed, memory, procfs
 from oomwatchd.config import Config, ConfigError, Layout
-from oomwatchd.connector import NAMES, PROC_EVENT_FORK, Connector, Event, Unavailable
+from oomwatchd.connector import NAMES, PROC_EVENT_FORK, Event, Unavailable
 from oomwatchd.control import SOCKET_NAME, Client, Connection, Json, NotRunning, Server, runtime_directory
 from oomwatchd.events import Events
 from oomwatchd.journal import ERR, INFO, NOTICE, WARNING, Log, PinLog, Record, of_decision
@@ -41,6 +41,10 @@ _SECOND_LOOK_SECONDS = 0.5
 _SECOND_LOOKS = 4096
 _REPORT_SECONDS = 0.3
 """The kernel writes an OOM report in one go; after so long without a line it is complete."""
+_STAY_NS = 10_000_000
+"""So long events that follow each other closely keep the loop from all else."""
+_UNREAD = 16
+"""So many events may pass, that concern no rule, before births are read."""
 _GROWTH = 20_000
 """So many processes may come into the ledger until a scan drops those that have died since."""
 _HIDEPID_SECONDS = 60.0
@@ -75,7 +79,7 @@ class Daemon:
         self.state = State(time.time(), time.time())
         self.directory = runtime_directory(root)
         self.events = Events()
-        self._waking: dict[int, Connector] = {}
+        self._waking: int | None = None
         self.pinner = Pinner(RuleSet(loaded.rules), self._new_ledger(), dry_run=self.dry_run)
         self.pin_log = PinLog(loaded.settings.log_pins)
         self.server: Server | None = None
@@ -86,6 +90,8 @@ class Daemon:
         self._scan: Iterator[None] | None = None
         self._scan_again = False
         self._nodes_after_scan = 0
+        self._unread = 0
+        """Events since births were read."""
         self._second_looks: deque[tuple[float, int]] = deque()
         self._after_scan: list[Callable[[], None]] = []
         self._source = "scan"
@@ -157,9 +163,9 @@ class Daemon:
     def _stop(self) -> None:
         self._supervisor.tell("STOPPING=1")
         if self.config.settings.on_exit == "restore":
-            self._on_events()
+            self._read_all_events()
             self.pinner.release_all()
-            self._on_events()  # children born meanwhile
+            self._read_all_events()  # children born meanwhile
             self.pinner.ledger.flush()
         self.pinner.identify_all()
         self.log_decisions()
@@ -239,48 +245,88 @@ class Daemon:
     def _subscribe(self) -> None:
         """Have the events that rules and runtime pins need. Raises Unavailable where they are required."""
         pins = map(runtime_rule, self.pinner.ledger.runtime_pins.values())
+        births_come = self.events.births_come
         try:
             self.events.subscribe(needs([*pins, *self.pinner.rules.rules]), self.config.settings.proc_events)
         finally:
             self._watch_events()
+            if self.events.births_come != births_come:  # some came before the new way, or on the old one unread
+                self.pinner.births.clear()
+                self.pinner.family_unknown = True
 
     def _watch_events(self) -> None:
-        """Wake up for the sockets that should wake us, and for no others. A new one may have the descriptor of one
-        that was closed, which the kernel has then forgotten to wake us for."""
-        waking = {connector.fileno(): connector for connector in self.events.sockets()}
-        for descriptor, connector in self._waking.items():
-            if waking.get(descriptor) is not connector:
-                self._loop.remove(descriptor)
-        for descriptor in waking:
-            if descriptor not in self._loop:
-                self._loop.add(descriptor, self._on_events)
-        self._waking = waking
+        """Wake up for the socket of events. A new one may have the descriptor of one that was closed, which the kernel
+        has then forgotten to wake us for."""
+        if self._waking is not None:
+            self._loop.remove(self._waking)
+            self._waking = None
+        if self.events.execs is not None:
+            self._waking = self.events.execs.fileno()
+            self._loop.add(self._waking, self._on_events)
 
     def _on_events(self) -> None:
-        events, lost = self.events.receive()
-        pinner = self.pinner
-        pinner.counters.events += len(events)
-        for timestamp_ns, what, pid, parent in events:
+        """Deal with what woke us, and with what follows soon: to wait for it here takes half of what the way round the
+        loop does."""
+        self._deal_with_events(time.monotonic_ns() + _STAY_NS, wait=self._scan is None)
+        if self._unread > _UNREAD:
+            self._catch_up()
+
+    def _read_all_events(self) -> None:
+        """Deal with all events that the kernel has sent up to now."""
+        self._deal_with_events(time.monotonic_ns(), wait=False)
+        self._catch_up()
+
+    def _deal_with_events(self, until_ns: int, *, wait: bool) -> None:
+        """... that it has sent until then. Most concern no rule. Before one that does, the births are dealt with that
+        have come by a socket of their own."""
+        pinner, receive = self.pinner, self.events.next
+        seen: list[Event] = []
+        while (event := receive(wait=wait)) is not None:
+            seen.append(event)
+            timestamp_ns, what, pid, parent = event
             try:
                 if what == PROC_EVENT_FORK:
                     pinner.forked(pid, parent, timestamp_ns)
                 elif pinner.may_fit(pid):
+                    self._deal_with_births()
                     pinner.look(pid, Occasion(NAMES[what], timestamp_ns))
                     self._remember_second_look(pid)
             except Exception as error:
                 self._internal_error(error)
-        pinner.ledger.lay_ghosts()
+            if timestamp_ns >= until_ns:
+                break
+        pinner.counters.events += len(seen)
+        self._unread += len(seen)
         pinner.ledger.flush()
         if len(pinner.ledger.nodes) > self._nodes_after_scan + _GROWTH:
             self._scan_soon()
-        if lost:
-            pinner.counters.lost += 1
-            pinner.births.clear()
-            pinner.family_unknown = True
-            self._scan_soon()
-            message = "The kernel lost process events, more than there was room for; scanning all processes instead"
-            self.emit(Record("events-lost", WARNING, message))
-        self.log_decisions(events)
+        if self.events.lost():
+            self._make_up_for_loss()
+        self.log_decisions(seen)
+
+    def _deal_with_births(self) -> None:
+        for timestamp_ns, _, pid, parent in self.events.births():
+            self.pinner.counters.events += 1
+            try:
+                self.pinner.forked(pid, parent, timestamp_ns)
+            except Exception as error:
+                self._internal_error(error)
+        self._unread = 0
+
+    def _catch_up(self) -> None:
+        """After other events, deal with births: then the dead of before have no unread ones."""
+        self._deal_with_births()
+        self.pinner.ledger.flush()
+        self.pinner.ledger.lay_ghosts()
+        self.log_decisions()
+
+    def _make_up_for_loss(self) -> None:
+        self.pinner.counters.lost += 1
+        self.pinner.births.clear()
+        self.pinner.family_unknown = True
+        self._scan_soon()
+        message = "The kernel lost process events, more than there was room for; scanning all processes instead"
+        self.emit(Record("events-lost", WARNING, message))
 
     def _remember_second_look(self, pid: int) -> None:
         if not self.pinner.rules.needs.second_look or len(self._second_looks) >= _SECOND_LOOKS:
@@ -300,7 +346,7 @@ class Daemon:
     def _check_events(self) -> None:
         """Whether events still come: up to Linux 6.5 another program can silence them for everyone."""
         self.events.probe()
-        self._on_events()
+        self._read_all_events()
         try:
             if self.events.silenced():
                 self.pinner.counters.lost += 1

@@ -1,5 +1,7 @@
 """Which process events are subscribed, and by which sockets. What the rules need decides."""
 
+from collections.abc import Iterator
+
 from oomwatchd import connector
 from oomwatchd.connector import Connector, Event, Unavailable
 from oomwatchd.rules import Needs
@@ -8,24 +10,20 @@ from oomwatchd.rules import Needs
 class Events:
     """Process events, or the reason why there are none.
 
-    Fork events come by a socket of their own, which wakes the daemon only where a rule's `children` can't wait.
-    Where the kernel by itself lets children inherit the right value, they are read before the next exec is dealt
-    with, and by scans: they matter only for what was born between its parent's exec and our write."""
+    Births come between the others where a rule's `children` can't wait. Where the kernel by itself lets children
+    inherit the right value, they come by a socket of their own, which wakes nobody, and are read before something else
+    is dealt with, and by scans: they matter only for what was born between its parent's exec and our write."""
 
     def __init__(self) -> None:
         self.execs: Connector | None = None
         self.forks: Connector | None = None
         self.reason = ""
-        self.wakes_on_forks = False
+        self.births_come = ""
+        """How: "between" the others, "apart", or empty: not at all."""
 
     @property
     def on(self) -> bool:
         return self.execs is not None
-
-    def sockets(self) -> list[Connector]:
-        """Those that should wake the daemon."""
-        waking = [self.execs, self.forks if self.wakes_on_forks else None]
-        return [socket for socket in waking if socket is not None]
 
     def subscribe(self, needs: Needs, mode: str) -> None:
         """Have the events that `needs` asks for; `mode` is proc_events of the configuration. Raises Unavailable if
@@ -46,32 +44,38 @@ class Events:
         wanted |= {connector.PROC_EVENT_COMM} if needs.comm_events else set()
         wanted |= {connector.PROC_EVENT_UID} if needs.uid_events else set()
         wanted |= {connector.PROC_EVENT_GID} if needs.gid_events else set()
+        births_come = "between" if needs.forks_at_once else "apart" if needs.forks else ""
+        wanted |= {connector.PROC_EVENT_FORK} if births_come == "between" else set()
         if self.execs is None:
             self.execs = Connector(frozenset(wanted))
         else:
             self.execs.listen(frozenset(wanted))
-        self.wakes_on_forks = needs.forks_at_once
-        if needs.forks and self.forks is None:
+        if births_come == "apart" and self.forks is None:
             self.forks = Connector(frozenset({connector.PROC_EVENT_FORK}))
-        elif not needs.forks and self.forks is not None:
+        elif births_come != "apart" and self.forks is not None:
             self.forks.close()
             self.forks = None
+        self.births_come = births_come
 
-    def receive(self) -> tuple[list[Event], bool]:
-        """What has happened, in that order, and whether the kernel lost some of it."""
-        if self.execs is None:
-            return [], False
-        events, lost = self.execs.receive()
-        if self.forks is None:
-            return events, lost
-        births, lost_births = self.forks.receive()
-        if births:
-            events += births
-            events.sort()
-        return events, lost or lost_births
+    def next(self, *, wait: bool) -> Event | None:
+        """What happened next; None: nothing, see Connector.next."""
+        return None if self.execs is None else self.execs.next(wait=wait)
+
+    def births(self) -> Iterator[Event]:
+        """Those that have come by their own socket up to now."""
+        while self.forks is not None and (event := self.forks.next(wait=False)) is not None:
+            yield event
+
+    def lost(self) -> bool:
+        """Whether the kernel has lost events since the last call."""
+        sockets = [socket for socket in (self.execs, self.forks) if socket is not None]
+        lost = any(socket.lost for socket in sockets)
+        for socket in sockets:
+            socket.lost = False
+        return lost
 
     def probe(self) -> None:
-        """Ask for a sign of life; the next receive() hears it."""
+        """Ask for a sign of life; next() hears it."""
         if self.execs is not None:
             self.execs.probe()
 
@@ -88,3 +92,4 @@ class Events:
             if socket is not None:
                 socket.close()
         self.execs = self.forks = None
+        self.births_come = ""
