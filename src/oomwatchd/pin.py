@@ -19,6 +19,7 @@ _BACK_OFF_SECONDS = 60.0
 _BACK_OFF_LIMIT_SECONDS = 3600.0
 _CALM_SECONDS = 600.0
 """After so long without drift the next one counts as the first."""
+_LINKS = 8192
 _CHANGED = 4096
 _BIRTH_NS = 10_000_000_000
 """A child that is being made while its parent is written may inherit the value from before, and yet bear a later
@@ -162,6 +163,8 @@ class Pinner:
         self.ledger = ledger
         self.dry_run = dry_run
         self.proc = proc
+        self._proc = proc.encode()
+        self._by_link: dict[bytes | None, int] = {}
         self.clock = clock
         self.counters = Counters()
         self.latencies = Latencies()
@@ -188,6 +191,7 @@ class Pinner:
     def set_rules(self, rules: RuleSet) -> None:
         """Go by other rules from now on. A scan has to follow."""
         self.rules = rules
+        self._by_link.clear()
         self._reported.clear()
         self._dead_are_stale = True
         for node in self.ledger.nodes.values():
@@ -255,12 +259,24 @@ class Pinner:
             return True
         rules = self.rules
         try:
-            exe = procfs.read_exe_path(pid, self.proc) if rules.needs.exe else None
-            if not rules.possible_exe(exe):
-                return False
-            return not rules.asks_comm or bool(rules.possible(exe, procfs.read_comm(pid, self.proc)))
+            link = procfs.read_exe_link(pid, self._proc) if rules.needs.exe else None
+            possible = self._possible_by_link(link)
+            if possible != 0 and rules.asks_comm:
+                possible &= rules.possible_comm(procfs.read_comm(pid, self.proc))
         except Vanished:
             return False
+        return possible != 0
+
+    def _possible_by_link(self, link: bytes | None) -> int:
+        """The rules that an exe link doesn't rule out, as bits. Remembered by the link as it is: there is one to be
+        looked up for every exec of the machine."""
+        possible = self._by_link.get(link)
+        if possible is None:
+            if len(self._by_link) >= _LINKS:  # whoever invents names without end must not make us grow
+                self._by_link.clear()
+            path = None if link is None else procfs.text(procfs.split_deleted(link)[0])
+            possible = self._by_link[link] = self.rules.possible_exe(path)
+        return possible
 
     def look(self, pid: int, occasion: Occasion) -> None:
         """Bring a process in line, and those of its family that this brings up. A process that is gone, or goes

@@ -243,11 +243,11 @@ def pids(proc: str = "/proc") -> list[int]:
     return [int(name) for name in os.listdir(proc) if name.isdigit()]
 
 
-def read_exe_path(pid: int, proc: str = "/proc") -> str | None:
-    """The path of the executable, by PID: a hint whether the process is worth opening. None if we may not know.
-    Raises Vanished, also where there is no executable."""
+def read_exe_link(pid: int, proc: bytes = b"/proc") -> bytes | None:
+    """The path of the executable as the kernel shows it, by PID: a hint whether the process is worth opening. None if
+    we may not know. Raises Vanished, also where there is no executable."""
     try:
-        return text(split_deleted(os.readlink(b"%s/%d/exe" % (proc.encode(), pid)))[0])
+        return os.readlink(b"%b/%d/exe" % (proc, pid))
     except PermissionError:
         return None
     except OSError:

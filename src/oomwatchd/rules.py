@@ -347,10 +347,7 @@ class RuleSet:
         """The rules that `exe` and `comm` alone don't rule out, as bits; 0 for most processes of a machine, which
         then need no further look. None: refused; so that no rule over it fits."""
         bits = self.possible_exe(exe)
-        if self.asks_comm and bits:
-            found = self._comm.get(comm)
-            bits &= self._remember(self._comm, "comm", comm) if found is None else found
-        return bits
+        return bits & self.possible_comm(comm) if self.asks_comm and bits else bits
 
     def possible_exe(self, exe: str | None) -> int:
         """The same for `exe` by itself."""
@@ -358,6 +355,11 @@ class RuleSet:
             return self._enabled
         found = self._exe.get(exe)
         return self._enabled & (self._remember(self._exe, "exe", exe) if found is None else found)
+
+    def possible_comm(self, comm: str | None) -> int:
+        """The same for `comm` by itself."""
+        found = self._comm.get(comm)
+        return self._remember(self._comm, "comm", comm) if found is None else found
 
     def names_exe(self, exe: str) -> bool:
         """Whether a rule asks for an executable at this path, so that it matters if the path can be believed."""
