@@ -1,0 +1,112 @@
+"""-1000 and the hidden floor: what needs CAP_SYS_RESOURCE, and sshd with real logins."""
+
+import pytest
+
+from tests.vm.machine import Machine
+
+IMAGE = "with_package"
+
+CONFIG = """
+[daemon]
+scan_interval = "1s"
+
+[[rule]]
+name = "sshd"
+exe = "/usr/sbin/sshd"
+user = "root"
+oom_score_adj = -1000
+children = "reset"
+
+[[rule]]
+name = "parent"
+exe = "/usr/local/bin/parent"
+user = "root"
+oom_score_adj = -1000
+children = "reset"
+"""
+
+# What a user's process can do: come to 0 by itself, and try to get back, until it is refused.
+GREEDY = """\
+#!/bin/bash
+mine=/proc/$$/oom_score_adj
+[ "$1" = show ] || echo 0 > $mine
+for _ in {1..100}; do
+    [ "$(< $mine)" != 0 ] || echo -1000 2> /dev/null > $mine || { echo "refused at $(< $mine)"; exit; }
+    sleep 0.02
+    [ "$1" = show ] || echo 0 > $mine
+done
+echo "got it"
+"""
+AS_NOBODY = "setpriv --reuid=65534 --regid=65534 --clear-groups /usr/local/bin/greedy"
+LOGIN = "ssh alice@localhost /usr/local/bin/greedy"
+REFUSED = "refused at 0"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def protected(machine: Machine) -> None:
+    machine.write("/usr/local/bin/greedy", GREEDY, mode=0o755)
+    machine.succeed("cp /bin/bash /usr/local/bin/parent")
+    machine.write("/etc/oomwatchd.toml", CONFIG)
+    machine.succeed("oomwatchctl reload")
+
+
+def listener(machine: Machine) -> int:
+    return machine.main_pid("ssh.service")
+
+
+def test_what_nobody_cares_for_takes_the_protection_back(machine: Machine) -> None:
+    """So that what follows proves something."""
+    shown = machine.succeed(f"bash -c 'echo -1000 > /proc/$$/oom_score_adj; {AS_NOBODY}; true'")
+
+    assert shown == "got it"
+
+
+def test_a_login_has_neither_value_nor_floor(machine: Machine) -> None:
+    machine.succeed("systemctl restart ssh")
+    machine.wait("the listener is pinned", lambda: machine.oom_score_adj(listener(machine)) == -1000 or None)
+
+    assert machine.succeed("ssh alice@localhost cat /proc/self/oom_score_adj") == "0"
+    assert machine.succeed(f"for _ in {{1..3}}; do {LOGIN}; done").splitlines() == [REFUSED] * 3
+    assert machine.succeed(f"{LOGIN} show") == REFUSED
+
+
+def test_children_lose_the_floor_whatever_they_show(machine: Machine) -> None:
+    """A hundred of a hundred, of which half have come to 0 by themselves."""
+    script = f"""
+    one() {{ /usr/local/bin/parent -c "{AS_NOBODY} $1; true"; }}
+    for _ in {{1..10}}; do
+        for _ in {{1..5}}; do one & one show & done
+        wait
+    done
+    """
+
+    assert machine.succeed(script, 300).splitlines() == [REFUSED] * 100
+
+
+def test_grandchildren_and_orphans_lose_it_too(machine: Machine) -> None:
+    script = f"""
+    for _ in {{1..10}}; do /usr/local/bin/parent -c '(bash -c "{AS_NOBODY} &" &); sleep 0.1'; done > /tmp/refused
+    for _ in {{1..200}}; do [ $(wc -l < /tmp/refused) = 10 ] && break; sleep 0.1; done
+    cat /tmp/refused
+    """
+
+    assert machine.succeed(script, 120).splitlines() == [REFUSED] * 10
+
+
+def test_born_while_the_daemon_was_down(machine: Machine) -> None:
+    machine.succeed(
+        "mkfifo /tmp/born; systemd-run --unit=family /usr/local/bin/parent -c 'read < /tmp/born; "
+        f"{AS_NOBODY} show > /tmp/late & {AS_NOBODY} > /tmp/late-too & wait'"
+    )
+    family = machine.main_pid("family.service")
+    machine.wait("the parent is pinned", lambda: machine.oom_score_adj(family) == -1000 or None)
+    machine.succeed("systemctl stop oomwatchd; echo > /tmp/born; sleep 0.5; systemctl start oomwatchd")
+
+    machine.wait("both are done", lambda: machine.run("systemctl is-active -q family").status != 0 or None)
+    assert machine.succeed("cat /tmp/late /tmp/late-too").splitlines() == [REFUSED] * 2
+
+
+def test_released_by_exec_it_has_no_floor_left(machine: Machine) -> None:
+    shown = machine.succeed(f"/usr/local/bin/parent -c 'exec {AS_NOBODY}'")
+
+    assert shown == REFUSED
