@@ -7,7 +7,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from oomwatchd import config, feed, memory, procfs
 from oomwatchd.config import Config, ConfigError, Layout
@@ -20,7 +20,7 @@ from oomwatchd.ledger import Ledger
 from oomwatchd.loop import Loop
 from oomwatchd.pin import SCAN, Occasion, Pinner, runtime_rule
 from oomwatchd.problems import Problem
-from oomwatchd.rules import RuleSet, needs
+from oomwatchd.rules import Needs, RuleSet, needs
 from oomwatchd.supervisor import Supervisor
 
 TYPE_CHECKING = False
@@ -242,15 +242,23 @@ class Daemon:
 
     # Events
 
-    def _subscribe(self) -> None:
-        """Have the events that rules and runtime pins need. Raises Unavailable where they are required."""
+    def _needs(self) -> Needs:
+        """What rules and runtime pins need; and births for as long as somebody is in the ledger, since children may have
+        been born that we haven't heard of."""
         pins = map(runtime_rule, self.pinner.ledger.runtime_pins.values())
-        births_come = self.events.births_come
+        wanted = needs([*pins, *self.pinner.rules.rules])
+        if self.pinner.ledger.nodes and not wanted.forks:
+            return replace(wanted, forks=True, forks_at_once=self.events.births_come == "between")
+        return wanted
+
+    def _subscribe(self) -> None:
+        """Have the events that are needed. Raises Unavailable where they are required."""
+        births_came = self.events.births_come
         try:
-            self.events.subscribe(needs([*pins, *self.pinner.rules.rules]), self.config.settings.proc_events)
+            self.events.subscribe(self._needs(), self.config.settings.proc_events)
         finally:
             self._watch_events()
-            if self.events.births_come != births_come:  # some came before the new way, or on the old one unread
+            if not births_came and self.events.births_come:
                 self.pinner.births.clear()
                 self.pinner.family_unknown = True
 
@@ -443,6 +451,8 @@ class Daemon:
             self.emit(record)
         if self.server is not None:
             self.server.prune(now)
+        if self.events.births_come and not self._needs().forks:
+            self._subscribe()
         waiting, self._after_scan = self._after_scan, []
         for done in waiting:
             done()
@@ -545,6 +555,7 @@ class Daemon:
         self._show_status()
 
     def _apply(self, fresh: Config) -> None:
+        self._read_all_events()  # that happened under the old rules
         was_dry = self.dry_run
         self.config = fresh
         self.state.config_error = ""

@@ -17,6 +17,8 @@ class Events:
     def __init__(self) -> None:
         self.execs: Connector | None = None
         self.forks: Connector | None = None
+        self._left: list[Event] = []
+        """Births from a socket that is closed now."""
         self.reason = ""
         self.births_come = ""
         """How: "between" the others, "apart", or empty: not at all."""
@@ -46,13 +48,15 @@ class Events:
         wanted |= {connector.PROC_EVENT_GID} if needs.gid_events else set()
         births_come = "between" if needs.forks_at_once else "apart" if needs.forks else ""
         wanted |= {connector.PROC_EVENT_FORK} if births_come == "between" else set()
+        # The new way first, then the end of the old one: so some births come twice, and none is missed.
+        if births_come == "apart" and self.forks is None:
+            self.forks = Connector(frozenset({connector.PROC_EVENT_FORK}))
         if self.execs is None:
             self.execs = Connector(frozenset(wanted))
         else:
             self.execs.listen(frozenset(wanted))
-        if births_come == "apart" and self.forks is None:
-            self.forks = Connector(frozenset({connector.PROC_EVENT_FORK}))
-        elif births_come != "apart" and self.forks is not None:
+        if births_come != "apart" and self.forks is not None:
+            self._left = list(self.births())
             self.forks.close()
             self.forks = None
         self.births_come = births_come
@@ -63,6 +67,8 @@ class Events:
 
     def births(self) -> Iterator[Event]:
         """Those that have come by their own socket up to now."""
+        left, self._left = self._left, []
+        yield from left
         while self.forks is not None and (event := self.forks.next(wait=False)) is not None:
             yield event
 
