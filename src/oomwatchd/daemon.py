@@ -243,8 +243,8 @@ class Daemon:
     # Events
 
     def _needs(self) -> Needs:
-        """What rules and runtime pins need; and births for as long as somebody is in the ledger, since children may have
-        been born that we haven't heard of."""
+        """What rules and runtime pins need; and births for as long as somebody is in the ledger: some may have been
+        while it was held, and unheard of."""
         pins = map(runtime_rule, self.pinner.ledger.runtime_pins.values())
         wanted = needs([*pins, *self.pinner.rules.rules])
         if self.pinner.ledger.nodes and not wanted.forks:

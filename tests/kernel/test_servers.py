@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,3 +145,7 @@ oom_score_adj = 300
     wait_for_value(children_of(master), 800)
 
     assert oom_score_adj(master) == 300
+    workers = children_of(master)
+    os.kill(master, signal.SIGTERM)
+    ended = [f"/proc/{pid}/exe" for pid in workers]
+    wait_until(lambda: not any(map(os.path.exists, ended)), "the workers have ended")
