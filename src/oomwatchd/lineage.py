@@ -3,6 +3,7 @@
 Lineage comes from fork events, and from scans for what was there before. The kernel forgets it when a parent
 dies, so dead ancestors are kept for as long as one of their descendants lives."""
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -196,7 +197,8 @@ class Births:
     exec event has been dealt with, or a scan has reached it."""
 
     def __init__(self) -> None:
-        self._parents: dict[int, tuple[int, int]] = {}
+        # A plain dict takes longer to find its first key the more have been removed before it.
+        self._parents: OrderedDict[int, tuple[int, int]] = OrderedDict()
         self._children: dict[int, list[int]] = {}
 
     def __contains__(self, pid: int) -> bool:
