@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from oomwatchd.lineage import Hold, Node
 
 _FORMAT = 1
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 _SLACK_LINES = 512
 """So many superseded lines may stand in the file besides one for each live entry."""
 
@@ -193,7 +194,7 @@ class Ledger:
                 "source": hold.source,
             }
             entry |= {"comm": node.comm, "exe": node.exe, "uid": node.uid, "unit": node.unit}
-        self._pending.append(json.dumps(entry, separators=(",", ":")))
+        self._pending.append(_encode(entry))
 
     def add_pin(self, pin: RuntimePin) -> None:
         self.runtime_pins[pin.pid] = pin
@@ -209,7 +210,7 @@ class Ledger:
             return
         value = None if ended else pin.value
         entry = {"pid": pin.pid, "starttime": pin.starttime, "pin": value, "until": pin.until}
-        self._pending.append(json.dumps(entry, separators=(",", ":")))
+        self._pending.append(_encode(entry))
 
     def _log_removal(self, node: Node) -> None:
         if self.path is not None and node.recorded and node.starttime is not None:
