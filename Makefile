@@ -8,7 +8,7 @@ APT_DEB := debhelper dh-python python3 python3-tomli scdoc
 APT_BUILD := gcc pkg-config libsystemd-dev python3-dev python3-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-vm check man install uninstall deb clean
+.PHONY: help venv run bench test test-vm check man install uninstall deb clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ test-vm: venv ## tests in Debian VMs that it builds and boots (wants root, or su
 	    && PATH=$$PATH:/sbin:/usr/sbin command -v mkfs.ext4; } >/dev/null || $(call apt_install,$(APT_VM))
 	$(SUDO) $(VENV)/bin/python -m tests.vm.image
 	$(SUDO) $(VENV)/bin/pytest tests/vm
+
+bench: venv ## speed and memory beside a small C program, bench/README.md (wants root, 4 minutes, a machine at rest)
+	@command -v cc >/dev/null || $(call apt_install,gcc libc6-dev)
+	$(SUDO) $(VENV)/bin/python -m bench
 
 check: venv ## lint, format and types
 	$(VENV)/bin/ruff check .

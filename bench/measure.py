@@ -1,0 +1,234 @@
+"""One function a line of the table."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from operator import attrgetter
+from pathlib import Path
+
+from bench.running import (
+    VALUE,
+    Oomwatchd,
+    Program,
+    Reference,
+    context_switches,
+    cpu_ns,
+    crowd,
+    forks,
+    load,
+    memory_mib,
+    one_rule,
+    saturated,
+    settled_cpu_ns,
+    thousand_rules,
+)
+
+REAL_TIME = ("chrt", "--reset-on-fork", "--rr", "1")
+"""As the unit has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the table. `values` by what was measured; `ratio` is against the C program, where there is one."""
+
+    what: str
+    unit: str
+    values: dict[str, float]
+    reach: str
+    reached: bool
+    ratio: dict[str, float] = field(default_factory=dict)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
+
+
+def start_all(directory: Path, stack: ExitStack) -> dict[str, Program]:
+    """Beside each other, as the unit runs it, and stopped: only the one that is measured goes on."""
+    programs: dict[str, Program] = {
+        "C": Reference(directory, REAL_TIME),
+        "C, comm": Reference(directory, REAL_TIME, "comm"),
+        "1 rule": Oomwatchd(directory, one_rule(directory), REAL_TIME),
+        "1,000 rules": Oomwatchd(directory, thousand_rules(directory), REAL_TIME),
+    }
+    for program in programs.values():
+        stack.enter_context(program)
+        os.kill(program.pid, signal.SIGSTOP)
+    return programs
+
+
+@contextmanager
+def going_on(program: Program) -> Iterator[None]:
+    os.kill(program.pid, signal.SIGCONT)
+    settled_cpu_ns(program.pid)
+    yield
+    os.kill(program.pid, signal.SIGSTOP)
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Of one program, in µs, see target.c."""
+
+    execve: float
+    first: float
+    ran: float
+
+
+def latencies(directory: Path, count: int, pause_us: int) -> list[Latency]:
+    command = [directory / "load", "latency", str(count), str(pause_us), directory / "target", str(VALUE)]
+    done = subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True)
+    found = [Latency(*(int(number) / 1000 for number in line.split())) for line in done.stdout.splitlines()]
+    assert all(latency.execve >= 0 for latency in found), "a program was never pinned"
+    return found
+
+
+def quiet_latency(directory: Path, rounds: int, count: int) -> list[Row]:
+    found: dict[str, list[float]] = {}
+    with ExitStack() as stack:
+        programs = start_all(directory, stack)
+        del programs["C, comm"]
+        for _ in range(rounds):
+            for name, program in programs.items():
+                with going_on(program):
+                    found.setdefault(name, []).extend(x.execve for x in latencies(directory, count, 2000))
+    rows = []
+    for label, share, limit in (("p50", 0.5, 1.8), ("p99", 0.99, 1.5)):
+        values = {name: percentile(samples, share) for name, samples in found.items()}
+        ratio = {name: value / values["C"] for name, value in values.items() if name != "C"}
+        reached = all(value <= limit for value in ratio.values())
+        rows.append(Row(f"execve to value written, {label}", "µs", values, f"{limit} x C", reached, ratio))
+    return rows
+
+
+def saturated_latency(directory: Path, rounds: int, count: int) -> list[Row]:
+    found: dict[str, list[Latency]] = {}
+    with ExitStack() as stack:
+        programs = {"C, normal priority": stack.enter_context(Reference(directory)), **start_all(directory, stack)}
+        os.kill(programs["C, normal priority"].pid, signal.SIGSTOP)
+        del programs["C, comm"]
+        for _ in range(rounds):
+            for name, program in programs.items():
+                with going_on(program), saturated(directory):
+                    found.setdefault(name, []).extend(latencies(directory, count, 2000))
+    rows = []
+    for label, pick in (
+        ("until the program sees it", attrgetter("first")),
+        ("what the program has run until then", attrgetter("ran")),
+    ):
+        values = {}
+        for name, samples in found.items():
+            for share in (0.5, 0.99):
+                values[f"{name} p{share * 100:.0f}"] = percentile([pick(x) for x in samples], share)
+        reached = max(values["1 rule p99"], values["1,000 rules p99"]) <= 200
+        rows.append(Row(f"saturated, from the first instruction {label}", "µs", values, "p99 200 µs", reached))
+    return rows
+
+
+def uninteresting_exec(directory: Path, rounds: int, count: int) -> list[Row]:
+    """The first quartile of short rounds in turn: what others do at the same time only ever adds."""
+    found: dict[str, list[float]] = {}
+    with ExitStack() as stack:
+        programs = start_all(directory, stack)
+        for _ in range(rounds):
+            for name, program in programs.items():
+                with going_on(program):
+                    before, started = cpu_ns(program.pid), forks()
+                    subprocess.run([directory / "load", "storm", str(count), directory / "nothing"], check=True)
+                    time.sleep(0.01)
+                    used = cpu_ns(program.pid) - before
+                    found.setdefault(name, []).append(used / (forks() - started) / 1000)
+    values = {name: percentile(samples, 0.25) for name, samples in found.items()}
+    ratio = {name: values[name] / values["C"] for name in ("1 rule", "1,000 rules")}
+    values["1,000 rules / C, comm"] = values["1,000 rules"] / values["C, comm"]
+    return [Row("CPU for an uninteresting exec", "µs", values, "1.25 x C", max(ratio.values()) <= 1.25, ratio)]
+
+
+def scans(directory: Path, processes: int, seconds: int) -> list[Row]:
+    """Scans one after the other, beside a C program that does the same; and what of them programs that start see."""
+    values: dict[str, float] = {}
+    pauses = []
+    with crowd(directory, processes):
+        for label, rules in (("1 rule", one_rule), ("1,000 rules", thousand_rules)):
+            with Oomwatchd(directory, rules(directory), interval="100ms") as running:
+                scans, used = running.status()["counters"]["scans"], cpu_ns(running.pid)
+                for files in (["comm"], ["exe"], ["exe", "comm"]):
+                    command = [str(directory / "scan"), str(seconds), *files]
+                    done = subprocess.run(command, check=True, capture_output=True, text=True)
+                    values[f"C, {' and '.join(files)}"] = int(done.stdout) / 1e6
+                used = cpu_ns(running.pid) - used
+                values[label] = used / (running.status()["counters"]["scans"] - scans) / 1e6
+                pauses += [x.execve / 1000 for x in latencies(directory, 500, 1000)]
+    ratio = {name: value / values["C, comm"] for name, value in values.items() if not name.startswith("C")}
+    worst = {"p50": percentile(pauses, 0.5), "p99": percentile(pauses, 0.99), "longest": max(pauses)}
+    return [
+        Row(f"CPU for a scan of {processes} processes", "ms", values, "1.5 x C", max(ratio.values()) <= 1.5, ratio),
+        Row("execve to value written during scans", "ms", worst, "20 ms", worst["longest"] <= 20),
+    ]
+
+
+def idle(directory: Path, processes: int, seconds: int) -> list[Row]:
+    with crowd(directory, processes), Oomwatchd(directory, one_rule(directory), interval="5s") as running:
+        used, switches = settled_cpu_ns(running.pid), context_switches(running.pid)
+        time.sleep(seconds)
+        used, switches = cpu_ns(running.pid) - used, context_switches(running.pid) - switches
+    minutes = seconds / 60
+    values = {"CPU ms": used / 1e6 / minutes, "context switches": switches / minutes}
+    what = f"idle, a minute of scans every 5 s of {processes} processes"
+    return [Row(what, "", values, "20 ms", values["CPU ms"] <= 20)]
+
+
+def memory_and_start(directory: Path, processes: int) -> list[Row]:
+    resident, private, start = {}, {}, {}
+    with crowd(directory, processes):
+        for label, rules in (("1 rule", one_rule), ("1,000 rules", thousand_rules)):
+            starts = []
+            for _ in range(3):
+                with Oomwatchd(directory, rules(directory)) as running:
+                    starts.append(running.ready_cpu_ns / 1e9)
+                    time.sleep(0.5)
+                    resident[label], private[label] = memory_mib(running.pid)
+            start[label] = min(starts)
+    fits = resident["1 rule"] <= 17 and resident["1,000 rules"] <= 20
+    return [
+        Row("resident memory", "MiB", resident, "17 / 20 MiB", fits),
+        Row("private memory", "MiB", private, "12 MiB", max(private.values()) <= 12),
+        Row(f"CPU until READY=1, {processes} processes", "s", start, "0.25 s", start["1 rule"] <= 0.25),
+    ]
+
+
+def burst(directory: Path, execs: int, every: int) -> list[Row]:
+    """Programs that start while the daemon is stopped; some of them stay, and have to be found."""
+    with Oomwatchd(directory, one_rule(directory)) as running:
+        running.process.send_signal(signal.SIGSTOP)
+        words = ["burst", str(execs), str(every), str(directory / "target"), str(directory / "nothing")]
+        with load(directory, *words):
+            started = time.monotonic()
+            running.process.send_signal(signal.SIGCONT)
+            wanted = -(-execs // every)
+            while (status := running.status())["pinned"] < wanted and time.monotonic() - started < 30:
+                time.sleep(0.02)
+            seconds = time.monotonic() - started
+    values = {"s": seconds, "found": status["pinned"], "of": wanted, "losses": status["counters"]["lost"]}
+    reached = seconds <= 1 and status["pinned"] == wanted
+    return [Row(f"{execs} execs while stopped", "", values, "all in 1 s", reached)]
+
+
+def noise() -> dict[str, float]:
+    """How much the same piece of work takes at one time and another, and the load: what differs by less means
+    nothing."""
+    wall, used = [], []
+    for _ in range(50):
+        at, cpu = time.perf_counter(), time.process_time()
+        sum(range(200_000))
+        wall.append(time.perf_counter() - at)
+        used.append(time.process_time() - cpu)
+    return {
+        "load": float(Path("/proc/loadavg").read_text().split()[0]),
+        "wall p90/p10": percentile(wall, 0.9) / percentile(wall, 0.1),
+        "CPU p90/p10": percentile(used, 0.9) / percentile(used, 0.1),
+    }
