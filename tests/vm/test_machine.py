@@ -1,7 +1,6 @@
 """The harness itself: whatever happens in a VM, the suite hears of it and goes on."""
 
 import hashlib
-import time
 
 import pytest
 
@@ -45,7 +44,5 @@ def test_a_machine_that_panics_is_a_failure_that_shows_its_console(machine: Mach
 def test_a_machine_that_hangs_is_a_failure_that_shows_its_console(machine: Machine) -> None:
     machine.boot()
     machine.grace_s = 1
-    start = time.monotonic()
     with pytest.raises(MachineFailed, match="no answer in time"):
         machine.run("kill -STOP $(systemctl show -P MainPID vm-agent)", timeout_s=1)
-    assert time.monotonic() - start < 30
