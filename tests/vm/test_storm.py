@@ -57,6 +57,7 @@ def test_none_is_missed(machine: Machine, disturbance: str) -> None:
 
 
 def test_what_was_pinned_by_the_first_daemon_is_released_by_the_last(machine: Machine) -> None:
-    assert machine.json("oomwatchctl status --json")["pinned"] == 3 * STARTS
+    # Of as many herds as were started: it holds for a test run by itself, too.
+    assert machine.json("oomwatchctl status --json")["pinned"] == _count(machine, "-x -e -1000")
     configure(machine, "")
     machine.wait("all are released", lambda: _count(machine, "-Lx 0") == 0, 60)
