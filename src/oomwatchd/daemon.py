@@ -188,6 +188,8 @@ class Daemon:
         try:
             os.makedirs(self.directory, mode=0o755, exist_ok=True)
             trouble = ledger.load(procfs.is_alive)
+            known = [*ledger.held(), *ledger.dead_origins()]
+            self.pinner.births_matter = any(node.hold is not None and not node.hold.inherits for node in known)
         except OSError as error:
             raise Failure(f"Failed to write '{ledger.path}': {error.strerror}. Run as root, or --dry-run") from None
         if trouble is not None:
@@ -276,7 +278,7 @@ class Daemon:
         """Deal with what woke us, and with what follows soon: to wait for it here takes half of what the way round the
         loop does."""
         self._deal_with_events(time.monotonic_ns() + _STAY_NS, wait=self._scan is None)
-        if self._unread > _UNREAD:
+        if self._unread > (0 if self.pinner.births_matter else _UNREAD):
             self._catch_up()
 
     def _read_all_events(self) -> None:

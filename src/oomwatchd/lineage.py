@@ -25,6 +25,11 @@ class Hold:
     source: str
 
     @property
+    def inherits(self) -> bool:
+        """Whether children are right as the kernel lets them be born."""
+        return self.child_value == self.value
+
+    @property
     def lowers(self) -> bool:
         """Whether descendants may have inherited a floor below what they should have."""
         return self.value < self.first

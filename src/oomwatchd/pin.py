@@ -174,6 +174,9 @@ class Pinner:
         self.family_unknown = True
         """Whether processes may descend from those in the ledger without any event having told of them."""
         self.births = Births()
+        self.births_matter = False
+        """Whether children may be born wrong: `Rule.eager_children` foresees it, but for a rule that pins to a value of
+        0 or more somebody who had more. Once so, always so: it costs but little."""
         self._changed: dict[Node, None] = {}
         """Those that have a former hold, in the order in which it ended."""
         self._dead_are_stale = True
@@ -511,6 +514,7 @@ class Pinner:
         if node.hold is None or node.hold.rule != hold.rule:
             self._count_hit(hold.rule)
         node.hold = hold
+        self.births_matter = self.births_matter or not hold.inherits
         self._describe(look)
         self.ledger.add(node)
         self.ledger.record(node)
