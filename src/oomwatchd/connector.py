@@ -13,7 +13,7 @@ import time
 
 NETLINK_CONNECTOR = 11
 CN_IDX_PROC = CN_VAL_PROC = 1
-PROC_CN_MCAST_LISTEN, PROC_CN_MCAST_IGNORE = 1, 2
+PROC_CN_MCAST_LISTEN = 1
 _NO_SUCH_OPERATION = 0x7FFF
 """Answered with an ACK that says EINVAL, if the kernel is sending events at all."""
 
@@ -72,10 +72,6 @@ in silence (cn_proc_mcast_ctl)."""
 
 class Unavailable(Exception):
     """There is no proc connector to be had, and why."""
-
-
-class MissingCapability(Unavailable):
-    """... because the process lacks a capability or a namespace has it at a distance."""
 
 
 Event = tuple[int, int, int, int]
@@ -171,14 +167,14 @@ class Connector:
     def _check_namespaces(self) -> None:
         for kind, initial in (("user", INITIAL_USER_NS), ("pid", INITIAL_PID_NS)):
             if os.stat(f"/proc/self/ns/{kind}").st_ino != initial:
-                raise MissingCapability(f"not in the initial {kind.replace('pid', 'PID')} namespace (a container?)")
+                raise Unavailable(f"not in the initial {kind.replace('pid', 'PID')} namespace (a container?)")
 
     def _open(self, events: frozenset[int]) -> None:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, _SOON_US))
         try:
             self.socket.bind((0, CN_IDX_PROC))
         except PermissionError:
-            raise MissingCapability("CAP_NET_ADMIN is missing") from None
+            raise Unavailable("CAP_NET_ADMIN is missing") from None
         except OSError as error:
             raise Unavailable(f"failed to bind the netlink connector socket ({error.strerror})") from None
         self._enlarge_buffer()
@@ -231,7 +227,7 @@ class Connector:
         try:
             self.socket.send(encode_request(operation, sequence))
         except ConnectionRefusedError:
-            raise MissingCapability("not in the initial network namespace") from None
+            raise Unavailable("not in the initial network namespace") from None
         except OSError as error:
             raise Unavailable(f"failed to ask for process events ({error.strerror})") from None
         self._awaited = sequence

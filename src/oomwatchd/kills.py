@@ -1,5 +1,6 @@
 """OOM kills as they happen, as records: what the kernel's log tells, and how many it has kept to itself."""
 
+import contextlib
 from collections.abc import Iterator
 
 from oomwatchd.journal import WARNING, Record, of_kill
@@ -13,16 +14,13 @@ class Kills:
 
     def __init__(self) -> None:
         self.total = 0
-        self.blind = ""
-        """Why the kernel's log can't be followed; empty: it is."""
         self.log: KernelLog | None = None
+        """None: it may not be read, and the counter alone tells of kills."""
         self._counted = read_kill_counter() or 0
         self._told = 0
         self._victims: dict[int, Node | None] = {}
-        try:
+        with contextlib.suppress(OSError):
             self.log = KernelLog()
-        except OSError as error:
-            self.blind = f"/dev/kmsg: {error.strerror}"
 
     def read(self, ledger: Ledger) -> bool:
         """Read what the log has to tell. Whether a report may be under way, which records() is to be asked for when

@@ -51,7 +51,6 @@ class System:
     unreadable: int  # processes that may not be read
     groups: tuple[Group, ...]
     daemon: int | None  # PID of the daemon, None: it doesn't run
-    own_pid: int
     uid: int  # effective, of this process
     cap_eff: int  # of this process
     hidepid: str | None  # value of the mount option of /proc
@@ -91,7 +90,6 @@ def read_system(root: str = "/", daemon: int | None = None, events: tuple[bool, 
         unreadable=unreadable,
         groups=tuple(_read_groups(hierarchy, machine)),
         daemon=_find_daemon(processes) if daemon is None else daemon,
-        own_pid=int(status.get(b"Pid", b"0")),
         uid=int(status.get(b"Uid", b"0 0").split()[1]),
         cap_eff=cap_eff,
         hidepid=parse_hidepid(read_file(os.path.join(proc, "self/mountinfo")) or b""),
