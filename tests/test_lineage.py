@@ -154,7 +154,6 @@ def test_births(steps: list[tuple[bool, int, int]]) -> None:
     births, model = Births(), list[tuple[int, int, int]]()
     for now, (is_birth, parent, child) in enumerate(steps):
         if is_birth and parent != child:
-            births.born(child)
             births.note(parent, child, now)
             model = [entry for entry in model if child not in entry[:2]]
             model.append((parent, child, now))
@@ -167,9 +166,8 @@ def test_births(steps: list[tuple[bool, int, int]]) -> None:
 def test_births_are_bounded() -> None:
     births = Births()
     for child in range(2, 20_000):
-        births.born(child)
         births.note(1, child, child)
 
     assert 19_999 in births
     assert 2 not in births
-    assert len(births.take(1)) == 4096
+    assert 2048 <= len(births.take(1)) <= 4096

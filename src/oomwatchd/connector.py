@@ -10,6 +10,7 @@ import select
 import socket
 import struct
 import time
+from collections.abc import Callable
 
 NETLINK_CONNECTOR = 11
 CN_IDX_PROC = CN_VAL_PROC = 1
@@ -39,12 +40,12 @@ _CN_MSG = struct.Struct("=IIIIHH")
 _WORD = struct.Struct("=I")
 _HEAD_SIZE = _NLMSGHDR.size + _CN_MSG.size
 _ACK_OFFSET = _NLMSGHDR.size + 12
-_EVENT = struct.Struct("=IIQIIII")
-"""what, cpu, timestamp_ns, and the first four words of the union: for EXEC, COMM, UID and GID pid, tgid; for FORK
-parent pid, parent tgid, child pid, child tgid."""
-_EVENT_SIZE = _HEAD_SIZE + 24
-"""The shortest event that has a pid and a tgid; the kernel sends the whole union all the same."""
-_PAD = bytes(8)
+_EVENT = struct.Struct("=I4xQIIII")
+"""what, timestamp_ns, and the first four words of the union: for EXEC, COMM, UID and GID pid, tgid; for FORK parent
+pid, parent tgid, child pid, child tgid."""
+_EXEC = struct.Struct("=I4xQ4xI")
+"""The same of an EXEC: what, timestamp_ns, tgid."""
+_EVENT_END = _HEAD_SIZE + _EVENT.size
 
 _WHAT_OFFSET = _HEAD_SIZE
 _DATA_OFFSET = _HEAD_SIZE + 16
@@ -59,8 +60,7 @@ RECEIVE_BUFFER_BYTES = 8 << 20
 _DATAGRAM_BYTES = 256
 _SOON_US = 4000
 """So long next() waits, rounded up to ticks of the kernel."""
-_NO_EVENTS = 64
-"""Datagrams without an event that next() skips at most: others' ACKs come to us too, and might do so without end."""
+_BIRTHS = 1 << 15
 _ACK_SECONDS = 0.3
 _TRIES = 4
 
@@ -82,16 +82,12 @@ exec of the machine, and a named one takes several times as long to make."""
 
 def decode(datagram: bytes) -> Event | None:
     """One datagram as an event; None if it isn't one: an ACK, a thread's event, something too short or unknown."""
-    if len(datagram) < _EVENT_SIZE:
+    if len(datagram) < _EVENT_END:
         return None
-    if len(datagram) < _HEAD_SIZE + _EVENT.size:
-        datagram += _PAD
-    what, _, timestamp_ns, pid, tgid, child_pid, child_tgid = _EVENT.unpack_from(datagram, _HEAD_SIZE)
+    what, timestamp_ns, pid, tgid, child_pid, child_tgid = _EVENT.unpack_from(datagram, _HEAD_SIZE)
     if what == PROC_EVENT_FORK:
         return (timestamp_ns, what, child_tgid, tgid) if child_pid == child_tgid else None
-    if what not in NAMES or pid != tgid:
-        return None
-    return timestamp_ns, what, tgid, 0
+    return (timestamp_ns, what, tgid, 0) if pid == tgid and what in NAMES else None
 
 
 def encode_request(operation: int, sequence: int) -> bytes:
@@ -155,6 +151,8 @@ class Connector:
         self._awaited: int | None = None
         self.lost = False
         """Whether the kernel has lost events for want of room. For the reader to clear."""
+        self.seen = 0
+        """Exec events that next() has read. For the reader to clear."""
         self.socket = _netlink_socket()
         self._receive = self.socket.recv
         self._prober = _netlink_socket()
@@ -237,16 +235,17 @@ class Connector:
         while self._awaited is not None and (left := deadline - time.monotonic()) > 0:
             poll.poll(left * 1000)
             # What happened before the ACK is nothing to us: the scan that follows sees what came of it.
-            while self.next(wait=False) is not None:
+            while self.next(False, _nobody, time.monotonic_ns()) is not None:
                 pass
         return self._awaited is None
 
-    def next(self, *, wait: bool) -> Event | None:
-        """The next event. None: there is none, nor does one come soon, for which it waits if it shall."""
-        flags = 0 if wait else socket.MSG_DONTWAIT
-        for _ in range(_NO_EVENTS):
+    def next(self, wait: bool, concerns: Callable[[int], bool], until_ns: int) -> Event | None:
+        """The next event, of execs those of processes that it `concerns`. None: there is none, nor does one come soon,
+        for which it waits if it shall; or what didn't count happened after `until_ns` (CLOCK_MONOTONIC)."""
+        receive, unpack, flags = self._receive, _EXEC.unpack_from, 0 if wait else socket.MSG_DONTWAIT
+        while True:
             try:
-                datagram = self._receive(_DATAGRAM_BYTES, flags)
+                datagram = receive(_DATAGRAM_BYTES, flags)
             except BlockingIOError:
                 return None
             except OSError as error:
@@ -254,12 +253,40 @@ class Connector:
                     raise
                 self.lost = True  # reported before what was queued; nothing new is queued until that is read
                 continue
-            event = decode(datagram)
-            if event is not None:
+            if len(datagram) < _EVENT_END:
+                continue
+            what, timestamp_ns, tgid = unpack(datagram, _HEAD_SIZE)
+            if what == PROC_EVENT_EXEC:  # far more often than anything else, so this takes the shortest way
+                self.seen += 1
+                if concerns(tgid):
+                    return timestamp_ns, what, tgid, 0
+            elif (event := decode(datagram)) is not None:
                 return event
-            if self._awaited is not None and is_ack(datagram, self._awaited):
+            elif self._awaited is not None and is_ack(datagram, self._awaited):
                 self._awaited = None
-        return None
+            if timestamp_ns >= until_ns:
+                return None
+
+    def births(self) -> list[Event]:
+        """What has come up to now on a socket that hears of births alone; not without end."""
+        receive, births = self._receive, list[Event]()
+        while len(births) < _BIRTHS:
+            try:
+                event = decode(receive(_DATAGRAM_BYTES, socket.MSG_DONTWAIT))
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                self.lost = True
+                continue
+            if event is not None:
+                births.append(event)
+        return births
+
+
+def _nobody(_: int) -> bool:
+    return False
 
 
 def _netlink_socket() -> socket.socket:

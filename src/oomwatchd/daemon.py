@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from oomwatchd import config, feed, memory, procfs
 from oomwatchd.config import Config, ConfigError, Layout
-from oomwatchd.connector import NAMES, PROC_EVENT_FORK, Event, Unavailable
+from oomwatchd.connector import NAMES, PROC_EVENT_EXEC, PROC_EVENT_FORK, Event, Unavailable
 from oomwatchd.control import SOCKET_NAME, Client, Connection, Json, NotRunning, Server, runtime_directory
 from oomwatchd.events import Events
 from oomwatchd.journal import ERR, INFO, NOTICE, WARNING, Log, PinLog, Record, of_decision
@@ -41,9 +41,9 @@ _SECOND_LOOK_SECONDS = 0.5
 _SECOND_LOOKS = 4096
 _REPORT_SECONDS = 0.3
 """The kernel writes an OOM report in one go; after so long without a line it is complete."""
-_STAY_NS = 10_000_000
+_STAY_NS = 25_000_000
 """So long events that follow each other closely keep the loop from all else."""
-_UNREAD = 16
+_UNREAD = 64
 """So many events may pass, that concern no rule, before births are read."""
 _GROWTH = 20_000
 """So many processes may come into the ledger until a scan drops those that have died since."""
@@ -287,36 +287,44 @@ class Daemon:
         self._catch_up()
 
     def _deal_with_events(self, until_ns: int, *, wait: bool) -> None:
-        """... that it has sent until then. Most concern no rule. Before one that does, the births are dealt with that
-        have come by a socket of their own."""
+        """... that it has sent until then. Most concern no rule. After one that does, the births are dealt with that
+        have come by a socket of their own: the write shouldn't wait for them, and what they tell mends what was
+        decided without."""
         pinner, receive = self.pinner, self.events.next
-        seen: list[Event] = []
-        while (event := receive(wait=wait)) is not None:
-            seen.append(event)
+        watched: list[Event] | None = [] if self.server is not None and self.server.monitors else None
+        concerns = pinner.may_fit if watched is None else _anyone
+        others = 0
+        while (event := receive(wait, concerns, until_ns)) is not None:
             timestamp_ns, what, pid, parent = event
+            if watched is not None:
+                watched.append(event)
             try:
                 if what == PROC_EVENT_FORK:
                     pinner.forked(pid, parent, timestamp_ns)
-                elif pinner.may_fit(pid):
-                    self._deal_with_births()
+                elif (what == PROC_EVENT_EXEC and watched is None) or pinner.may_fit(pid):
                     pinner.look(pid, Occasion(NAMES[what], timestamp_ns))
                     self._remember_second_look(pid)
+                    self._deal_with_births()
             except Exception as error:
                 self._internal_error(error)
+            if what != PROC_EVENT_EXEC:
+                others += 1
             if timestamp_ns >= until_ns:
                 break
-        pinner.counters.events += len(seen)
-        self._unread += len(seen)
+        count = self.events.seen() + others
+        pinner.counters.events += count
+        self._unread += count
         pinner.ledger.flush()
         if len(pinner.ledger.nodes) > self._nodes_after_scan + _GROWTH:
             self._scan_soon()
         if self.events.lost():
             self._make_up_for_loss()
-        self.log_decisions(seen)
+        self.log_decisions(watched or ())
 
     def _deal_with_births(self) -> None:
-        for timestamp_ns, _, pid, parent in self.events.births():
-            self.pinner.counters.events += 1
+        births = self.events.births()
+        self.pinner.counters.events += len(births)
+        for timestamp_ns, _, pid, parent in births:
             try:
                 self.pinner.forked(pid, parent, timestamp_ns)
             except Exception as error:
@@ -636,6 +644,10 @@ class Daemon:
             first = self.state.config_error.split("\n")[0]
             status = f"Configuration refused, old rules in force: {first}"
         self._supervisor.show(status)
+
+
+def _anyone(_: int) -> bool:
+    return True
 
 
 def _listens(directory: str) -> bool:

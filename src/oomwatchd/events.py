@@ -1,6 +1,6 @@
 """Which process events are subscribed, and by which sockets. What the rules need decides."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 from oomwatchd import connector
 from oomwatchd.connector import Connector, Event, Unavailable
@@ -56,21 +56,28 @@ class Events:
         else:
             self.execs.listen(frozenset(wanted))
         if births_come != "apart" and self.forks is not None:
-            self._left = list(self.births())
+            self._left = self.births()
             self.forks.close()
             self.forks = None
         self.births_come = births_come
 
-    def next(self, *, wait: bool) -> Event | None:
-        """What happened next; None: nothing, see Connector.next."""
-        return None if self.execs is None else self.execs.next(wait=wait)
+    def next(self, wait: bool, concerns: Callable[[int], bool], until_ns: int) -> Event | None:
+        """What happened next, see Connector.next."""
+        return None if self.execs is None else self.execs.next(wait, concerns, until_ns)
 
-    def births(self) -> Iterator[Event]:
+    def seen(self) -> int:
+        """How many execs next() has read since the last call."""
+        if self.execs is None:
+            return 0
+        seen, self.execs.seen = self.execs.seen, 0
+        return seen
+
+    def births(self) -> list[Event]:
         """Those that have come by their own socket up to now."""
-        left, self._left = self._left, []
-        yield from left
-        while self.forks is not None and (event := self.forks.next(wait=False)) is not None:
-            yield event
+        births, self._left = self._left, []
+        if self.forks is not None:
+            births += self.forks.births()
+        return births
 
     def lost(self) -> bool:
         """Whether the kernel has lost events since the last call."""

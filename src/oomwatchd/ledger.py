@@ -58,6 +58,10 @@ class Ledger:
         """The node of a process, also of one that has died so recently that births of its children may be unread."""
         return self.nodes.get(pid) or self._ghosts.get(pid) or self._older_ghosts.get(pid)
 
+    def knows(self, pid: int) -> bool:
+        """Whether something is remembered of the PID, be it of a process before."""
+        return pid in self.nodes or pid in self._ghosts or pid in self._older_ghosts or pid in self.runtime_pins
+
     def died(self, pid: int) -> None:
         """The process is gone. Its node lives on in those of its descendants."""
         node = self.nodes.pop(pid, None)

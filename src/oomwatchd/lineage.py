@@ -3,11 +3,10 @@
 Lineage comes from fork events, and from scans for what was there before. The kernel forgets it when a parent
 dies, so dead ancestors are kept for as long as one of their descendants lives."""
 
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-_BIRTHS = 4096
+_BIRTHS = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,45 +198,49 @@ class Node:
 
 class Births:
     """The last births of children whose parent meant nothing to us when it gave birth: it may come to, when its
-    exec event has been dealt with, or a scan has reached it."""
+    exec event has been dealt with, or a scan has reached it. In two generations: when the younger is full, the elder
+    is forgotten whole, which costs less than to forget one birth for each new one."""
 
     def __init__(self) -> None:
-        # A plain dict takes longer to find its first key the more have been removed before it.
-        self._parents: OrderedDict[int, tuple[int, int]] = OrderedDict()
+        self.clear()
+
+    def clear(self) -> None:
+        self._parents: dict[int, tuple[int, int]] = {}
         self._children: dict[int, list[int]] = {}
+        self._elder_parents: dict[int, tuple[int, int]] = {}
+        self._elder_children: dict[int, list[int]] = {}
 
     def __contains__(self, pid: int) -> bool:
         """Whether the birth of `pid` is remembered, and so the births of all its children."""
-        return pid in self._parents
+        return pid in self._parents or pid in self._elder_parents
 
     def note(self, parent: int, child: int, event_ns: int) -> None:
+        """A birth. What was remembered of the PID isn't about this process."""
+        self.forget(child)
+        if len(self._parents) >= _BIRTHS:
+            self._elder_parents, self._elder_children = self._parents, self._children
+            self._parents, self._children = {}, {}
         self._parents[child] = parent, event_ns
-        self._children.setdefault(parent, []).append(child)
-        if len(self._parents) > _BIRTHS:
-            self._forget(next(iter(self._parents)))
+        siblings = self._children.get(parent)
+        if siblings is None:
+            self._children[parent] = [child]
+        else:
+            siblings.append(child)
 
-    def born(self, pid: int) -> None:
-        """The PID is that of a new process now: what was remembered of it isn't about this one."""
-        if pid in self._parents:
-            self._forget(pid)
+    def forget(self, pid: int) -> None:
+        """The PID is that of a new process now."""
+        self._parents.pop(pid, None)
         self._children.pop(pid, None)
+        self._elder_parents.pop(pid, None)
+        self._elder_children.pop(pid, None)
 
     def take(self, parent: int) -> list[tuple[int, int]]:
         """Children of `parent` and when they were born (CLOCK_MONOTONIC ns), in that order; they are forgotten."""
-        children = self._children.pop(parent, ())
-        return [(child, self._parents.pop(child)[1]) for child in children if self._is_child(child, parent)]
-
-    def clear(self) -> None:
-        self._parents.clear()
-        self._children.clear()
-
-    def _is_child(self, child: int, parent: int) -> bool:
-        return self._parents.get(child, (0, 0))[0] == parent
-
-    def _forget(self, child: int) -> None:
-        parent, _ = self._parents.pop(child)
-        siblings = self._children.get(parent, [])
-        if child in siblings:  # else the parent's PID has come to mean another process since
-            siblings.remove(child)
-            if not siblings:
-                del self._children[parent]
+        taken = []
+        for child in (*self._elder_children.pop(parent, ()), *self._children.pop(parent, ())):
+            known = self._parents.get(child) or self._elder_parents.get(child)
+            if known is not None and known[0] == parent:  # else the child's PID has come to mean another process
+                self._parents.pop(child, None)
+                self._elder_parents.pop(child, None)
+                taken.append((child, known[1]))
+        return taken

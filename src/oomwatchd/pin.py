@@ -165,6 +165,7 @@ class Pinner:
         self.proc = proc
         self._proc = proc.encode()
         self._by_link: dict[bytes | None, int] = {}
+        self._by_comm: dict[bytes, int] = {}
         self.clock = clock
         self.counters = Counters()
         self.latencies = Latencies()
@@ -195,6 +196,7 @@ class Pinner:
         """Go by other rules from now on. A scan has to follow."""
         self.rules = rules
         self._by_link.clear()
+        self._by_comm.clear()
         self._reported.clear()
         self._dead_are_stale = True
         for node in self.ledger.nodes.values():
@@ -205,8 +207,11 @@ class Pinner:
 
     def forked(self, pid: int, parent_pid: int, event_ns: int) -> None:
         """A process was born. What the kernel lets it inherit may be wrong, and rules may fit it."""
-        self.births.born(pid)
         parent = self.ledger.parent(parent_pid)
+        if parent is None and not self.ledger.knows(pid) and not self.rules.needs.fork_decides:
+            self.births.note(parent_pid, pid, event_ns)  # almost all of the machine's
+            return
+        self.births.forget(pid)
         node = self.ledger.nodes.get(pid)
         if node is not None and self._was_seen_since(node, event_ns):
             if parent is not None and node.parent is None:
@@ -263,9 +268,13 @@ class Pinner:
         rules = self.rules
         try:
             link = procfs.read_exe_link(pid, self._proc) if rules.needs.exe else None
-            possible = self._possible_by_link(link)
+            possible = self._by_link.get(link)
+            if possible is None:
+                possible = self._possible_by_link(link)
             if possible != 0 and rules.asks_comm:
-                possible &= rules.possible_comm(procfs.read_comm(pid, self.proc))
+                comm = procfs.read_comm(pid, self._proc)
+                bits = self._by_comm.get(comm)
+                possible &= self._possible_by_comm(comm) if bits is None else bits
         except Vanished:
             return False
         return possible != 0
@@ -273,12 +282,17 @@ class Pinner:
     def _possible_by_link(self, link: bytes | None) -> int:
         """The rules that an exe link doesn't rule out, as bits. Remembered by the link as it is: there is one to be
         looked up for every exec of the machine."""
-        possible = self._by_link.get(link)
-        if possible is None:
-            if len(self._by_link) >= _LINKS:  # whoever invents names without end must not make us grow
-                self._by_link.clear()
-            path = None if link is None else procfs.text(procfs.split_deleted(link)[0])
-            possible = self._by_link[link] = self.rules.possible_exe(path)
+        if len(self._by_link) >= _LINKS:  # whoever invents names without end must not make us grow
+            self._by_link.clear()
+        path = None if link is None else procfs.text(procfs.split_deleted(link)[0])
+        possible = self._by_link[link] = self.rules.possible_exe(path)
+        return possible
+
+    def _possible_by_comm(self, comm: bytes) -> int:
+        """The same for a name."""
+        if len(self._by_comm) >= _LINKS:
+            self._by_comm.clear()
+        possible = self._by_comm[comm] = self.rules.possible_comm(procfs.text(comm))
         return possible
 
     def look(self, pid: int, occasion: Occasion) -> None:

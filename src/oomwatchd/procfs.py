@@ -266,12 +266,12 @@ def read_stat(pid: int, proc: str = "/proc") -> Stat:
         raise Vanished from None
 
 
-def read_comm(pid: int, proc: str = "/proc") -> str:
+def read_comm(pid: int, proc: bytes = b"/proc") -> bytes:
     """The name, by PID: a hint likewise. Raises Vanished."""
     try:
-        descriptor = os.open(f"{proc}/{pid}/comm", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(b"%b/%d/comm" % (proc, pid), os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return text(os.read(descriptor, 64)[:-1])
+            return os.read(descriptor, 64)[:-1]
         finally:
             os.close(descriptor)
     except OSError:

@@ -40,8 +40,10 @@ def calls(daemon: Daemon, target: Path, output: Path) -> dict[str, float]:
         if strace.poll() is not None:
             assert strace.stderr is not None
             pytest.skip(f"strace may not attach: {strace.stderr.read().strip()}")
+        before = daemon.status()["counters"]["events"]
         for _ in range(EXECS):
             subprocess.run([target, "0"], check=True)
+        wait_until(lambda: daemon.status()["counters"]["events"] >= before + EXECS, "all events read")
     finally:
         strace.send_signal(signal.SIGINT)
         strace.wait()
