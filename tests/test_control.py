@@ -363,3 +363,18 @@ def test_a_daemon_that_says_nothing(tmp_path: Path) -> None:
         listening.listen()
         with Client(str(tmp_path), seconds=0.01) as client, pytest.raises(NotRunning, match="doesn't answer"):
             client.receive()
+
+
+def test_client_waits_to_be_accepted(tmp_path: Path) -> None:
+    """A full backlog is no reason to give up before the time is over."""
+    with socket.socket(socket.AF_UNIX) as server, contextlib.ExitStack() as stack:
+        server.bind(str(tmp_path / "control"))
+        server.listen(0)
+        with pytest.raises(BlockingIOError):
+            while True:
+                waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+                waiting.setblocking(False)
+                waiting.connect(str(tmp_path / "control"))
+
+        with pytest.raises(NotRunning, match="doesn't answer"):
+            Client(str(tmp_path), seconds=0.01)

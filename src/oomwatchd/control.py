@@ -284,16 +284,24 @@ class Client:
     def __init__(self, directory: str | None = None, seconds: float = 30.0) -> None:
         self.path = os.path.join(directory or runtime_directory(), SOCKET_NAME)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        self.socket.settimeout(seconds)
+        # A timeout of Python's makes the socket non-blocking, and connect(2) then fails at once where many clients wait
+        # to be accepted, unix(7).
+        self.socket.setsockopt(
+            socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
+        )
         try:
             with _address(self.path) as address:
                 self.socket.connect(address)
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
             self.socket.close()
             raise NotRunning(f"oomwatchd isn't running: nobody listens at {self.path}") from None
+        except BlockingIOError:
+            self.socket.close()
+            raise NotRunning("oomwatchd doesn't answer") from None
         except OSError as error:
             self.socket.close()
             raise NotRunning(f"Failed to reach oomwatchd at {self.path}: {error.strerror or error}") from None
+        self.socket.settimeout(seconds)
         self._file = self.socket.makefile("rb")
 
     def __enter__(self) -> "Client":
