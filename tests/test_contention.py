@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from oomwatchd.decisions import SCAN
 from oomwatchd.ledger import Ledger
-from oomwatchd.pin import SCAN, Pinner
+from oomwatchd.pin import Pinner
 from oomwatchd.rules import Action, Criterion, Pattern, Rule, RuleSet
 
 

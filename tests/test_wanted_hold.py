@@ -2,8 +2,8 @@
 
 import pytest
 
+from oomwatchd.decisions import Occasion, wanted_hold
 from oomwatchd.lineage import Hold, Node
-from oomwatchd.pin import Occasion, wanted_hold
 from oomwatchd.rules import Action, Rule
 
 SSHD = Rule("sshd", (), Action(-1000, -1000), children="reset")

@@ -9,9 +9,9 @@ from itertools import islice
 
 from oomwatchd import __version__, steering
 from oomwatchd.control import Connection, Json
+from oomwatchd.decisions import LATENCY_BOUNDS_US, runtime_rule
 from oomwatchd.document import Source
 from oomwatchd.lineage import Node
-from oomwatchd.pin import LATENCY_BOUNDS_US, runtime_rule
 from oomwatchd.procfs import ProcessDir, Vanished, parse_status, verify_exe
 from oomwatchd.steering import is_pid
 from oomwatchd.text import decode

@@ -13,13 +13,14 @@ from oomwatchd import config, feed, memory, procfs
 from oomwatchd.config import Config, ConfigError, Layout
 from oomwatchd.connector import NAMES, PROC_EVENT_EXEC, PROC_EVENT_FORK, Event, Unavailable
 from oomwatchd.control import SOCKET_NAME, Client, Connection, Json, NotRunning, Server, runtime_directory
+from oomwatchd.decisions import SCAN, Occasion, runtime_rule
 from oomwatchd.events import Events
 from oomwatchd.journal import ERR, INFO, NOTICE, WARNING, Log, PinLog, Record, of_decision
 from oomwatchd.kills import Kills
 from oomwatchd.ledger import Ledger
 from oomwatchd.lineage import Node
 from oomwatchd.loop import Loop
-from oomwatchd.pin import SCAN, Occasion, Pinner, runtime_rule
+from oomwatchd.pin import Pinner
 from oomwatchd.problems import Problem
 from oomwatchd.rules import Needs, RuleSet, needs
 from oomwatchd.supervisor import Supervisor

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from oomwatchd.connector import NAMES, PROC_EVENT_FORK, Event
 from oomwatchd.control import Connection, Server
+from oomwatchd.decisions import Decision
 from oomwatchd.journal import Record
 from oomwatchd.ledger import Ledger
-from oomwatchd.pin import Decision
 from oomwatchd.text import decode
 
 _DECISIONS = frozenset({"pinned", "released", "reset-child", "drift", "contended", "pin-failed"})

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from oomwatchd.decisions import Decision
 from oomwatchd.lineage import Node
-from oomwatchd.pin import Decision
 from oomwatchd.text import decode, printable
 
 TYPE_CHECKING = False

@@ -3,15 +3,16 @@ reload; silent when nothing changes. Returns what it did as decisions; it doesn'
 
 import os
 import time
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from oomwatchd import procfs
-from oomwatchd.ledger import Ledger, RuntimePin
+from oomwatchd.decisions import SCAN, Counters, Decision, Latencies, Occasion, runtime_rule, wanted_hold
+from oomwatchd.ledger import Ledger
 from oomwatchd.lineage import Births, Hold, Node
 from oomwatchd.procfs import ProcessDir, Stat, Vanished
-from oomwatchd.rules import Action, Process, Rule, RuleSet
+from oomwatchd.rules import Process, Rule, RuleSet
+from oomwatchd.sieve import Sieve
 
 _CONTENDED_AFTER = 3
 """Drifts in a row until whoever keeps changing a value is left to it for a while."""
@@ -19,76 +20,10 @@ _BACK_OFF_SECONDS = 60.0
 _BACK_OFF_LIMIT_SECONDS = 3600.0
 _CALM_SECONDS = 600.0
 """After so long without drift the next one counts as the first."""
-_LINKS = 8192
 _CHANGED = 4096
 _BIRTH_NS = 10_000_000_000
 """A child that is being made while its parent is written may inherit the value from before, and yet bear a later
 timestamp: copy_process() of kernel/fork.c takes the value first and the time last, and copies memory in between."""
-
-
-@dataclass(frozen=True, slots=True)
-class Occasion:
-    """Why a process is looked at."""
-
-    source: str
-    """exec, fork, comm, uid, gid, scan, reload, control."""
-    event_ns: int = 0
-    """The kernel's timestamp of the event, CLOCK_MONOTONIC; 0: no event."""
-
-
-SCAN = Occasion("scan")
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """Something that was done to a process, or would be in a dry run, or failed."""
-
-    event: str
-    """pinned, released, reset-child, drift, contended, pin-failed."""
-    pid: int
-    rule: str
-    old: int
-    new: int
-    source: str
-    comm: str
-    exe: str = ""
-    uid: int | None = None
-    unit: str = ""
-    latency_us: int | None = None
-    """From the kernel's timestamp of the event to the end of the write."""
-    error: str = ""
-    quiet: bool = False
-    """The value was right before: the write was for the floor alone."""
-
-
-@dataclass(slots=True)
-class Counters:
-    """Since the daemon's start."""
-
-    events: int = 0
-    pins: int = 0
-    releases: int = 0
-    resets: int = 0
-    drifts: int = 0
-    failures: int = 0
-    lost: int = 0
-    scans: int = 0
-
-
-LATENCY_BOUNDS_US = (100, 250, 500, *(1000, 2500, 5000), *(10000, 25000, 50000), *(100000, 250000, 1000000))
-
-
-class Latencies:
-    """From event to pin: how many took how long."""
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(LATENCY_BOUNDS_US) + 1)
-        """By the first of LATENCY_BOUNDS_US that isn't exceeded; the last one: all are."""
-        self.sum_us = 0
-
-    def add(self, latency_us: int) -> None:
-        self.counts[bisect_left(LATENCY_BOUNDS_US, latency_us)] += 1
-        self.sum_us += latency_us
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,37 +35,6 @@ class _Look:
     node: Node
     occasion: Occasion
     process: Process | None = None
-
-
-def runtime_rule(pin: RuntimePin) -> Rule:
-    """The rule that a runtime pin stands for."""
-    return Rule(pin.rule, (), Action(pin.value, pin.value), containers=True)
-
-
-def wanted_hold(node: Node, rule: Rule, current: int, occasion: Occasion) -> Hold:
-    """The hold that `rule` asks for on a process that shows `current`."""
-    before = node.hold
-    if before is None:
-        first = without_rule(node, current)
-    elif current != before.value and not rule.action.exact and rule.target(current) == current:
-        first = current  # it has set itself another value, and the rule allows that
-    elif occasion.source == "exec" and current != before.value and current > before.first:
-        # It has raised itself, as anyone may, and executed another program, which had this from the start: so do
-        # sshd's children, whose parent had set itself to -1000 before any rule did.
-        first = current
-    else:
-        first = before.first
-    value = rule.target(first)
-    child_value = rule.child_value(value, first)
-    if before is not None and before.rule == rule.name:
-        return replace(before, first=first, value=value, child_value=child_value)
-    return Hold(rule.name, first, value, child_value, time.time(), occasion.source)
-
-
-def without_rule(node: Node, current: int) -> int:
-    """What the process would show if no rule fitted it: it may have inherited a pin, and not lost it yet."""
-    bequest = node.inherited()
-    return current if bequest is None or current not in bequest.shown else bequest.value
 
 
 def _floor_leaks(node: Node, value: int) -> bool:
@@ -163,9 +67,7 @@ class Pinner:
         self.ledger = ledger
         self.dry_run = dry_run
         self.proc = proc
-        self._proc = proc.encode()
-        self._by_link: dict[bytes | None, int] = {}
-        self._by_comm: dict[bytes, int] = {}
+        self.sieve = Sieve(rules, proc)
         self.clock = clock
         self.counters = Counters()
         self.latencies = Latencies()
@@ -195,8 +97,7 @@ class Pinner:
     def set_rules(self, rules: RuleSet) -> None:
         """Go by other rules from now on. A scan has to follow."""
         self.rules = rules
-        self._by_link.clear()
-        self._by_comm.clear()
+        self.sieve = Sieve(rules, self.proc)
         self._reported.clear()
         self._dead_are_stale = True
         for node in self.ledger.nodes.values():
@@ -261,39 +162,9 @@ class Pinner:
         return True
 
     def may_fit(self, pid: int) -> bool:
-        """Whether the process is worth opening: most aren't, and one or two system calls tell. By PID, which may
-        mean another process by the time it is opened; then that one is looked at as itself."""
-        if pid in self.ledger.nodes or pid in self.ledger.runtime_pins:
-            return True
-        rules = self.rules
-        try:
-            link = procfs.read_exe_link(pid, self._proc) if rules.needs.exe else None
-            possible = self._by_link.get(link)
-            if possible is None:
-                possible = self._possible_by_link(link)
-            if possible != 0 and rules.asks_comm:
-                comm = procfs.read_comm(pid, self._proc)
-                bits = self._by_comm.get(comm)
-                possible &= self._possible_by_comm(comm) if bits is None else bits
-        except Vanished:
-            return False
-        return possible != 0
-
-    def _possible_by_link(self, link: bytes | None) -> int:
-        """The rules that an exe link doesn't rule out, as bits. Remembered by the link as it is: there is one to be
-        looked up for every exec of the machine."""
-        if len(self._by_link) >= _LINKS:  # whoever invents names without end must not make us grow
-            self._by_link.clear()
-        path = None if link is None else procfs.text(procfs.split_deleted(link)[0])
-        possible = self._by_link[link] = self.rules.possible_exe(path)
-        return possible
-
-    def _possible_by_comm(self, comm: bytes) -> int:
-        """The same for a name."""
-        if len(self._by_comm) >= _LINKS:
-            self._by_comm.clear()
-        possible = self._by_comm[comm] = self.rules.possible_comm(procfs.text(comm))
-        return possible
+        """Whether the process is worth opening: most aren't. By PID, which may mean another process by the time it is
+        opened; then that one is looked at as itself."""
+        return pid in self.ledger.nodes or pid in self.ledger.runtime_pins or self.sieve.passes(pid)
 
     def look(self, pid: int, occasion: Occasion) -> None:
         """Bring a process in line, and those of its family that this brings up. A process that is gone, or goes

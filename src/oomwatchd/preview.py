@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from oomwatchd.decisions import Occasion
 from oomwatchd.ledger import Ledger, RuntimePin
 from oomwatchd.lineage import Hold, Node
 from oomwatchd.memfacts import Process
-from oomwatchd.pin import Occasion, Pinner
+from oomwatchd.pin import Pinner
 from oomwatchd.rules import Rule, RuleSet
 
 

@@ -6,8 +6,8 @@ import time
 from dataclasses import asdict
 
 from oomwatchd.control import Connection, Json
+from oomwatchd.decisions import Occasion
 from oomwatchd.ledger import RuntimePin
-from oomwatchd.pin import Occasion
 from oomwatchd.procfs import PF_KTHREAD, ProcessDir, Vanished, parse_thread_group
 from oomwatchd.rules import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 

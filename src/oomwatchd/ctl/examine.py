@@ -7,8 +7,8 @@ from oomwatchd import procfs
 from oomwatchd.control import Json
 from oomwatchd.ctl.ask import reply_to
 from oomwatchd.ctl.rulebook import Rulebook
+from oomwatchd.decisions import Occasion, runtime_rule, wanted_hold, without_rule
 from oomwatchd.lineage import Hold, Node
-from oomwatchd.pin import Occasion, runtime_rule, wanted_hold, without_rule
 from oomwatchd.procfs import ProcessDir, Stat, Vanished
 from oomwatchd.rules import Mismatch, Needs, Process, Rule, RuleSet, mismatch
 
