@@ -140,8 +140,12 @@ oom_score_adj = 300
 
     wait_for_value(master, 300)
     wait_for_value(children_of(master), 800)
-    os.kill(children_of(master)[0], 9)
-    wait_until(lambda: len(children_of(master)) == 4, "another worker has taken the place of the dead one")
+    killed = children_of(master)[0]
+    os.kill(killed, 9)
+    wait_until(
+        lambda: killed not in children_of(master) and len(children_of(master)) == 4,
+        "another worker has taken the place of the dead one",
+    )
     wait_for_value(children_of(master), 800)
 
     assert oom_score_adj(master) == 300
