@@ -22,10 +22,10 @@ def steps(directory: Path, scale: float) -> list[Callable[[], list[Row]]]:
         return max(int(count * scale), 1)
 
     return [
-        lambda: measure.uninteresting_exec(directory, some(4), 3000),
+        lambda: measure.uninteresting_exec(directory, some(16), 800),
         lambda: measure.quiet_latency(directory, some(4), 300),
         lambda: measure.saturated_latency(directory, some(2), 300),
-        lambda: measure.scans(directory, 3000, some(3)),
+        lambda: measure.scans(directory, 10_000, some(3)),
         lambda: measure.memory_and_start(directory, 300),
         lambda: measure.idle(directory, 200, some(20)),
         lambda: measure.burst(directory, 20_000, 10),

@@ -77,14 +77,22 @@ class Program:
         self.process.wait()
 
 
-class Reference(Program):
-    """The C reference."""
+class Listener(Program):
+    """A program that prints a line when it listens."""
 
-    def __init__(self, directory: Path, prefix: Sequence[str] = (), *words: str) -> None:
-        command = [*prefix, str(directory / "reference"), str(directory / "target"), str(VALUE), *words]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    def __init__(self, *command: str | Path) -> None:
+        self.process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE)
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == b"listening\n"
+
+
+def reference(directory: Path, prefix: Sequence[str] = (), *words: str) -> Listener:
+    """The C reference."""
+    return Listener(*prefix, directory / "reference", directory / "target", str(VALUE), *words)
+
+
+def bare_python(directory: Path, prefix: Sequence[str]) -> Listener:
+    return Listener(*prefix, sys.executable, HERE / "bare.py", directory / "target")
 
 
 class Oomwatchd(Program):

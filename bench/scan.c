@@ -1,5 +1,5 @@
-/* scan SECONDS FILE...: reads files of each process, again and again; of exe, which is a link, the target. Prints how
- * many ns of CPU time one round took. */
+/* scan SECONDS PAUSE_MS FILE...: reads files of each process, again and again; of exe, which is a link, the target.
+ * Prints how many ns of CPU time one round took. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -18,6 +18,7 @@ static long long now(clockid_t clock)
 int main(int argc, char **argv)
 {
     long long end = now(CLOCK_MONOTONIC) + (argc > 1 ? atoll(argv[1]) : 1) * 1000000000LL;
+    useconds_t pause_us = argc > 2 ? atoi(argv[2]) * 1000 : 0;
     int rounds = 0;
     for (; now(CLOCK_MONOTONIC) < end; rounds++) {
         DIR *proc = opendir("/proc");
@@ -26,7 +27,7 @@ int main(int argc, char **argv)
             char name[300], content[4096];
             if (entry->d_name[0] < '1' || entry->d_name[0] > '9')
                 continue;
-            for (int i = 2; i < argc; i++) {
+            for (int i = 3; i < argc; i++) {
                 snprintf(name, sizeof name, "/proc/%s/%s", entry->d_name, argv[i]);
                 if (strcmp(argv[i], "exe") == 0) {
                     if (readlink(name, content, sizeof content) < 0)
@@ -41,6 +42,7 @@ int main(int argc, char **argv)
             }
         }
         closedir(proc);
+        usleep(pause_us);
     }
     printf("%lld\n", now(CLOCK_PROCESS_CPUTIME_ID) / rounds);
     return 0;
