@@ -51,8 +51,9 @@ class Node:
     """A process that we hold, or a descendant of one, dead ones included while a descendant lives."""
 
     __slots__ = (
-        *("changed_ns", "comm", "contended", "dead", "drifts", "exe", "former", "has_children", "hold", "left_to"),
-        *("next_write", "parent", "pid", "recorded", "refused", "seen_ns", "settled_ns", "starttime", "uid", "unit"),
+        *("changed_ns", "comm", "contended", "dead", "described", "drifts", "exe", "former", "has_children"),
+        *("hold", "left_to", "next_write", "parent", "pid", "recorded", "refused", "seen_ns", "settled_ns"),
+        *("starttime", "uid", "unit"),
     )
 
     def __init__(self, pid: int, starttime: int | None, parent: "Node | None") -> None:
@@ -87,6 +88,8 @@ class Node:
         self.exe = ""
         self.uid: int | None = None
         self.unit = ""
+        self.described = False
+        """Whether the last four have been read by this daemon."""
         self.descend_from(parent)
 
     @property

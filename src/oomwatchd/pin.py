@@ -353,6 +353,10 @@ class Pinner:
             if before != hold:
                 self._enter(look, hold)
                 self._regard_family(look, before)
+            if node.described and look.occasion.source != "exec":
+                self._describe(look)
+            else:
+                self._describe_fully(look)
             return
         if node.refused is not None and node.refused[0] == rule.name:
             return
@@ -431,6 +435,7 @@ class Pinner:
                 node.unit = procfs.parse_units(procfs.text(procfs.parse_cgroup(directory.read("cgroup")))).unit
         except (Vanished, OSError):
             return  # it has what could be read
+        node.described = True
 
     # Release
 

@@ -159,6 +159,42 @@ def test_restart_keeps_the_first_value(daemon: Daemon, processes: Processes, tar
     wait_until(lambda: daemon.pins()[pid]["original"] == 111, "remembered")
 
 
+def test_a_crash_does_not_make_it_forget_what_people_want_to_know(
+    daemon: Daemon, processes: Processes, target: Path, tmp_path: Path
+) -> None:
+    named = tmp_path / f"n{os.getpid()}"
+    shutil.copy(target, named)
+    rules = f'[daemon]\nscan_interval = "1h"\n[[rule]]\nname = "r"\ncomm = "{named.name}"\noom_score_adj = 500'
+    daemon.start(rules)
+    pid = processes.start(named, "1000")
+    wait_until(lambda: pid in daemon.pins(), "pinned")
+    before = daemon.pins()[pid]
+
+    daemon.kill()
+    daemon.start()
+
+    assert daemon.pins()[pid] == before
+    assert before["exe"] == str(named)
+
+
+def test_another_program_that_the_same_rule_fits(
+    daemon: Daemon, processes: Processes, target: Path, tmp_path: Path
+) -> None:
+    shell = tmp_path / "shell"
+    shutil.copy("/bin/sh", shell)
+    daemon.start(rule(target).replace(f'"{target}"', f'["{target}", "{shell}"]'))
+    read, write = os.pipe()
+    pid = processes.start(shell, "-c", f"read line; exec {target} 1000", stdin=read)
+    os.close(read)
+    wait_until(lambda: daemon.pins().get(pid, {}).get("exe") == str(shell), "the first one pinned")
+
+    os.close(write)
+
+    wait_until(lambda: daemon.pins()[pid]["exe"] == str(target), "it is told of as the other one")
+    assert daemon.pins()[pid]["comm"] == target.name
+    assert oom_score_adj(pid) == 500
+
+
 def test_restore_on_exit(daemon: Daemon, processes: Processes, target: Path) -> None:
     daemon.start(rule(target).replace("[daemon]", '[daemon]\non_exit = "restore"'))
     pid = processes.start(target, "1000")
