@@ -61,6 +61,7 @@ _DATAGRAM_BYTES = 256
 _SOON_US = 4000
 """So long next() waits, rounded up to ticks of the kernel."""
 _BIRTHS = 1 << 15
+"""So many births() reads at once; a storm must not keep it for ever."""
 _ACK_SECONDS = 0.3
 _TRIES = 4
 
