@@ -246,4 +246,4 @@ class Births:
                 self._parents.pop(child, None)
                 self._elder_parents.pop(child, None)
                 taken.append((child, known[1]))
-        return taken
+        return sorted(taken, key=lambda birth: birth[1])  # a PID may stand where an earlier child of it stood
