@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 DEPENDENCIES = "import pyinotify, tomli, systemd._journal, systemd._daemon"
 DAEMON = "import oomwatchd.main, oomwatchd.watch, oomwatchd.memory, oomwatchd.answers"
 HEAVY = {"argparse", "asyncio", "difflib", "email", "hashlib", "http", "pathlib", "secrets", "typing", "urllib"}
@@ -19,6 +21,12 @@ def loaded(statement: str) -> set[str]:
 
 def test_nothing_heavy_besides_what_the_dependencies_load() -> None:
     assert not (loaded(DAEMON) - loaded(DEPENDENCIES)) & HEAVY
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="dataclasses with slots have used inspect since 3.14")
+def test_inspect_is_not_used() -> None:
+    """It is if a dataclass has no docstring."""
+    assert not loaded(DAEMON) & {"ast", "dis"}
 
 
 def test_libc_is_not_searched_for() -> None:

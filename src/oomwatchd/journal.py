@@ -231,6 +231,8 @@ _WINDOW_SECONDS = 60.0
 
 @dataclass(slots=True)
 class _Flow:
+    """Decisions of one rule and kind in one window."""
+
     start: float
     count: int = 0
     suppressed: int = 0

@@ -1,5 +1,8 @@
 """oomwatchd's command line: arguments, exit statuses, what comes before the daemon."""
 
+import oomwatchd.memory  # noqa: F401 - first, so that the rest goes by it
+
+# isort: split
 import getopt
 import sys
 from collections.abc import Sequence
@@ -21,6 +24,8 @@ USAGE = "Usage: oomwatchd [-c FILE] [--root DIR] [--dry-run] [--once] [--check] 
 
 @dataclass(frozen=True, slots=True)
 class Options:
+    """The command line, oomwatchd(8)."""
+
     file: str | None = None
     root: str = "/"
     dry_run: bool = False

@@ -2,6 +2,26 @@
 
 import ctypes  # which pyinotify loads in any case
 import gc
+import importlib
+import sys
+import types
+
+
+def load_lazily(name: str) -> None:
+    """Have a module loaded when something in it is asked for, and not when it is imported."""
+    stand_in = types.ModuleType(name)
+
+    def load(attribute: str) -> object:
+        if sys.modules.get(name) is stand_in:
+            del sys.modules[name]
+        return getattr(importlib.import_module(name), attribute)
+
+    stand_in.__getattr__ = load  # type: ignore[method-assign]  # PEP 562
+    sys.modules.setdefault(name, stand_in)
+
+
+# dataclasses imports it for the signatures of classes without a docstring: 1.3 MiB, with ast and dis that it loads.
+load_lazily("inspect")
 
 
 def release() -> None:
