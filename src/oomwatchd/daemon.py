@@ -18,7 +18,6 @@ from oomwatchd.events import Events
 from oomwatchd.journal import ERR, INFO, NOTICE, WARNING, Log, PinLog, Record, of_decision
 from oomwatchd.kills import Kills
 from oomwatchd.ledger import Ledger
-from oomwatchd.lineage import Node
 from oomwatchd.loop import Loop
 from oomwatchd.pin import Pinner
 from oomwatchd.problems import Problem
@@ -45,7 +44,7 @@ _REPORT_SECONDS = 0.3
 """The kernel writes an OOM report in one go; after so long without a line it is complete."""
 _STAY_NS = 25_000_000
 """So long events that follow each other closely keep the loop from all else."""
-_UNREAD = 64
+_UNREAD = 16
 """So many events may pass, that concern no rule, before births are read."""
 _GROWTH = 20_000
 """So many processes may come into the ledger until a scan drops those that have died since."""
@@ -289,9 +288,8 @@ class Daemon:
         self._catch_up()
 
     def _deal_with_events(self, until_ns: int, *, wait: bool) -> None:
-        """... that it has sent until then. Most concern no rule. After one that does, the births are dealt with that
-        have come by a socket of their own: the write shouldn't wait for them, and what they tell mends what was
-        decided without."""
+        """... that it has sent until then. Most concern no rule. Before one that does, the births are dealt with that
+        have come by a socket of their own: they tell whose child it is, and which PIDs mean another process by now."""
         pinner, receive = self.pinner, self.events.next
         watched: list[Event] | None = [] if self.server is not None and self.server.monitors else None
         concerns = pinner.may_fit if watched is None else _anyone
@@ -304,9 +302,9 @@ class Daemon:
                 if what == PROC_EVENT_FORK:
                     pinner.forked(pid, parent, timestamp_ns)
                 elif (what == PROC_EVENT_EXEC and watched is None) or pinner.may_fit(pid):
+                    self._deal_with_births()
                     pinner.look(pid, Occasion(NAMES[what], timestamp_ns))
                     self._remember_second_look(pid)
-                    self._deal_with_births()
             except Exception as error:
                 self._internal_error(error)
             if what != PROC_EVENT_EXEC:
@@ -418,11 +416,13 @@ class Daemon:
         self._end_expired_pins()
         self._count_kills()
         pinner.forget_former()
-        missing = pinner.ledger.nodes.copy()
-        yield from self._paced(self._looking(missing, occasion), started)
-        for pid, node in missing.items():
-            if pinner.ledger.nodes.get(pid) is node:
+        known = pinner.ledger.nodes.copy()
+        present: list[int] = []
+        yield from self._paced(_listing(present), started)
+        for pid in known.keys() - present:
+            if pinner.ledger.nodes.get(pid) is known[pid]:  # else it is another process, born since
                 pinner.ledger.died(pid)
+        yield from self._paced(self._looking(present, occasion), time.monotonic())
         pinner.family_unknown = pinner.family_unknown or not self.events.on
         for _ in range(_FAMILY_SCANS if self.events.on else 1):
             if pinner.family_unknown:
@@ -432,10 +432,8 @@ class Daemon:
         pinner.ledger.compact()
         self._scan_done(started)
 
-    def _looking(self, missing: dict[int, Node], occasion: Occasion) -> Iterator[None]:
-        """Look at all processes. Those that are there are taken out of `missing`."""
-        for pid in procfs.pids():
-            missing.pop(pid, None)
+    def _looking(self, pids: list[int], occasion: Occasion) -> Iterator[None]:
+        for pid in pids:
             try:
                 if self.pinner.may_fit(pid):
                     self.pinner.look(pid, occasion)
@@ -648,6 +646,13 @@ class Daemon:
             first = self.state.config_error.split("\n")[0]
             status = f"Configuration refused, old rules in force: {first}"
         self._supervisor.show(status)
+
+
+def _listing(pids: list[int]) -> Iterator[None]:
+    """Add all processes to `pids`."""
+    for pid in procfs.pids():
+        pids.append(pid)
+        yield
 
 
 def _anyone(_: int) -> bool:

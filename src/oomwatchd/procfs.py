@@ -240,7 +240,7 @@ class ProcessDir:
 
 
 def pids(proc: str = "/proc") -> Iterator[int]:
-    """All processes there are, some hundred at a time: to list ten thousand at once takes the kernel 12 ms. It goes by
+    """All processes there are, a thousand at a time: to list ten thousand at once takes the kernel 12 ms. It goes by
     their PIDs, so that none is left out that is there all the while."""
     with os.scandir(proc) as entries:
         for entry in entries:
