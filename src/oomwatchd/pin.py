@@ -179,6 +179,9 @@ class Pinner:
                 with ProcessDir(pid, self.proc) as directory:
                     self._look(directory, occasion)
             except Vanished:
+                node = self.ledger.nodes.get(pid)
+                # What it leaves to its descendants may have been about to change.
+                self._dead_are_stale = self._dead_are_stale or (node is not None and node.has_children)
                 self.ledger.died(pid)
             except BaseException:
                 self._todo.clear()
@@ -353,10 +356,11 @@ class Pinner:
             if before != hold:
                 self._enter(look, hold)
                 self._regard_family(look, before)
-            if node.described and look.occasion.source != "exec":
-                self._describe(look)
-            else:
+            other = look.occasion.source == "exec" or node.comm != procfs.text(look.stat.comm)
+            if other or not node.described:
                 self._describe_fully(look)
+            else:
+                self._describe(look)
             return
         if node.refused is not None and node.refused[0] == rule.name:
             return

@@ -1,0 +1,44 @@
+"""A death that nobody has noticed yet doesn't come between an ancestor's release and the descendants."""
+
+from pathlib import Path
+
+from oomwatchd.decisions import SCAN, Occasion
+from oomwatchd.ledger import Ledger
+from oomwatchd.pin import Pinner
+from oomwatchd.rules import Action, Criterion, Pattern, Rule, RuleSet
+from tests.faketree import Tree
+
+OUTER, INNER, CHILD = 10, 20, 30
+
+
+def value(tree: Tree, pid: int) -> int:
+    return int((tree.root / f"proc/{pid}/oom_score_adj").read_text())
+
+
+def test_a_release_reaches_the_descendants_of_one_who_has_died_unnoticed(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    for kind in ("user", "pid"):
+        tree.write(f"proc/self/ns/{kind}", "")
+    rules = [
+        Rule(
+            "outer", (Criterion("comm", (Pattern("outer"),)), Criterion("user", ids=frozenset({0}))), Action(500, 500)
+        ),
+        Rule("inner", (Criterion("comm", (Pattern("inner"),)),), Action(300, 300), children="reset"),
+    ]
+    pinner = Pinner(RuleSet(rules), Ledger(None, ""), proc=tree.proc)
+    tree.process(OUTER, b"outer", uid=0)
+    pinner.look(OUTER, SCAN)
+    for pid, parent, comm in ((INNER, OUTER, b"inner"), (CHILD, INNER, b"child")):
+        tree.process(pid, comm, ppid=parent, adj=value(tree, parent))
+        pinner.forked(pid, parent, 1)
+        pinner.look(pid, SCAN)
+    assert [value(tree, pid) for pid in (OUTER, INNER, CHILD)] == [500, 300, 500]
+
+    pinner.refresh_dead()  # as each scan does in the end
+
+    (tree.root / f"proc/{INNER}").rename(tmp_path / "gone")
+    tree.process(OUTER, b"outer", uid=1000, adj=500)
+    pinner.look(OUTER, Occasion("uid", 2))
+    pinner.refresh_dead()
+
+    assert [value(tree, pid) for pid in (OUTER, CHILD)] == [0, 0]
