@@ -190,7 +190,7 @@ def idle(directory: Path, processes: int, seconds: int) -> list[Row]:
     minutes = seconds / 60
     values = {"CPU ms": used / 1e6 / minutes, "context switches": switches / minutes}
     with crowd(directory, processes):
-        values["C, exe, CPU ms"] = scanned_by_c(directory, seconds // 2, 500, "exe") * 12
+        values["C, exe, CPU ms"] = scanned_by_c(directory, max(seconds // 2, 1), 500, "exe") * 12
     what = f"idle, a minute of scans every 5 s of {processes} processes"
     return [Row(what, "", values, "20 ms", values["CPU ms"] <= 20)]
 

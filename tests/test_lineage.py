@@ -1,6 +1,7 @@
 """Families: who concerns whom after any births, deaths, pins and restarts; and what is remembered of births."""
 
 import tempfile
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -171,3 +172,15 @@ def test_births_are_bounded() -> None:
     assert 19_999 in births
     assert 2 not in births
     assert 2048 <= len(births.take(1)) <= 4096
+
+
+def test_births_of_few_pids_are_bounded() -> None:
+    births = Births()
+    tracemalloc.start()
+    for now in range(100_000):
+        births.note(1, 2 + now % 50, now)
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert grown < 1 << 18
+    assert len(births.take(1)) == 50

@@ -212,6 +212,7 @@ class Births:
         self._children: dict[int, list[int]] = {}
         self._elder_parents: dict[int, tuple[int, int]] = {}
         self._elder_children: dict[int, list[int]] = {}
+        self._noted = 0
 
     def __contains__(self, pid: int) -> bool:
         """Whether the birth of `pid` is remembered, and so the births of all its children."""
@@ -220,9 +221,10 @@ class Births:
     def note(self, parent: int, child: int, event_ns: int) -> None:
         """A birth. What was remembered of the PID isn't about this process."""
         self.forget(child)
-        if len(self._parents) >= _BIRTHS:
+        self._noted += 1
+        if self._noted > _BIRTHS:
             self._elder_parents, self._elder_children = self._parents, self._children
-            self._parents, self._children = {}, {}
+            self._parents, self._children, self._noted = {}, {}, 1
         self._parents[child] = parent, event_ns
         siblings = self._children.get(parent)
         if siblings is None:
