@@ -1,4 +1,5 @@
-"""A death that nobody has noticed yet doesn't come between an ancestor's release and the descendants."""
+"""Deaths that nobody has noticed yet: they don't come between an ancestor's release and the descendants, nor does
+anyone who has the PID now take their place."""
 
 from pathlib import Path
 
@@ -42,3 +43,18 @@ def test_a_release_reaches_the_descendants_of_one_who_has_died_unnoticed(tmp_pat
     pinner.refresh_dead()
 
     assert [value(tree, pid) for pid in (OUTER, CHILD)] == [0, 0]
+
+
+def test_children_of_one_whose_pid_means_another_now_are_left_alone(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    for kind in ("user", "pid"):
+        tree.write(f"proc/self/ns/{kind}", "")
+    rule = Rule("r", (Criterion("comm", (Pattern("fits"),)),), Action(500, 500))
+    pinner = Pinner(RuleSet([rule]), Ledger(None, ""), proc=tree.proc)
+    tree.process(CHILD, b"child")
+    pinner.forked(CHILD, CHILD + 1, 1)
+    tree.process(CHILD + 1, b"fits")  # born after its "child", and its own birth isn't known
+
+    pinner.look(CHILD + 1, SCAN)
+
+    assert [value(tree, pid) for pid in (CHILD + 1, CHILD)] == [500, 0]

@@ -265,6 +265,10 @@ class Pinner:
         node = self.ledger.nodes.get(pid)
         if node is not None and node.starttime is None:
             node.starttime, node.seen_ns = stat.starttime, time.monotonic_ns()
+            if node.parent is not None and any(
+                above.starttime is not None and above.starttime > stat.starttime for above in _lineage(node.parent)
+            ):
+                node.parent = None  # its PID has come to mean another process
         if node is not None and node.starttime != stat.starttime:
             self.ledger.died(pid)
             node = None
