@@ -6,10 +6,10 @@ from tests.vm.machine import Machine
 from tests.vm.steps import GUARD, GUARDED, configure, provide
 
 IMAGE = "with_package"
-# Two thousand processes at once.
+# More than a thousand processes at once.
 MEMORY_MIB = 2048
 
-STARTS = 700
+STARTS = 400
 HERD = f"for i in $(seq {STARTS}); do {GUARDED} infinity & done; wait"
 WATCHDOG_S = 3
 # The unit as it is, only less patient.
