@@ -34,6 +34,7 @@ _SLICE_SECONDS = 0.005
 """A scan pauses for events so often."""
 _BREATH_SECONDS = 50e-6
 """And then lets others run for so long: the daemon runs at real-time priority."""
+_LISTED = 64
 _FAMILY_SCANS = 4
 _SAVING_SECONDS = 0.1
 """Editors save in several steps; what comes within this time is one change."""
@@ -649,10 +650,11 @@ class Daemon:
 
 
 def _listing(pids: list[int]) -> Iterator[None]:
-    """Add all processes to `pids`."""
+    """Add all processes to `pids`; pauses after some."""
     for pid in procfs.pids():
         pids.append(pid)
-        yield
+        if len(pids) % _LISTED == 0:
+            yield
 
 
 def _anyone(_: int) -> bool:
