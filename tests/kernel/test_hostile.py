@@ -272,7 +272,7 @@ def test_own_namespaces(place: Place, attacker: Attacker, attempt: str) -> None:
 
 
 def test_own_pid_namespace(place: Place, attacker: Attacker) -> None:
-    pid = attacker.start("unshare", "-Urpf", "--mount-proc", place.target, "child", *STAY)
+    pid = attacker.start("unshare", "-Urpf", "--kill-child", "--mount-proc", place.target, "child", *STAY)
 
     gains_nothing(place, pid)
 
