@@ -426,7 +426,7 @@ class Pinner:
         node.comm = procfs.text(look.stat.comm)
         if process is None:
             return
-        node.uid = process.uid
+        node.uid = node.uid if process.uid is None else process.uid
         node.exe = node.exe if process.exe is None else process.exe
         node.unit = node.unit if process.unit is None else process.unit
 
@@ -435,7 +435,7 @@ class Pinner:
         self._describe(look)
         node, directory, process = look.node, look.directory, look.process
         try:
-            if process is None:
+            if process is None or process.uid is None:
                 node.uid = procfs.parse_status(directory.read("status")).uid
             if process is None or process.exe is None:
                 node.exe = procfs.text(procfs.split_deleted(directory.read_exe() or b"")[0])

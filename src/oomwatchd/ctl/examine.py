@@ -12,7 +12,7 @@ from oomwatchd.lineage import Hold, Node
 from oomwatchd.procfs import ProcessDir, Stat, Vanished
 from oomwatchd.rules import Mismatch, Needs, Process, Rule, RuleSet, mismatch
 
-EVERYTHING = Needs(exe=True, cmdline=True, cgroup=True)
+EVERYTHING = Needs(exe=True, cmdline=True, cgroup=True, uid_events=True, gid_events=True)
 _LINEAGE_PIDS = 32
 """The daemon answers for so many at a time."""
 
