@@ -1,6 +1,7 @@
-"""The least that an exec costs in plain Python: receive, unpack, readlink, compare, as reference.c does it.
+"""The least that an exec costs in plain Python: receive, unpack, readlink, compare, write where it fits, as reference.c
+does it.
 
-bare PATH: prints a line when it listens."""
+bare PATH VALUE: prints a line when it listens."""
 
 import os
 import socket
@@ -14,13 +15,15 @@ def main() -> None:
     connector = Connector(frozenset({PROC_EVENT_EXEC}))
     connector.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, 0))
     receive, unpack, readlink = connector.socket.recv, struct.Struct("=I4xQ4xI").unpack_from, os.readlink
-    wanted, fits = os.fsencode(sys.argv[1]), 0
+    wanted, value = os.fsencode(sys.argv[1]), sys.argv[2].encode()
     print("listening", flush=True)
     while True:
         try:
             _, _, pid = unpack(receive(256), 36)
             if readlink(b"/proc/%d/exe" % pid) == wanted:
-                fits += 1
+                descriptor = os.open(b"/proc/%d/oom_score_adj" % pid, os.O_WRONLY)
+                os.write(descriptor, value)
+                os.close(descriptor)
         except OSError:
             pass
 

@@ -93,7 +93,7 @@ def quiet_latency(directory: Path, rounds: int, count: int) -> list[Row]:
     found: dict[str, list[float]] = {}
     with ExitStack() as stack:
         programs = start_all(directory, stack)
-        del programs["C, comm"], programs["bare Python"]
+        del programs["C, comm"]
         for _ in range(rounds):
             for name, program in programs.items():
                 with going_on(program):
@@ -102,7 +102,7 @@ def quiet_latency(directory: Path, rounds: int, count: int) -> list[Row]:
     for label, share, limit in (("p50", 0.5, 1.8), ("p99", 0.99, 1.5)):
         values = {name: percentile(samples, share) for name, samples in found.items()}
         ratio = {name: value / values["C"] for name, value in values.items() if name != "C"}
-        reached = all(value <= limit for value in ratio.values())
+        reached = max(ratio["1 rule"], ratio["1,000 rules"]) <= limit
         rows.append(Row(f"execve to value written, {label}", "µs", values, f"{limit} x C", reached, ratio))
     return rows
 
@@ -112,7 +112,7 @@ def saturated_latency(directory: Path, rounds: int, count: int) -> list[Row]:
     with ExitStack() as stack:
         programs = {"C, normal priority": stack.enter_context(reference(directory)), **start_all(directory, stack)}
         os.kill(programs["C, normal priority"].pid, signal.SIGSTOP)
-        del programs["C, comm"], programs["bare Python"]
+        del programs["C, comm"]
         for _ in range(rounds):
             for name, program in programs.items():
                 with going_on(program), saturated(directory):

@@ -92,7 +92,7 @@ def reference(directory: Path, prefix: Sequence[str] = (), *words: str) -> Liste
 
 
 def bare_python(directory: Path, prefix: Sequence[str]) -> Listener:
-    return Listener(*prefix, sys.executable, HERE / "bare.py", directory / "target")
+    return Listener(*prefix, sys.executable, HERE / "bare.py", directory / "target", str(VALUE))
 
 
 class Oomwatchd(Program):
