@@ -4,7 +4,7 @@ scans one after the other. Memory and descriptors must not grow, and a pin must 
     .venv/bin/python -m bench.mixed [MINUTES]
 
 Run it as root. The exit status is 1 if the daemon's memory has grown by more than 2 MiB after the first minute, or if
-it has more descriptors."""
+it has more descriptors by two: one may be open to whoever asks it."""
 
 import subprocess
 import sys
@@ -64,7 +64,7 @@ def _watch(directory: Path, running: Oomwatchd, minutes: int) -> int:
             f"{counters['lost']:>5} {percentile(took, 0.5):>7.0f} {percentile(took, 0.99):>7.0f}",
             flush=True,
         )
-    return int(resident[-1] > resident[0] + _ROOM_MIB or descriptors[-1] > descriptors[0])
+    return int(resident[-1] > resident[0] + _ROOM_MIB or descriptors[-1] > descriptors[0] + 1)
 
 
 if __name__ == "__main__":
