@@ -35,6 +35,7 @@ _SLICE_SECONDS = 0.005
 _BREATH_SECONDS = 50e-6
 """And then lets others run for so long: the daemon runs at real-time priority."""
 _LISTED = 64
+"""So many processes are listed between two looks at the clock."""
 _FAMILY_SCANS = 4
 _SAVING_SECONDS = 0.1
 """Editors save in several steps; what comes within this time is one change."""
