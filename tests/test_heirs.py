@@ -18,8 +18,7 @@ def value(tree: Tree, pid: int) -> int:
 
 def test_a_release_reaches_the_descendants_of_one_who_has_died_unnoticed(tmp_path: Path) -> None:
     tree = Tree(tmp_path)
-    for kind in ("user", "pid"):
-        tree.write(f"proc/self/ns/{kind}", "")
+    tree.me()
     rules = [
         Rule(
             "outer", (Criterion("comm", (Pattern("outer"),)), Criterion("user", ids=frozenset({0}))), Action(500, 500)
@@ -47,8 +46,7 @@ def test_a_release_reaches_the_descendants_of_one_who_has_died_unnoticed(tmp_pat
 
 def test_children_of_one_whose_pid_means_another_now_are_left_alone(tmp_path: Path) -> None:
     tree = Tree(tmp_path)
-    for kind in ("user", "pid"):
-        tree.write(f"proc/self/ns/{kind}", "")
+    tree.me()
     rule = Rule("r", (Criterion("comm", (Pattern("fits"),)),), Action(500, 500))
     pinner = Pinner(RuleSet([rule]), Ledger(None, ""), proc=tree.proc)
     tree.process(CHILD, b"child")

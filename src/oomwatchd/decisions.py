@@ -9,9 +9,9 @@ from oomwatchd.lineage import Hold, Node
 from oomwatchd.rules import Action, Rule
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Occasion:
-    """Why a process is looked at."""
+    """Why a process is looked at. Not frozen, as `Process` isn't."""
 
     source: str
     """exec, fork, comm, uid, gid, scan, reload, control."""
@@ -22,9 +22,9 @@ class Occasion:
 SCAN = Occasion("scan")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Decision:
-    """Something that was done to a process, or would be in a dry run, or failed."""
+    """Something that was done to a process, or would be in a dry run, or failed. Not frozen, as `Process` isn't."""
 
     event: str
     """pinned, released, reset-child, drift, contended, pin-failed."""
@@ -101,5 +101,5 @@ def wanted_hold(node: Node, rule: Rule, current: int, occasion: Occasion) -> Hol
 
 def without_rule(node: Node, current: int) -> int:
     """What the process would show if no rule fitted it: it may have inherited a pin, and not lost it yet."""
-    bequest = node.inherited()
+    bequest = None if node.parent is None else node.inherited()
     return current if bequest is None or current not in bequest.shown else bequest.value

@@ -8,11 +8,11 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii as _quote
 
 from oomwatchd.lineage import Hold, Node
 
 _FORMAT = 1
-_encode = json.JSONEncoder(separators=(",", ":")).encode
 _SLACK_LINES = 512
 """So many superseded lines may stand in the file besides one for each live entry."""
 
@@ -180,25 +180,23 @@ class Ledger:
         above = node.parent
         while above is not None and (not above.recorded or (above.dead and not above.matters)):
             above = above.parent
-        entry: dict[str, object] = {"pid": node.pid, "starttime": node.starttime}
+        # Put together by hand, since each pin waits for it: the encoder takes five times as long.
+        line = f'{{"pid":{node.pid},"starttime":{node.starttime}'
         if above is not None:
-            entry["parent"] = above.identity
+            line += f',"parent":[{above.pid},{above.starttime}]'
         if node.left_to:
-            entry["left_to"] = node.left_to
+            line += f',"left_to":{_quote(node.left_to)}'
         if node.settled_ns > 0:
-            entry["settled_ns"] = node.settled_ns
-        if node.hold is not None:
-            hold = node.hold
-            entry["hold"] = {
-                "rule": hold.rule,
-                "first": hold.first,
-                "value": hold.value,
-                "child_value": hold.child_value,
-                "since": hold.since,
-                "source": hold.source,
-            }
-            entry |= {"comm": node.comm, "exe": node.exe, "uid": node.uid, "unit": node.unit}
-        self._pending.append(_encode(entry))
+            line += f',"settled_ns":{node.settled_ns}'
+        hold = node.hold
+        if hold is not None:
+            uid = "null" if node.uid is None else node.uid
+            line += (
+                f',"hold":{{"rule":{_quote(hold.rule)},"first":{hold.first},"value":{hold.value},'
+                f'"child_value":{hold.child_value},"since":{hold.since!r},"source":{_quote(hold.source)}}},'
+                f'"comm":{_quote(node.comm)},"exe":{_quote(node.exe)},"uid":{uid},"unit":{_quote(node.unit)}'
+            )
+        self._pending.append(line + "}")
 
     def add_pin(self, pin: RuntimePin) -> None:
         self.runtime_pins[pin.pid] = pin
@@ -214,7 +212,7 @@ class Ledger:
             return
         value = None if ended else pin.value
         entry = {"pid": pin.pid, "starttime": pin.starttime, "pin": value, "until": pin.until}
-        self._pending.append(_encode(entry))
+        self._pending.append(json.dumps(entry))
 
     def _log_removal(self, node: Node) -> None:
         if self.path is not None and node.recorded and node.starttime is not None:

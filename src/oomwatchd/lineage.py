@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 _BIRTHS = 2048
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Hold:
-    """A pin in force."""
+    """A pin in force. Not frozen, as `Process` isn't."""
 
     rule: str
     first: int
@@ -90,7 +90,8 @@ class Node:
         self.unit = ""
         self.described = False
         """Whether the last four have been read by this daemon."""
-        self.descend_from(parent)
+        if parent is not None:
+            self.descend_from(parent)
 
     @property
     def rule(self) -> str:
@@ -111,13 +112,12 @@ class Node:
     def identity(self) -> tuple[int, int | None]:
         return self.pid, self.starttime
 
-    def descend_from(self, parent: "Node | None") -> None:
+    def descend_from(self, parent: "Node") -> None:
         """Take note of the parent."""
         self.parent = parent
-        if parent is not None:
-            parent.has_children = True
-            parent.prune()
-            self.prune()
+        parent.has_children = True
+        parent.prune()
+        self.prune()
 
     def prune(self) -> None:
         """Forget, of the dead just above, what can't matter any more: those that no rule fitted, and all but the

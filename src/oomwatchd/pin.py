@@ -21,25 +21,26 @@ _BACK_OFF_LIMIT_SECONDS = 3600.0
 _CALM_SECONDS = 600.0
 """After so long without drift the next one counts as the first."""
 _CHANGED = 4096
+_NOBODY = frozenset[str]()
 _BIRTH_NS = 10_000_000_000
 """A child that is being made while its parent is written may inherit the value from before, and yet bear a later
 timestamp: copy_process() of kernel/fork.c takes the value first and the time last, and copies memory in between."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Look:
-    """One process, while it is dealt with."""
+    """One process, while it is dealt with. Not frozen, as `Process` isn't."""
 
     directory: ProcessDir
     stat: Stat
     node: Node
     occasion: Occasion
-    process: Process | None = None
+    process: Process | None
 
 
 def _floor_leaks(node: Node, value: int) -> bool:
     """Whether the process has inherited a floor below `value`, which only a privileged write moves."""
-    bequest = node.inherited()
+    bequest = None if node.parent is None else node.inherited()
     return bequest is not None and bequest.floor is not None and value > bequest.floor
 
 
@@ -189,9 +190,11 @@ class Pinner:
 
     def _look(self, directory: ProcessDir, occasion: Occasion) -> None:
         stat = directory.read_stat()
-        if stat.ended:
-            raise Vanished
-        if stat.flags & procfs.PF_KTHREAD or directory.pid == 1 or stat.leader_ended:
+        if stat.leader_ended:
+            if stat.ended:
+                raise Vanished
+            return
+        if stat.flags & procfs.PF_KTHREAD or directory.pid == 1:
             return
         node = self.node_of(directory.pid, stat)
         known = self.ledger.nodes.get(node.pid) is node
@@ -322,20 +325,16 @@ class Pinner:
         pin = self.ledger.runtime_pins.get(directory.pid)
         if pin is not None and pin.starttime == stat.starttime and not self._ending:
             return runtime_rule(pin), None
-        exe = directory.read_exe() if self.rules.needs.exe else None
-        path = None if exe is None else procfs.text(procfs.split_deleted(exe)[0])
-        if not self.rules.possible(path, procfs.text(stat.comm)):
+        rules = self.rules
+        exe = directory.read_exe() if rules.needs.exe else None
+        possible, verify = self.sieve.sift(exe, stat.comm)
+        if not possible:
             return None, None
-        process = procfs.read_process(
-            directory,
-            stat,
-            exe,
-            self.rules.needs,
-            self.ours,
-            verify=path is not None and self.rules.names_exe(path),
-            ancestors=frozenset(above.rule for above in node.ancestors() if above.rule and self.rules.referenced),
-        )
-        return self.rules.decide(process), process
+        ancestors = _NOBODY
+        if rules.referenced and node.parent is not None:
+            ancestors = frozenset(above.rule for above in node.ancestors() if above.rule)
+        process = procfs.read_process(directory, stat, exe, rules.needs, self.ours, verify, ancestors)
+        return rules.decide(process, possible), process
 
     def _keep_if(self, look: _Look, related: bool) -> None:
         """Keep in the ledger what is held, what lineage runs through, and nothing else."""
@@ -423,9 +422,10 @@ class Pinner:
     def _describe(self, look: _Look) -> None:
         """What people want to know of the process, as far as it has been read already."""
         node, process = look.node, look.process
-        node.comm = procfs.text(look.stat.comm)
         if process is None:
+            node.comm = procfs.text(look.stat.comm)
             return
+        node.comm = process.comm
         node.uid = node.uid if process.uid is None else process.uid
         node.exe = node.exe if process.exe is None else process.exe
         node.unit = node.unit if process.unit is None else process.unit

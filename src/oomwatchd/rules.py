@@ -4,7 +4,7 @@ Text facts are `str` decoded as UTF-8 with surrogateescape, so that a name of an
 
 import fnmatch
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 OOM_SCORE_ADJ_MIN = -1000
@@ -23,12 +23,18 @@ FAKEABLE = frozenset({"comm", "cmdline", "user_unit", "cgroup", "session_leader"
 Value = str | int | None
 
 _MEMO_LIMIT = 8192
+_REMEMBERED_KEYS = ("user", "group", "unit", "user_unit", "slice", "cgroup")
+"""Besides exe and comm: whether they rule a rule out is remembered for each value."""
+_FACTS = {"user": "uid", "group": "gid"}
+"""Where a fact of a process bears another name than the criterion."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Process:
     """What rules are compared with. None: the fact was refused or not read, so that no criterion over it holds,
-    nor its `not`. An empty string: the process has none (a kernel without cgroups, a process outside units)."""
+    nor its `not`. An empty string: the process has none (a kernel without cgroups, a process outside units).
+
+    Nobody changes one. It isn't frozen because a frozen one takes four times as long to make, before each write."""
 
     pid: int
     starttime: int
@@ -189,11 +195,10 @@ class Rule:
     def target(self, first: int) -> int:
         """The value for a process that has, or set itself, `first`. A rule that anyone can enter by faking a name
         never lowers: what it pins exactly is then a lower bound."""
-        low = OOM_SCORE_ADJ_MIN if self.action.low is None else self.action.low
-        if self.action.exact and not self.guarded:
+        low, high = self.action.low, self.action.high
+        if low is not None and (first < low or (low == high and not self.guarded)):
             return max(first, low)
-        high = OOM_SCORE_ADJ_MAX if self.action.high is None else self.action.high
-        return min(max(first, low), high)
+        return first if high is None or first < high else high
 
     def child_value(self, value: int, first: int) -> int:
         """The value for a descendant that no rule fits, of a process pinned to `value` that had `first`."""
@@ -338,68 +343,74 @@ class RuleSet:
         )
         """Rules that a descendant_of names."""
         self._enabled = sum(1 << i for i, rule in enumerate(self.rules) if rule.enabled)
-        self._exe: dict[Value, int] = {}
-        self._comm: dict[Value, int] = {}
-        self._named: dict[str, bool] = {}
-        self._others: dict[str, dict[Value, int]] = {
-            key: {}
-            for key in ("user", "group", "unit", "user_unit", "slice", "cgroup")
-            if any(c.key == key for rule in self.rules for c in rule.criteria)
-        }
-        self.asks_comm = any(c.key == "comm" for rule in self.rules for c in rule.criteria)
-
-    def possible(self, exe: str | None, comm: str | None) -> int:
-        """The rules that `exe` and `comm` alone don't rule out, as bits; 0 for most processes of a machine, which
-        then need no further look. None: refused; so that no rule over it fits."""
-        bits = self.possible_exe(exe)
-        return bits & self.possible_comm(comm) if self.asks_comm and bits else bits
+        asked = {c.key for rule in self.rules for c in rule.criteria}
+        self.asks_comm = "comm" in asked
+        self._names: dict[str, dict[Value, int]] = {key: {} for key in ("exe", "comm") if key in asked}
+        self._others: dict[str, dict[Value, int]] = {key: {} for key in _REMEMBERED_KEYS if key in asked}
+        self._open = tuple(map(_left_open, self.rules))
 
     def possible_exe(self, exe: str | None) -> int:
-        """The same for `exe` by itself."""
-        if not self.needs.exe:
-            return self._enabled
-        found = self._exe.get(exe)
-        return self._enabled & (self._remember(self._exe, "exe", exe) if found is None else found)
+        """The rules that `exe` alone doesn't rule out, as bits; 0 for most processes of a machine, which then need no
+        further look. None: refused; so that no rule over it fits. Not remembered: the caller asks once for each."""
+        return self._enabled & self._possible("exe", exe)
 
     def possible_comm(self, comm: str | None) -> int:
-        """The same for `comm` by itself."""
-        found = self._comm.get(comm)
-        return self._remember(self._comm, "comm", comm) if found is None else found
+        """The same for `comm`."""
+        return self._enabled & self._possible("comm", comm)
 
     def names_exe(self, exe: str) -> bool:
-        """Whether a rule asks for an executable at this path, so that it matters if the path can be believed."""
-        found = self._named.get(exe)
-        if found is None:
-            if len(self._named) >= _MEMO_LIMIT:
-                self._named.clear()
-            found = self._named[exe] = any(
-                c.key == "exe" and c.matches(exe) for rule in self.rules for c in (*rule.criteria, *rule.excluded)
-            )
-        return found
+        """Whether a rule asks for an executable at this path, so that it matters if the path can be believed. Not
+        remembered either."""
+        return any(c.key == "exe" and c.matches(exe) for rule in self.rules for c in (*rule.criteria, *rule.excluded))
 
-    def decide(self, process: Process) -> Rule | None:
-        """The first rule that fits."""
-        bits = self.possible(process.exe, process.comm)
-        for key, memo in self._others.items():
-            if not bits:
-                return None
-            value = process.uid if key == "user" else process.gid if key == "group" else getattr(process, key)
-            found = memo.get(value)
-            bits &= self._remember(memo, key, value) if found is None else found
-        return next((rule for rule in self._members(bits) if mismatch(rule, process) is None), None)
-
-    def _members(self, bits: int) -> Iterator[Rule]:
+    def decide(self, process: Process, possible: int | None = None) -> Rule | None:
+        """The first rule that fits; `possible` where it is known already which ones exe and comm don't rule out."""
+        bits = self._enabled if possible is None else possible
+        if possible is None:
+            bits = self._narrow(bits, self._names, process)
+        if self._others:
+            bits = self._narrow(bits, self._others, process)
         while bits:
             lowest = bits & -bits
-            yield self.rules[lowest.bit_length() - 1]
+            number = lowest.bit_length() - 1
+            if self._fits(number, process):
+                return self.rules[number]
             bits ^= lowest
+        return None
 
-    def _remember(self, memo: dict[Value, int], key: str, value: Value) -> int:
-        bits = sum(1 << i for i, rule in enumerate(self.rules) if _not_ruled_out(rule.criterion(key), value))
-        if len(memo) >= _MEMO_LIMIT:  # whoever invents names without end must not make us grow
-            memo.clear()
-        memo[value] = bits
+    def _narrow(self, bits: int, memos: dict[str, dict[Value, int]], process: Process) -> int:
+        for key, memo in memos.items():
+            if not bits:
+                break
+            value = getattr(process, _FACTS.get(key, key))
+            found = memo.get(value)
+            if found is None:
+                if len(memo) >= _MEMO_LIMIT:  # whoever invents names without end must not make us grow
+                    memo.clear()
+                found = memo[value] = self._possible(key, value)
+            bits &= found
         return bits
+
+    def _fits(self, number: int, process: Process) -> bool:
+        """Whether a rule fits whose bit is set."""
+        rule, left = self.rules[number], self._open[number]
+        if left == "all":
+            return mismatch(rule, process) is None
+        if process.foreign_pid_ns is not False and not rule.containers:
+            return False
+        return left == "" or process.exe_verified is True
+
+    def _possible(self, key: str, value: Value) -> int:
+        return sum(1 << i for i, rule in enumerate(self.rules) if _not_ruled_out(rule.criterion(key), value))
+
+
+def _left_open(rule: Rule) -> str:
+    """What the bits of a rule leave to be asked: nothing, "belief" in its exe, or, since it asks for what has no bits,
+    "all"."""
+    keys = {criterion.key for criterion in rule.criteria}
+    if rule.excluded or not keys <= {"exe", "comm", *_REMEMBERED_KEYS}:
+        return "all"
+    return "belief" if "exe" in keys else ""
 
 
 def _not_ruled_out(criterion: Criterion | None, value: Value) -> bool:

@@ -8,6 +8,10 @@ from oomwatchd.rules import RuleSet
 _REMEMBERED = 8192
 """Links, and names: whoever invents them without end must not make us grow."""
 
+Sifted = tuple[int, bool]
+"""The rules that are not ruled out, as bits; whether one of them names the executable, so that it matters if its path
+can be believed."""
+
 
 class Sieve:
     """What exe link and name alone don't rule out, remembered by both as they are."""
@@ -17,34 +21,41 @@ class Sieve:
         self._proc = proc.encode()
         self._asks_exe = rules.needs.exe
         self._asks_comm = rules.asks_comm
-        self._by_link: dict[bytes | None, int] = {}
+        self._by_link: dict[bytes | None, Sifted] = {}
         self._by_comm: dict[bytes, int] = {}
 
     def passes(self, pid: int) -> bool:
         """Whether a rule may fit the process."""
         try:
             link = procfs.read_exe_link(pid, self._proc) if self._asks_exe else None
-            possible = self._by_link.get(link)
-            if possible is None:
-                possible = self._possible_by_link(link)
+            sifted = self._by_link.get(link) or self._sift_link(link)
+            possible = sifted[0]
             if possible != 0 and self._asks_comm:
                 comm = procfs.read_comm(pid, self._proc)
                 bits = self._by_comm.get(comm)
-                possible &= self._possible_by_comm(comm) if bits is None else bits
+                possible &= self._sift_comm(comm) if bits is None else bits
         except Vanished:
             return False
         return possible != 0
 
-    def _possible_by_link(self, link: bytes | None) -> int:
-        """The rules that an exe link doesn't rule out, as bits."""
+    def sift(self, link: bytes | None, comm: bytes) -> Sifted:
+        """The same for an exe link and a name that have been read."""
+        sifted = self._by_link.get(link) or self._sift_link(link)
+        if not sifted[0] or not self._asks_comm:
+            return sifted
+        bits = self._by_comm.get(comm)
+        return sifted[0] & (self._sift_comm(comm) if bits is None else bits), sifted[1]
+
+    def _sift_link(self, link: bytes | None) -> Sifted:
         if len(self._by_link) >= _REMEMBERED:
             self._by_link.clear()
         path = None if link is None else procfs.text(procfs.split_deleted(link)[0])
-        possible = self._by_link[link] = self._rules.possible_exe(path)
-        return possible
+        possible = self._rules.possible_exe(path)
+        named = possible != 0 and path is not None and self._rules.names_exe(path)
+        sifted = self._by_link[link] = possible, named
+        return sifted
 
-    def _possible_by_comm(self, comm: bytes) -> int:
-        """The same for a name."""
+    def _sift_comm(self, comm: bytes) -> int:
         if len(self._by_comm) >= _REMEMBERED:
             self._by_comm.clear()
         possible = self._by_comm[comm] = self._rules.possible_comm(procfs.text(comm))
