@@ -290,7 +290,7 @@ class Daemon:
         self._catch_up()
 
     def _deal_with_events(self, until_ns: int, *, wait: bool) -> None:
-        """... that it has sent until then. Most concern no rule. Before one that does, the births are dealt with that
+        """... that it has sent until then. Most concern no rule. With one that does, the births are dealt with that
         have come by a socket of their own: they tell whose child it is, and which PIDs mean another process by now."""
         pinner, receive = self.pinner, self.events.next
         watched: list[Event] | None = [] if self.server is not None and self.server.monitors else None
@@ -304,8 +304,7 @@ class Daemon:
                 if what == PROC_EVENT_FORK:
                     pinner.forked(pid, parent, timestamp_ns)
                 elif (what == PROC_EVENT_EXEC and watched is None) or pinner.may_fit(pid):
-                    self._deal_with_births()
-                    pinner.look(pid, Occasion(NAMES[what], timestamp_ns))
+                    pinner.look_and_hear(pid, Occasion(NAMES[what], timestamp_ns), self._deal_with_births)
                     self._remember_second_look(pid)
             except Exception as error:
                 self._internal_error(error)

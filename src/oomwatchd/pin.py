@@ -89,6 +89,11 @@ class Pinner:
         self._decisions: list[Decision] = []
         self._reported: set[tuple[str, int]] = set()
         self._todo: list[tuple[int, Occasion]] = []
+        self._newcomers: dict[Node, bool] = {}
+        """Those that have come to mean something since families were looked for; whether their birth has been heard of
+        since they were looked at."""
+        self._hear: Callable[[], None] | None = None
+        self._hearing = False
 
     def take_decisions(self) -> list[Decision]:
         """What was done since the last call."""
@@ -116,6 +121,8 @@ class Pinner:
         self.births.forget(pid)
         node = self.ledger.nodes.get(pid)
         if node is not None and self._was_seen_since(node, event_ns):
+            if node in self._newcomers:
+                self._newcomers[node] = True
             if parent is not None and node.parent is None:
                 self._acknowledge(node, parent)
                 self.look(pid, Occasion("fork", event_ns))
@@ -172,6 +179,30 @@ class Pinner:
         meanwhile, is no error."""
         self._todo.append((pid, occasion))
         self._work()
+        if not self._hearing:
+            self._meet_families()
+
+    def look_and_hear(self, pid: int, occasion: Occasion, hear: Callable[[], None]) -> None:
+        """The same, and `hear`, which tells of the births that haven't been told of: after the write, unless they may
+        bear on what is to be written."""
+        self._hear = hear
+        try:
+            self._todo.append((pid, occasion))
+            self._work()
+            self._hear_births()
+        finally:
+            self._hear = None
+        self._meet_families()
+
+    def _hear_births(self) -> None:
+        hear, self._hear = self._hear, None
+        if hear is None:
+            return
+        self._hearing = True
+        try:
+            hear()
+        finally:
+            self._hearing = False
 
     def _work(self) -> None:
         while self._todo:
@@ -196,6 +227,9 @@ class Pinner:
             return
         if stat.flags & procfs.PF_KTHREAD or directory.pid == 1:
             return
+        nodes = self.ledger.nodes
+        if self._hear is not None and (directory.pid in nodes or stat.ppid in nodes or stat.session in nodes):
+            self._hear_births()  # any of these PIDs may have come to mean another process
         node = self.node_of(directory.pid, stat)
         known = self.ledger.nodes.get(node.pid) is node
         rule, process = self.decide(directory, stat, node)
@@ -213,14 +247,19 @@ class Pinner:
         related = node.matters or next(node.ancestors(), None) is not None
         self._keep_if(look, related or node.refused is not None)
         if related and not known:
-            self._discover_family(node, occasion)
+            self._newcomers[node] = False
 
-    def _discover_family(self, node: Node, occasion: Occasion) -> None:
-        """A process has come to mean something: so do the children that it has already."""
-        if node.pid not in self.births:
-            self.family_unknown = True  # some of them may have been born before what we remember
-        for child, event_ns in self.births.take(node.pid):
-            self._born(child, node, event_ns)
+    def _meet_families(self) -> None:
+        """Processes have come to mean something: so do the children that they have already."""
+        while self._newcomers:
+            node, heard = self._newcomers.popitem()
+            if not node.dead and self.ledger.nodes.get(node.pid) is not node:
+                continue  # and means nothing any more
+            if not heard and node.pid not in self.births:
+                self.family_unknown = True  # some of them may have been born before what we remember
+            for child, event_ns in self.births.take(node.pid):
+                self._born(child, node, event_ns)
+            self._work()
 
     def find_families(self, pids: Iterable[int]) -> Iterator[None]:
         """Look at those of `pids` that descend from processes in the ledger without any event having told of them.
@@ -354,7 +393,7 @@ class Pinner:
         hold = wanted_hold(node, rule, current, look.occasion)
         same = before is not None and (before.rule, before.value) == (hold.rule, hold.value)
         if current == hold.value or (same and self.dry_run):
-            if before is None and _floor_leaks(node, hold.value):
+            if (before is None or look.occasion.source == "fork") and _floor_leaks(node, hold.value):
                 self._write(look, hold.value, rule.name, current)
             if before != hold:
                 self._enter(look, hold)
