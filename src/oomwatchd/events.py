@@ -1,10 +1,14 @@
 """Which process events are subscribed, and by which sockets. What the rules need decides."""
 
+import select
 from collections.abc import Callable
 
 from oomwatchd import connector
 from oomwatchd.connector import Connector, Event, Unavailable
 from oomwatchd.rules import Needs
+
+_PAUSE_SECONDS = 600e-6
+"""A program takes about as long from its exec event to its first instruction."""
 
 
 class Events:
@@ -64,6 +68,12 @@ class Events:
     def next(self, wait: bool, concerns: Callable[[int], bool], until_ns: int) -> Event | None:
         """What happened next, see Connector.next."""
         return None if self.execs is None else self.execs.next(wait, concerns, until_ns)
+
+    def pause(self) -> None:
+        """Let others run, unless the next event is there: at real-time priority we may stand in the way of the very
+        process that has just been pinned."""
+        if self.execs is not None:
+            select.select((self.execs,), (), (), _PAUSE_SECONDS)
 
     def seen(self) -> int:
         """How many execs next() has read since the last call."""

@@ -63,6 +63,7 @@ class Pinner:
         dry_run: bool = False,
         proc: str = "/proc",
         clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[], None] = lambda: None,
     ) -> None:
         self.rules = rules
         self.ledger = ledger
@@ -70,6 +71,8 @@ class Pinner:
         self.proc = proc
         self.sieve = Sieve(rules, proc)
         self.clock = clock
+        self.pause = pause
+        """Called after a write that an event has led to, before what need not be done at once."""
         self.counters = Counters()
         self.latencies = Latencies()
         self.hits: dict[str, int] = {}
@@ -641,6 +644,8 @@ class Pinner:
         quiet: bool = False,
     ) -> None:
         node = look.node
+        if look.occasion.event_ns:
+            self.pause()
         if quiet:
             self._describe(look)
         else:
