@@ -83,9 +83,7 @@ class Daemon:
         self.directory = runtime_directory(root)
         self.events = Events()
         self._waking: int | None = None
-        self.pinner = Pinner(
-            RuleSet(loaded.rules), self._new_ledger(), dry_run=self.dry_run, pause=self.events.pause
-        )
+        self.pinner = Pinner(RuleSet(loaded.rules), self._new_ledger(), dry_run=self.dry_run, pause=self.events.pause)
         self.pin_log = PinLog(loaded.settings.log_pins)
         self.server: Server | None = None
         self._watch: ConfigWatch | None = None

@@ -211,8 +211,11 @@ class Pinner:
         while self._todo:
             pid, occasion = self._todo.pop()
             try:
-                with ProcessDir(pid, self.proc) as directory:
+                directory = ProcessDir(pid, self.proc)
+                try:
                     self._look(directory, occasion)
+                finally:
+                    directory.close()
             except Vanished:
                 node = self.ledger.nodes.get(pid)
                 # What it leaves to its descendants may have been about to change.
@@ -230,11 +233,14 @@ class Pinner:
             return
         if stat.flags & procfs.PF_KTHREAD or directory.pid == 1:
             return
-        nodes = self.ledger.nodes
-        if self._hear is not None and (directory.pid in nodes or stat.ppid in nodes or stat.session in nodes):
+        pid, nodes = directory.pid, self.ledger.nodes
+        if pid in nodes or stat.ppid in nodes or stat.session in nodes:
             self._hear_births()  # any of these PIDs may have come to mean another process
-        node = self.node_of(directory.pid, stat)
-        known = self.ledger.nodes.get(node.pid) is node
+            node = self.node_of(pid, stat)
+        else:
+            node = Node(pid, stat.starttime, None)
+            node.seen_ns = time.monotonic_ns()
+        known = nodes.get(pid) is node
         rule, process = self.decide(directory, stat, node)
         look = _Look(directory, stat, node, occasion, process)
         left_to = rule.name if rule is not None and rule.action.ignore else ""
@@ -392,7 +398,7 @@ class Pinner:
 
     def _hold(self, look: _Look, rule: Rule) -> None:
         node, before = look.node, look.node.hold
-        current = look.directory.read_oom_score_adj()
+        current = self._current_value(look)
         hold = wanted_hold(node, rule, current, look.occasion)
         same = before is not None and (before.rule, before.value) == (hold.rule, hold.value)
         if current == hold.value or (same and self.dry_run):
@@ -452,7 +458,8 @@ class Pinner:
         if node.hold is None or node.hold.rule != hold.rule:
             self._count_hit(hold.rule)
         node.hold = hold
-        self.births_matter = self.births_matter or not hold.inherits
+        if not hold.inherits:
+            self.births_matter = True
         self._describe(look)
         self.ledger.add(node)
         self.ledger.record(node)
@@ -494,7 +501,7 @@ class Pinner:
         node, hold = look.node, look.node.hold
         if hold is None:
             return
-        current = look.directory.read_oom_score_adj()
+        current = self._current_value(look)
         node.hold = None
         # A program that was executed in the place of the pinned one may have set itself a value already.
         own = look.occasion.source == "exec" and current not in (hold.value, hold.first)
@@ -589,7 +596,7 @@ class Pinner:
         bequest = node.inherited()
         if bequest is None:
             return
-        current = look.directory.read_oom_score_adj()
+        current = self._current_value(look)
         target = bequest.value if current in bequest.shown else current
         settled = node.settled_ns > 0
         if settled and self.dry_run:
@@ -613,6 +620,9 @@ class Pinner:
         self._decided("reset-child", look, bequest.rule, current, target, quiet=target == current)
 
     # The write
+
+    def _current_value(self, look: _Look) -> int:
+        return look.directory.read_oom_score_adj() if self.dry_run else look.directory.open_oom_score_adj()
 
     def _write(self, look: _Look, value: int, rule: str, current: int) -> bool:
         """Write a value. False, and reported once per rule and reason, if the kernel refuses. Raises Vanished."""

@@ -185,10 +185,11 @@ class ProcessDir:
     """A descriptor of one /proc/PID. Use as a context manager. Reading raises Vanished when the process is gone,
     PermissionError when the kernel refuses."""
 
-    __slots__ = ("descriptor", "pid")
+    __slots__ = ("_oom_score_adj", "descriptor", "pid")
 
     def __init__(self, pid: int, proc: str = "/proc") -> None:
         self.pid = pid
+        self._oom_score_adj = -1
         try:
             self.descriptor = os.open(f"{proc}/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except (FileNotFoundError, ProcessLookupError):
@@ -198,6 +199,11 @@ class ProcessDir:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._oom_score_adj >= 0:
+            os.close(self._oom_score_adj)
         os.close(self.descriptor)
 
     def read(self, name: str, limit: int = 1 << 16) -> bytes:
@@ -228,16 +234,24 @@ class ProcessDir:
     def read_oom_score_adj(self) -> int:
         return int(self.read("oom_score_adj", 16))
 
+    def open_oom_score_adj(self) -> int:
+        """The same, and the file stays open for write_oom_score_adj(), if we may write it."""
+        try:
+            self._oom_score_adj = os.open("oom_score_adj", os.O_RDWR | os.O_CLOEXEC, dir_fd=self.descriptor)
+            return int(os.read(self._oom_score_adj, 16))
+        except PermissionError:
+            return self.read_oom_score_adj()
+        except (FileNotFoundError, ProcessLookupError):
+            raise Vanished from None
+
     def write_oom_score_adj(self, value: int) -> None:
         """Write the value. Raises Vanished, or OSError as proc_pid_oom_score_adj(5) has it: EACCES below the floor
         without CAP_SYS_RESOURCE, or without the right to write the file."""
         try:
-            descriptor = os.open("oom_score_adj", os.O_WRONLY | os.O_CLOEXEC, dir_fd=self.descriptor)
-            try:
-                # One write(2): the kernel parses each by itself, and a buffered one would lose the error.
-                os.write(descriptor, b"%d" % value)
-            finally:
-                os.close(descriptor)
+            if self._oom_score_adj < 0:
+                self._oom_score_adj = os.open("oom_score_adj", os.O_WRONLY | os.O_CLOEXEC, dir_fd=self.descriptor)
+            # One pwrite(2): the kernel parses each by itself, and a buffered one would lose the error.
+            os.pwrite(self._oom_score_adj, b"%d" % value, 0)
         except (FileNotFoundError, ProcessLookupError):
             raise Vanished from None
 
@@ -441,7 +455,7 @@ def read_process(
         process.cgroup = text(parse_cgroup(directory.read("cgroup")))
         units = parse_units(process.cgroup)
         process.unit, process.user_unit, process.slice = units.unit, units.user_unit, units.slice
-    if needs.ids:
+    if needs.uid_events or needs.gid_events:
         status = parse_status(directory.read("status"))
         process.uid, process.gid, process.foreign_pid_ns = status.uid, status.gid, status.pid_ns_depth > 0
     else:

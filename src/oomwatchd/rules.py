@@ -296,11 +296,6 @@ class Needs:
     fork_decides: bool = False
     """A rule can fit a process just born whose parent it doesn't fit."""
 
-    @property
-    def ids(self) -> bool:
-        """Whether a rule asks for user or group."""
-        return self.uid_events or self.gid_events
-
 
 def needs(rules: Sequence[Rule]) -> Needs:
     """What the enabled ones of `rules` need."""
