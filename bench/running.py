@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -100,7 +101,8 @@ class Oomwatchd(Program):
 
     def __init__(self, directory: Path, rules: str, prefix: Sequence[str] = (), interval: str = "1h") -> None:
         directory = Path(tempfile.mkdtemp(dir=directory))
-        self.runtime = directory / "run"
+        # The ledger is in memory, as it is below systemd's /run.
+        self.runtime = Path(tempfile.mkdtemp(dir="/dev/shm"))
         config = directory / "oomwatchd.toml"
         config.write_text(f'[daemon]\nscan_interval = "{interval}"\n{rules}')
         config.chmod(0o644)
@@ -123,6 +125,10 @@ class Oomwatchd(Program):
                 raise
             finally:
                 (directory / "notify").unlink()
+
+    def __exit__(self, *ended: object) -> None:
+        super().__exit__(*ended)
+        shutil.rmtree(self.runtime)
 
     def status(self) -> Json:
         with Client(str(self.runtime)) as client:

@@ -83,7 +83,7 @@ def wanted_hold(node: Node, rule: Rule, current: int, occasion: Occasion) -> Hol
     """The hold that `rule` asks for on a process that shows `current`."""
     before = node.hold
     if before is None:
-        first = without_rule(node, current)
+        first = current if node.parent is None else without_rule(node, current)
     elif current != before.value and not rule.action.exact and rule.target(current) == current:
         first = current  # it has set itself another value, and the rule allows that
     elif occasion.source == "exec" and current != before.value and current > before.first:
@@ -101,5 +101,5 @@ def wanted_hold(node: Node, rule: Rule, current: int, occasion: Occasion) -> Hol
 
 def without_rule(node: Node, current: int) -> int:
     """What the process would show if no rule fitted it: it may have inherited a pin, and not lost it yet."""
-    bequest = None if node.parent is None else node.inherited()
+    bequest = node.inherited()
     return current if bequest is None or current not in bequest.shown else bequest.value

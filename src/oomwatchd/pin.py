@@ -398,7 +398,7 @@ class Pinner:
 
     def _hold(self, look: _Look, rule: Rule) -> None:
         node, before = look.node, look.node.hold
-        current = self._current_value(look)
+        current = look.directory.open_oom_score_adj()
         hold = wanted_hold(node, rule, current, look.occasion)
         same = before is not None and (before.rule, before.value) == (hold.rule, hold.value)
         if current == hold.value or (same and self.dry_run):
@@ -458,10 +458,10 @@ class Pinner:
         if node.hold is None or node.hold.rule != hold.rule:
             self._count_hit(hold.rule)
         node.hold = hold
-        if not hold.inherits:
+        if hold.child_value != hold.value:
             self.births_matter = True
         self._describe(look)
-        self.ledger.add(node)
+        self.ledger.nodes[node.pid] = node
         self.ledger.record(node)
         self.ledger.flush()
 
@@ -501,7 +501,7 @@ class Pinner:
         node, hold = look.node, look.node.hold
         if hold is None:
             return
-        current = self._current_value(look)
+        current = look.directory.open_oom_score_adj()
         node.hold = None
         # A program that was executed in the place of the pinned one may have set itself a value already.
         own = look.occasion.source == "exec" and current not in (hold.value, hold.first)
@@ -596,7 +596,7 @@ class Pinner:
         bequest = node.inherited()
         if bequest is None:
             return
-        current = self._current_value(look)
+        current = look.directory.open_oom_score_adj()
         target = bequest.value if current in bequest.shown else current
         settled = node.settled_ns > 0
         if settled and self.dry_run:
@@ -620,9 +620,6 @@ class Pinner:
         self._decided("reset-child", look, bequest.rule, current, target, quiet=target == current)
 
     # The write
-
-    def _current_value(self, look: _Look) -> int:
-        return look.directory.read_oom_score_adj() if self.dry_run else look.directory.open_oom_score_adj()
 
     def _write(self, look: _Look, value: int, rule: str, current: int) -> bool:
         """Write a value. False, and reported once per rule and reason, if the kernel refuses. Raises Vanished."""

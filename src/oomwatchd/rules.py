@@ -368,8 +368,15 @@ class RuleSet:
         while bits:
             lowest = bits & -bits
             number = lowest.bit_length() - 1
-            if self._fits(number, process):
-                return self.rules[number]
+            rule, left = self.rules[number], self._open[number]
+            if left == "all":
+                fits = mismatch(rule, process) is None
+            elif process.foreign_pid_ns is not False and not rule.containers:
+                fits = False
+            else:
+                fits = left == "" or process.exe_verified is True
+            if fits:
+                return rule
             bits ^= lowest
         return None
 
@@ -385,15 +392,6 @@ class RuleSet:
                 found = memo[value] = self._possible(key, value)
             bits &= found
         return bits
-
-    def _fits(self, number: int, process: Process) -> bool:
-        """Whether a rule fits whose bit is set."""
-        rule, left = self.rules[number], self._open[number]
-        if left == "all":
-            return mismatch(rule, process) is None
-        if process.foreign_pid_ns is not False and not rule.containers:
-            return False
-        return left == "" or process.exe_verified is True
 
     def _possible(self, key: str, value: Value) -> int:
         return sum(1 << i for i, rule in enumerate(self.rules) if _not_ruled_out(rule.criterion(key), value))
