@@ -12,7 +12,7 @@ from oomwatchd.control import Connection, Json
 from oomwatchd.decisions import LATENCY_BOUNDS_US, runtime_rule
 from oomwatchd.document import Source
 from oomwatchd.lineage import Node
-from oomwatchd.procfs import ProcessDir, Vanished, parse_status, verify_exe
+from oomwatchd.procfs import ProcessDir, Vanished, parse_status, split_deleted, verify_exe
 from oomwatchd.steering import is_pid
 from oomwatchd.text import decode
 
@@ -161,7 +161,8 @@ def _lineage_of(daemon: "Daemon", connection: Connection, pid: int) -> Json | No
             verified, doubt = None, ""
             if connection.privileged or connection.uid == uid:
                 exe = directory.read_exe()
-                verified, doubt = verify_exe(directory, exe, pinner.ours) if exe else (None, "")
+                if exe:
+                    verified, doubt = verify_exe(directory, *split_deleted(exe), pinner.ours)
             node = pinner.node_of(pid, stat)
     except (Vanished, OSError, ValueError):
         return None

@@ -38,7 +38,8 @@ class Stat:
     """/proc/PID/stat, what we use of it. Not frozen, as `Process` isn't."""
 
     comm: bytes
-    state: str
+    leader_ended: bool
+    """Whether the first thread has ended: the process has lost its executable, and that means nothing."""
     ppid: int
     session: int
     flags: int
@@ -46,11 +47,6 @@ class Stat:
     threads: int
     starttime: int
     """Clock ticks since boot."""
-
-    @property
-    def leader_ended(self) -> bool:
-        """Whether the first thread has ended: the process has lost its executable, and that means nothing."""
-        return self.state in ("Z", "X")
 
     @property
     def ended(self) -> bool:
@@ -67,7 +63,7 @@ def parse_stat(raw: bytes) -> Stat:
         raise ValueError(f"not a stat file: {raw[:80]!r}")
     return Stat(
         raw[opening + 1 : closing],
-        fields[0].decode("ascii", "replace"),
+        leader_ended=fields[0] in (b"Z", b"X"),
         ppid=int(fields[1]),
         session=int(fields[3]),
         flags=int(fields[6]),
@@ -383,10 +379,9 @@ def split_deleted(link: bytes) -> tuple[bytes, bool]:
     return link, False
 
 
-def verify_exe(directory: ProcessDir, link: bytes, ours: Namespaces) -> tuple[bool | None, str]:
+def verify_exe(directory: ProcessDir, path: bytes, deleted: bool, ours: Namespaces) -> tuple[bool | None, str]:
     """Whether the path of the executable can be believed, and if not, why not. A path alone can't: in a mount
-    namespace of their own, anyone can put any file at any path."""
-    path, deleted = split_deleted(link)
+    namespace of their own, anyone can put any file at any path. `path` and `deleted` are from split_deleted()."""
     try:
         runs = os.stat("exe", dir_fd=directory.descriptor)
     except OSError:
@@ -446,9 +441,10 @@ def read_process(
     process = Process(directory.pid, stat.starttime, stat.ppid, text(stat.comm), stat.session == directory.pid)
     process.ancestors = ancestors
     if exe is not None:
-        process.exe = text(split_deleted(exe)[0])
-        if exe and verify:
-            process.exe_verified, process.exe_doubt = verify_exe(directory, exe, ours)
+        path, deleted = split_deleted(exe)
+        process.exe = text(path)
+        if path and verify:
+            process.exe_verified, process.exe_doubt = verify_exe(directory, path, deleted, ours)
     if needs.cmdline:
         process.cmdline = _read_cmdline(directory)
     if needs.cgroup:
