@@ -1,0 +1,128 @@
+"""What comes before a write and what after it: a program runs on while it isn't pinned yet. Over a made-up /proc, which
+stands still between the one and the other."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oomwatchd.decisions import SCAN, Occasion
+from oomwatchd.ledger import Ledger
+from oomwatchd.lineage import Hold, Node
+from oomwatchd.pin import Pinner
+from oomwatchd.rules import Action, Criterion, Pattern, Rule, RuleSet
+from tests.faketree import Tree
+
+PARENT, PID, CHILD = 10, 20, 30
+RULE = Rule("fits", (Criterion("comm", (Pattern("fits"),)),), Action(500, 500))
+EXEC = Occasion("exec", 3)
+
+
+def value(tree: Tree, pid: int) -> int:
+    return int((tree.root / f"proc/{pid}/oom_score_adj").read_text())
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    tree = Tree(tmp_path)
+    tree.me()
+    return tree
+
+
+@pytest.fixture
+def pinner(tree: Tree) -> Pinner:
+    pinner = Pinner(RuleSet([RULE]), Ledger(None, ""), proc=tree.proc)
+    pinner.family_unknown = False
+    return pinner
+
+
+def test_births_are_heard_of_after_the_write_and_reach_the_children_from_before_it(tree: Tree, pinner: Pinner) -> None:
+    tree.process(PID, b"fits")
+    tree.process(CHILD, b"child", ppid=PID)
+    seen = []
+
+    def hear() -> None:
+        seen.append(value(tree, PID))
+        pinner.forked(PID, 1, 1)
+        pinner.forked(CHILD, PID, 2)
+
+    pinner.look_and_hear(PID, EXEC, hear)
+
+    assert (seen, value(tree, PID), value(tree, CHILD)) == ([500], 500, 500)
+    assert not pinner.family_unknown
+
+
+def test_of_one_whose_own_birth_is_not_heard_of_children_have_to_be_looked_for(tree: Tree, pinner: Pinner) -> None:
+    tree.process(PID, b"fits")
+    pinner.look_and_hear(PID, EXEC, lambda: pinner.forked(CHILD, PARENT, 1))
+    assert pinner.family_unknown
+
+
+@pytest.mark.parametrize("known", [PARENT, PID])
+def test_births_are_heard_of_before_the_write_where_a_pid_of_the_family_is_known(
+    tree: Tree, pinner: Pinner, known: int
+) -> None:
+    tree.process(known, b"fits")
+    pinner.look(known, SCAN)
+    tree.process(PID, b"fits", ppid=PARENT, adj=100)
+    seen = []
+
+    def hear() -> None:
+        seen.append(value(tree, PID))
+        pinner.forked(PID, PARENT, 2)
+
+    pinner.look_and_hear(PID, EXEC, hear)
+
+    assert (seen, value(tree, PID)) == ([100], 500)
+
+
+def test_who_turns_out_to_be_a_child_of_a_dead_one_gives_back_what_that_had_before(tree: Tree, pinner: Pinner) -> None:
+    tree.process(PARENT, b"fits")
+    pinner.look(PARENT, SCAN)
+    pinner.set_rules(RuleSet([Rule("low", RULE.criteria, Action(300, 300), children="reset")]))
+    pinner.look(PARENT, SCAN)
+    tree.process(PID, b"fits", adj=300)  # adopted: its parent is 1
+
+    pinner.look_and_hear(PID, EXEC, lambda: pinner.forked(PID, PARENT, 2))
+
+    hold = pinner.ledger.nodes[PID].hold
+    assert hold is not None
+    assert (hold.first, hold.value) == (0, 300)
+
+
+def test_others_may_run_after_a_write_that_an_event_led_to(tree: Tree) -> None:
+    pauses: list[int] = []
+    pinner = Pinner(RuleSet([RULE]), Ledger(None, ""), proc=tree.proc, pause=lambda: pauses.append(value(tree, PID)))
+    tree.process(PID, b"fits")
+    pinner.look(PID, EXEC)
+    assert pauses == [500]
+
+    tree.process(PID, b"fits", adj=7)
+    pinner.look(PID, SCAN)
+    assert (pauses, value(tree, PID)) == ([500], 500)
+
+
+names = st.text(st.characters(), max_size=20)
+
+
+@given(rule=names, comm=names, exe=names, unit=names, uid=st.none() | st.integers(0, 2**32 - 1))
+def test_a_line_of_the_ledger_is_json(
+    tmp_path_factory: pytest.TempPathFactory, rule: str, comm: str, exe: str, unit: str, uid: int | None
+) -> None:
+    path = tmp_path_factory.mktemp("ledger") / "ledger.json"
+    ledger = Ledger(str(path), "boot")
+    ledger.rewrite()
+    node = Node(PID, 7, None)
+    node.hold = Hold(rule, -3, 500, 0, 1e9 + 0.25, "exec")
+    node.comm, node.exe, node.unit, node.uid, node.left_to, node.settled_ns = comm, exe, unit, uid, rule, 5
+    ledger.record(node)
+    ledger.flush()
+    ledger.close()
+
+    hold = {"rule": rule, "first": -3, "value": 500, "child_value": 0, "since": 1e9 + 0.25, "source": "exec"}
+    described = {"comm": comm, "exe": exe, "uid": uid, "unit": unit}
+    left = {"left_to": rule} if rule else {}
+    line = json.loads(path.read_text().splitlines()[1])
+    assert line == {"pid": PID, "starttime": 7, **left, "settled_ns": 5, "hold": hold, **described}
