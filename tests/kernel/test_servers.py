@@ -75,6 +75,7 @@ oom_score_adj = 300
         *AT_800,
         *AS_POSTGRES,
         *(str(program), "-D", str(data), "-k", str(home), "-c", "listen_addresses=", "-F"),
+        *("-c", "dynamic_shared_memory_type=mmap"),  # in its directory: being killed, it leaves it behind
         stderr=subprocess.DEVNULL,
     )
     wait_until((data / "postmaster.pid").exists, "the postmaster has started")
