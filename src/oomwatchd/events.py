@@ -15,8 +15,8 @@ class Events:
     """Process events, or the reason why there are none.
 
     Births come between the others where a rule's `children` can't wait. Where the kernel by itself lets children
-    inherit the right value, they come by a socket of their own, which wakes nobody, and are read before something else
-    is dealt with, and by scans: they matter only for what was born between its parent's exec and our write."""
+    inherit the right value, they come by a socket of their own, which wakes nobody, and are read after the write that
+    an event leads to, and by scans: they matter only for what was born between its parent's exec and our write."""
 
     def __init__(self) -> None:
         self.execs: Connector | None = None
