@@ -1,7 +1,10 @@
 """What comes before a write and what after it: a program runs on while it isn't pinned yet. Over a made-up /proc, which
 stands still between the one and the other."""
 
+import errno
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from oomwatchd.decisions import SCAN, Occasion
 from oomwatchd.ledger import Ledger
 from oomwatchd.lineage import Hold, Node
 from oomwatchd.pin import Pinner
+from oomwatchd.procfs import ProcessDir
 from oomwatchd.rules import Action, Criterion, Pattern, Rule, RuleSet
 from tests.faketree import Tree
 
@@ -102,6 +106,107 @@ def test_others_may_run_after_a_write_that_an_event_led_to(tree: Tree) -> None:
     tree.process(PID, b"fits", adj=7)
     pinner.look(PID, SCAN)
     assert (pauses, value(tree, PID)) == ([500], 500)
+
+
+# PIDs that came to mean another process before births were heard of.
+
+
+def born(tree: Tree, pid: int, comm: bytes, *, ppid: int = 1, adj: int = 0) -> int:
+    """Another process with a PID. Returns when it was born, CLOCK_MONOTONIC ns, which is its start time too."""
+    now = time.monotonic_ns()
+    tree.process(pid, comm, ppid=ppid, adj=adj)
+    tree.write(
+        f"proc/{pid}/stat", b"%d (%s) S %d %d %d 0 -1 0 " % (pid, comm, ppid, pid, pid) + b"0 " * 12 + b"%d 0" % now
+    )
+    return now
+
+
+def test_a_dead_one_does_not_take_the_children_of_who_has_its_pid_next(tree: Tree, pinner: Pinner) -> None:
+    first = born(tree, PID, b"fits")
+
+    def hear() -> None:
+        second = born(tree, PID, b"other")
+        pinner.forked(PID, 1, first)
+        pinner.forked(PID, 1, second)
+        pinner.forked(CHILD, PID, born(tree, CHILD, b"other", ppid=PID))
+
+    pinner.look_and_hear(PID, Occasion("exec", time.monotonic_ns()), hear)
+
+    assert (value(tree, PID), value(tree, CHILD)) == (0, 0)
+
+
+def test_nobody_descends_from_himself(tree: Tree, pinner: Pinner) -> None:
+    """A process, its child, and a child of that, which has the PID of the first."""
+    times = [born(tree, PID, b"fits") for _ in range(3)]
+
+    def hear() -> None:
+        pinner.forked(PID, 1, times[0])
+        pinner.forked(CHILD, PID, times[1])
+        pinner.forked(PID, CHILD, times[2])
+
+    pinner.look_and_hear(PID, Occasion("exec", time.monotonic_ns()), hear)
+
+    assert list(pinner.ledger.nodes[PID].ancestors()) == []
+
+
+def test_who_has_the_pid_by_now_is_looked_at_and_not_who_had_it(tree: Tree, pinner: Pinner) -> None:
+    born(tree, PARENT, b"fits")
+    pinner.look(PARENT, SCAN)
+    times = [born(tree, PID, b"other", ppid=PARENT, adj=500)]
+
+    def hear() -> None:
+        times.append(born(tree, PID, b"child", ppid=PARENT, adj=500))
+        for at in times:
+            pinner.forked(PID, PARENT, at)
+
+    pinner.look_and_hear(PID, Occasion("exec", time.monotonic_ns()), hear)
+
+    assert pinner.ledger.nodes[PID].starttime == times[1]
+
+
+def test_a_child_that_is_held_before_its_parent_is_found_to_be_its_child(tree: Tree) -> None:
+    """As of `sh -c 'worker & exec server'`."""
+    worker = Rule("worker", (Criterion("comm", (Pattern("worker"),)),), Action(300, 300))
+    pinner = Pinner(RuleSet([RULE, worker]), Ledger(None, ""), proc=tree.proc)
+    born(tree, PID, b"sh")
+    pinner.forked(PID, 1, time.monotonic_ns())
+    at = born(tree, CHILD, b"worker", ppid=PID)
+    pinner.look_and_hear(CHILD, Occasion("exec", time.monotonic_ns()), lambda: pinner.forked(CHILD, PID, at))
+
+    tree.process(PID, b"fits")
+    pinner.look_and_hear(PID, Occasion("exec", time.monotonic_ns()), lambda: None)
+
+    assert pinner.ledger.nodes[CHILD].parent is pinner.ledger.nodes[PID]
+
+
+def test_children_do_not_wait_for_each_other(tree: Tree) -> None:
+    pauses: list[None] = []
+    rule = Rule("fits", RULE.criteria, Action(500, 500), children=300)
+    pinner = Pinner(RuleSet([rule]), Ledger(None, ""), proc=tree.proc, pause=lambda: pauses.append(None))
+    tree.process(PARENT, b"fits")
+    pinner.look(PARENT, SCAN)
+    for child in (PID, CHILD):
+        tree.process(child, b"child", ppid=PARENT, adj=500)
+        pinner.forked(child, PARENT, time.monotonic_ns())
+        assert value(tree, child) == 300
+    assert pauses == []
+
+
+def test_what_may_not_be_written_is_read(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A /proc that is mounted read-only."""
+    really = os.open
+
+    def refuse(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return really(path, flags, mode, dir_fd=dir_fd)
+
+    tree.process(PID, b"fits", adj=7)
+    monkeypatch.setattr(os, "open", refuse)
+    with ProcessDir(PID, tree.proc) as directory:
+        assert directory.open_oom_score_adj() == 7
+        with pytest.raises(OSError, match="Read-only"):
+            directory.write_oom_score_adj(8)
 
 
 names = st.text(st.characters(), max_size=20)

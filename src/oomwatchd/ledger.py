@@ -5,6 +5,7 @@ nothing: one line of JSON a change, the last one of a process counts. Identity i
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -166,7 +167,7 @@ class Ledger:
         node.comm, node.exe, node.unit = (str(entry.get(key, "")) for key in ("comm", "exe", "unit"))
         node.left_to = str(entry.get("left_to", ""))
         uid = entry.get("uid")
-        node.uid = uid if isinstance(uid, int) else None
+        node.uid = int(uid) if isinstance(uid, int) else None
         hold = entry.get("hold")
         node.hold = _hold(hold) if isinstance(hold, dict) else None
 
@@ -315,4 +316,6 @@ def _hold(entry: dict[str, object]) -> Hold:
     since = entry["since"]
     if not isinstance(since, (int, float)):
         raise TypeError(since)
-    return Hold(str(entry["rule"]), first, value, child_value, float(since), str(entry["source"]))
+    return Hold(
+        str(entry["rule"]), first, value, child_value, since if math.isfinite(since) else 0.0, str(entry["source"])
+    )

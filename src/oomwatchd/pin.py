@@ -44,6 +44,13 @@ def _floor_leaks(node: Node, value: int) -> bool:
     return bequest is not None and bequest.floor is not None and value > bequest.floor
 
 
+def _may_descend(node: Node, parent: Node) -> bool:
+    """Whether nothing that is known of the two speaks against it: births may tell of who had their PIDs before."""
+    if parent.starttime is not None and node.starttime is not None and parent.starttime > node.starttime:
+        return False
+    return not any(above is node for above in _lineage(parent))
+
+
 def _lineage(node: Node) -> Iterator[Node]:
     """`node` and all that it is known to descend from."""
     above: Node | None = node
@@ -72,7 +79,7 @@ class Pinner:
         self.sieve = Sieve(rules, proc)
         self.clock = clock
         self.pause = pause
-        """Called after a write that an event has led to, before what need not be done at once."""
+        """Called after what an event about the process itself has led to, before what need not be done at once."""
         self.counters = Counters()
         self.latencies = Latencies()
         self.hits: dict[str, int] = {}
@@ -92,9 +99,8 @@ class Pinner:
         self._decisions: list[Decision] = []
         self._reported: set[tuple[str, int]] = set()
         self._todo: list[tuple[int, Occasion]] = []
-        self._newcomers: dict[Node, bool] = {}
-        """Those that have come to mean something since families were looked for; whether their birth has been heard of
-        since they were looked at."""
+        self._newcomers: set[Node] = set()
+        """Those that have come to mean something since families were looked for."""
         self._hear: Callable[[], None] | None = None
         self._hearing = False
 
@@ -118,15 +124,21 @@ class Pinner:
     def forked(self, pid: int, parent_pid: int, event_ns: int) -> None:
         """A process was born. What the kernel lets it inherit may be wrong, and rules may fit it."""
         parent = self.ledger.parent(parent_pid)
+        if self._newcomers:
+            before = self.ledger.parent(pid)
+            if before in self._newcomers and before is not None and event_ns >= before.seen_ns:
+                self._meet_family(before)  # from now on births tell of another process by its PID
+            if parent in self._newcomers:
+                parent = None  # it may be one who had the PID before; what is left when all are heard is its own
         if parent is None and not self.ledger.knows(pid) and not self.rules.needs.fork_decides:
             self.births.note(parent_pid, pid, event_ns)  # almost all of the machine's
             return
         self.births.forget(pid)
         node = self.ledger.nodes.get(pid)
         if node is not None and self._was_seen_since(node, event_ns):
-            if node in self._newcomers:
-                self._newcomers[node] = True
-            if parent is not None and node.parent is None:
+            if parent is None or node in self._newcomers:
+                self.births.note(parent_pid, pid, event_ns)
+            if parent is not None and node.parent is None and _may_descend(node, parent):
                 self._acknowledge(node, parent)
                 self.look(pid, Occasion("fork", event_ns))
             return
@@ -154,7 +166,7 @@ class Pinner:
             if node is None:
                 node = Node(pid, None, parent)
                 self.ledger.add(node)
-            elif node.parent is None:
+            elif node.parent is None and _may_descend(node, parent):
                 self._acknowledge(node, parent)
             if self._birth_matters(node, parent, event_ns):
                 self._todo.append((pid, Occasion("fork", event_ns)))
@@ -235,7 +247,10 @@ class Pinner:
             return
         pid, nodes = directory.pid, self.ledger.nodes
         if pid in nodes or stat.ppid in nodes or stat.session in nodes:
-            self._hear_births()  # any of these PIDs may have come to mean another process
+            if self._hear is not None:
+                self._hear_births()  # any of these PIDs may have come to mean another process, this one too
+                self._todo.append((pid, occasion))
+                return
             node = self.node_of(pid, stat)
         else:
             node = Node(pid, stat.starttime, None)
@@ -256,19 +271,22 @@ class Pinner:
         related = node.matters or next(node.ancestors(), None) is not None
         self._keep_if(look, related or node.refused is not None)
         if related and not known:
-            self._newcomers[node] = False
+            self._newcomers.add(node)
 
     def _meet_families(self) -> None:
         """Processes have come to mean something: so do the children that they have already."""
         while self._newcomers:
-            node, heard = self._newcomers.popitem()
-            if not node.dead and self.ledger.nodes.get(node.pid) is not node:
-                continue  # and means nothing any more
-            if not heard and node.pid not in self.births:
-                self.family_unknown = True  # some of them may have been born before what we remember
-            for child, event_ns in self.births.take(node.pid):
-                self._born(child, node, event_ns)
+            self._meet_family(next(iter(self._newcomers)))
             self._work()
+
+    def _meet_family(self, node: Node) -> None:
+        self._newcomers.discard(node)
+        if not node.dead and self.ledger.nodes.get(node.pid) is not node:
+            return  # and means nothing any more
+        if node.pid not in self.births:
+            self.family_unknown = True  # some of them may have been born before what we remember
+        for child, event_ns in self.births.take(node.pid):
+            self._born(child, node, event_ns)
 
     def find_families(self, pids: Iterable[int]) -> Iterator[None]:
         """Look at those of `pids` that descend from processes in the ledger without any event having told of them.
@@ -651,7 +669,7 @@ class Pinner:
         quiet: bool = False,
     ) -> None:
         node = look.node
-        if look.occasion.event_ns:
+        if look.occasion.event_ns and look.occasion.source != "fork":
             self.pause()
         if quiet:
             self._describe(look)

@@ -235,10 +235,10 @@ class ProcessDir:
         try:
             self._oom_score_adj = os.open("oom_score_adj", os.O_RDWR | os.O_CLOEXEC, dir_fd=self.descriptor)
             return int(os.read(self._oom_score_adj, 16))
-        except PermissionError:
-            return self.read_oom_score_adj()
         except (FileNotFoundError, ProcessLookupError):
             raise Vanished from None
+        except OSError:  # not ours, or /proc is read-only
+            return self.read_oom_score_adj()
 
     def write_oom_score_adj(self, value: int) -> None:
         """Write the value. Raises Vanished, or OSError as proc_pid_oom_score_adj(5) has it: EACCES below the floor

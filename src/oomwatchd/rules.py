@@ -290,7 +290,7 @@ class Needs:
     forks: bool = False
     """Fork events are needed at all: a rule holds processes that can have children."""
     forks_at_once: bool = False
-    """... and each one as it comes, not just before the next decision."""
+    """... and each one as it comes, not just after the next write."""
     second_look: bool = False
     """A rule asks for what changes without an event: the cgroup, being a session's leader."""
     fork_decides: bool = False
