@@ -108,10 +108,6 @@ class Node:
         """Whether the process means something for its descendants."""
         return self.hold is not None or self.left_to != "" or self.former is not None
 
-    @property
-    def identity(self) -> tuple[int, int | None]:
-        return self.pid, self.starttime
-
     def descend_from(self, parent: "Node") -> None:
         """Take note of the parent."""
         self.parent = parent

@@ -34,7 +34,8 @@ class Process:
     """What rules are compared with. None: the fact was refused or not read, so that no criterion over it holds,
     nor its `not`. An empty string: the process has none (a kernel without cgroups, a process outside units).
 
-    Nobody changes one. It isn't frozen because a frozen one takes four times as long to make, before each write."""
+    Nobody changes one that has been read. It isn't frozen because a frozen one takes four times as long to make, before
+    each write."""
 
     pid: int
     starttime: int
