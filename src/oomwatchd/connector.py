@@ -11,6 +11,9 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from itertools import repeat
+
+from oomwatchd.lineage import Birth
 
 NETLINK_CONNECTOR = 11
 CN_IDX_PROC = CN_VAL_PROC = 1
@@ -46,6 +49,8 @@ pid, parent tgid, child pid, child tgid."""
 _EXEC = struct.Struct("=I4xQ4xI")
 """The same of an EXEC: what, timestamp_ns, tgid."""
 _EVENT_END = _HEAD_SIZE + _EVENT.size
+_BIRTH = struct.Struct(f"={_HEAD_SIZE}xI4xQ4xI4xI")
+"""A whole datagram of a FORK up to there: what, timestamp_ns, parent tgid, child tgid."""
 
 _WHAT_OFFSET = _HEAD_SIZE
 _DATA_OFFSET = _HEAD_SIZE + 16
@@ -268,22 +273,22 @@ class Connector:
             if timestamp_ns >= until_ns:
                 return None
 
-    def births(self) -> list[Event]:
+    def births(self) -> list[Birth]:
         """What has come up to now on a socket that hears of births alone; not without end."""
-        receive, births = self._receive, list[Event]()
-        while len(births) < _BIRTHS:
-            try:
-                event = decode(receive(_DATAGRAM_BYTES, socket.MSG_DONTWAIT))
+        receive, datagrams = self._receive, list[bytes]()
+        while True:
+            try:  # there is one for every fork of the machine, so the loop is map's
+                datagrams.extend(map(receive, repeat(_EVENT_END, _BIRTHS), repeat(socket.MSG_DONTWAIT)))
+                break
             except BlockingIOError:
                 break
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
                 self.lost = True
-                continue
-            if event is not None:
-                births.append(event)
-        return births
+        whole = b"".join([datagram for datagram in datagrams if len(datagram) == _EVENT_END])
+        found = _BIRTH.iter_unpack(whole)
+        return [(at_ns, parent, child) for what, at_ns, parent, child in found if what == PROC_EVENT_FORK]
 
 
 def _nobody(_: int) -> bool:

@@ -325,12 +325,14 @@ class Daemon:
     def _deal_with_births(self) -> None:
         births = self.events.births()
         self.pinner.counters.events += len(births)
-        for timestamp_ns, _, pid, parent in births:
+        self._unread = 0
+        if self.pinner.strangers(births):
+            return
+        for timestamp_ns, parent, pid in births:
             try:
                 self.pinner.forked(pid, parent, timestamp_ns)
             except Exception as error:
                 self._internal_error(error)
-        self._unread = 0
 
     def _catch_up(self) -> None:
         """After other events, deal with births: then the dead of before have no unread ones."""

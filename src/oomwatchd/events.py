@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from oomwatchd import connector
 from oomwatchd.connector import Connector, Event, Unavailable
+from oomwatchd.lineage import Birth
 from oomwatchd.rules import Needs
 
 _PAUSE_SECONDS = 600e-6
@@ -21,7 +22,7 @@ class Events:
     def __init__(self) -> None:
         self.execs: Connector | None = None
         self.forks: Connector | None = None
-        self._left: list[Event] = []
+        self._left: list[Birth] = []
         """Births from a socket that is closed now."""
         self.reason = ""
         self.births_come = ""
@@ -82,7 +83,7 @@ class Events:
         seen, self.execs.seen = self.execs.seen, 0
         return seen
 
-    def births(self) -> list[Event]:
+    def births(self) -> list[Birth]:
         """Those that have come by their own socket up to now."""
         births, self._left = self._left, []
         if self.forks is not None:

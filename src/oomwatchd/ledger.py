@@ -7,11 +7,11 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii as _quote
 
-from oomwatchd.lineage import Hold, Node
+from oomwatchd.lineage import Birth, Hold, Node
 
 _FORMAT = 1
 _SLACK_LINES = 512
@@ -62,6 +62,16 @@ class Ledger:
     def knows(self, pid: int) -> bool:
         """Whether something is remembered of the PID, be it of a process before."""
         return pid in self.nodes or pid in self._ghosts or pid in self._older_ghosts or pid in self.runtime_pins
+
+    def knows_any(self, births: Sequence[Birth]) -> bool:
+        """Whether that is so of a parent or a child among `births`."""
+        pids = {pid for _, parent, child in births for pid in (parent, child)}
+        return not (
+            self.nodes.keys().isdisjoint(pids)
+            and self._ghosts.keys().isdisjoint(pids)
+            and self._older_ghosts.keys().isdisjoint(pids)
+            and self.runtime_pins.keys().isdisjoint(pids)
+        )
 
     def died(self, pid: int) -> None:
         """The process is gone. Its node lives on in those of its descendants."""

@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 
 _BIRTHS = 2048
 
+Birth = tuple[int, int, int]
+"""When (CLOCK_MONOTONIC, ns), the parent, the child."""
+
 
 @dataclass(slots=True)
 class Hold:
@@ -198,7 +201,8 @@ class Node:
 class Births:
     """The last births of children whose parent meant nothing to us when it gave birth: it may come to, when its
     exec event has been dealt with, or a scan has reached it. In two generations: when the younger is full, the elder
-    is forgotten whole, which costs less than to forget one birth for each new one."""
+    is forgotten whole, which costs less than to forget one birth for each new one. Almost all of them are forgotten
+    before anyone asks, so what has come since somebody did is only put in order when somebody does."""
 
     def __init__(self) -> None:
         self.clear()
@@ -209,14 +213,28 @@ class Births:
         self._elder_parents: dict[int, tuple[int, int]] = {}
         self._elder_children: dict[int, list[int]] = {}
         self._noted = 0
+        self._unsorted: list[Birth] = []
 
     def __contains__(self, pid: int) -> bool:
         """Whether the birth of `pid` is remembered, and so the births of all its children."""
+        self._sort()
         return pid in self._parents or pid in self._elder_parents
 
-    def note(self, parent: int, child: int, event_ns: int) -> None:
-        """A birth. What was remembered of the PID isn't about this process."""
-        self.forget(child)
+    def note(self, *births: Birth) -> None:
+        """Births, in their order. What was remembered of a child's PID isn't about this process."""
+        self._unsorted += births
+        if len(self._unsorted) > 2 * _BIRTHS:
+            newest = self._unsorted[-_BIRTHS:]
+            self.clear()
+            self._unsorted = newest
+
+    def _sort(self) -> None:
+        unsorted, self._unsorted = self._unsorted, []
+        for event_ns, parent, child in unsorted:
+            self._enter(parent, child, event_ns)
+
+    def _enter(self, parent: int, child: int, event_ns: int) -> None:
+        self._forget(child)
         self._noted += 1
         if self._noted > _BIRTHS:
             self._elder_parents, self._elder_children = self._parents, self._children
@@ -230,6 +248,10 @@ class Births:
 
     def forget(self, pid: int) -> None:
         """The PID is that of a new process now."""
+        self._sort()
+        self._forget(pid)
+
+    def _forget(self, pid: int) -> None:
         self._parents.pop(pid, None)
         self._children.pop(pid, None)
         self._elder_parents.pop(pid, None)
@@ -237,6 +259,7 @@ class Births:
 
     def take(self, parent: int) -> list[tuple[int, int]]:
         """Children of `parent` and when they were born (CLOCK_MONOTONIC ns), in that order; they are forgotten."""
+        self._sort()
         taken = []
         for child in (*self._elder_children.pop(parent, ()), *self._children.pop(parent, ())):
             known = self._parents.get(child) or self._elder_parents.get(child)

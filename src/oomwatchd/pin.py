@@ -3,13 +3,13 @@ reload; silent when nothing changes. Returns what it did as decisions; it doesn'
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from oomwatchd import procfs
 from oomwatchd.decisions import SCAN, Counters, Decision, Latencies, Occasion, runtime_rule, wanted_hold
 from oomwatchd.ledger import Ledger
-from oomwatchd.lineage import Births, Hold, Node
+from oomwatchd.lineage import Birth, Births, Hold, Node
 from oomwatchd.procfs import ProcessDir, Stat, Vanished
 from oomwatchd.rules import Process, Rule, RuleSet
 from oomwatchd.sieve import Sieve
@@ -121,6 +121,14 @@ class Pinner:
 
     # One process
 
+    def strangers(self, births: Sequence[Birth]) -> bool:
+        """Take note of `births`, in their order, if none of them means anything yet: so it is with almost all of the
+        machine's. Else False, and each of them has to be told of by forked()."""
+        if self._newcomers or self.rules.needs.fork_decides or self.ledger.knows_any(births):
+            return False
+        self.births.note(*births)
+        return True
+
     def forked(self, pid: int, parent_pid: int, event_ns: int) -> None:
         """A process was born. What the kernel lets it inherit may be wrong, and rules may fit it."""
         parent = self.ledger.parent(parent_pid)
@@ -131,13 +139,13 @@ class Pinner:
             if parent in self._newcomers:
                 parent = None  # it may be one who had the PID before; what is left when all are heard is its own
         if parent is None and not self.ledger.knows(pid) and not self.rules.needs.fork_decides:
-            self.births.note(parent_pid, pid, event_ns)  # almost all of the machine's
+            self.births.note((event_ns, parent_pid, pid))  # almost all of the machine's
             return
         self.births.forget(pid)
         node = self.ledger.nodes.get(pid)
         if node is not None and self._was_seen_since(node, event_ns):
             if parent is None or node in self._newcomers:
-                self.births.note(parent_pid, pid, event_ns)
+                self.births.note((event_ns, parent_pid, pid))
             if parent is not None and node.parent is None and _may_descend(node, parent):
                 self._acknowledge(node, parent)
                 self.look(pid, Occasion("fork", event_ns))
@@ -147,7 +155,7 @@ class Pinner:
             self._born(pid, parent, event_ns)
             self._work()
             return
-        self.births.note(parent_pid, pid, event_ns)
+        self.births.note((event_ns, parent_pid, pid))
         if self.rules.needs.fork_decides:
             self.look(pid, Occasion("fork", event_ns))
 
