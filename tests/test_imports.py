@@ -14,7 +14,7 @@ FOR_LIBC = {"bz2", "lzma", "random", "shutil", "tempfile"}
 
 
 def loaded(statement: str) -> set[str]:
-    program = f"import sys\n{statement}\nprint(*sys.modules)"
+    program = f"import sys\n{statement}\nprint(*(name for name, module in sys.modules.items() if module.__spec__))"
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     return set(done.stdout.split())
 
@@ -26,7 +26,11 @@ def test_nothing_heavy_besides_what_the_dependencies_load() -> None:
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="dataclasses with slots have used inspect since 3.14")
 def test_inspect_is_not_used() -> None:
     """It is if a dataclass has no docstring."""
-    assert not loaded(DAEMON) & {"ast", "dis"}
+    assert not loaded(DAEMON) & {"ast", "dis", "inspect"}
+
+
+def test_what_is_seldom_used_is_not_loaded() -> None:
+    assert not (loaded(DAEMON) - loaded("pass")) & {"glob", "locale", "subprocess", "tokenize", "traceback"}
 
 
 def test_libc_is_not_searched_for() -> None:

@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -233,11 +232,11 @@ class Daemon:
             self._loop.later(seconds, self._ping)
 
     def _internal_error(self, error: Exception) -> None:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{os.path.basename(frame.filename)}:{frame.lineno}"
-        self.emit(
-            Record("pin-failed", ERR, f"Internal error at {where}, going on: {type(error).__name__}: {str(error)!a}")
-        )
+        place = error.__traceback__
+        while place is not None and place.tb_next is not None:
+            place = place.tb_next
+        where = "" if place is None else f" at {os.path.basename(place.tb_frame.f_code.co_filename)}:{place.tb_lineno}"
+        self.emit(Record("pin-failed", ERR, f"Internal error{where}, going on: {type(error).__name__}: {str(error)!a}"))
 
     def _on_signals(self, numbers: bytes) -> None:
         if signal.SIGTERM in numbers or signal.SIGINT in numbers:

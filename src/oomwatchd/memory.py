@@ -20,8 +20,10 @@ def load_lazily(name: str) -> None:
     sys.modules.setdefault(name, stand_in)
 
 
-# dataclasses imports it for the signatures of classes without a docstring: 1.3 MiB, with ast and dis that it loads.
-load_lazily("inspect")
+# dataclasses imports inspect for the signatures of classes without a docstring: 1.3 MiB, with ast and dis that it
+# loads. The rest, 0.6 MiB, pyinotify and logging import for what they do nowhere here, or only when they fail.
+for _name in ("inspect", "glob", "locale", "subprocess", "traceback"):
+    load_lazily(_name)
 
 
 def release() -> None:
