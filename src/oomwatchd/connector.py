@@ -156,7 +156,8 @@ class Connector:
         self._check_namespaces()
         self._awaited: int | None = None
         self.lost = False
-        """Whether the kernel has lost events for want of room. For the reader to clear."""
+        """Whether the kernel has lost events for want of room, and loses no more. For the reader to clear."""
+        self._losing = False
         self.seen = 0
         """Exec events that next() has read. For the reader to clear."""
         self.socket = _netlink_socket()
@@ -253,11 +254,13 @@ class Connector:
             try:
                 datagram = receive(_DATAGRAM_BYTES, flags)
             except BlockingIOError:
+                self._end_loss()
                 return None
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                self.lost = True  # reported before what was queued; nothing new is queued until that is read
+                self._end_loss()  # of the time before, or this one wouldn't be reported
+                self._losing = True
                 continue
             if len(datagram) < _EVENT_END:
                 continue
@@ -272,6 +275,12 @@ class Connector:
                 self._awaited = None
             if timestamp_ns >= until_ns:
                 return None
+
+    def _end_loss(self) -> None:
+        """A loss is reported when it begins, before what was queued; all that comes until that is read gets lost in
+        silence (netlink_overrun() and netlink_rcv_wake() of net/netlink/af_netlink.c)."""
+        self.lost = self.lost or self._losing
+        self._losing = False
 
     def births(self) -> list[Birth]:
         """What has come up to now on a socket that hears of births alone; not without end."""
