@@ -32,7 +32,7 @@ def test_an_exception_in_dealing_with_one_process_is_told_of_and_the_next_is_dea
 
     daemon.pinner.may_fit = fails  # type: ignore[method-assign]
 
-    for _ in daemon._looking([1000, 1001, 1002], SCAN):
+    for _ in daemon._looking({1000: 1, 1001: 2, 1002: 3}, SCAN):
         pass
 
     assert asked == [1000, 1001, 1002]

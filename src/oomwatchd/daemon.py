@@ -257,11 +257,13 @@ class Daemon:
 
     def _subscribe(self) -> None:
         """Have the events that are needed. Raises Unavailable where they are required."""
-        births_came = self.events.births_come
+        were_on, births_came = self.events.on, self.events.births_come
         try:
             self.events.subscribe(self._needs(), self.config.settings.proc_events)
         finally:
             self._watch_events()
+            if not were_on:
+                self.pinner.sieve.ruled_out.clear()
             if not births_came and self.events.births_come:
                 self.pinner.births.clear()
                 self.pinner.family_unknown = True
@@ -342,6 +344,7 @@ class Daemon:
 
     def _make_up_for_loss(self) -> None:
         self.pinner.counters.lost += 1
+        self.pinner.sieve.ruled_out.clear()
         self.pinner.births.clear()
         self.pinner.family_unknown = True
         self._scan_soon()
@@ -370,6 +373,7 @@ class Daemon:
         try:
             if self.events.silenced():
                 self.pinner.counters.lost += 1
+                self.pinner.sieve.ruled_out.clear()
                 message = "The kernel had stopped sending process events; subscribed again, scanning all processes"
                 self.emit(Record("events-lost", WARNING, message))
         except Unavailable as reason:
@@ -419,11 +423,13 @@ class Daemon:
         self._count_kills()
         pinner.forget_former()
         known = pinner.ledger.nodes.copy()
-        present: list[int] = []
+        present: dict[int, int] = {}
         yield from self._paced(_listing(present), started)
-        for pid in known.keys() - present:
+        for pid in known.keys() - present.keys():
             if pinner.ledger.nodes.get(pid) is known[pid]:  # else it is another process, born since
                 pinner.ledger.died(pid)
+        for pid in pinner.sieve.ruled_out.keys() - present.keys():
+            pinner.sieve.ruled_out.pop(pid, None)
         yield from self._paced(self._looking(present, occasion), time.monotonic())
         pinner.family_unknown = pinner.family_unknown or not self.events.on
         for _ in range(_FAMILY_SCANS if self.events.on else 1):
@@ -434,11 +440,14 @@ class Daemon:
         pinner.ledger.compact()
         self._scan_done(started)
 
-    def _looking(self, pids: list[int], occasion: Occasion) -> Iterator[None]:
-        for pid in pids:
+    def _looking(self, present: dict[int, int], occasion: Occasion) -> Iterator[None]:
+        pinner, ruled_out = self.pinner, self.pinner.sieve.ruled_out
+        for pid in pinner.doubtful(present, pinner.counters.scans) if self.events.on else present:
             try:
-                if self.pinner.may_fit(pid):
-                    self.pinner.look(pid, occasion)
+                if pinner.may_fit(pid):
+                    pinner.look(pid, occasion)
+                else:
+                    ruled_out[pid] = present[pid]
             except Exception as error:
                 self._internal_error(error)
             yield
@@ -650,11 +659,11 @@ class Daemon:
         self._supervisor.show(status)
 
 
-def _listing(pids: list[int]) -> Iterator[None]:
-    """Add all processes to `pids`; pauses after some."""
-    for pid in procfs.pids():
-        pids.append(pid)
-        if len(pids) % _LISTED == 0:
+def _listing(present: dict[int, int]) -> Iterator[None]:
+    """Add all processes to `present`, as procfs.processes() has them; pauses after some."""
+    for pid, inode in procfs.processes():
+        present[pid] = inode
+        if len(present) % _LISTED == 0:
             yield
 
 

@@ -3,7 +3,7 @@ reload; silent when nothing changes. Returns what it did as decisions; it doesn'
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from oomwatchd import procfs
@@ -195,7 +195,16 @@ class Pinner:
     def may_fit(self, pid: int) -> bool:
         """Whether the process is worth opening: most aren't. By PID, which may mean another process by the time it is
         opened; then that one is looked at as itself."""
-        return pid in self.ledger.nodes or pid in self.ledger.runtime_pins or self.sieve.passes(pid)
+        if pid in self.ledger.nodes or pid in self.ledger.runtime_pins or self.sieve.passes(pid):
+            self.sieve.ruled_out.pop(pid, None)
+            return True
+        return False
+
+    def doubtful(self, present: Mapping[int, int], scan: int) -> Iterable[int]:
+        """Those of all processes that have to be asked about, see Sieve.doubtful()."""
+        for pid in (*self.ledger.nodes, *self.ledger.runtime_pins):
+            self.sieve.ruled_out.pop(pid, None)
+        return self.sieve.doubtful(present, scan)
 
     def look(self, pid: int, occasion: Occasion) -> None:
         """Bring a process in line, and those of its family that this brings up. A process that is gone, or goes

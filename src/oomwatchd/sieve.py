@@ -1,9 +1,16 @@
 """Which of the machine's processes are worth a look. There is one to be asked about for every exec, and all of them for
-every scan, so that the answer for most has to come from one system call, or four where rules ask for names."""
+every scan, so that the answer for most has to come from one system call, or four where rules ask for names; and scans
+don't ask again each time what only an event can have changed."""
+
+from collections.abc import Mapping
 
 from oomwatchd import procfs
 from oomwatchd.procfs import Vanished
 from oomwatchd.rules import RuleSet
+
+ROUNDS = 12
+"""A process that is ruled out is asked about again in one of so many scans: the kernel drops an event in silence if it
+has no memory for it (cn_netlink_send_mult() of drivers/connector/connector.c), and to rename a file raises none."""
 
 _REMEMBERED = 8192
 """Links, and names: whoever invents them without end must not make us grow."""
@@ -23,6 +30,9 @@ class Sieve:
         self._asks_comm = rules.asks_comm
         self._by_link: dict[bytes | None, Sifted] = {}
         self._by_comm: dict[bytes, int] = {}
+        self.ruled_out: dict[int, int] = {}
+        """Processes that don't pass, and the inode of /proc/PID that tells that one is still the same. To be taken out
+        when an event tells that it may pass now, and to be cleared when events were lost, or when there were none."""
 
     def passes(self, pid: int) -> bool:
         """Whether a rule may fit the process."""
@@ -37,6 +47,12 @@ class Sieve:
         except Vanished:
             return False
         return possible != 0
+
+    def doubtful(self, present: Mapping[int, int], scan: int) -> list[int]:
+        """Those of all processes, by PID the inode of /proc/PID, that the scan of that number has to ask about, where
+        events tell of every exec, and of every change of name if rules ask for names."""
+        known = self.ruled_out.get
+        return [pid for pid, inode in present.items() if known(pid) != inode or (pid + scan) % ROUNDS == 0]
 
     def sift(self, link: bytes | None, comm: bytes) -> Sifted:
         """The same for an exe link and a name that have been read."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.conftest import Compiler
-from tests.kernel.running import Daemon, Processes, rule, wait_for_value, wait_until
+from tests.kernel.running import Daemon, Processes, oom_score_adj, rule, wait_for_value, wait_until
 
 TIMES = 200
 
@@ -118,6 +118,39 @@ def test_lost_events_are_counted_and_made_up_for(
     wait_for_value([pid, late], 500)
     wait_until(lambda: daemon.status()["counters"]["lost"] > 0, "the loss is counted")
     assert "lost process events" in daemon.log()
+
+
+def test_a_lost_exec_of_one_that_scans_had_ruled_out_is_made_up_for(
+    daemon: Daemon, processes: Processes, target: Path, compiled: Compiler, tmp_path: Path
+) -> None:
+    storm, gate = compiled("storm", ["-static"]), tmp_path / "gate"
+    os.mkfifo(gate)
+    opened = os.open(gate, os.O_RDWR)  # so that to open it blocks nobody
+    pids = [processes.start("sh", "-c", f"read line < '{gate}'; exec '{target}' 1000") for _ in range(10)]
+    daemon.start(rule(target, scan="1h"))
+
+    os.kill(daemon.pid, 19)
+    subprocess.run([storm, "40000"], check=True)
+    os.write(opened, b"\n" * len(pids))
+    wait_until(lambda: all(Path(f"/proc/{pid}/exe").readlink() == target for pid in pids), "all of them execute it")
+    os.kill(daemon.pid, 18)
+
+    wait_for_value(pids, 500)
+    assert daemon.status()["counters"]["lost"] > 0
+    os.close(opened)
+
+
+def test_scans_find_what_no_event_tells_of(daemon: Daemon, processes: Processes, target: Path) -> None:
+    other = target.with_name("other")
+    shutil.copy(target, other)
+    pid = processes.start(other, "1000")
+    daemon.start(rule(target, scan="100ms"))
+    assert oom_score_adj(pid) == 0
+
+    other.rename(target)
+
+    wait_for_value(pid, 500)
+    assert daemon.pins()[pid]["source"] == "scan"
 
 
 @pytest.mark.parametrize("mode", ["off", "network namespace"])

@@ -1,0 +1,63 @@
+"""Which processes are asked about again, on a made-up /proc."""
+
+from pathlib import Path
+
+import pytest
+
+from oomwatchd import procfs
+from oomwatchd.rules import Action, Criterion, Pattern, Rule, RuleSet
+from oomwatchd.sieve import ROUNDS, Sieve
+
+
+def sieve(proc: Path, **criteria: str) -> Sieve:
+    criterion = tuple(Criterion(key, (Pattern(value),)) for key, value in criteria.items())
+    return Sieve(RuleSet((Rule("rule", criterion, Action(500, 500)),)), str(proc))
+
+
+def process(proc: Path, pid: int, exe: str, comm: str = "name") -> None:
+    directory = proc / str(pid)
+    directory.mkdir()
+    (directory / "exe").symlink_to(exe)
+    (directory / "comm").write_text(f"{comm}\n")
+
+
+def times_asked(asks: Sieve, pid: int, inode: int) -> int:
+    return sum(asks.doubtful({pid: inode}, scan) == [pid] for scan in range(ROUNDS))
+
+
+@pytest.mark.parametrize("pid", range(1, ROUNDS + 1))
+def test_one_that_is_ruled_out_is_asked_about_once_in_so_many_scans(tmp_path: Path, pid: int) -> None:
+    asks = sieve(tmp_path, exe="/wanted")
+    assert times_asked(asks, pid, 3) == ROUNDS
+
+    asks.ruled_out[pid] = 3
+
+    assert times_asked(asks, pid, 3) == 1
+    assert times_asked(asks, pid, 4) == ROUNDS
+
+
+def test_one_that_passes_and_one_that_does_not(tmp_path: Path) -> None:
+    asks = sieve(tmp_path, exe="/wanted", comm="name")
+    process(tmp_path, 7, "/wanted")
+    process(tmp_path, 8, "/wanted", "another")
+    process(tmp_path, 9, "/other")
+
+    assert [asks.passes(pid) for pid in (7, 8, 9)] == [True, False, False]
+
+
+def test_one_that_is_gone_does_not_pass(tmp_path: Path) -> None:
+    asks = sieve(tmp_path, exe="/wanted")
+
+    assert not asks.passes(7)
+
+
+def test_inode_of_a_process_stays_the_same() -> None:
+    assert dict(procfs.processes())[1] == dict(procfs.processes())[1]
+
+
+@pytest.mark.parametrize("name", ["self", "sys", "1x"])
+def test_only_processes_are_listed(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / "12").mkdir()
+
+    assert list(procfs.processes(str(tmp_path))) == [(12, (tmp_path / "12").stat().st_ino)]
