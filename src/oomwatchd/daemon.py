@@ -36,6 +36,8 @@ _BREATH_SECONDS = 50e-6
 _LISTED = 64
 """So many processes are listed between two looks at the clock."""
 _FAMILY_SCANS = 4
+_WATCH_SCANS = 12
+"""One in so many scans looks whether other directories have to be watched now."""
 _SAVING_SECONDS = 0.1
 """Editors save in several steps; what comes within this time is one change."""
 _SECOND_LOOK_SECONDS = 0.5
@@ -415,7 +417,8 @@ class Daemon:
         """Look at all processes, in slices. Events were subscribed before, so that what starts meanwhile is seen."""
         started = time.monotonic()
         occasion = Occasion(self._source)
-        self._watch_again()
+        if self.pinner.counters.scans % _WATCH_SCANS == 0:
+            self._watch_again()
         self._resolve_again()
         self._check_events()
         pinner = self.pinner
@@ -474,7 +477,7 @@ class Daemon:
             self.emit(record)
         if self.server is not None:
             self.server.prune(now)
-        if self.events.births_come and not self._needs().forks:
+        if self.events.births_come and not self.pinner.rules.needs.forks and not self._needs().forks:
             self._subscribe()
         waiting, self._after_scan = self._after_scan, []
         for done in waiting:

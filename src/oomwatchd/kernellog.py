@@ -20,6 +20,7 @@ _RECORD_BYTES = 8192
 _BATCH = 1000
 _SIGNS = (b"oom", b"OOM", b"Out of memory", b"ut of memory", b"Killed process", b"total_vm")
 """What a report begins with, or ends with where the kernel left it out. All else is dropped unread."""
+_VMSTAT_BYTES = 1 << 16
 _KILLED = re.compile(rb"Killed process (\d{1,10}) ")
 
 
@@ -93,10 +94,11 @@ def _is_kmsg(descriptor: int) -> bool:
 def read_kill_counter(proc: str = "/proc") -> int | None:
     """Processes that the OOM killer has killed since boot, on the whole machine; None before Linux 4.13."""
     try:
-        with open(f"{proc}/vmstat", "rb") as file:
-            for line in file:
-                if line.startswith(b"oom_kill "):
-                    return int(line.split()[1])
+        descriptor = os.open(f"{proc}/vmstat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _, _, rest = os.read(descriptor, _VMSTAT_BYTES).partition(b"\noom_kill ")
+        finally:
+            os.close(descriptor)
     except OSError:
-        pass
-    return None
+        return None
+    return int(rest.split(b"\n", 1)[0]) if rest else None
