@@ -13,7 +13,7 @@ HEAD = bytes(36)
 
 
 def datagram(what: int, *words: int, timestamp: int = 7) -> bytes:
-    return HEAD + struct.pack("=IIQ", what, 0, timestamp) + struct.pack("=6I", *words, *[0] * (6 - len(words)))
+    return HEAD + struct.pack("=IIQ", what, 3, timestamp) + struct.pack("=6I", *words, *[0] * (6 - len(words)))
 
 
 def run(program: list[tuple[int, int, int, int]], packet: bytes) -> bool:
@@ -48,9 +48,9 @@ EXIT = datagram(0x80000000, 10, 10)
 
 
 def test_decode() -> None:
-    assert c.decode(EXEC) == (7, c.PROC_EVENT_EXEC, 10, 0)
+    assert c.decode(EXEC) == (7, c.PROC_EVENT_EXEC, 10, 3)
     assert c.decode(FORK) == (7, c.PROC_EVENT_FORK, 11, 10)
-    assert c.decode(COMM) == (7, c.PROC_EVENT_COMM, 10, 0)
+    assert c.decode(COMM) == (7, c.PROC_EVENT_COMM, 10, 3)
     for ignored in (THREAD, THREAD_COMM, ACK, EXIT, b"", EXEC[:59]):
         assert c.decode(ignored) is None
 

@@ -43,11 +43,11 @@ _CN_MSG = struct.Struct("=IIIIHH")
 _WORD = struct.Struct("=I")
 _HEAD_SIZE = _NLMSGHDR.size + _CN_MSG.size
 _ACK_OFFSET = _NLMSGHDR.size + 12
-_EVENT = struct.Struct("=I4xQIIII")
-"""what, timestamp_ns, and the first four words of the union: for EXEC, COMM, UID and GID pid, tgid; for FORK parent
-pid, parent tgid, child pid, child tgid."""
-_EXEC = struct.Struct("=I4xQ4xI")
-"""The same of an EXEC: what, timestamp_ns, tgid."""
+_EVENT = struct.Struct("=IIQIIII")
+"""what, CPU, timestamp_ns, and the first four words of the union: for EXEC, COMM, UID and GID pid, tgid; for FORK
+parent pid, parent tgid, child pid, child tgid."""
+_EXEC = struct.Struct("=IIQ4xI")
+"""The same of an EXEC: what, CPU, timestamp_ns, tgid."""
 _EVENT_END = _HEAD_SIZE + _EVENT.size
 _BIRTH = struct.Struct(f"={_HEAD_SIZE}xI4xQ4xI4xI")
 """A whole datagram of a FORK up to there: what, timestamp_ns, parent tgid, child tgid."""
@@ -82,18 +82,18 @@ class Unavailable(Exception):
 
 Event = tuple[int, int, int, int]
 """One process event: its time (CLOCK_MONOTONIC, ns), what it is (of NAMES), the process (thread group) that did it, for
-a fork the new one, and for a fork the process (thread group) that forked, else 0. A plain tuple: there is one for every
-exec of the machine, and a named one takes several times as long to make."""
+a fork the new one, and for a fork the process (thread group) that forked, else the CPU that it ran on. A plain tuple:
+there is one for every exec of the machine, and a named one takes several times as long to make."""
 
 
 def decode(datagram: bytes) -> Event | None:
     """One datagram as an event; None if it isn't one: an ACK, a thread's event, something too short or unknown."""
     if len(datagram) < _EVENT_END:
         return None
-    what, timestamp_ns, pid, tgid, child_pid, child_tgid = _EVENT.unpack_from(datagram, _HEAD_SIZE)
+    what, cpu, timestamp_ns, pid, tgid, child_pid, child_tgid = _EVENT.unpack_from(datagram, _HEAD_SIZE)
     if what == PROC_EVENT_FORK:
         return (timestamp_ns, what, child_tgid, tgid) if child_pid == child_tgid else None
-    return (timestamp_ns, what, tgid, 0) if pid == tgid and what in NAMES else None
+    return (timestamp_ns, what, tgid, cpu) if pid == tgid and what in NAMES else None
 
 
 def encode_request(operation: int, sequence: int) -> bytes:
@@ -264,11 +264,11 @@ class Connector:
                 continue
             if len(datagram) < _EVENT_END:
                 continue
-            what, timestamp_ns, tgid = unpack(datagram, _HEAD_SIZE)
+            what, cpu, timestamp_ns, tgid = unpack(datagram, _HEAD_SIZE)
             if what == PROC_EVENT_EXEC:  # far more often than anything else, so this takes the shortest way
                 self.seen += 1
                 if concerns(tgid):
-                    return timestamp_ns, what, tgid, 0
+                    return timestamp_ns, what, tgid, cpu
             elif (event := decode(datagram)) is not None:
                 return event
             elif self._awaited is not None and is_ack(datagram, self._awaited):

@@ -12,6 +12,7 @@ from oomwatchd import config, feed, memory, procfs
 from oomwatchd.config import Config, ConfigError, Layout
 from oomwatchd.connector import NAMES, PROC_EVENT_EXEC, PROC_EVENT_FORK, Event, Unavailable
 from oomwatchd.control import SOCKET_NAME, Client, Connection, Json, NotRunning, Server, runtime_directory
+from oomwatchd.cpus import Cpus
 from oomwatchd.decisions import SCAN, Occasion, runtime_rule
 from oomwatchd.events import Events
 from oomwatchd.journal import ERR, INFO, NOTICE, WARNING, Log, PinLog, Record, of_decision
@@ -84,7 +85,8 @@ class Daemon:
         self.directory = runtime_directory(root)
         self.events = Events()
         self._waking: int | None = None
-        self.pinner = Pinner(RuleSet(loaded.rules), self._new_ledger(), dry_run=self.dry_run, pause=self.events.pause)
+        self._cpus = Cpus()
+        self.pinner = Pinner(RuleSet(loaded.rules), self._new_ledger(), dry_run=self.dry_run, pause=self._pause)
         self.pin_log = PinLog(loaded.settings.log_pins)
         self.server: Server | None = None
         self._watch: ConfigWatch | None = None
@@ -295,22 +297,25 @@ class Daemon:
     def _deal_with_events(self, until_ns: int, *, wait: bool) -> None:
         """... that it has sent until then. Most concern no rule. With one that does, the births are dealt with that
         have come by a socket of their own: they tell whose child it is, and which PIDs mean another process by now."""
-        pinner, receive = self.pinner, self.events.next
+        pinner, cpus, receive = self.pinner, self._cpus, self.events.next
         watched: list[Event] | None = [] if self.server is not None and self.server.monitors else None
         concerns = pinner.may_fit if watched is None else _anyone
         others = 0
         while (event := receive(wait, concerns, until_ns)) is not None:
-            timestamp_ns, what, pid, parent = event
+            timestamp_ns, what, pid, parent_or_cpu = event
             if watched is not None:
                 watched.append(event)
             try:
                 if what == PROC_EVENT_FORK:
-                    pinner.forked(pid, parent, timestamp_ns)
+                    pinner.forked(pid, parent_or_cpu, timestamp_ns)
                 elif (what == PROC_EVENT_EXEC and watched is None) or pinner.may_fit(pid):
+                    if cpus.taken:
+                        cpus.join(parent_or_cpu)
                     pinner.look_and_hear(pid, Occasion(NAMES[what], timestamp_ns), self._deal_with_births)
                     self._remember_second_look(pid)
             except Exception as error:
                 self._internal_error(error)
+            cpus.leave()
             if what != PROC_EVENT_EXEC:
                 others += 1
             if timestamp_ns >= until_ns:
@@ -324,6 +329,12 @@ class Daemon:
         if self.events.lost():
             self._make_up_for_loss()
         self.log_decisions(watched or ())
+
+    def _pause(self) -> None:
+        """After a pin, let its program run."""
+        self._cpus.leave()
+        self.events.pause()
+        self._cpus.look()
 
     def _deal_with_births(self) -> None:
         births = self.events.births()
@@ -417,6 +428,7 @@ class Daemon:
         """Look at all processes, in slices. Events were subscribed before, so that what starts meanwhile is seen."""
         started = time.monotonic()
         occasion = Occasion(self._source)
+        self._cpus.look()
         if self.pinner.counters.scans % _WATCH_SCANS == 0:
             self._watch_again()
         self._resolve_again()

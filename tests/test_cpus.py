@@ -1,0 +1,88 @@
+"""When the daemon goes to a program's CPU, and that it leaves again."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from oomwatchd.cpus import Cpus
+
+
+@pytest.fixture
+def affinities(monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
+    """Where this process went. It has CPUs 0 to 3, and real-time priority."""
+    found: list[set[int]] = []
+
+    def note(pid: int, cpus: Iterable[int]) -> None:
+        assert pid == 0
+        found.append(set(cpus))
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    monkeypatch.setattr(os, "sched_setaffinity", note)
+    monkeypatch.setattr(os, "sched_getscheduler", lambda _: os.SCHED_RR | os.SCHED_RESET_ON_FORK)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    return found
+
+
+def see(monkeypatch: pytest.MonkeyPatch, cpus: Cpus, running: int) -> bool:
+    line = f"0.21 0.14 0.09 {running}/312 4711\n".encode()
+    monkeypatch.setattr(os, "pread", lambda *_: line)
+    cpus.look()
+    return cpus.taken
+
+
+@pytest.mark.usefixtures("affinities")
+def test_taken_if_more_want_to_run_besides_us_than_there_are_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpus = Cpus()
+
+    assert [see(monkeypatch, cpus, running) for running in (1, 5, 6, 40)] == [False, False, True, True]
+
+
+def test_goes_there_and_leaves(affinities: list[set[int]]) -> None:
+    cpus = Cpus()
+
+    cpus.join(2)
+    cpus.leave()
+    cpus.leave()
+
+    assert affinities == [{2}, {0, 1, 2, 3}]
+
+
+def test_not_where_we_may_not_run(affinities: list[set[int]]) -> None:
+    cpus = Cpus()
+
+    cpus.join(4)
+    cpus.leave()
+
+    assert affinities == []
+
+
+@pytest.mark.usefixtures("affinities")
+def test_a_refusal_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpus = Cpus()
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setaffinity", refuse)
+
+    cpus.join(2)
+    cpus.leave()
+
+
+@pytest.mark.usefixtures("affinities")
+def test_never_taken_at_normal_priority(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getscheduler", lambda _: os.SCHED_OTHER)
+
+    assert not see(monkeypatch, Cpus(), 40)
+
+
+def test_reads_what_the_kernel_writes(affinities: list[set[int]]) -> None:
+    cpus = Cpus()
+
+    cpus.look()
+
+    assert cpus.taken in (False, True)
+    assert int(Path("/proc/loadavg").read_text().split()[3].split("/")[0]) >= 1
+    assert affinities == []
