@@ -1,5 +1,6 @@
 """The connector's wire format and filter, without a kernel."""
 
+import errno
 import socket
 import struct
 
@@ -103,3 +104,69 @@ def test_ack_is_recognised_by_its_number() -> None:
     assert c.is_ack(bytes(ack), 77)
     assert not c.is_ack(bytes(ack), 78)
     assert not c.is_ack(EXEC, 0)
+
+
+# Losses
+
+
+def reading(*answers: bytes | OSError) -> c.Connector:
+    """A connector whose socket gives these."""
+    connector = object.__new__(c.Connector)
+    left = list(answers)
+
+    def receive(*_: int) -> bytes:
+        answer = left.pop(0) if left else BlockingIOError()
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    connector._receive = receive
+    connector.lost, connector._losing_ns, connector._awaited, connector.seen = False, 0, None, 0
+    return connector
+
+
+def overrun() -> OSError:
+    return OSError(errno.ENOBUFS, "")
+
+
+def exec_at(timestamp: int) -> bytes:
+    return datagram(c.PROC_EVENT_EXEC, 10, 10, timestamp=timestamp)
+
+
+BEFORE, LONG_AFTER = 7, 1 << 62
+
+
+def test_a_loss_goes_on_until_what_was_queued_is_read() -> None:
+    connector = reading(overrun(), exec_at(BEFORE))
+
+    assert connector.next(False, lambda _: True, LONG_AFTER) is not None
+    assert not connector.lost
+    assert connector.next(False, lambda _: True, LONG_AFTER) is None
+    assert connector.lost
+
+
+@pytest.mark.parametrize("concerns", [True, False])
+def test_a_loss_is_over_when_something_comes_that_happened_since(concerns: bool) -> None:
+    connector = reading(overrun(), exec_at(BEFORE), exec_at(LONG_AFTER))
+    connector.next(False, lambda _: True, LONG_AFTER)
+    assert not connector.lost
+
+    connector.next(False, lambda _: concerns, LONG_AFTER)
+
+    assert connector.lost
+
+
+def test_a_second_loss_ends_the_first() -> None:
+    connector = reading(overrun(), exec_at(BEFORE), overrun(), exec_at(BEFORE))
+    connector.next(False, lambda _: True, LONG_AFTER)
+
+    connector.next(False, lambda _: True, LONG_AFTER)
+
+    assert connector.lost
+
+
+def test_births_are_read_over_a_loss() -> None:
+    connector = reading(FORK[:68], overrun(), ACK[:68], FORK[:68])
+
+    assert connector.births() == [(7, 10, 11)] * 2
+    assert connector.lost

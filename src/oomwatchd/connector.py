@@ -157,7 +157,8 @@ class Connector:
         self._awaited: int | None = None
         self.lost = False
         """Whether the kernel has lost events for want of room, and loses no more. For the reader to clear."""
-        self._losing = False
+        self._losing_ns = 0
+        """When a loss was reported (CLOCK_MONOTONIC) that may go on; 0: none."""
         self.seen = 0
         """Exec events that next() has read. For the reader to clear."""
         self.socket = _netlink_socket()
@@ -260,11 +261,13 @@ class Connector:
                 if error.errno != errno.ENOBUFS:
                     raise
                 self._end_loss()  # of the time before, or this one wouldn't be reported
-                self._losing = True
+                self._losing_ns = time.monotonic_ns()
                 continue
             if len(datagram) < _EVENT_END:
                 continue
             what, cpu, timestamp_ns, tgid = unpack(datagram, _HEAD_SIZE)
+            if self._losing_ns and timestamp_ns > self._losing_ns:
+                self._end_loss()  # nothing that happened since the report was queued before the end
             if what == PROC_EVENT_EXEC:  # far more often than anything else, so this takes the shortest way
                 self.seen += 1
                 if concerns(tgid):
@@ -279,8 +282,8 @@ class Connector:
     def _end_loss(self) -> None:
         """A loss is reported when it begins, before what was queued; all that comes until that is read gets lost in
         silence (netlink_overrun() and netlink_rcv_wake() of net/netlink/af_netlink.c)."""
-        self.lost = self.lost or self._losing
-        self._losing = False
+        self.lost = self.lost or self._losing_ns > 0
+        self._losing_ns = 0
 
     def births(self) -> list[Birth]:
         """What has come up to now on a socket that hears of births alone; not without end."""
