@@ -8,11 +8,16 @@ import pytest
 
 from oomwatchd.cpus import Cpus
 
+NORMAL, REAL_TIME = 1000, 1001
+"""Processes, by their priority."""
+
 
 @pytest.fixture
 def affinities(monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
     """Where this process went. It has CPUs 0 to 3, and real-time priority."""
     found: list[set[int]] = []
+
+    policies = {0: os.SCHED_RR | os.SCHED_RESET_ON_FORK, NORMAL: os.SCHED_OTHER, REAL_TIME: os.SCHED_FIFO}
 
     def note(pid: int, cpus: Iterable[int]) -> None:
         assert pid == 0
@@ -20,7 +25,7 @@ def affinities(monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
     monkeypatch.setattr(os, "sched_setaffinity", note)
-    monkeypatch.setattr(os, "sched_getscheduler", lambda _: os.SCHED_RR | os.SCHED_RESET_ON_FORK)
+    monkeypatch.setattr(os, "sched_getscheduler", policies.__getitem__)
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     return found
 
@@ -28,7 +33,7 @@ def affinities(monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
 def see(monkeypatch: pytest.MonkeyPatch, cpus: Cpus, running: int) -> bool:
     line = f"0.21 0.14 0.09 {running}/312 4711\n".encode()
     monkeypatch.setattr(os, "pread", lambda *_: line)
-    cpus.look()
+    cpus.look_around()
     return cpus.taken
 
 
@@ -41,18 +46,21 @@ def test_taken_if_more_want_to_run_besides_us_than_there_are_cpus(monkeypatch: p
 
 def test_goes_there_and_leaves(affinities: list[set[int]]) -> None:
     cpus = Cpus()
+    cpus.look_around()
 
-    cpus.join(2)
+    cpus.join(NORMAL, 2)
     cpus.leave()
     cpus.leave()
 
     assert affinities == [{2}, {0, 1, 2, 3}]
 
 
-def test_not_where_we_may_not_run(affinities: list[set[int]]) -> None:
+@pytest.mark.parametrize(("pid", "cpu"), [(NORMAL, 4), (REAL_TIME, 2)])
+def test_not_where_we_may_not_run_or_would_have_to_wait(affinities: list[set[int]], pid: int, cpu: int) -> None:
     cpus = Cpus()
+    cpus.look_around()
 
-    cpus.join(4)
+    cpus.join(pid, cpu)
     cpus.leave()
 
     assert affinities == []
@@ -61,14 +69,36 @@ def test_not_where_we_may_not_run(affinities: list[set[int]]) -> None:
 @pytest.mark.usefixtures("affinities")
 def test_a_refusal_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     cpus = Cpus()
+    cpus.look_around()
 
     def refuse(*_: object) -> None:
         raise PermissionError
 
     monkeypatch.setattr(os, "sched_setaffinity", refuse)
 
-    cpus.join(2)
+    cpus.join(NORMAL, 2)
     cpus.leave()
+
+
+@pytest.mark.usefixtures("affinities")
+@pytest.mark.parametrize("line", [b"", b"0.1 0.1 0.1\n", b"a b c d/e 1\n"])
+def test_a_line_that_is_none_is_no_error(monkeypatch: pytest.MonkeyPatch, line: bytes) -> None:
+    monkeypatch.setattr(os, "pread", lambda *_: line)
+    cpus = Cpus()
+
+    cpus.look_around()
+
+    assert not cpus.taken
+
+
+@pytest.mark.usefixtures("affinities")
+def test_proc_without_it_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> int:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(os, "open", missing)
+
+    assert not see(monkeypatch, Cpus(), 40)
 
 
 @pytest.mark.usefixtures("affinities")
@@ -81,7 +111,7 @@ def test_never_taken_at_normal_priority(monkeypatch: pytest.MonkeyPatch) -> None
 def test_reads_what_the_kernel_writes(affinities: list[set[int]]) -> None:
     cpus = Cpus()
 
-    cpus.look()
+    cpus.look_around()
 
     assert cpus.taken in (False, True)
     assert int(Path("/proc/loadavg").read_text().split()[3].split("/")[0]) >= 1

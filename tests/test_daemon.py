@@ -24,7 +24,8 @@ def test_an_exception_in_dealing_with_one_process_is_told_of_and_the_next_is_dea
     log, asked = KeptLog(), list[int]()
     daemon = Daemon(where, config.load(where), log, root=str(tmp_path))
 
-    def fails(pid: int) -> bool:
+    def fails(pid: int, inode: int = 0) -> bool:
+        assert inode > 0
         asked.append(pid)
         if pid == 1001:
             raise ValueError("\033[31m")

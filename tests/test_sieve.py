@@ -1,5 +1,7 @@
 """Which processes are asked about again, on a made-up /proc."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,43 @@ def test_one_that_passes_and_one_that_does_not(tmp_path: Path) -> None:
     process(tmp_path, 9, "/other")
 
     assert [asks.passes(pid) for pid in (7, 8, 9)] == [True, False, False]
+
+
+def test_a_scan_has_it_remembered_that_one_does_not_pass(tmp_path: Path) -> None:
+    asks = sieve(tmp_path, exe="/wanted")
+    process(tmp_path, 7, "/wanted")
+    process(tmp_path, 8, "/other")
+    (tmp_path / "9").mkdir()  # as a kernel thread, without an executable
+
+    for pid in (7, 8, 9):
+        asks.passes(pid, 100 + pid)
+    asks.passes(8)
+
+    assert asks.ruled_out == {8: 108, 9: 109}
+
+
+def test_no_inode_is_not_remembered(tmp_path: Path) -> None:
+    asks = sieve(tmp_path, exe="/wanted")
+    process(tmp_path, 8, "/other")
+
+    asks.passes(8, 1)
+    asks.passes(8, 0)
+
+    assert asks.ruled_out == {}
+
+
+def test_no_room_to_ask_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asks = sieve(tmp_path, comm="name")
+    process(tmp_path, 7, "/other", "another")
+    assert not asks.passes(7, 107)
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENFILE, "")
+
+    monkeypatch.setattr(os, "open", full)
+
+    assert not asks.passes(7, 107)
+    assert asks.ruled_out == {}
 
 
 def test_one_that_is_gone_does_not_pass(tmp_path: Path) -> None:

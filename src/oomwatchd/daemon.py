@@ -37,8 +37,8 @@ _BREATH_SECONDS = 50e-6
 _LISTED = 64
 """So many processes are listed between two looks at the clock."""
 _FAMILY_SCANS = 4
-_WATCH_SCANS = 12
-"""One in so many scans looks whether other directories have to be watched now."""
+_WATCH_SECONDS = 20.0
+"""After so long, a scan looks whether other directories have to be watched now."""
 _SAVING_SECONDS = 0.1
 """Editors save in several steps; what comes within this time is one change."""
 _SECOND_LOOK_SECONDS = 0.5
@@ -95,6 +95,8 @@ class Daemon:
         self._supervisor = Supervisor()
         self._scan: Iterator[None] | None = None
         self._scan_again = False
+        self._scans_begun = 0
+        self._watch_due = 0.0
         self._nodes_after_scan = 0
         self._unread = 0
         """Events since births were read."""
@@ -310,7 +312,7 @@ class Daemon:
                     pinner.forked(pid, parent_or_cpu, timestamp_ns)
                 elif (what == PROC_EVENT_EXEC and watched is None) or pinner.may_fit(pid):
                     if cpus.taken:
-                        cpus.join(parent_or_cpu)
+                        cpus.join(pid, parent_or_cpu)
                     pinner.look_and_hear(pid, Occasion(NAMES[what], timestamp_ns), self._deal_with_births)
                     self._remember_second_look(pid)
             except Exception as error:
@@ -428,8 +430,10 @@ class Daemon:
         """Look at all processes, in slices. Events were subscribed before, so that what starts meanwhile is seen."""
         started = time.monotonic()
         occasion = Occasion(self._source)
-        self._cpus.look()
-        if self.pinner.counters.scans % _WATCH_SCANS == 0:
+        self._scans_begun += 1
+        self._cpus.look_around()
+        if started >= self._watch_due:
+            self._watch_due = started + _WATCH_SECONDS
             self._watch_again()
         self._resolve_again()
         self._check_events()
@@ -456,13 +460,11 @@ class Daemon:
         self._scan_done(started)
 
     def _looking(self, present: dict[int, int], occasion: Occasion) -> Iterator[None]:
-        pinner, ruled_out = self.pinner, self.pinner.sieve.ruled_out
-        for pid in pinner.doubtful(present, pinner.counters.scans) if self.events.on else present:
+        pinner = self.pinner
+        for pid in pinner.doubtful(present, self._scans_begun) if self.events.on else present:
             try:
-                if pinner.may_fit(pid):
+                if pinner.may_fit(pid, present[pid]):
                     pinner.look(pid, occasion)
-                else:
-                    ruled_out[pid] = present[pid]
             except Exception as error:
                 self._internal_error(error)
             yield
@@ -546,6 +548,8 @@ class Daemon:
 
     def _count_kills(self) -> None:
         self._on_kernel_log()
+        if self.kills.count():
+            self.pinner.sieve.ruled_out.clear()  # the kernel may have had no memory for events
         if not self._loop.awaits(self._tell_kills) and (record := self.kills.untold()) is not None:
             self.emit(record)
 

@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import stat
+from dataclasses import dataclass
 from datetime import datetime
 
 TYPE_CHECKING = False
@@ -21,6 +22,8 @@ _BATCH = 1000
 _SIGNS = (b"oom", b"OOM", b"Out of memory", b"ut of memory", b"Killed process", b"total_vm")
 """What a report begins with, or ends with where the kernel left it out. All else is dropped unread."""
 _VMSTAT_BYTES = 1 << 16
+_KILLS = re.compile(rb"\noom_kill (\d+)\n")
+_STALLS = re.compile(rb"\nallocstall\w* (\d+)")
 _KILLED = re.compile(rb"Killed process (\d{1,10}) ")
 
 
@@ -91,14 +94,28 @@ def _is_kmsg(descriptor: int) -> bool:
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == _KMSG_DEVICE
 
 
-def read_kill_counter(proc: str = "/proc") -> int | None:
-    """Processes that the OOM killer has killed since boot, on the whole machine; None before Linux 4.13."""
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What the kernel counts since boot, on the whole machine."""
+
+    kills: int | None
+    """Processes that the OOM killer has killed; None before Linux 4.13."""
+    stalls: int
+    """How often somebody had to wait for memory (direct reclaim)."""
+
+
+def read_counters(proc: str = "/proc") -> Counters:
+    """From /proc/vmstat."""
+    pieces = []
     try:
         descriptor = os.open(f"{proc}/vmstat", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            _, _, rest = os.read(descriptor, _VMSTAT_BYTES).partition(b"\noom_kill ")
+            while piece := os.read(descriptor, _VMSTAT_BYTES):
+                pieces.append(piece)
         finally:
             os.close(descriptor)
     except OSError:
-        return None
-    return int(rest.split(b"\n", 1)[0]) if rest else None
+        return Counters(None, 0)
+    raw = b"".join(pieces)
+    kills = _KILLS.search(raw)
+    return Counters(None if kills is None else int(kills[1]), sum(map(int, _STALLS.findall(raw))))

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 
 from oomwatchd.journal import WARNING, Record, of_kill
-from oomwatchd.kernellog import KernelLog, read_kill_counter
+from oomwatchd.kernellog import KernelLog, read_counters
 from oomwatchd.ledger import Ledger
 from oomwatchd.lineage import Node
 
@@ -16,7 +16,8 @@ class Kills:
         self.total = 0
         self.log: KernelLog | None = None
         """None: it may not be read, and the counter alone tells of kills."""
-        self._counted = read_kill_counter() or 0
+        self._counters = read_counters()
+        self._counted = self._counters.kills or 0
         self._told = 0
         self._victims: dict[int, Node | None] = {}
         with contextlib.suppress(OSError):
@@ -44,10 +45,15 @@ class Kills:
             yield of_kill(kill, self._victims.get(kill.victim.pid) if kill.victim is not None else None)
         self._victims.clear()
 
+    def count(self) -> bool:
+        """Read what the kernel counts. Whether somebody has had to wait for memory since the last time."""
+        before, self._counters = self._counters, read_counters()
+        return self._counters.stalls > before.stalls
+
     def untold(self) -> Record | None:
         """Kills that the log, which is limited and can be closed to us, has not told of; the counter is neither.
-        Not to be asked while a report is under way."""
-        counted = read_kill_counter()
+        As of the last count(); not to be asked while a report is under way."""
+        counted = self._counters.kills
         if counted is None:
             return None
         unseen = counted - self._counted - self._told

@@ -192,10 +192,10 @@ class Pinner:
             return False
         return True
 
-    def may_fit(self, pid: int) -> bool:
+    def may_fit(self, pid: int, inode: int = 0) -> bool:
         """Whether the process is worth opening: most aren't. By PID, which may mean another process by the time it is
-        opened; then that one is looked at as itself."""
-        if pid in self.ledger.nodes or pid in self.ledger.runtime_pins or self.sieve.passes(pid):
+        opened; then that one is looked at as itself. `inode` as for Sieve.passes()."""
+        if pid in self.ledger.nodes or pid in self.ledger.runtime_pins or self.sieve.passes(pid, inode):
             self.sieve.ruled_out.pop(pid, None)
             return True
         return False

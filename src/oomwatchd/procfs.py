@@ -270,12 +270,12 @@ def pids(proc: str = "/proc") -> Iterator[int]:
 
 def read_exe_link(pid: int, proc: bytes = b"/proc") -> bytes | None:
     """The path of the executable as the kernel shows it, by PID: a hint whether the process is worth opening. None if
-    we may not know. Raises Vanished, also where there is no executable."""
+    we may not know. Raises Vanished, also where there is no executable, and OSError if we have no room for it."""
     try:
         return os.readlink(b"%b/%d/exe" % (proc, pid))
     except PermissionError:
         return None
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         raise Vanished from None
 
 
@@ -292,14 +292,14 @@ def read_stat(pid: int, proc: str = "/proc") -> Stat:
 
 
 def read_comm(pid: int, proc: bytes = b"/proc") -> bytes:
-    """The name, by PID: a hint likewise. Raises Vanished."""
+    """The name, by PID: a hint likewise. Raises Vanished and OSError."""
     try:
         descriptor = os.open(b"%b/%d/comm" % (proc, pid), os.O_RDONLY | os.O_CLOEXEC)
         try:
             return os.read(descriptor, 64)[:-1]
         finally:
             os.close(descriptor)
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         raise Vanished from None
 
 

@@ -12,6 +12,9 @@ ROUNDS = 12
 """A process that is ruled out is asked about again in one of so many scans: the kernel drops an event in silence if it
 has no memory for it (cn_netlink_send_mult() of drivers/connector/connector.c), and to rename a file raises none."""
 
+_NO_INODE = 1
+"""What /proc lists where the kernel had no memory for an inode (proc_fill_cache() of fs/proc/base.c); 0 is none too."""
+
 _REMEMBERED = 8192
 """Links, and names: whoever invents them without end must not make us grow."""
 
@@ -34,8 +37,9 @@ class Sieve:
         """Processes that don't pass, and the inode of /proc/PID that tells that one is still the same. To be taken out
         when an event tells that it may pass now, and to be cleared when events were lost, or when there were none."""
 
-    def passes(self, pid: int) -> bool:
-        """Whether a rule may fit the process."""
+    def passes(self, pid: int, inode: int = 0) -> bool:
+        """Whether a rule may fit the process. By its inode a scan has it remembered if not."""
+        possible = 0
         try:
             link = procfs.read_exe_link(pid, self._proc) if self._asks_exe else None
             sifted = self._by_link.get(link) or self._sift_link(link)
@@ -45,7 +49,12 @@ class Sieve:
                 bits = self._by_comm.get(comm)
                 possible &= self._sift_comm(comm) if bits is None else bits
         except Vanished:
+            pass  # a kernel thread among them
+        except OSError:
+            self.ruled_out.pop(pid, None)  # too many open files, no memory: that says nothing of the process
             return False
+        if not possible and inode > _NO_INODE:
+            self.ruled_out[pid] = inode
         return possible != 0
 
     def doubtful(self, present: Mapping[int, int], scan: int) -> list[int]:
