@@ -60,6 +60,16 @@ def test_a_scan_has_it_remembered_that_one_does_not_pass(tmp_path: Path) -> None
     assert asks.ruled_out == {8: 108, 9: 109}
 
 
+def test_the_dead_are_forgotten_before_they_are_the_most(tmp_path: Path) -> None:
+    asks = sieve(tmp_path, exe="/wanted")
+    asks.ruled_out = {pid: pid for pid in range(20)}
+
+    asks.bury({pid: pid for pid in range(5, 15)})
+    assert len(asks.ruled_out) == 20
+    asks.bury({pid: pid for pid in range(5, 14)})
+    assert asks.ruled_out.keys() == set(range(5, 14))
+
+
 def test_no_inode_is_not_remembered(tmp_path: Path) -> None:
     asks = sieve(tmp_path, exe="/wanted")
     process(tmp_path, 8, "/other")

@@ -447,8 +447,8 @@ class Daemon:
         for pid in known.keys() - present.keys():
             if pinner.ledger.nodes.get(pid) is known[pid]:  # else it is another process, born since
                 pinner.ledger.died(pid)
-        for pid in pinner.sieve.ruled_out.keys() - present.keys():
-            pinner.sieve.ruled_out.pop(pid, None)
+        pinner.sieve.bury(present)
+        yield
         yield from self._paced(self._looking(present, occasion), time.monotonic())
         pinner.family_unknown = pinner.family_unknown or not self.events.on
         for _ in range(_FAMILY_SCANS if self.events.on else 1):

@@ -63,6 +63,12 @@ class Sieve:
         known = self.ruled_out.get
         return [pid for pid, inode in present.items() if known(pid) != inode or (pid + scan) % ROUNDS == 0]
 
+    def bury(self, present: Mapping[int, int]) -> None:
+        """Forget all PIDs but these, once more of the others are remembered."""
+        if len(self.ruled_out) > 2 * len(present):
+            for pid in self.ruled_out.keys() - present.keys():
+                del self.ruled_out[pid]
+
     def sift(self, link: bytes | None, comm: bytes) -> Sifted:
         """The same for an exe link and a name that have been read."""
         sifted = self._by_link.get(link) or self._sift_link(link)
