@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
+
 from oomwatchd.control import Client, Json, NotRunning
 
 DEADLINE_SECONDS = 30.0
@@ -52,6 +54,22 @@ def wait_for_value(pids: int | Iterable[int], value: int) -> None:
     with contextlib.suppress(AssertionError):
         wait_until(lambda: not wrong(), "")
     assert wrong() == {}, f"should all be {value}"
+
+
+@contextlib.contextmanager
+def straced(pid: int, *options: str) -> Iterator[None]:
+    """Have strace(1) attached to a process. The test is skipped where it may not."""
+    strace = subprocess.Popen(["strace", *options, "-p", str(pid)], stderr=subprocess.PIPE, text=True)
+    status = Path(f"/proc/{pid}/status")
+    try:
+        wait_until(lambda: "TracerPid:\t0\n" not in status.read_text() or strace.poll() is not None, "strace attached")
+        if strace.poll() is not None:
+            assert strace.stderr is not None
+            pytest.skip(f"strace may not attach: {strace.stderr.read().strip()}")
+        yield
+    finally:
+        strace.send_signal(signal.SIGINT)
+        strace.wait()
 
 
 @contextlib.contextmanager

@@ -1,13 +1,12 @@
 """What an exec that no rule asks for costs, in system calls: they don't grow with the number of rules."""
 
 import shutil
-import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.kernel.running import Daemon, wait_until
+from tests.kernel.running import Daemon, straced, wait_until
 
 EXECS = 300
 
@@ -26,28 +25,14 @@ def rules(count: int, keys: tuple[str, ...], directory: Path) -> str:
     return text
 
 
-def traced(pid: int) -> bool:
-    return "TracerPid:\t0\n" not in Path(f"/proc/{pid}/status").read_text()
-
-
 def calls(daemon: Daemon, target: Path, output: Path) -> dict[str, float]:
     """System calls for each exec that the daemon has seen, by name. One readlink stands for one exec."""
-    strace = subprocess.Popen(
-        ["strace", "-c", "-f", "-o", output, "-p", str(daemon.pid)], stderr=subprocess.PIPE, text=True
-    )
-    try:
-        wait_until(lambda: traced(daemon.pid) or strace.poll() is not None, "strace attached")
-        if strace.poll() is not None:
-            assert strace.stderr is not None
-            pytest.skip(f"strace may not attach: {strace.stderr.read().strip()}")
+    with straced(daemon.pid, "-c", "-f", "-o", str(output)):
         before = daemon.status()["counters"]["events"]
         for _ in range(EXECS):
             subprocess.run([target, "0"], check=True)
         # A fork and an exec each, but for some births that can wait.
         wait_until(lambda: daemon.status()["counters"]["events"] >= before + 2 * EXECS - 32, "all events read")
-    finally:
-        strace.send_signal(signal.SIGINT)
-        strace.wait()
     found = {}
     for line in output.read_text().splitlines():
         fields = line.split()
