@@ -25,10 +25,9 @@ class Cpus:
 
     def look_around(self) -> None:
         """See which CPUs there are, and whether they are taken."""
-        if self._loadavg >= 0 and not self._joined:
-            self._ours = os.sched_getaffinity(0)
-            self._count = os.cpu_count() or 1
-            self.look()
+        self._ours = os.sched_getaffinity(0)
+        self._count = os.cpu_count() or 1
+        self.look()
 
     def look(self) -> None:
         """See whether all CPUs are taken; to be done when there is time for it. The fourth field of proc_loadavg(5)
