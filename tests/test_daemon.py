@@ -1,11 +1,14 @@
-"""What goes wrong with one process is told of, and keeps no other from its pin."""
+"""What goes wrong with one process keeps no other from its pin; and what makes a scan ask about all again."""
 
 from pathlib import Path
 
-from oomwatchd import config
+import pytest
+
+from oomwatchd import config, kills
 from oomwatchd.daemon import Daemon
 from oomwatchd.decisions import SCAN
 from oomwatchd.journal import ERR, Log, Record
+from oomwatchd.kernellog import Counters
 
 
 class KeptLog(Log):
@@ -16,13 +19,18 @@ class KeptLog(Log):
         self.records.append(record)
 
 
-def test_an_exception_in_dealing_with_one_process_is_told_of_and_the_next_is_dealt_with(tmp_path: Path) -> None:
+@pytest.fixture
+def daemon(tmp_path: Path) -> Daemon:
+    """One without rules, that hasn't begun."""
     file = tmp_path / "oomwatchd.toml"
     file.write_text("")
     file.chmod(0o600)
     where = config.layout(str(file), str(tmp_path))
-    log, asked = KeptLog(), list[int]()
-    daemon = Daemon(where, config.load(where), log, root=str(tmp_path))
+    return Daemon(where, config.load(where), KeptLog(), root=str(tmp_path))
+
+
+def test_an_exception_in_dealing_with_one_process_is_told_of_and_the_next_is_dealt_with(daemon: Daemon) -> None:
+    asked = list[int]()
 
     def fails(pid: int, inode: int = 0) -> bool:
         assert inode > 0
@@ -37,7 +45,22 @@ def test_an_exception_in_dealing_with_one_process_is_told_of_and_the_next_is_dea
         pass
 
     assert asked == [1000, 1001, 1002]
-    (record,) = log.records
+    assert isinstance(daemon.log, KeptLog)
+    (record,) = daemon.log.records
     assert (record.event, record.priority) == ("pin-failed", ERR)
     assert record.message.startswith("Internal error at test_daemon.py:")
     assert record.message.endswith(r", going on: ValueError: '\x1b[31m'")
+
+
+@pytest.mark.parametrize(("stalls", "left"), [(7, {5: 50}), (8, {})])
+def test_where_somebody_had_to_wait_for_memory_events_may_be_missing(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, stalls: int, left: dict[int, int]
+) -> None:
+    counters = [Counters(0, 7), Counters(0, stalls)]
+    monkeypatch.setattr(kills, "read_counters", lambda: counters.pop(0))
+    daemon.kills.count()
+    daemon.pinner.sieve.ruled_out[5] = 50
+
+    daemon._count_kills()
+
+    assert daemon.pinner.sieve.ruled_out == left

@@ -1,6 +1,7 @@
 """The journey of a user on Debian 12: install, enable, reboot, edit, ask the journal, remove. In order."""
 
 import re
+import shlex
 from typing import Any
 
 from tests.vm.conftest import install
@@ -209,6 +210,15 @@ def test_the_service_is_confined_and_protected(machine: Machine) -> None:
     capabilities = 1 << 1 | 1 << 12 | 1 << 19 | 1 << 24
     effective = machine.succeed(f"awk '/CapEff|CapBnd/ {{ print $2 }}' /proc/{pid}/status").split()
     assert [int(mask, 16) for mask in effective] == [capabilities] * 2
+
+
+def test_the_sandbox_lets_it_go_to_the_cpu_of_a_program(machine: Machine) -> None:
+    unit = machine.read("/lib/systemd/system/oomwatchd.service").splitlines()
+    sandbox = " ".join(f"-p {shlex.quote(line)}" for line in unit if line.startswith("SystemCall"))
+    go = "import os; os.sched_getscheduler(1); os.sched_setaffinity(0, os.sched_getaffinity(0))"
+    machine.succeed(f"systemd-run --quiet --wait --pipe {sandbox} python3 -c {shlex.quote(go)}")
+    # It isn't so because all is allowed.
+    assert machine.run(f"systemd-run --quiet --wait --pipe {sandbox} nice -n 1 true").stderr != ""
 
 
 def test_rules_see_programs_wherever_they_are(machine: Machine) -> None:
