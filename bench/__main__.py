@@ -24,6 +24,7 @@ def steps(directory: Path, scale: float) -> list[Callable[[], list[Row]]]:
     return [
         lambda: measure.uninteresting_exec(directory, some(16), 800),
         lambda: measure.quiet_latency(directory, some(4), 300),
+        lambda: measure.storm_latency(directory, some(8), 50),
         lambda: measure.saturated_latency(directory, some(2), 300),
         lambda: measure.scans(directory, 10_000, some(3)),
         lambda: measure.memory_and_start(directory, 300),
@@ -38,8 +39,8 @@ def shown(row: Row) -> str:
         ratio = f" ({row.ratio[name]:.2f} x)" if name in row.ratio else ""
         cells.append(f"{name} {value:.4g}{ratio}")
     unit = f", {row.unit}" if row.unit else ""
-    verdict = "reached" if row.reached else "MISSED"
-    return f"{row.what}{unit}\n    {'; '.join(cells)}   [{row.reach}: {verdict}]"
+    verdict = f"   [{row.reach}: {'reached' if row.reached else 'MISSED'}]" if row.reach else ""
+    return f"{row.what}{unit}\n    {'; '.join(cells)}{verdict}"
 
 
 def main() -> int:

@@ -193,3 +193,11 @@ def saturated(directory: Path) -> Iterator[None]:
         for process in burning:
             process.kill()
             process.wait()
+
+
+@contextlib.contextmanager
+def storm(directory: Path) -> Iterator[None]:
+    """Programs that start one after the other, as fast as they end."""
+    with subprocess.Popen([directory / "load", "storm", "1000000", directory / "nothing"]) as process:
+        yield
+        process.kill()

@@ -106,15 +106,17 @@ def test_ack_is_recognised_by_its_number() -> None:
     assert not c.is_ack(EXEC, 0)
 
 
-# Losses
+# Reading
 
 
-def reading(*answers: bytes | OSError) -> c.Connector:
-    """A connector whose socket gives these."""
+def reading(*answers: bytes | OSError, asked: list[int] | None = None) -> c.Connector:
+    """A connector whose socket gives these; the flags with which it was asked come in `asked`."""
     connector = object.__new__(c.Connector)
     left = list(answers)
 
-    def receive(*_: int) -> bytes:
+    def receive(_: int, flags: int) -> bytes:
+        if asked is not None:
+            asked.append(flags)
         answer = left.pop(0) if left else BlockingIOError()
         if isinstance(answer, OSError):
             raise answer
@@ -122,7 +124,12 @@ def reading(*answers: bytes | OSError) -> c.Connector:
 
     connector._receive = receive
     connector.lost, connector._losing_ns, connector._awaited, connector.seen = False, 0, None, 0
+    connector._storm, connector._storm_seen_ns, connector._gathered = False, 0, 0
     return connector
+
+
+def nothing() -> OSError:
+    return BlockingIOError()
 
 
 def overrun() -> OSError:
@@ -134,6 +141,61 @@ def exec_at(timestamp: int) -> bytes:
 
 
 BEFORE, LONG_AFTER = 7, 1 << 62
+
+
+# Storms
+
+MS = 1_000_000
+
+
+def execs(count: int, apart_ns: int) -> list[bytes]:
+    return [exec_at(i * apart_ns) for i in range(1, count + 1)]
+
+
+def waited(*answers: bytes | OSError) -> list[bool]:
+    """For which of these next() waits, and at the end for one more."""
+    asked: list[int] = []
+    assert reading(*answers, asked=asked).next(True, lambda _: False, LONG_AFTER) is None
+    return [flags == 0 for flags in asked]
+
+
+def test_each_event_is_waited_for() -> None:
+    assert all(waited(*execs(40, 2 * MS)))
+
+
+def test_in_a_storm_events_gather() -> None:
+    gathered = execs(3, MS)
+    asked = waited(*execs(16, MS // 2), nothing(), *gathered, nothing(), nothing())
+
+    assert asked[:16] == [True] * 16
+    assert asked[16:-1] == [False] * 6
+    assert asked[-1]  # nothing more had gathered, so the storm is over
+
+
+def test_one_event_in_the_time_of_gathering_is_no_storm() -> None:
+    asked = waited(*execs(16, MS // 2), nothing(), *execs(1, MS), nothing(), *execs(1, MS))
+
+    assert asked[16:] == [False, False, False, True, True]
+
+
+def test_in_a_storm_an_event_that_concerns_a_rule_is_told_of_as_soon_as_it_is_read() -> None:
+    connector = reading(*execs(16, MS // 2), datagram(c.PROC_EVENT_EXEC, 11, 11), *execs(3, MS))
+
+    event = connector.next(True, lambda pid: pid == 11, LONG_AFTER)
+
+    assert event is not None
+    assert event[2] == 11
+
+
+def test_without_waiting_nothing_gathers() -> None:
+    asked: list[int] = []
+    connector = reading(*execs(16, MS // 2), asked=asked)
+
+    assert connector.next(False, lambda _: False, LONG_AFTER) is None
+    assert len(asked) == 17
+
+
+# Losses
 
 
 def test_a_loss_goes_on_until_what_was_queued_is_read() -> None:

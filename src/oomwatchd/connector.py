@@ -65,6 +65,12 @@ RECEIVE_BUFFER_BYTES = 8 << 20
 _DATAGRAM_BYTES = 256
 _SOON_US = 4000
 """So long next() waits, rounded up to ticks of the kernel."""
+_STORM = 16
+_STORM_NS = 16_000_000
+"""So many events in less than this time are a storm."""
+_GATHERING_SECONDS = 0.002
+"""In a storm, so long next() lets events gather. To be woken for each takes two thirds of what it costs to deal with
+it; and many a process has ended by then, so that less has to be read."""
 _BIRTHS = 1 << 15
 """So many births() reads at once; a storm must not keep it for ever."""
 _ACK_SECONDS = 0.3
@@ -160,7 +166,13 @@ class Connector:
         self._losing_ns = 0
         """When a loss was reported (CLOCK_MONOTONIC) that may go on; 0: none."""
         self.seen = 0
-        """Exec events that next() has read. For the reader to clear."""
+        """Events that next() has read."""
+        self._storm = False
+        """Whether they come so densely that it is better to let some gather."""
+        self._storm_seen_ns = 0
+        """When the last _STORM of them had come."""
+        self._gathered = 0
+        """`seen` when all had been read that had gathered."""
         self.socket = _netlink_socket()
         self._receive = self.socket.recv
         self._prober = _netlink_socket()
@@ -250,13 +262,16 @@ class Connector:
     def next(self, wait: bool, concerns: Callable[[int], bool], until_ns: int) -> Event | None:
         """The next event, of execs those of processes that it `concerns`. None: there is none, nor does one come soon,
         for which it waits if it shall; or what didn't count happened after `until_ns` (CLOCK_MONOTONIC)."""
-        receive, unpack, flags = self._receive, _EXEC.unpack_from, 0 if wait else socket.MSG_DONTWAIT
+        receive, unpack = self._receive, _EXEC.unpack_from
         while True:
             try:
-                datagram = receive(_DATAGRAM_BYTES, flags)
+                datagram = receive(_DATAGRAM_BYTES, 0 if wait and not self._storm else socket.MSG_DONTWAIT)
             except BlockingIOError:
                 self._end_loss()
-                return None
+                if not wait or not self._storm:
+                    return None
+                self._gather()
+                continue
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
@@ -268,16 +283,28 @@ class Connector:
             what, cpu, timestamp_ns, tgid = unpack(datagram, _HEAD_SIZE)
             if self._losing_ns and timestamp_ns > self._losing_ns:
                 self._end_loss()  # nothing that happened since the report was queued before the end
+            if what == PROC_EVENT_NONE:
+                if self._awaited is not None and is_ack(datagram, self._awaited):
+                    self._awaited = None
+                continue
+            self.seen += 1
+            if self.seen % _STORM == 0:
+                self._storm = timestamp_ns < self._storm_seen_ns + _STORM_NS
+                self._storm_seen_ns = timestamp_ns
             if what == PROC_EVENT_EXEC:  # far more often than anything else, so this takes the shortest way
-                self.seen += 1
                 if concerns(tgid):
                     return timestamp_ns, what, tgid, cpu
             elif (event := decode(datagram)) is not None:
                 return event
-            elif self._awaited is not None and is_ack(datagram, self._awaited):
-                self._awaited = None
             if timestamp_ns >= until_ns:
                 return None
+
+    def _gather(self) -> None:
+        """Let events gather, if more than one has since this was done last; else the storm is over."""
+        self._storm = self.seen > self._gathered + 1
+        self._gathered = self.seen
+        if self._storm:
+            time.sleep(_GATHERING_SECONDS)
 
     def _end_loss(self) -> None:
         """A loss is reported when it begins, before what was queued; all that comes until that is read gets lost in

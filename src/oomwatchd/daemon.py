@@ -302,7 +302,7 @@ class Daemon:
         pinner, cpus, receive = self.pinner, self._cpus, self.events.next
         watched: list[Event] | None = [] if self.server is not None and self.server.monitors else None
         concerns = pinner.may_fit if watched is None else _anyone
-        others = 0
+        seen = self.events.seen()
         while (event := receive(wait, concerns, until_ns)) is not None:
             timestamp_ns, what, pid, parent_or_cpu = event
             if watched is not None:
@@ -318,11 +318,9 @@ class Daemon:
             except Exception as error:
                 self._internal_error(error)
             cpus.leave()
-            if what != PROC_EVENT_EXEC:
-                others += 1
             if timestamp_ns >= until_ns:
                 break
-        count = self.events.seen() + others
+        count = self.events.seen() - seen
         pinner.counters.events += count
         self._unread += count
         pinner.ledger.flush()

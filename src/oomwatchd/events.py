@@ -77,11 +77,8 @@ class Events:
             select.select((self.execs,), (), (), _PAUSE_SECONDS)
 
     def seen(self) -> int:
-        """How many execs next() has read since the last call."""
-        if self.execs is None:
-            return 0
-        seen, self.execs.seen = self.execs.seen, 0
-        return seen
+        """How many events next() has read of the present subscription."""
+        return 0 if self.execs is None else self.execs.seen
 
     def births(self) -> list[Birth]:
         """Those that have come by their own socket up to now."""
