@@ -199,5 +199,7 @@ def saturated(directory: Path) -> Iterator[None]:
 def storm(directory: Path) -> Iterator[None]:
     """Programs that start one after the other, as fast as they end."""
     with subprocess.Popen([directory / "load", "storm", "1000000", directory / "nothing"]) as process:
-        yield
-        process.kill()
+        try:
+            yield
+        finally:
+            process.kill()

@@ -109,22 +109,24 @@ def test_ack_is_recognised_by_its_number() -> None:
 # Reading
 
 
-def reading(*answers: bytes | OSError, asked: list[int] | None = None) -> c.Connector:
-    """A connector whose socket gives these; the flags with which it was asked come in `asked`."""
+def reading(*answers: bytes | OSError, asked: list[str] | None = None) -> c.Connector:
+    """A connector whose socket gives these; for each time that it is asked, `asked` has whether it was to wait, and
+    between them the naps."""
     connector = object.__new__(c.Connector)
     left = list(answers)
+    asked = [] if asked is None else asked
 
-    def receive(_: int, flags: int) -> bytes:
-        if asked is not None:
-            asked.append(flags)
+    def receive(_: int, flags: int = 0) -> bytes:
+        asked.append("now" if flags else "wait")
         answer = left.pop(0) if left else BlockingIOError()
         if isinstance(answer, OSError):
             raise answer
         return answer
 
     connector._receive = receive
+    connector._sleep = lambda _: asked.append("nap")
     connector.lost, connector._losing_ns, connector._awaited, connector.seen = False, 0, None, 0
-    connector._storm, connector._storm_seen_ns, connector._gathered = False, 0, 0
+    connector._storm, connector._storm_seen_ns, connector._seen_before = False, LONG_AGO, 0
     return connector
 
 
@@ -140,7 +142,7 @@ def exec_at(timestamp: int) -> bytes:
     return datagram(c.PROC_EVENT_EXEC, 10, 10, timestamp=timestamp)
 
 
-BEFORE, LONG_AFTER = 7, 1 << 62
+LONG_AGO, BEFORE, LONG_AFTER = -(1 << 62), 7, 1 << 62
 
 
 # Storms
@@ -148,51 +150,81 @@ BEFORE, LONG_AFTER = 7, 1 << 62
 MS = 1_000_000
 
 
-def execs(count: int, apart_ns: int) -> list[bytes]:
-    return [exec_at(i * apart_ns) for i in range(1, count + 1)]
+def execs(count: int, apart_ns: int, after_ns: int = 0) -> list[bytes]:
+    return [exec_at(after_ns + i * apart_ns) for i in range(1, count + 1)]
 
 
-def waited(*answers: bytes | OSError) -> list[bool]:
-    """For which of these next() waits, and at the end for one more."""
-    asked: list[int] = []
-    assert reading(*answers, asked=asked).next(True, lambda _: False, LONG_AFTER) is None
-    return [flags == 0 for flags in asked]
+STORM = execs(32, MS // 2)
+"""The first 16 are one after long rest."""
+
+
+def asked_for(*answers: bytes | OSError, wait: bool = True, gather: bool = True) -> list[str]:
+    """How next() asks for these, and at the end for one more."""
+    asked: list[str] = []
+    assert reading(*answers, asked=asked).next(wait, gather, lambda _: False, LONG_AFTER) is None
+    return asked
 
 
 def test_each_event_is_waited_for() -> None:
-    assert all(waited(*execs(40, 2 * MS)))
+    assert asked_for(*execs(48, MS)) == ["wait"] * 49
 
 
 def test_in_a_storm_events_gather() -> None:
-    gathered = execs(3, MS)
-    asked = waited(*execs(16, MS // 2), nothing(), *gathered, nothing(), nothing())
+    asked = asked_for(*STORM, nothing(), *execs(3, MS), nothing(), *execs(2, MS), nothing(), nothing())
 
-    assert asked[:16] == [True] * 16
-    assert asked[16:-1] == [False] * 6
-    assert asked[-1]  # nothing more had gathered, so the storm is over
+    after = ["now", "nap", *["now"] * 4, "nap", *["now"] * 3, "nap", "now", "wait"]
+    assert asked == ["wait"] * 32 + after
 
 
 def test_one_event_in_the_time_of_gathering_is_no_storm() -> None:
-    asked = waited(*execs(16, MS // 2), nothing(), *execs(1, MS), nothing(), *execs(1, MS))
+    asked = asked_for(*STORM, nothing(), *execs(1, MS), nothing(), *execs(1, MS))
 
-    assert asked[16:] == [False, False, False, True, True]
+    assert asked[32:] == ["now", "nap", "now", "now", "wait", "wait"]
 
 
-def test_in_a_storm_an_event_that_concerns_a_rule_is_told_of_as_soon_as_it_is_read() -> None:
-    connector = reading(*execs(16, MS // 2), datagram(c.PROC_EVENT_EXEC, 11, 11), *execs(3, MS))
+def test_a_storm_ends_with_events_that_are_further_apart() -> None:
+    asked = asked_for(*STORM, *execs(16, 2 * MS, after_ns=16 * MS))
 
-    event = connector.next(True, lambda pid: pid == 11, LONG_AFTER)
+    assert asked[32:] == ["now"] * 16 + ["wait"]
+
+
+def test_in_a_storm_what_concerns_a_rule_is_told_of_when_it_is_read() -> None:
+    asked: list[str] = []
+    connector = reading(*STORM, nothing(), datagram(c.PROC_EVENT_EXEC, 11, 11), *execs(3, MS), asked=asked)
+
+    event = connector.next(True, True, lambda pid: pid == 11, LONG_AFTER)
 
     assert event is not None
     assert event[2] == 11
+    assert asked[32:] == ["now", "nap", "now"]
 
 
-def test_without_waiting_nothing_gathers() -> None:
-    asked: list[int] = []
-    connector = reading(*execs(16, MS // 2), asked=asked)
+@pytest.mark.parametrize(("wait", "gather"), [(False, True), (True, False), (False, False)])
+def test_nothing_gathers_without_waiting_nor_where_it_may_not(wait: bool, gather: bool) -> None:
+    assert asked_for(*STORM, wait=wait, gather=gather) == ["wait" if wait else "now"] * 33
 
-    assert connector.next(False, lambda _: False, LONG_AFTER) is None
-    assert len(asked) == 17
+
+def test_births_between_execs_make_a_storm_too() -> None:
+    asked: list[str] = []
+    connector = reading(*[FORK] * 32, asked=asked)
+
+    for _ in range(32):
+        assert connector.next(True, True, lambda _: False, LONG_AFTER) is not None
+    assert connector.next(True, True, lambda _: False, LONG_AFTER) is None
+
+    assert asked[32:] == ["now", "nap", "now", "wait"]
+    assert connector.seen == 32
+
+
+def test_acks_without_end_do_not_keep_it() -> None:
+    ack = bytearray(ACK)
+    struct.pack_into("=Q", ack, 44, LONG_AFTER)
+    asked: list[str] = []
+    connector = reading(bytes(ack), exec_at(BEFORE), asked=asked)
+
+    assert connector.next(True, True, lambda _: True, BEFORE) is None
+    assert asked == ["wait"]
+    assert connector.seen == 0
 
 
 # Losses
@@ -201,28 +233,28 @@ def test_without_waiting_nothing_gathers() -> None:
 def test_a_loss_goes_on_until_what_was_queued_is_read() -> None:
     connector = reading(overrun(), exec_at(BEFORE))
 
-    assert connector.next(False, lambda _: True, LONG_AFTER) is not None
+    assert connector.next(False, True, lambda _: True, LONG_AFTER) is not None
     assert not connector.lost
-    assert connector.next(False, lambda _: True, LONG_AFTER) is None
+    assert connector.next(False, True, lambda _: True, LONG_AFTER) is None
     assert connector.lost
 
 
 @pytest.mark.parametrize("concerns", [True, False])
 def test_a_loss_is_over_when_something_comes_that_happened_since(concerns: bool) -> None:
     connector = reading(overrun(), exec_at(BEFORE), exec_at(LONG_AFTER))
-    connector.next(False, lambda _: True, LONG_AFTER)
+    connector.next(False, True, lambda _: True, LONG_AFTER)
     assert not connector.lost
 
-    connector.next(False, lambda _: concerns, LONG_AFTER)
+    connector.next(False, True, lambda _: concerns, LONG_AFTER)
 
     assert connector.lost
 
 
 def test_a_second_loss_ends_the_first() -> None:
     connector = reading(overrun(), exec_at(BEFORE), overrun(), exec_at(BEFORE))
-    connector.next(False, lambda _: True, LONG_AFTER)
+    connector.next(False, True, lambda _: True, LONG_AFTER)
 
-    connector.next(False, lambda _: True, LONG_AFTER)
+    connector.next(False, True, lambda _: True, LONG_AFTER)
 
     assert connector.lost
 

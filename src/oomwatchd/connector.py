@@ -67,10 +67,10 @@ _SOON_US = 4000
 """So long next() waits, rounded up to ticks of the kernel."""
 _STORM = 16
 _STORM_NS = 16_000_000
-"""So many events in less than this time are a storm."""
+"""So many events in less than this time, by their own timestamps, are a storm."""
 _GATHERING_SECONDS = 0.002
-"""In a storm, so long next() lets events gather. To be woken for each takes two thirds of what it costs to deal with
-it; and many a process has ended by then, so that less has to be read."""
+"""In a storm, so long next() lets events gather. To be woken for each, with cold caches, costs more than to deal with
+it."""
 _BIRTHS = 1 << 15
 """So many births() reads at once; a storm must not keep it for ever."""
 _ACK_SECONDS = 0.3
@@ -166,13 +166,14 @@ class Connector:
         self._losing_ns = 0
         """When a loss was reported (CLOCK_MONOTONIC) that may go on; 0: none."""
         self.seen = 0
-        """Events that next() has read."""
+        """Events that next() has read, without ACKs."""
         self._storm = False
         """Whether they come so densely that it is better to let some gather."""
         self._storm_seen_ns = 0
-        """When the last _STORM of them had come."""
-        self._gathered = 0
-        """`seen` when all had been read that had gathered."""
+        """The time of the last of them that made a number of _STORM full."""
+        self._seen_before = 0
+        """`seen` when all had been read, the last time."""
+        self._sleep = time.sleep
         self.socket = _netlink_socket()
         self._receive = self.socket.recv
         self._prober = _netlink_socket()
@@ -255,22 +256,25 @@ class Connector:
         while self._awaited is not None and (left := deadline - time.monotonic()) > 0:
             poll.poll(left * 1000)
             # What happened before the ACK is nothing to us: the scan that follows sees what came of it.
-            while self.next(False, _nobody, time.monotonic_ns()) is not None:
+            while self.next(False, False, _nobody, time.monotonic_ns()) is not None:
                 pass
         return self._awaited is None
 
-    def next(self, wait: bool, concerns: Callable[[int], bool], until_ns: int) -> Event | None:
+    def next(self, wait: bool, gather: bool, concerns: Callable[[int], bool], until_ns: int) -> Event | None:
         """The next event, of execs those of processes that it `concerns`. None: there is none, nor does one come soon,
-        for which it waits if it shall; or what didn't count happened after `until_ns` (CLOCK_MONOTONIC)."""
-        receive, unpack = self._receive, _EXEC.unpack_from
+        for which it waits if it shall; or what didn't count happened after `until_ns` (CLOCK_MONOTONIC). In a storm it
+        doesn't wait for each, but lets some gather, if it may."""
+        receive, unpack, gather = self._receive, _EXEC.unpack_from, gather and wait
         while True:
+            gathering = gather and self._storm
             try:
-                datagram = receive(_DATAGRAM_BYTES, 0 if wait and not self._storm else socket.MSG_DONTWAIT)
+                datagram = receive(_DATAGRAM_BYTES, 0 if wait and not gathering else socket.MSG_DONTWAIT)
             except BlockingIOError:
-                self._end_loss()
-                if not wait or not self._storm:
+                self._all_read()
+                if not gathering:
                     return None
-                self._gather()
+                if self._storm:
+                    self._sleep(_GATHERING_SECONDS)
                 continue
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
@@ -283,28 +287,26 @@ class Connector:
             what, cpu, timestamp_ns, tgid = unpack(datagram, _HEAD_SIZE)
             if self._losing_ns and timestamp_ns > self._losing_ns:
                 self._end_loss()  # nothing that happened since the report was queued before the end
-            if what == PROC_EVENT_NONE:
-                if self._awaited is not None and is_ack(datagram, self._awaited):
-                    self._awaited = None
-                continue
-            self.seen += 1
-            if self.seen % _STORM == 0:
-                self._storm = timestamp_ns < self._storm_seen_ns + _STORM_NS
-                self._storm_seen_ns = timestamp_ns
-            if what == PROC_EVENT_EXEC:  # far more often than anything else, so this takes the shortest way
+            if what != PROC_EVENT_NONE:
+                self.seen += 1
+                if self.seen % _STORM == 0:
+                    self._storm = timestamp_ns < self._storm_seen_ns + _STORM_NS
+                    self._storm_seen_ns = timestamp_ns
+            if what == PROC_EVENT_EXEC:  # far more often than anything else, so this isn't decoded whole
                 if concerns(tgid):
                     return timestamp_ns, what, tgid, cpu
             elif (event := decode(datagram)) is not None:
                 return event
-            if timestamp_ns >= until_ns:
+            elif self._awaited is not None and is_ack(datagram, self._awaited):
+                self._awaited = None
+            if timestamp_ns >= until_ns:  # of ACKs too: anyone may ask for them without end
                 return None
 
-    def _gather(self) -> None:
-        """Let events gather, if more than one has since this was done last; else the storm is over."""
-        self._storm = self.seen > self._gathered + 1
-        self._gathered = self.seen
-        if self._storm:
-            time.sleep(_GATHERING_SECONDS)
+    def _all_read(self) -> None:
+        """All that had come has been read: that ends a loss, and a storm, if no more than one event had gathered."""
+        self._end_loss()
+        self._storm = self._storm and self.seen > self._seen_before + 1
+        self._seen_before = self.seen
 
     def _end_loss(self) -> None:
         """A loss is reported when it begins, before what was queued; all that comes until that is read gets lost in

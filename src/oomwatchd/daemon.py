@@ -288,7 +288,8 @@ class Daemon:
         """Deal with what woke us, and with what follows soon: to wait for it here takes half of what the way round the
         loop does."""
         self._deal_with_events(time.monotonic_ns() + _STAY_NS, wait=self._scan is None)
-        if self._unread > (0 if self.pinner.births_matter else _UNREAD):
+        births_matter = self.pinner.births_matter or self.pinner.sieve.gone
+        if self._unread > (0 if births_matter else _UNREAD):
             self._catch_up()
 
     def _read_all_events(self) -> None:
@@ -303,7 +304,8 @@ class Daemon:
         watched: list[Event] | None = [] if self.server is not None and self.server.monitors else None
         concerns = pinner.may_fit if watched is None else _anyone
         seen = self.events.seen()
-        while (event := receive(wait, concerns, until_ns)) is not None:
+        # Where all CPUs are taken, a program that goes on unpinned while events gather has to wait for its next turn.
+        while (event := receive(wait, not cpus.taken, concerns, until_ns)) is not None:
             timestamp_ns, what, pid, parent_or_cpu = event
             if watched is not None:
                 watched.append(event)
@@ -337,19 +339,22 @@ class Daemon:
         self._cpus.look()
 
     def _deal_with_births(self) -> None:
+        gone = self.pinner.sieve.gone.copy()
         births = self.events.births()
         self.pinner.counters.events += len(births)
         self._unread = 0
-        if self.pinner.strangers(births):
-            return
-        for timestamp_ns, parent, pid in births:
-            try:
-                self.pinner.forked(pid, parent, timestamp_ns)
-            except Exception as error:
-                self._internal_error(error)
+        if not self.pinner.strangers(births):
+            for timestamp_ns, parent, pid in births:
+                try:
+                    self.pinner.forked(pid, parent, timestamp_ns)
+                except Exception as error:
+                    self._internal_error(error)
+        if self.events.births_come == "apart":
+            self.pinner.sieve.gone -= gone  # all that they gave birth to has been told of
 
     def _catch_up(self) -> None:
         """After other events, deal with births: then the dead of before have no unread ones."""
+        self._cpus.look()
         self._deal_with_births()
         self.pinner.ledger.flush()
         self.pinner.ledger.lay_ghosts()

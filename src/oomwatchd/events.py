@@ -66,9 +66,9 @@ class Events:
             self.forks = None
         self.births_come = births_come
 
-    def next(self, wait: bool, concerns: Callable[[int], bool], until_ns: int) -> Event | None:
+    def next(self, wait: bool, gather: bool, concerns: Callable[[int], bool], until_ns: int) -> Event | None:
         """What happened next, see Connector.next."""
-        return None if self.execs is None else self.execs.next(wait, concerns, until_ns)
+        return None if self.execs is None else self.execs.next(wait, gather, concerns, until_ns)
 
     def pause(self) -> None:
         """Let others run, unless the next event is there: at real-time priority we may stand in the way of the very

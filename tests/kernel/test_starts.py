@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,25 @@ def test_pinned_however_it_is_started(
 
     wait_for_value(pids, 500)
     wait_until(lambda: daemon.pins().keys() == set(pids), "all of them listed")
+    assert daemon.status()["counters"]["lost"] == 0
+
+
+@pytest.mark.parametrize("children", ["inherit", "reset"])
+@pytest.mark.parametrize("forks", [1, 2, 3])
+def test_a_program_that_had_gone_into_the_background_before_it_was_looked_at(
+    daemon: Daemon, processes: Processes, compiled: Compiler, tmp_path: Path, forks: int, children: str
+) -> None:
+    """Its exec event is about a process that is gone, and what is left of it has none."""
+    program = tmp_path / "background"
+    shutil.copy(compiled("background"), program)
+    daemon.start(rule(program, scan="1h", more=f'children = "{children}"'))
+    os.kill(daemon.pid, signal.SIGSTOP)
+    found = subprocess.run([program, str(forks)], check=True, stdout=subprocess.PIPE)
+    pid = processes.adopt(int(found.stdout))
+
+    os.kill(daemon.pid, signal.SIGCONT)
+
+    wait_for_value(pid, 500)
     assert daemon.status()["counters"]["lost"] == 0
 
 
