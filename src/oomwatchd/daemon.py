@@ -50,6 +50,8 @@ _STAY_NS = 25_000_000
 """So long events that follow each other closely keep the loop from all else."""
 _UNREAD = 16
 """So many events may pass, that concern no rule, before births are read."""
+_GONE = 8192
+"""So many processes may be gone whose births come between other events; then they are forgotten."""
 _GROWTH = 20_000
 """So many processes may come into the ledger until a scan drops those that have died since."""
 _HIDEPID_SECONDS = 60.0
@@ -339,7 +341,8 @@ class Daemon:
         self._cpus.look()
 
     def _deal_with_births(self) -> None:
-        gone = self.pinner.sieve.gone.copy()
+        gone = self.pinner.sieve.gone
+        settled = gone.copy() if self.events.births_come == "apart" else ()
         births = self.events.births()
         self.pinner.counters.events += len(births)
         self._unread = 0
@@ -349,8 +352,9 @@ class Daemon:
                     self.pinner.forked(pid, parent, timestamp_ns)
                 except Exception as error:
                     self._internal_error(error)
-        if self.events.births_come == "apart":
-            self.pinner.sieve.gone -= gone  # all that they gave birth to has been told of
+        gone.difference_update(settled)  # all that they gave birth to has been told of
+        if len(gone) > _GONE:
+            gone.clear()
 
     def _catch_up(self) -> None:
         """After other events, deal with births: then the dead of before have no unread ones."""

@@ -127,18 +127,18 @@ class Pinner:
         if self._newcomers or self.rules.needs.fork_decides or self.ledger.knows_any(births):
             return False
         self.births.note(*births)
-        self._look_at_orphans(births)
+        gone = self.sieve.gone
+        if not gone.isdisjoint([parent for _, parent, _ in births]):
+            for event_ns, parent, child in births:
+                if parent in gone:
+                    self._look_at_orphan(child, event_ns)
         return True
 
-    def _look_at_orphans(self, births: Sequence[Birth]) -> None:
-        """A program may have forked, and ended before it was looked at: a daemon that puts itself into the background.
-        Its child raises no event of its own, but is what it was."""
-        gone = self.sieve.gone
-        if gone.isdisjoint([parent for _, parent, _ in births]):
-            return
-        for event_ns, parent, child in births:
-            if parent in gone and self.may_fit(child):
-                self.look(child, Occasion("fork", event_ns))
+    def _look_at_orphan(self, pid: int, event_ns: int) -> None:
+        """A program has forked, and ended before it was looked at, as a daemon does that goes into the background. Its
+        child raises no event of its own, but is what it was."""
+        if self.may_fit(pid):
+            self.look(pid, Occasion("fork", event_ns))
 
     def forked(self, pid: int, parent_pid: int, event_ns: int) -> None:
         """A process was born. What the kernel lets it inherit may be wrong, and rules may fit it."""
@@ -151,7 +151,8 @@ class Pinner:
                 parent = None  # it may be one who had the PID before; what is left when all are heard is its own
         if parent is None and not self.ledger.knows(pid) and not self.rules.needs.fork_decides:
             self.births.note((event_ns, parent_pid, pid))  # almost all of the machine's
-            self._look_at_orphans(((event_ns, parent_pid, pid),))
+            if parent_pid in self.sieve.gone:
+                self._look_at_orphan(pid, event_ns)
             return
         self.births.forget(pid)
         node = self.ledger.nodes.get(pid)
@@ -262,7 +263,7 @@ class Pinner:
                 # What it leaves to its descendants may have been about to change.
                 self._dead_are_stale = self._dead_are_stale or (node is not None and node.has_children)
                 self.ledger.died(pid)
-                self.sieve.note_gone(pid)
+                self.sieve.gone.add(pid)
             except BaseException:
                 self._todo.clear()
                 raise

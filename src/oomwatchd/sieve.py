@@ -16,7 +16,7 @@ _NO_INODE = 1
 """What /proc lists where the kernel had no memory for an inode (proc_fill_cache() of fs/proc/base.c); 0 is none too."""
 
 _REMEMBERED = 8192
-"""Links, names, and processes that are gone: whoever makes them without end must not make us grow."""
+"""Links, and names: whoever invents them without end must not make us grow."""
 
 Sifted = tuple[int, bool]
 """The rules that are not ruled out, as bits; whether one of them names the executable, so that it matters if its path
@@ -38,7 +38,7 @@ class Sieve:
         when an event tells that it may pass now, and to be cleared when events were lost, or when there were none."""
         self.gone: set[int] = set()
         """Processes that ended before they could be asked about, in case that their children turn up. Others may have
-        their PIDs by now."""
+        their PIDs by now. For the reader of births to clear."""
 
     def passes(self, pid: int, inode: int = 0) -> bool:
         """Whether a rule may fit the process. By its inode a scan has it remembered if not."""
@@ -52,19 +52,13 @@ class Sieve:
                 bits = self._by_comm.get(comm)
                 possible &= self._sift_comm(comm) if bits is None else bits
         except Vanished:  # a kernel thread among them
-            self.note_gone(pid)
+            self.gone.add(pid)
         except OSError:
             self.ruled_out.pop(pid, None)  # too many open files, no memory: that says nothing of the process
             return False
         if not possible and inode > _NO_INODE:
             self.ruled_out[pid] = inode
         return possible != 0
-
-    def note_gone(self, pid: int) -> None:
-        """Take note of one that has ended."""
-        if len(self.gone) >= _REMEMBERED:
-            self.gone.clear()
-        self.gone.add(pid)
 
     def doubtful(self, present: Mapping[int, int], scan: int) -> list[int]:
         """Those of all processes, by PID the inode of /proc/PID, that the scan of that number has to ask about, where
