@@ -126,19 +126,10 @@ class Pinner:
         machine's. Else False, and each of them has to be told of by forked()."""
         if self._newcomers or self.rules.needs.fork_decides or self.ledger.knows_any(births):
             return False
+        if not self.sieve.gone.isdisjoint([parent for _, parent, _ in births]):
+            return False
         self.births.note(*births)
-        gone = self.sieve.gone
-        if not gone.isdisjoint([parent for _, parent, _ in births]):
-            for event_ns, parent, child in births:
-                if parent in gone:
-                    self._look_at_orphan(child, event_ns)
         return True
-
-    def _look_at_orphan(self, pid: int, event_ns: int) -> None:
-        """A program has forked, and ended before it was looked at, as a daemon does that goes into the background. Its
-        child raises no event of its own, but is what it was."""
-        if self.may_fit(pid):
-            self.look(pid, Occasion("fork", event_ns))
 
     def forked(self, pid: int, parent_pid: int, event_ns: int) -> None:
         """A process was born. What the kernel lets it inherit may be wrong, and rules may fit it."""
@@ -151,8 +142,9 @@ class Pinner:
                 parent = None  # it may be one who had the PID before; what is left when all are heard is its own
         if parent is None and not self.ledger.knows(pid) and not self.rules.needs.fork_decides:
             self.births.note((event_ns, parent_pid, pid))  # almost all of the machine's
-            if parent_pid in self.sieve.gone:
-                self._look_at_orphan(pid, event_ns)
+            if parent_pid in self.sieve.gone and self.may_fit(pid):
+                # As a daemon goes into the background: the child has no event of its own, but is what its parent was.
+                self.look(pid, Occasion("fork", event_ns))
             return
         self.births.forget(pid)
         node = self.ledger.nodes.get(pid)
