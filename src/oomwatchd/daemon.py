@@ -18,6 +18,7 @@ from oomwatchd.events import Events
 from oomwatchd.journal import ERR, INFO, NOTICE, WARNING, Log, PinLog, Record, of_decision
 from oomwatchd.kills import Kills
 from oomwatchd.ledger import Ledger
+from oomwatchd.lineage import Birth
 from oomwatchd.loop import Loop
 from oomwatchd.pin import Pinner
 from oomwatchd.problems import Problem
@@ -52,6 +53,8 @@ _UNREAD = 16
 """So many events may pass, that concern no rule, before births are read."""
 _GONE = 8192
 """So many processes may be gone whose births come between other events; then they are forgotten."""
+_HEARD = 1024
+"""Of so many births it is remembered whose they were, for when the parent's own event turns out to be read later."""
 _GROWTH = 20_000
 """So many processes may come into the ledger until a scan drops those that have died since."""
 _HIDEPID_SECONDS = 60.0
@@ -102,6 +105,7 @@ class Daemon:
         self._nodes_after_scan = 0
         self._unread = 0
         """Events since births were read."""
+        self._heard: deque[Birth] = deque(maxlen=_HEARD)
         self._second_looks: deque[tuple[float, int]] = deque()
         self._after_scan: list[Callable[[], None]] = []
         self._source = "scan"
@@ -290,8 +294,8 @@ class Daemon:
         """Deal with what woke us, and with what follows soon: to wait for it here takes half of what the way round the
         loop does."""
         self._deal_with_events(time.monotonic_ns() + _STAY_NS, wait=self._scan is None)
-        births_matter = self.pinner.births_matter or self.pinner.sieve.gone
-        if self._unread > (0 if births_matter else _UNREAD):
+        orphans_wait = self.events.births_come == "apart" and self.pinner.sieve.gone
+        if self._unread > (0 if self.pinner.births_matter or orphans_wait else _UNREAD):
             self._catch_up()
 
     def _read_all_events(self) -> None:
@@ -314,6 +318,8 @@ class Daemon:
             try:
                 if what == PROC_EVENT_FORK:
                     pinner.forked(pid, parent_or_cpu, timestamp_ns)
+                    if parent_or_cpu in pinner.sieve.gone:
+                        pinner.orphaned(pid, timestamp_ns)
                 elif (what == PROC_EVENT_EXEC and watched is None) or pinner.may_fit(pid):
                     if cpus.taken:
                         cpus.join(pid, parent_or_cpu)
@@ -341,25 +347,41 @@ class Daemon:
         self._cpus.look()
 
     def _deal_with_births(self) -> None:
-        gone = self.pinner.sieve.gone
-        settled = gone.copy() if self.events.births_come == "apart" else ()
+        """Deal with those that have come by a socket of their own."""
+        pinner = self.pinner
+        gone = pinner.sieve.gone.copy()
         births = self.events.births()
-        self.pinner.counters.events += len(births)
+        pinner.counters.events += len(births)
         self._unread = 0
-        if not self.pinner.strangers(births):
+        if not pinner.strangers(births):
             for timestamp_ns, parent, pid in births:
                 try:
-                    self.pinner.forked(pid, parent, timestamp_ns)
+                    pinner.forked(pid, parent, timestamp_ns)
                 except Exception as error:
                     self._internal_error(error)
-        gone.difference_update(settled)  # all that they gave birth to has been told of
-        if len(gone) > _GONE:
-            gone.clear()
+        if self.events.births_come == "apart":
+            self._heard += births
+            self._look_at_orphans()
+            pinner.sieve.gone -= gone  # all that they gave birth to has been told of
+
+    def _look_at_orphans(self) -> None:
+        """Look at children of processes that were gone. Their birth may have been heard of before that was known."""
+        gone = self.pinner.sieve.gone
+        if gone.isdisjoint([parent for _, parent, _ in self._heard]):
+            return
+        for timestamp_ns, parent, pid in list(self._heard):
+            try:
+                if parent in gone:
+                    self.pinner.orphaned(pid, timestamp_ns)
+            except Exception as error:
+                self._internal_error(error)
 
     def _catch_up(self) -> None:
         """After other events, deal with births: then the dead of before have no unread ones."""
         self._cpus.look()
         self._deal_with_births()
+        if len(self.pinner.sieve.gone) > _GONE:
+            self.pinner.sieve.gone.clear()
         self.pinner.ledger.flush()
         self.pinner.ledger.lay_ghosts()
         self.log_decisions()

@@ -17,7 +17,8 @@ class Events:
 
     Births come between the others where a rule's `children` can't wait. Where the kernel by itself lets children
     inherit the right value, they come by a socket of their own, which wakes nobody, and are read after the write that
-    an event leads to, and by scans: they matter only for what was born between its parent's exec and our write."""
+    an event leads to, and by scans: they matter only for what was born between its parent's exec and our write, or
+    our look, if it came too late."""
 
     def __init__(self) -> None:
         self.execs: Connector | None = None

@@ -126,8 +126,6 @@ class Pinner:
         machine's. Else False, and each of them has to be told of by forked()."""
         if self._newcomers or self.rules.needs.fork_decides or self.ledger.knows_any(births):
             return False
-        if not self.sieve.gone.isdisjoint([parent for _, parent, _ in births]):
-            return False
         self.births.note(*births)
         return True
 
@@ -142,9 +140,6 @@ class Pinner:
                 parent = None  # it may be one who had the PID before; what is left when all are heard is its own
         if parent is None and not self.ledger.knows(pid) and not self.rules.needs.fork_decides:
             self.births.note((event_ns, parent_pid, pid))  # almost all of the machine's
-            if parent_pid in self.sieve.gone and self.may_fit(pid):
-                # As a daemon goes into the background: the child has no event of its own, but is what its parent was.
-                self.look(pid, Occasion("fork", event_ns))
             return
         self.births.forget(pid)
         node = self.ledger.nodes.get(pid)
@@ -162,6 +157,12 @@ class Pinner:
             return
         self.births.note((event_ns, parent_pid, pid))
         if self.rules.needs.fork_decides:
+            self.look(pid, Occasion("fork", event_ns))
+
+    def orphaned(self, pid: int, event_ns: int) -> None:
+        """A process was born to one that was gone before it could be looked at, as when a daemon goes into the
+        background: it raises no event of its own, but is what its parent was."""
+        if self.may_fit(pid):
             self.look(pid, Occasion("fork", event_ns))
 
     def _was_seen_since(self, node: Node, event_ns: int) -> bool:

@@ -37,8 +37,8 @@ class Sieve:
         """Processes that don't pass, and the inode of /proc/PID that tells that one is still the same. To be taken out
         when an event tells that it may pass now, and to be cleared when events were lost, or when there were none."""
         self.gone: set[int] = set()
-        """Processes that ended before they could be asked about, in case that their children turn up. Others may have
-        their PIDs by now. For the reader of births to clear."""
+        """Processes that raised an event, and had ended when they were asked about: their children may turn up. Others
+        may have their PIDs by now. For the reader of births to clear."""
 
     def passes(self, pid: int, inode: int = 0) -> bool:
         """Whether a rule may fit the process. By its inode a scan has it remembered if not."""
@@ -51,8 +51,9 @@ class Sieve:
                 comm = procfs.read_comm(pid, self._proc)
                 bits = self._by_comm.get(comm)
                 possible &= self._sift_comm(comm) if bits is None else bits
-        except Vanished:  # a kernel thread among them
-            self.gone.add(pid)
+        except Vanished:  # a kernel thread among them, which scans ask about
+            if inode == 0:
+                self.gone.add(pid)
         except OSError:
             self.ruled_out.pop(pid, None)  # too many open files, no memory: that says nothing of the process
             return False

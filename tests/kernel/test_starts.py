@@ -62,18 +62,55 @@ def test_pinned_however_it_is_started(
 def test_a_program_that_had_gone_into_the_background_before_it_was_looked_at(
     daemon: Daemon, processes: Processes, compiled: Compiler, tmp_path: Path, forks: int, children: str
 ) -> None:
-    """Its exec event is about a process that is gone, and what is left of it has none."""
+    """Its exec event is about a process that is gone, and what is left of it has none. By then its birth may have
+    been heard of with the pin of another."""
     program = tmp_path / "background"
     shutil.copy(compiled("background"), program)
     daemon.start(rule(program, scan="1h", more=f'children = "{children}"'))
     os.kill(daemon.pid, signal.SIGSTOP)
-    found = subprocess.run([program, str(forks)], check=True, stdout=subprocess.PIPE)
-    pid = processes.adopt(int(found.stdout))
+    pids = [processes.start(program, "0", stdout=subprocess.DEVNULL)]
+    for _ in range(3):
+        found = subprocess.run([program, str(forks)], check=True, stdout=subprocess.PIPE)
+        pids.append(processes.adopt(int(found.stdout)))
 
     os.kill(daemon.pid, signal.SIGCONT)
 
-    wait_for_value(pid, 500)
+    wait_for_value(pids, 500)
     assert daemon.status()["counters"]["lost"] == 0
+
+
+@pytest.mark.parametrize("children", ["inherit", "reset"])
+def test_a_program_in_the_background_below_one_that_is_held(
+    daemon: Daemon, processes: Processes, compiled: Compiler, tmp_path: Path, children: str
+) -> None:
+    """Its parent is known, as a descendant that no rule fitted, from before its exec event."""
+    program, shell, go = tmp_path / "background", tmp_path / "shell", tmp_path / "go"
+    shutil.copy(compiled("background"), program)
+    shutil.copy("/bin/dash", shell)
+    os.mkfifo(go)
+    more = f"""children = "{children}"
+[[rule]]
+name = "shell"
+exe = "{shell}"
+oom_score_adj = 400
+children = "{children}"
+"""
+    daemon.start(rule(program, scan="1h", more=more))
+    command = f"""sh -c 'echo $$; read line < "{go}"; exec "{program}" 1' & wait; read line < "{go}" """
+    held = processes.start(shell, "-c", command, stdout=subprocess.PIPE)
+    output = processes.children[-1].stdout
+    assert output is not None
+    child = processes.adopt(int(output.readline()))
+    wait_for_value(held, 400)
+    wait_for_value(child, 400 if children == "inherit" else oom_score_adj(os.getpid()))
+    os.kill(daemon.pid, signal.SIGSTOP)
+    go.write_text("\n")
+    processes.pids.remove(child)  # it ends, and its PID may be another's
+    orphan = processes.adopt(int(output.readline()))
+
+    os.kill(daemon.pid, signal.SIGCONT)
+
+    wait_for_value(orphan, 500)
 
 
 def test_script_by_its_name(daemon: Daemon, processes: Processes, tmp_path: Path) -> None:
