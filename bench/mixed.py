@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.measure import REAL_TIME, latencies, percentile
-from bench.running import Oomwatchd, build, memory_mib, one_rule
+from bench.running import Oomwatchd, build, memory_mib, one_rule, storm
 from bench.soak import RULES, build_family, descriptors_at_rest
 
 _ROOM_MIB = 2
@@ -28,23 +28,21 @@ def main() -> int:
         build(directory)
         program, other = build_family(directory)
         rules = "[[rule]]" + RULES.format(program=program).partition("[[rule]]")[2] + one_rule(directory)
-        with Oomwatchd(directory, rules, REAL_TIME, interval="1s") as running, _storm(directory, program, other):
+        with (
+            Oomwatchd(directory, rules, REAL_TIME, interval="1s") as running,
+            storm(directory),
+            _families(program, other),
+        ):
             return _watch(directory, running, minutes)
 
 
 @contextmanager
-def _storm(directory: Path, program: Path, other: Path) -> Iterator[None]:
-    commands = [
-        [str(directory / "load"), "storm", str(1 << 30), str(directory / "nothing")],
-        [str(other), str(program), str(1 << 30)],
-    ]
-    going = [subprocess.Popen(command, env={"OTHER": str(other)}) for command in commands]
-    try:
-        yield
-    finally:
-        for process in going:
+def _families(program: Path, other: Path) -> Iterator[None]:
+    with subprocess.Popen([str(other), str(program), str(1 << 30)], env={"OTHER": str(other)}) as process:
+        try:
+            yield
+        finally:
             process.kill()
-            process.wait()
 
 
 def _watch(directory: Path, running: Oomwatchd, minutes: int) -> int:

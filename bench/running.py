@@ -198,7 +198,7 @@ def saturated(directory: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def storm(directory: Path) -> Iterator[None]:
     """Programs that start one after the other, as fast as they end."""
-    with subprocess.Popen([directory / "load", "storm", "1000000", directory / "nothing"]) as process:
+    with subprocess.Popen([directory / "load", "storm", str(1 << 30), directory / "nothing"]) as process:
         try:
             yield
         finally:
