@@ -80,29 +80,22 @@ def test_a_program_that_had_gone_into_the_background_before_it_was_looked_at(
 
 
 @pytest.mark.parametrize("children", ["inherit", "reset"])
-def test_a_program_in_the_background_below_one_that_is_held(
+def test_a_program_in_the_background_below_one_that_a_rule_leaves_alone(
     daemon: Daemon, processes: Processes, compiled: Compiler, tmp_path: Path, children: str
 ) -> None:
-    """Its parent is known, as a descendant that no rule fitted, from before its exec event."""
+    """Its parent is known from before its exec event, as a descendant that no rule concerns."""
     program, shell, go = tmp_path / "background", tmp_path / "shell", tmp_path / "go"
     shutil.copy(compiled("background"), program)
     shutil.copy("/bin/dash", shell)
     os.mkfifo(go)
-    more = f"""children = "{children}"
-[[rule]]
-name = "shell"
-exe = "{shell}"
-oom_score_adj = 400
-children = "{children}"
-"""
-    daemon.start(rule(program, scan="1h", more=more))
+    ignoring = f'[[rule]]\nname = "shell"\nexe = "{shell}"\nignore = true\n'
+    daemon.start(rule(program, scan="1h", more=f'children = "{children}"\n{ignoring}'))
     command = f"""sh -c 'echo $$; read line < "{go}"; exec "{program}" 1' & wait; read line < "{go}" """
-    held = processes.start(shell, "-c", command, stdout=subprocess.PIPE)
+    processes.start(shell, "-c", command, stdout=subprocess.PIPE)
     output = processes.children[-1].stdout
     assert output is not None
     child = processes.adopt(int(output.readline()))
-    wait_for_value(held, 400)
-    wait_for_value(child, 400 if children == "inherit" else oom_score_adj(os.getpid()))
+    wait_for_value(processes.start(program, "0", stdout=subprocess.DEVNULL), 500)  # so all before is dealt with
     os.kill(daemon.pid, signal.SIGSTOP)
     go.write_text("\n")
     processes.pids.remove(child)  # it ends, and its PID may be another's
