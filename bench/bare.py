@@ -8,7 +8,7 @@ import socket
 import struct
 import sys
 
-from oomwatchd.connector import PROC_EVENT_EXEC, Connector
+from oomwatchd.kernel.proc_connector import PROC_EVENT_EXEC, Connector
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
-from oomwatchd.control import Client, Json
+from oomwatchd.control.protocol import Client, Json
 
 HERE = Path(__file__).parent
 VALUE = 500

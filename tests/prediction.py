@@ -25,9 +25,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from oomwatchd.badness import Candidate
-from oomwatchd.memfacts import PAGE, Hierarchy, find_hierarchy, read_machine
-from oomwatchd.survey import Survey, take_survey
+from oomwatchd.oom.badness import Candidate
+from oomwatchd.oom.memfacts import PAGE, Hierarchy, find_hierarchy, read_machine
+from oomwatchd.oom.survey import Survey, take_survey
 
 # eater PROCS ADJ PAGES: joins the group ("-": none), takes the value, touches PAGES, says so; then for each line N on
 # stdin touches N more and says so. No huge pages: one page is one page.

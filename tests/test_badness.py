@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomwatchd.badness import (
+from oomwatchd.oom.badness import (
     ERAS,
     Candidate,
     Machine,

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomwatchd.config import Config, ConfigError, layout, load, parse
-from oomwatchd.document import Settings, Source
-from oomwatchd.positions import locate
-from oomwatchd.rules import Action
-from oomwatchd.timespan import parse_time_span
+from oomwatchd.base.timespan import parse_time_span
+from oomwatchd.config.document import Settings, Source
+from oomwatchd.config.load import Config, ConfigError, layout, load, parse
+from oomwatchd.config.toml_positions import locate
+from oomwatchd.rules.model import Action
 
 HEAD = '[[rule]]\nname = "r"\n'
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomwatchd import connector as c
+from oomwatchd.kernel import proc_connector as c
 
 HEAD = bytes(36)
 

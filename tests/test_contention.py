@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from oomwatchd.decisions import SCAN
-from oomwatchd.ledger import Ledger
-from oomwatchd.pin import Pinner
-from oomwatchd.rules import Action, Criterion, Pattern, Rule, RuleSet
+from oomwatchd.pinning.decisions import SCAN
+from oomwatchd.pinning.ledger import Ledger
+from oomwatchd.pinning.pinner import Pinner
+from oomwatchd.rules.model import Action, Criterion, Pattern, Rule, RuleSet
 
 
 class Fight:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oomwatchd.control import BACKLOG_BYTES, REQUEST_BYTES, Client, Connection, Json, NotRunning, Server
+from oomwatchd.control.protocol import BACKLOG_BYTES, REQUEST_BYTES, Client, Connection, Json, NotRunning, Server
 
 
 class Served:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from oomwatchd.cpus import Cpus
+from oomwatchd.kernel.cpus import Cpus
 
 NORMAL, REAL_TIME = 1000, 1001
 """Processes, by their priority."""

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from oomwatchd import config
+from oomwatchd.config import load as config
+from oomwatchd.config.document import Source
+from oomwatchd.config.lint import covers, warnings
 from oomwatchd.ctl import main
 from oomwatchd.ctl.check import as_toml, overlooked
-from oomwatchd.ctl.overlooked import covers, warnings
 from oomwatchd.ctl.protection import too_wide
-from oomwatchd.document import Source
 
 GUARD = 'exe = "/usr/bin/env"'
 

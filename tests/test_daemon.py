@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from oomwatchd import config, kills
-from oomwatchd.daemon import Daemon
-from oomwatchd.decisions import SCAN
-from oomwatchd.journal import ERR, Log, Record
-from oomwatchd.kernellog import Counters
+from oomwatchd.config import load as config
+from oomwatchd.daemon import oom_kills
+from oomwatchd.daemon.daemon import Daemon
+from oomwatchd.daemon.journal import ERR, Log, Record
+from oomwatchd.oomlog.kmsg import Counters
+from oomwatchd.pinning.decisions import SCAN
 
 
 class KeptLog(Log):
@@ -57,10 +58,10 @@ def test_where_somebody_had_to_wait_for_memory_events_may_be_missing(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch, stalls: int, left: dict[int, int]
 ) -> None:
     counters = [Counters(0, 7), Counters(0, stalls)]
-    monkeypatch.setattr(kills, "read_counters", lambda: counters.pop(0))
+    monkeypatch.setattr(oom_kills, "read_counters", lambda: counters.pop(0))
     daemon.kills.count()
-    daemon.pinner.sieve.ruled_out[5] = 50
+    daemon.pinner.prefilter.ruled_out[5] = 50
 
     daemon._count_kills()
 
-    assert daemon.pinner.sieve.ruled_out == left
+    assert daemon.pinner.prefilter.ruled_out == left

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from oomwatchd import findings, system
+from oomwatchd import doctor
 from oomwatchd.ctl import main
-from oomwatchd.findings import Finding
+from oomwatchd.doctor import Finding, system
 from tests import unprivileged
 from tests.faketree import ALL_CAPS, Tree
 
@@ -31,7 +31,7 @@ def tree(tmp_path: Path) -> Tree:
 
 
 def found(tree: Tree) -> dict[str, Finding]:
-    return {finding.id: finding for finding in findings.find(system.read_system(str(tree.root)))}
+    return {finding.id: finding for finding in doctor.find(system.read_system(str(tree.root)))}
 
 
 def test_a_healthy_system(tree: Tree) -> None:
@@ -39,9 +39,9 @@ def test_a_healthy_system(tree: Tree) -> None:
 
 
 def test_nothing_at_all_is_no_crash(tmp_path: Path) -> None:
-    for finding in findings.find(system.read_system(str(tmp_path))):
+    for finding in doctor.find(system.read_system(str(tmp_path))):
         assert finding.severity in ("critical", "warning", "notice")
-    assert findings.find(system.read_system(str(tmp_path / "nowhere")))
+    assert doctor.find(system.read_system(str(tmp_path / "nowhere")))
 
 
 SETTINGS = [
@@ -200,7 +200,7 @@ def test_a_daemon_without_a_capability(tree: Tree, number: int, name: str, sever
 def test_a_daemon_that_can_not_be_seen_is_not_accused(tree: Tree) -> None:
     tree.me(uid=1000, caps=0)
     without_daemon(tree)
-    assert findings.find(system.read_system(str(tree.root), daemon=50)) == []
+    assert doctor.find(system.read_system(str(tree.root), daemon=50)) == []
 
 
 def test_without_a_daemon_root_s_own_capabilities_count(tree: Tree) -> None:
@@ -245,7 +245,7 @@ def test_no_proc_connector_outside_of_the_initial_namespaces(tree: Tree) -> None
 
 def test_no_proc_connector_where_it_was_tried(tree: Tree) -> None:
     def tried(works: bool, reason: str) -> list[str]:
-        return [f.message for f in findings.find(system.read_system(str(tree.root), events=(works, reason)))]
+        return [f.message for f in doctor.find(system.read_system(str(tree.root), events=(works, reason)))]
 
     assert tried(True, "") == []
     [message] = tried(False, "CAP_NET_ADMIN is missing")

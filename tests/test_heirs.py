@@ -3,10 +3,10 @@ anyone who has the PID now take their place."""
 
 from pathlib import Path
 
-from oomwatchd.decisions import SCAN, Occasion
-from oomwatchd.ledger import Ledger
-from oomwatchd.pin import Pinner
-from oomwatchd.rules import Action, Criterion, Pattern, Rule, RuleSet
+from oomwatchd.pinning.decisions import SCAN, Trigger
+from oomwatchd.pinning.ledger import Ledger
+from oomwatchd.pinning.pinner import Pinner
+from oomwatchd.rules.model import Action, Criterion, Pattern, Rule, RuleSet
 from tests.faketree import Tree
 
 OUTER, INNER, CHILD = 10, 20, 30
@@ -38,7 +38,7 @@ def test_a_release_reaches_the_descendants_of_one_who_has_died_unnoticed(tmp_pat
 
     (tree.root / f"proc/{INNER}").rename(tmp_path / "gone")
     tree.process(OUTER, b"outer", uid=1000, adj=500)
-    pinner.look(OUTER, Occasion("uid", 2))
+    pinner.look(OUTER, Trigger("uid", 2))
     pinner.refresh_dead()
 
     assert [value(tree, pid) for pid in (OUTER, CHILD)] == [0, 0]

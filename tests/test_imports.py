@@ -6,7 +6,7 @@ import sys
 import pytest
 
 DEPENDENCIES = "import pyinotify, tomli, systemd._journal, systemd._daemon"
-DAEMON = "import oomwatchd.main, oomwatchd.watch, oomwatchd.memory, oomwatchd.answers"
+DAEMON = "import oomwatchd.daemon.main, oomwatchd.config.watch, oomwatchd.base.footprint, oomwatchd.daemon.requests"
 HEAVY = {"argparse", "asyncio", "difflib", "email", "hashlib", "http", "pathlib", "secrets", "typing", "urllib"}
 """Half a MiB and more each."""
 FOR_LIBC = {"bz2", "lzma", "random", "shutil", "tempfile"}

@@ -36,7 +36,7 @@ def test_files_go_below_the_prefix_and_the_configuration_to_etc(tmp_path: Path) 
     assert {
         "usr/local/sbin/oomwatchd",
         "usr/local/bin/oomwatchctl",
-        "usr/local/lib/oomwatchd/oomwatchd/main.py",
+        "usr/local/lib/oomwatchd/oomwatchd/daemon/main.py",
         "usr/local/lib/systemd/system/oomwatchd.service",
         "usr/local/lib/systemd/catalog/oomwatchd.catalog",
         "etc/oomwatchd.toml",

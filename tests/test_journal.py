@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from oomwatchd.decisions import Decision
-from oomwatchd.journal import INFO, MESSAGE_IDS, JournalLog, PinLog, Record, of_decision
+from oomwatchd.daemon.journal import INFO, MESSAGE_IDS, JournalLog, PinLog, Record, of_decision
+from oomwatchd.pinning.decisions import Decision
 
 CATALOG = Path(__file__).parent.parent / "systemd/oomwatchd.catalog"
 PINNED = Decision("pinned", 42, "r", 0, 500, "exec", "comm")

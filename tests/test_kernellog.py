@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from oomwatchd.kernellog import Counters, read_counters
+from oomwatchd.oomlog.kmsg import Counters, read_counters
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomwatchd.ledger import Ledger
-from oomwatchd.lineage import Births, Hold, Node
+from oomwatchd.pinning.ledger import Ledger
+from oomwatchd.pinning.lineage import Births, Hold, Node
 
 
 @dataclass

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from oomwatchd.loop import Loop
-from oomwatchd.supervisor import Supervisor
+from oomwatchd.daemon.loop import Loop
+from oomwatchd.daemon.sd_notify import SdNotify
 
 
 @pytest.fixture
@@ -99,4 +99,4 @@ def test_watchdog(
         if value is not None:
             monkeypatch.setenv(name, value)
 
-    assert Supervisor().ping_seconds == seconds
+    assert SdNotify().ping_seconds == seconds

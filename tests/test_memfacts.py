@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from oomwatchd import memfacts
-from oomwatchd.badness import Machine
-from oomwatchd.memfacts import Hierarchy, read_machine, read_memcg, read_processes
+from oomwatchd.oom import memfacts
+from oomwatchd.oom.badness import Machine
+from oomwatchd.oom.memfacts import Hierarchy, read_machine, read_memcg, read_processes
 from tests.faketree import Tree
 
 PAGE_KIB = memfacts.PAGE // 1024

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from oomwatchd.oomlog import Parser
-from oomwatchd.oomrecord import Killed, OomKill
-from oomwatchd.oomreplay import replay
+from oomwatchd.oomlog.parser import Parser
+from oomwatchd.oomlog.record import Killed, OomKill
+from oomwatchd.oomlog.replay import replay
 
 DATA = Path(__file__).parent / "data" / "oomlog"
 REFERENCE = datetime(2026, 12, 31)

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from oomwatchd import ctl
-from oomwatchd.logsource import BLOCK, Source, SourceError, in_order, kills, scan
-from oomwatchd.oomlog import Parser
-from oomwatchd.oomrecord import OomKill
+from oomwatchd.oomlog.parser import Parser
+from oomwatchd.oomlog.record import OomKill
+from oomwatchd.oomlog.source import BLOCK, Source, SourceError, in_order, kills, scan
 
 DATA = Path(__file__).parent / "data" / "oomlog"
 SIMPLE = DATA / "simple.kmsg"

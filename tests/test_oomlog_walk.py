@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from oomwatchd.ctl.postmortem import as_json
-from oomwatchd.logsource import Source, kills
-from oomwatchd.oomrecord import OomKill
+from oomwatchd.oomlog.record import OomKill
+from oomwatchd.oomlog.source import Source, kills
 
 LOGS = Path(os.environ.get("OOM_LOGS") or Path(__file__).parents[2] / "shared" / "oom-logs")
 FACTS = sorted(LOGS.glob("*.json"))

@@ -11,17 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomwatchd.decisions import SCAN, Occasion
-from oomwatchd.ledger import Ledger
-from oomwatchd.lineage import Hold, Node
-from oomwatchd.pin import Pinner
-from oomwatchd.procfs import ProcessDir
-from oomwatchd.rules import Action, Criterion, Pattern, Rule, RuleSet
+from oomwatchd.kernel.procfs import ProcessDir
+from oomwatchd.pinning.decisions import SCAN, Trigger
+from oomwatchd.pinning.ledger import Ledger
+from oomwatchd.pinning.lineage import Hold, Node
+from oomwatchd.pinning.pinner import Pinner
+from oomwatchd.rules.model import Action, Criterion, Pattern, Rule, RuleSet
 from tests.faketree import Tree
 
 PARENT, PID, CHILD = 10, 20, 30
 RULE = Rule("fits", (Criterion("comm", (Pattern("fits"),)),), Action(500, 500))
-EXEC = Occasion("exec", 3)
+EXEC = Trigger("exec", 3)
 
 
 def value(tree: Tree, pid: int) -> int:
@@ -130,7 +130,7 @@ def test_a_dead_one_does_not_take_the_children_of_who_has_its_pid_next(tree: Tre
         pinner.forked(PID, 1, second)
         pinner.forked(CHILD, PID, born(tree, CHILD, b"other", ppid=PID))
 
-    pinner.look_and_hear(PID, Occasion("exec", time.monotonic_ns()), hear)
+    pinner.look_and_hear(PID, Trigger("exec", time.monotonic_ns()), hear)
 
     assert (value(tree, PID), value(tree, CHILD)) == (0, 0)
 
@@ -144,7 +144,7 @@ def test_nobody_descends_from_himself(tree: Tree, pinner: Pinner) -> None:
         pinner.forked(CHILD, PID, times[1])
         pinner.forked(PID, CHILD, times[2])
 
-    pinner.look_and_hear(PID, Occasion("exec", time.monotonic_ns()), hear)
+    pinner.look_and_hear(PID, Trigger("exec", time.monotonic_ns()), hear)
 
     assert list(pinner.ledger.nodes[PID].ancestors()) == []
 
@@ -159,7 +159,7 @@ def test_who_has_the_pid_by_now_is_looked_at_and_not_who_had_it(tree: Tree, pinn
         for at in times:
             pinner.forked(PID, PARENT, at)
 
-    pinner.look_and_hear(PID, Occasion("exec", time.monotonic_ns()), hear)
+    pinner.look_and_hear(PID, Trigger("exec", time.monotonic_ns()), hear)
 
     assert pinner.ledger.nodes[PID].starttime == times[1]
 
@@ -171,10 +171,10 @@ def test_a_child_that_is_held_before_its_parent_is_found_to_be_its_child(tree: T
     born(tree, PID, b"sh")
     pinner.forked(PID, 1, time.monotonic_ns())
     at = born(tree, CHILD, b"worker", ppid=PID)
-    pinner.look_and_hear(CHILD, Occasion("exec", time.monotonic_ns()), lambda: pinner.forked(CHILD, PID, at))
+    pinner.look_and_hear(CHILD, Trigger("exec", time.monotonic_ns()), lambda: pinner.forked(CHILD, PID, at))
 
     tree.process(PID, b"fits")
-    pinner.look_and_hear(PID, Occasion("exec", time.monotonic_ns()), lambda: None)
+    pinner.look_and_hear(PID, Trigger("exec", time.monotonic_ns()), lambda: None)
 
     assert pinner.ledger.nodes[CHILD].parent is pinner.ledger.nodes[PID]
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from oomwatchd import config, memfacts
+from oomwatchd.config import load as config
+from oomwatchd.config.document import Source
 from oomwatchd.ctl import main
-from oomwatchd.document import Source
-from oomwatchd.preview import Outlook, Pin, preview
+from oomwatchd.oom import memfacts
+from oomwatchd.pinning.what_if import Outlook, Pin, preview
 
 Start = Callable[[int], tuple[int, int]]
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from oomwatchd.badness import ERAS, Candidate, Task
 from oomwatchd.ctl import main
 from oomwatchd.ctl.rank import as_json, bar, size
-from oomwatchd.memfacts import PAGE
-from oomwatchd.survey import Survey, take_survey
+from oomwatchd.oom.badness import ERAS, Candidate, Task
+from oomwatchd.oom.memfacts import PAGE
+from oomwatchd.oom.survey import Survey, take_survey
 from tests import unprivileged
 from tests.faketree import Tree
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomwatchd.rules import (
+from oomwatchd.rules.model import (
     Action,
     Criterion,
     Mismatch,

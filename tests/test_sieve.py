@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from oomwatchd import procfs
-from oomwatchd.rules import Action, Criterion, Pattern, Rule, RuleSet
-from oomwatchd.sieve import ROUNDS, Sieve
+from oomwatchd.kernel import procfs
+from oomwatchd.pinning.prefilter import ROUNDS, Prefilter
+from oomwatchd.rules.model import Action, Criterion, Pattern, Rule, RuleSet
 
 
-def sieve(proc: Path, **criteria: str) -> Sieve:
+def prefilter(proc: Path, **criteria: str) -> Prefilter:
     criterion = tuple(Criterion(key, (Pattern(value),)) for key, value in criteria.items())
-    return Sieve(RuleSet((Rule("rule", criterion, Action(500, 500)),)), str(proc))
+    return Prefilter(RuleSet((Rule("rule", criterion, Action(500, 500)),)), str(proc))
 
 
 def process(proc: Path, pid: int, exe: str, comm: str = "name") -> None:
@@ -23,13 +23,13 @@ def process(proc: Path, pid: int, exe: str, comm: str = "name") -> None:
     (directory / "comm").write_text(f"{comm}\n")
 
 
-def times_asked(asks: Sieve, pid: int, inode: int) -> int:
+def times_asked(asks: Prefilter, pid: int, inode: int) -> int:
     return sum(asks.doubtful({pid: inode}, scan) == [pid] for scan in range(ROUNDS))
 
 
 @pytest.mark.parametrize("pid", range(1, ROUNDS + 1))
 def test_one_that_is_ruled_out_is_asked_about_once_in_so_many_scans(tmp_path: Path, pid: int) -> None:
-    asks = sieve(tmp_path, exe="/wanted")
+    asks = prefilter(tmp_path, exe="/wanted")
     assert times_asked(asks, pid, 3) == ROUNDS
 
     asks.ruled_out[pid] = 3
@@ -39,7 +39,7 @@ def test_one_that_is_ruled_out_is_asked_about_once_in_so_many_scans(tmp_path: Pa
 
 
 def test_one_that_passes_and_one_that_does_not(tmp_path: Path) -> None:
-    asks = sieve(tmp_path, exe="/wanted", comm="name")
+    asks = prefilter(tmp_path, exe="/wanted", comm="name")
     process(tmp_path, 7, "/wanted")
     process(tmp_path, 8, "/wanted", "another")
     process(tmp_path, 9, "/other")
@@ -48,7 +48,7 @@ def test_one_that_passes_and_one_that_does_not(tmp_path: Path) -> None:
 
 
 def test_a_scan_has_it_remembered_that_one_does_not_pass(tmp_path: Path) -> None:
-    asks = sieve(tmp_path, exe="/wanted")
+    asks = prefilter(tmp_path, exe="/wanted")
     process(tmp_path, 7, "/wanted")
     process(tmp_path, 8, "/other")
     (tmp_path / "9").mkdir()  # as a kernel thread, without an executable
@@ -61,7 +61,7 @@ def test_a_scan_has_it_remembered_that_one_does_not_pass(tmp_path: Path) -> None
 
 
 def test_the_dead_are_forgotten_before_they_are_the_most(tmp_path: Path) -> None:
-    asks = sieve(tmp_path, exe="/wanted")
+    asks = prefilter(tmp_path, exe="/wanted")
     asks.ruled_out = {pid: pid for pid in range(20)}
 
     asks.bury({pid: pid for pid in range(5, 15)})
@@ -71,7 +71,7 @@ def test_the_dead_are_forgotten_before_they_are_the_most(tmp_path: Path) -> None
 
 
 def test_no_inode_is_not_remembered(tmp_path: Path) -> None:
-    asks = sieve(tmp_path, exe="/wanted")
+    asks = prefilter(tmp_path, exe="/wanted")
     process(tmp_path, 8, "/other")
 
     asks.passes(8, 1)
@@ -81,7 +81,7 @@ def test_no_inode_is_not_remembered(tmp_path: Path) -> None:
 
 
 def test_no_room_to_ask_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asks = sieve(tmp_path, comm="name")
+    asks = prefilter(tmp_path, comm="name")
     process(tmp_path, 7, "/other", "another")
     assert not asks.passes(7, 107)
 
@@ -95,7 +95,7 @@ def test_no_room_to_ask_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_one_that_is_gone_does_not_pass(tmp_path: Path) -> None:
-    asks = sieve(tmp_path, exe="/wanted")
+    asks = prefilter(tmp_path, exe="/wanted")
 
     assert not asks.passes(7)
 

@@ -1,6 +1,6 @@
 import pytest
 
-from oomwatchd.text import decode, printable
+from oomwatchd.base.text import decode, printable
 
 
 @pytest.mark.parametrize(

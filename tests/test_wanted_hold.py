@@ -2,9 +2,9 @@
 
 import pytest
 
-from oomwatchd.decisions import Occasion, wanted_hold
-from oomwatchd.lineage import Hold, Node
-from oomwatchd.rules import Action, Rule
+from oomwatchd.pinning.decisions import Trigger, wanted_hold
+from oomwatchd.pinning.lineage import Hold, Node
+from oomwatchd.rules.model import Action, Rule
 
 SSHD = Rule("sshd", (), Action(-1000, -1000), children="reset")
 
@@ -26,5 +26,5 @@ def test_who_raises_himself_and_executes_another_program_had_that_before(
 ) -> None:
     node = Node(7, 1, None)
     node.hold = Hold("sshd", first, -1000, first, 0.0, "fork")
-    hold = wanted_hold(node, SSHD, current, Occasion(source))
+    hold = wanted_hold(node, SSHD, current, Trigger(source))
     assert (hold.value, hold.first, hold.child_value) == (-1000, has_now, has_now)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from oomwatchd.config import layout
-from oomwatchd.watch import ConfigWatch
+from oomwatchd.config.load import layout
+from oomwatchd.config.watch import ConfigWatch
 
 
 def changed(watch: ConfigWatch) -> bool:

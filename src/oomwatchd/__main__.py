@@ -1,5 +1,5 @@
 import sys
 
-from oomwatchd.main import main
+from oomwatchd.daemon.main import main
 
 sys.exit(main())

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import pytest
 
-from oomwatchd.control import Client, Json, NotRunning
+from oomwatchd.control.protocol import Client, Json, NotRunning
 
 DEADLINE_SECONDS = 30.0
 

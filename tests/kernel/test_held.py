@@ -280,7 +280,7 @@ def test_never_a_write_to_a_recycled_pid(tmp_path: Path) -> None:
     script = tmp_path / "recycle.py"
     script.write_text("""
 import os, signal
-from oomwatchd.procfs import ProcessDir, Vanished
+from oomwatchd.kernel.procfs import ProcessDir, Vanished
 
 def sleeper():
     pid = os.fork()

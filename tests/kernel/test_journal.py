@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from oomwatchd.journal import MESSAGE_IDS
+from oomwatchd.daemon.journal import MESSAGE_IDS
 from tests.kernel.running import Daemon, Processes, rule, set_oom_score_adj, wait_for_value, wait_until
 
 OF_A_PROCESS = {"OBJECT_PID", "OOMWATCHD_UNIT"} | {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from oomwatchd import procfs
+from oomwatchd.kernel import procfs
 from tests.kernel.running import Daemon, Processes, oom_score_adj, public_directory, wait_for_value, wait_until
 
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from oomwatchd import __version__
-from oomwatchd.ctl.ending import Ending
-from oomwatchd.streams import open_standard_streams
-from oomwatchd.text import printable
+from oomwatchd.base.stdio import open_standard_streams
+from oomwatchd.base.text import printable
+from oomwatchd.ctl.errors import CommandError
 
 # verb -> (module of this package, one line for the help). A module has, for its verb VERB,
 # `configure_VERB(parser)`, which adds arguments, and `run_VERB(arguments)`, which returns the exit status.
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _run(_verb_first(sys.argv[1:] if argv is None else argv))
         finally:
             sys.stdout.flush()
-    except Ending as ending:
+    except CommandError as ending:
         print(f"oomwatchctl: {printable(str(ending))}", file=sys.stderr)
         return ending.status
     except BrokenPipeError:

@@ -3,8 +3,8 @@
 import argparse
 import contextlib
 
-from oomwatchd.control import Client, Json, NotRunning, runtime_directory
-from oomwatchd.ctl.ending import Ending
+from oomwatchd.control.protocol import Client, Json, NotRunning, runtime_directory
+from oomwatchd.ctl.errors import CommandError
 
 NOT_RUNNING = 3
 """The exit status, as `systemctl status` has it."""
@@ -16,15 +16,15 @@ def add_root(parser: argparse.ArgumentParser) -> None:
 
 
 def connect(root: str) -> Client:
-    """Raises Ending if no daemon runs."""
+    """Raises CommandError if no daemon runs."""
     try:
         return Client(runtime_directory(root))
     except NotRunning as reason:
-        raise Ending(NOT_RUNNING, str(reason)) from None
+        raise CommandError(NOT_RUNNING, str(reason)) from None
 
 
 def ask(root: str, request: Json) -> Json:
-    """The daemon's reply. Raises Ending if none runs, or if it refuses."""
+    """The daemon's reply. Raises CommandError if none runs, or if it refuses."""
     with connect(root) as client:
         return reply_to(client, request)
 
@@ -36,7 +36,7 @@ def reply_to(client: Client, request: Json) -> Json:
     try:
         reply = client.receive()
     except NotRunning as reason:
-        raise Ending(NOT_RUNNING, str(reason)) from None
+        raise CommandError(NOT_RUNNING, str(reason)) from None
     if isinstance(error := reply.get("error"), str):
-        raise Ending(1, error)
+        raise CommandError(1, error)
     return reply

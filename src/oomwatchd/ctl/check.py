@@ -6,12 +6,12 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from oomwatchd import config
-from oomwatchd.config import Config, ConfigError
+from oomwatchd.base.text import printable
+from oomwatchd.config import load as config
+from oomwatchd.config.load import Config, ConfigError
+from oomwatchd.config.problems import Problem
 from oomwatchd.ctl.rulebook import add_options, find_layout
 from oomwatchd.ctl.table import RED, YELLOW, colour
-from oomwatchd.problems import Problem
-from oomwatchd.text import printable
 
 # check
 
@@ -50,7 +50,7 @@ def run_check(arguments: argparse.Namespace) -> int:
 def overlooked(loaded: Config) -> list[Problem]:
     """All warnings about a configuration, in its order."""
     # A user's look at a machine costs some 100 ms; a broken file is told of without.
-    from oomwatchd.ctl.overlooked import warnings
+    from oomwatchd.config.lint import warnings
     from oomwatchd.ctl.protection import too_wide
 
     order = {source.path: i for i, source in enumerate(loaded.sources)}

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
+from oomwatchd.base.text import printable
 from oomwatchd.ctl import VERBS
-from oomwatchd.text import printable
 
 PROCESSES, PINNED, RULES = "processes", "pinned", "rules"
 FILES, DIRECTORIES, USERS, GROUPS, NOTHING = "files", "directories", "users", "groups", ""
@@ -76,7 +76,7 @@ def _argument(verb: str, action: argparse.Action) -> Argument:
 def candidates(kind: str) -> Iterator[tuple[str, str]]:
     """What a shell offers, with a description each. Nothing where the daemon doesn't run."""
     from oomwatchd.ctl.ask import ask
-    from oomwatchd.ctl.ending import Ending
+    from oomwatchd.ctl.errors import CommandError
 
     if kind == PROCESSES:
         yield from _processes()
@@ -90,7 +90,7 @@ def candidates(kind: str) -> Iterator[tuple[str, str]]:
             for rule in ask("/", {"verb": "rules"})["rules"]:
                 if rule["file"] is not None:
                     yield rule["rule"], rule["description"] or rule["action"]
-    except Ending:
+    except CommandError:
         return
 
 

@@ -5,14 +5,14 @@ import json
 import os
 from dataclasses import asdict
 
-from oomwatchd import findings
-from oomwatchd.connector import Connector, Unavailable
-from oomwatchd.control import Client, NotRunning, runtime_directory
+from oomwatchd import doctor
+from oomwatchd.control.protocol import Client, NotRunning, runtime_directory
 from oomwatchd.ctl.ask import add_root
 from oomwatchd.ctl.table import BOLD, DIM, RED, YELLOW, colour
-from oomwatchd.system import read_system
+from oomwatchd.doctor.system import read_system
+from oomwatchd.kernel.proc_connector import Connector, Unavailable
 
-COLOURS = {findings.CRITICAL: RED, findings.WARNING: YELLOW, findings.NOTICE: DIM}
+COLOURS = {doctor.CRITICAL: RED, doctor.WARNING: YELLOW, doctor.NOTICE: DIM}
 
 
 def configure_doctor(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def run_doctor(arguments: argparse.Namespace) -> int:
     daemon, events = _ask_daemon(arguments.root)
     if daemon is None and os.geteuid() == 0:
         events = _try_events()
-    found = findings.find(read_system(daemon=daemon, events=events))
+    found = doctor.find(read_system(daemon=daemon, events=events))
     if arguments.json:
         print(json.dumps({"findings": [asdict(finding) for finding in found]}))
         return 1 if found else 0

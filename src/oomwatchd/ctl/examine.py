@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from oomwatchd import procfs
-from oomwatchd.control import Json
+from oomwatchd.control.protocol import Json
 from oomwatchd.ctl.ask import reply_to
 from oomwatchd.ctl.rulebook import Rulebook
-from oomwatchd.decisions import Occasion, runtime_rule, wanted_hold, without_rule
-from oomwatchd.lineage import Hold, Node
-from oomwatchd.procfs import ProcessDir, Stat, Vanished
-from oomwatchd.rules import Mismatch, Needs, Process, Rule, RuleSet, mismatch
+from oomwatchd.kernel import procfs
+from oomwatchd.kernel.procfs import ProcessDir, Stat, Vanished
+from oomwatchd.pinning.decisions import Trigger, runtime_rule, wanted_hold, without_rule
+from oomwatchd.pinning.lineage import Hold, Node
+from oomwatchd.rules.model import Mismatch, Needs, Process, Rule, RuleSet, mismatch
 
 EVERYTHING = Needs(exe=True, cmdline=True, cgroup=True, uid_events=True, gid_events=True)
 _LINEAGE_PIDS = 32
@@ -184,7 +184,7 @@ def _outcome(rule: Rule | None, node: Node, value: int) -> tuple[str, int | None
     if rule is not None and rule.action.ignore:
         return "ignore", None
     if rule is not None:
-        return "pin", wanted_hold(node, rule, value, Occasion("control")).value
+        return "pin", wanted_hold(node, rule, value, Trigger("control")).value
     if node.hold is not None:
         return "release", node.hold.first
     if node.origin() is not None:

@@ -8,19 +8,19 @@ import pwd
 import sys
 from collections.abc import Mapping
 
-from oomwatchd.control import NotRunning
+from oomwatchd.base.text import decode, printable
+from oomwatchd.config.document import TASK_COMM_LEN
+from oomwatchd.control.protocol import NotRunning
 from oomwatchd.ctl import origin
 from oomwatchd.ctl.ask import NOT_RUNNING
-from oomwatchd.ctl.ending import Ending
+from oomwatchd.ctl.errors import CommandError
 from oomwatchd.ctl.examine import Examiner, Explanation, Verdict
 from oomwatchd.ctl.origin import Origin, find_origin
 from oomwatchd.ctl.rulebook import Rulebook, add_options, open_rulebook
 from oomwatchd.ctl.state import clock
 from oomwatchd.ctl.table import BOLD, GREEN, YELLOW, colour, print_table
-from oomwatchd.document import TASK_COMM_LEN
-from oomwatchd.procfs import parse_units
-from oomwatchd.rules import Mismatch, Process
-from oomwatchd.text import decode, printable
+from oomwatchd.kernel.procfs import parse_units
+from oomwatchd.rules.model import Mismatch, Process
 
 _FACTS = ("comm", "exe", "cmdline", "user", "group", "unit", "user_unit", "slice", "cgroup")
 
@@ -58,7 +58,7 @@ def run_explain(arguments: argparse.Namespace) -> int:
     try:
         explanations = [examiner.explain_facts(_facts(arguments))] if asks_facts else examiner.explain(arguments.pids)
     except NotRunning as reason:
-        raise Ending(NOT_RUNNING, str(reason)) from None
+        raise CommandError(NOT_RUNNING, str(reason)) from None
     if arguments.json:
         print(json.dumps({"processes": [as_json(explanation) for explanation in explanations]}))
     else:
@@ -103,7 +103,7 @@ def _facts(arguments: argparse.Namespace) -> Process:
 
 
 def _ids(user: str | None, group: str | None) -> tuple[int | None, int | None]:
-    """Effective uid and gid; the gid of a user that is given by name is that of the user's group. Raises Ending."""
+    """Effective uid and gid; the gid of a user given by name is that of the user's group. Raises CommandError."""
     uid = gid = None
     try:
         if user is not None and user.isdigit():
@@ -112,12 +112,12 @@ def _ids(user: str | None, group: str | None) -> tuple[int | None, int | None]:
             entry = pwd.getpwnam(user)
             uid, gid = entry.pw_uid, entry.pw_gid
     except KeyError:
-        raise Ending(2, f"there is no user '{user}'") from None
+        raise CommandError(2, f"there is no user '{user}'") from None
     try:
         if group is not None:
             gid = int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
     except KeyError:
-        raise Ending(2, f"there is no group '{group}'") from None
+        raise CommandError(2, f"there is no group '{group}'") from None
     return uid, gid
 
 

@@ -7,7 +7,7 @@ import argparse
 import json
 from collections.abc import Iterator
 
-from oomwatchd.control import Json
+from oomwatchd.control.protocol import Json
 from oomwatchd.ctl.ask import add_root, ask
 
 _COUNTERS = (

@@ -4,11 +4,11 @@ import argparse
 import json
 import time
 
-from oomwatchd.control import Json, NotRunning
+from oomwatchd.base.text import decode, printable
+from oomwatchd.control.protocol import Json, NotRunning
 from oomwatchd.ctl.ask import NOT_RUNNING, add_root, connect, reply_to
-from oomwatchd.ctl.ending import Ending
+from oomwatchd.ctl.errors import CommandError
 from oomwatchd.ctl.table import BOLD, DIM, GREEN, RED, YELLOW, colour
-from oomwatchd.text import decode, printable
 
 _COLOURS = {"seen": DIM, "pinned": GREEN, "drift": YELLOW, "contended": RED, "pin-failed": RED}
 _LINE = "{:12}  {:6}  {:11}  {:>7}  {:15}  {:>5}  {:>5}  {:>8}  {}"
@@ -36,7 +36,7 @@ def run_monitor(arguments: argparse.Namespace) -> int:
                     entry["comm"] = _comm_of(entry["pid"])
                 print(json.dumps(entry) if arguments.json else as_line(entry), flush=True)
         except NotRunning as reason:
-            raise Ending(NOT_RUNNING, str(reason)) from None
+            raise CommandError(NOT_RUNNING, str(reason)) from None
         except KeyboardInterrupt:
             return 0
 

@@ -5,7 +5,7 @@ import subprocess
 from dataclasses import dataclass
 
 from oomwatchd.ctl.examine import Explanation
-from oomwatchd.procfs import ProcessDir, Vanished, text
+from oomwatchd.kernel.procfs import ProcessDir, Vanished, text
 
 PIN, CHILDREN, INHERITED, UNIT, DEFAULT, PROCESS = "pin", "children", "inherited", "unit", "default", "process"
 _SYSTEMCTL_SECONDS = 3.0

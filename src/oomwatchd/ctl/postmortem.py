@@ -6,13 +6,13 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from oomwatchd import logsource, oomreplay, oomwhy
-from oomwatchd.ctl.ending import Ending
+from oomwatchd.base.text import printable
+from oomwatchd.ctl.errors import CommandError
 from oomwatchd.ctl.rulebook import add_options, open_rulebook
 from oomwatchd.ctl.table import BOLD, DIM, RED, colour, print_table
-from oomwatchd.oomrecord import Killed, OomKill
-from oomwatchd.oomrules import Rules
-from oomwatchd.text import printable
+from oomwatchd.oomlog import advice, replay, source
+from oomwatchd.oomlog.record import Killed, OomKill
+from oomwatchd.oomlog.what_if import Rules
 
 # Rows that are shown to people. Programs get them all.
 SHOWN = 10
@@ -50,7 +50,7 @@ def run_postmortem(arguments: argparse.Namespace) -> int:
             with Page(arguments.html, rules) as page:
                 found = _show(page.through(kills), arguments, rules)
         except OSError as error:
-            raise Ending(1, f"Failed to write {arguments.html}: {error.strerror or error}.") from None
+            raise CommandError(1, f"Failed to write {arguments.html}: {error.strerror or error}.") from None
     else:
         found = _show(kills, arguments, rules)
     if found:
@@ -62,12 +62,12 @@ def run_postmortem(arguments: argparse.Namespace) -> int:
 
 
 def _kills(files: list[str]) -> Iterator[OomKill]:
-    def failed(error: logsource.SourceError) -> None:
+    def failed(error: source.SourceError) -> None:
         print(f"oomwatchctl: {printable(str(error))}", file=sys.stderr)
 
     if files:
-        return logsource.kills([logsource.Source(path) for path in files], failed)
-    return logsource.journal(failed)
+        return source.kills([source.Source(path) for path in files], failed)
+    return source.journal(failed)
 
 
 def _show(kills: Iterable[OomKill], arguments: argparse.Namespace, rules: Rules | None) -> bool:
@@ -97,7 +97,7 @@ def print_json(kills: Iterable[OomKill]) -> bool:
 
 def as_json(kill: OomKill) -> dict[str, Any]:
     """The event as programs get it; oomwatchctl(1) documents the keys."""
-    again = oomreplay.replay(kill)
+    again = replay.replay(kill)
     asked = kill.invoker
     return {
         "time": kill.time,
@@ -132,25 +132,25 @@ def _killed(killed: Killed) -> dict[str, Any]:
 def print_kill(kill: OomKill, rules: Rules | None, *, legend: bool) -> None:
     """One event for people: what, who, why, the memory, the table; with `rules`, whom they would have made the
     victim."""
-    ranked = oomreplay.rank(kill)
-    again = oomreplay.replay(kill, ranked)
+    ranked = replay.rank(kill)
+    again = replay.replay(kill, ranked)
     kernel = f" (Linux {printable(kill.kernel)})" if kill.kernel else ""
-    print(colour(f"{when(kill)}: {oomwhy.headline(kill)}{kernel}", BOLD))
-    _line("killed", colour(oomwhy.outcome(kill), RED))
+    print(colour(f"{when(kill)}: {advice.headline(kill)}{kernel}", BOLD))
+    _line("killed", colour(advice.outcome(kill), RED))
     if kill.victim is not None:
         _line("", figures(kill))
-    for killed in oomwhy.also_killed(kill)[:SHOWN]:
-        _line("also", oomwhy.named(killed))
+    for killed in advice.also_killed(kill)[:SHOWN]:
+        _line("also", advice.named(killed))
     asked = kill.invoker
     if asked.comm is not None or asked.pid is not None:
-        _line("asked", ", ".join([oomwhy.asker(kill), *request(kill)]))
-    memory = oomwhy.memory_picture(kill)
+        _line("asked", ", ".join([advice.asker(kill), *request(kill)]))
+    memory = advice.memory_picture(kill)
     if memory is not None:
         _line("memory", memory)
-    _lines("why", oomwhy.reasons(kill, ranked, again))
+    _lines("why", advice.reasons(kill, ranked, again))
     if rules is not None:
-        _line("replay", oomwhy.verdict(again))
-        _lines("rules", oomwhy.under_rules(kill, rules.outlook(kill)))
+        _line("replay", advice.verdict(again))
+        _lines("rules", advice.under_rules(kill, rules.outlook(kill)))
     if ranked:
         _print_table(kill, ranked, legend=legend)
 
@@ -184,7 +184,7 @@ def figures(kill: OomKill) -> str:
         ("virtual", victim.total_vm_kb),
     ):
         if kb is not None:
-            parts.append(f"{label} {oomwhy.size(kb)}")
+            parts.append(f"{label} {advice.size(kb)}")
     if victim.oom_score_adj is not None:
         parts.append(f"oom_score_adj {victim.oom_score_adj}")
     if kill.task_memcg is not None:
@@ -197,7 +197,7 @@ def request(kill: OomKill) -> list[str]:
     asked = kill.invoker
     parts = []
     if asked.order is not None and asked.order >= 0:
-        parts.append(f"for {oomwhy.size(oomreplay.PAGE_KB << min(asked.order, 20))} in one piece (order {asked.order})")
+        parts.append(f"for {advice.size(replay.PAGE_KB << min(asked.order, 20))} in one piece (order {asked.order})")
     if asked.gfp_mask is not None:
         parts.append(f"gfp_mask {asked.gfp_mask}")
     if asked.oom_score_adj is not None:
@@ -205,7 +205,7 @@ def request(kill: OomKill) -> list[str]:
     return parts
 
 
-def _print_table(kill: OomKill, ranked: list[oomreplay.Ranked], *, legend: bool) -> None:
+def _print_table(kill: OomKill, ranked: list[replay.Ranked], *, legend: bool) -> None:
     dead = {one.pid for one in (kill.victim, *kill.also_killed) if one is not None}
     highest = max((one.points for one in ranked if one.points is not None), default=0)
     rows: list[list[object]] = []
@@ -236,7 +236,7 @@ def _print_table(kill: OomKill, ranked: list[oomreplay.Ranked], *, legend: bool)
 
 
 def _mib(pages: int | None) -> str | None:
-    return None if pages is None else f"{pages * oomreplay.PAGE_KB / 1024:.1f}M"
+    return None if pages is None else f"{pages * replay.PAGE_KB / 1024:.1f}M"
 
 
 def _bar(points: int | None, highest: int) -> str:

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from types import TracebackType
 
-from oomwatchd import oomreplay, oomwhy
+from oomwatchd.base.text import printable
 from oomwatchd.ctl.postmortem import figures, request, when
-from oomwatchd.oomrecord import OomKill
-from oomwatchd.oomrules import Rules
-from oomwatchd.text import printable
+from oomwatchd.oomlog import advice, replay
+from oomwatchd.oomlog.record import OomKill
+from oomwatchd.oomlog.what_if import Rules
 
 # More marks than this are a blur; the rest are counted.
 MARKS = 2000
@@ -86,7 +86,7 @@ class Page:
         for kill in kills:
             self.count += 1
             if len(self._marks) < MARKS:
-                label = f"{when(kill)}: {oomwhy.outcome(kill)}; {oomwhy.headline(kill)}"
+                label = f"{when(kill)}: {advice.outcome(kill)}; {advice.headline(kill)}"
                 self._marks.append((kill.time, kill.scope or "unknown", label))
             self._sections.write(_section(self.count, kill, self.rules))
             yield kill
@@ -167,29 +167,29 @@ def _label(time: str | float | None) -> str:
 
 
 def _section(number: int, kill: OomKill, rules: Rules | None) -> str:
-    ranked = oomreplay.rank(kill)
-    again = oomreplay.replay(kill, ranked)
+    ranked = replay.rank(kill)
+    again = replay.replay(kill, ranked)
     asked = kill.invoker
-    facts: list[tuple[str, str]] = [("killed", oomwhy.outcome(kill))]
+    facts: list[tuple[str, str]] = [("killed", advice.outcome(kill))]
     if kill.victim is not None:
         facts.append(("", figures(kill)))
-    facts.append(("also", ", ".join(oomwhy.named(one) for one in oomwhy.also_killed(kill)[:ROWS])))
+    facts.append(("also", ", ".join(advice.named(one) for one in advice.also_killed(kill)[:ROWS])))
     if asked.comm is not None or asked.pid is not None:
-        facts.append(("asked", ", ".join([oomwhy.asker(kill), *request(kill)])))
-    facts.append(("memory", oomwhy.memory_picture(kill) or ""))
-    facts.append(("why", " ".join(oomwhy.reasons(kill, ranked, again))))
-    facts.append(("replay", oomwhy.verdict(again)))
+        facts.append(("asked", ", ".join([advice.asker(kill), *request(kill)])))
+    facts.append(("memory", advice.memory_picture(kill) or ""))
+    facts.append(("why", " ".join(advice.reasons(kill, ranked, again))))
+    facts.append(("replay", advice.verdict(again)))
     if rules is not None:
-        facts.append(("rules", "; ".join(oomwhy.under_rules(kill, rules.outlook(kill)))))
+        facts.append(("rules", "; ".join(advice.under_rules(kill, rules.outlook(kill)))))
     facts.append(("kernel", printable(kill.kernel or "")))
     rows = "".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in facts if text)
     colour = SCOPES[kill.scope or "unknown"][0]
-    title = html.escape(f"{when(kill)}: {oomwhy.headline(kill)}")
+    title = html.escape(f"{when(kill)}: {advice.headline(kill)}")
     head = f'<h2 style="color:{colour}">{title}</h2>'
     return f'<section id="k{number}">{head}<dl>{rows}</dl>{_table(kill, ranked)}</section>\n'
 
 
-def _table(kill: OomKill, ranked: list[oomreplay.Ranked]) -> str:
+def _table(kill: OomKill, ranked: list[replay.Ranked]) -> str:
     if not ranked:
         return ""
     dead = {one.pid for one in (kill.victim, *kill.also_killed) if one is not None}
@@ -207,7 +207,7 @@ def _table(kill: OomKill, ranked: list[oomreplay.Ranked]) -> str:
             task.pid,
             task.uid,
             "never" if one.points is None else one.points,
-            *("" if kb is None else oomwhy.size(kb) for kb in _sizes(one)),
+            *("" if kb is None else advice.size(kb) for kb in _sizes(one)),
             "" if task.oom_score_adj is None else task.oom_score_adj,
         )
         rows.append(
@@ -225,8 +225,8 @@ def _table(kill: OomKill, ranked: list[oomreplay.Ranked]) -> str:
     )
 
 
-def _sizes(one: oomreplay.Ranked) -> tuple[int, int | None, int | None]:
+def _sizes(one: replay.Ranked) -> tuple[int, int | None, int | None]:
     task = one.task
-    page = oomreplay.PAGE_KB
+    page = replay.PAGE_KB
     swap = None if task.swapents is None else task.swapents * page
     return task.rss * page, swap, None if task.pgtables_bytes is None else task.pgtables_bytes // 1024

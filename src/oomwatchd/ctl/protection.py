@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from oomwatchd import memfacts
-from oomwatchd.badness import OOM_SCORE_ADJ_MIN
-from oomwatchd.memfacts import Process
-from oomwatchd.preview import preview
-from oomwatchd.problems import Problem
-from oomwatchd.rules import Rule
+from oomwatchd.config.problems import Problem
+from oomwatchd.oom import memfacts
+from oomwatchd.oom.badness import OOM_SCORE_ADJ_MIN
+from oomwatchd.oom.memfacts import Process
+from oomwatchd.pinning.what_if import preview
+from oomwatchd.rules.model import Rule
 
 _SHARE = 0.5
 """Of the memory that processes have now, more than this out of the kernel's reach is too much."""

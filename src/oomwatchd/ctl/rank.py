@@ -10,16 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from oomwatchd import badness, memfacts
-from oomwatchd.badness import Candidate, Era
+from oomwatchd.base.text import decode, printable
 from oomwatchd.ctl.ask import add_root
-from oomwatchd.ctl.ending import Ending
+from oomwatchd.ctl.errors import CommandError
 from oomwatchd.ctl.table import print_table
-from oomwatchd.survey import Survey, take_survey
-from oomwatchd.text import decode, printable
+from oomwatchd.oom import badness, memfacts
+from oomwatchd.oom.badness import Candidate, Era
+from oomwatchd.oom.survey import Survey, take_survey
 
 if TYPE_CHECKING:
-    from oomwatchd.preview import Outlook, Pin
+    from oomwatchd.pinning.what_if import Outlook, Pin
 
 FORMULA = """\
 The kernel reckons, in pages:
@@ -64,7 +64,7 @@ def run_rank(arguments: argparse.Namespace) -> int:
     try:
         survey = take_survey(None if arguments.cgroup is None else os.fsencode(arguments.cgroup))
     except OSError as error:
-        raise Ending(1, str(error.args[-1])) from None
+        raise CommandError(1, str(error.args[-1])) from None
     other = None
     if arguments.file is not None:
         other = _outcomes(survey, _outlooks(survey, arguments.file, arguments.root))
@@ -100,16 +100,16 @@ class Outcome:
 
 def _outlooks(survey: Survey, file: str, root: str) -> Mapping[int, "Outlook"]:
     """What everyone would have under the rules of `file` alone, by PID. Today's pins are asked of the daemon, if one
-    runs. Raises Ending if the file is invalid, with all that is wrong with it."""
+    runs. Raises CommandError if the file is invalid, with all that is wrong with it."""
     # Most runs of rank need neither.
-    from oomwatchd import config
-    from oomwatchd.preview import preview
+    from oomwatchd.config import load as config
+    from oomwatchd.pinning.what_if import preview
 
     try:
         rules = config.load(config.layout(file)).rules
     except config.ConfigError as error:
         print("\n".join(printable(str(problem)) for problem in error.problems), file=sys.stderr)
-        raise Ending(1, f"the rules of '{file}' are invalid") from None
+        raise CommandError(1, f"the rules of '{file}' are invalid") from None
     return preview(rules, survey.processes, _pins_of_today(root))
 
 
@@ -119,8 +119,8 @@ def _outcomes(survey: Survey, outlooks: Mapping[int, "Outlook"]) -> Mapping[int,
 
 
 def _pins_of_today(root: str) -> list["Pin"]:
-    from oomwatchd.control import Client, NotRunning, runtime_directory
-    from oomwatchd.preview import Pin
+    from oomwatchd.control.protocol import Client, NotRunning, runtime_directory
+    from oomwatchd.pinning.what_if import Pin
 
     try:
         with Client(runtime_directory(root)) as client:

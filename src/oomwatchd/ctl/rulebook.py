@@ -3,14 +3,14 @@
 import argparse
 from dataclasses import dataclass, field
 
-from oomwatchd import config
-from oomwatchd.config import Config, ConfigError, Layout
-from oomwatchd.control import Client, Json, NotRunning, runtime_directory
+from oomwatchd.base.text import printable
+from oomwatchd.config import load as config
+from oomwatchd.config.document import Source
+from oomwatchd.config.load import Config, ConfigError, Layout
+from oomwatchd.control.protocol import Client, Json, NotRunning, runtime_directory
 from oomwatchd.ctl.ask import reply_to
-from oomwatchd.ctl.ending import Ending
-from oomwatchd.document import Source
-from oomwatchd.ledger import RuntimePin
-from oomwatchd.text import printable
+from oomwatchd.ctl.errors import CommandError
+from oomwatchd.pinning.ledger import RuntimePin
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +35,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def open_rulebook(arguments: argparse.Namespace) -> Rulebook:
-    """Raises Ending if the rules are invalid."""
+    """Raises CommandError if the rules are invalid."""
     daemon = find_daemon(arguments)
     if arguments.file is None and daemon is not None:
         return _loaded(daemon)
     try:
         return Rulebook(config.load(config.layout(arguments.file, arguments.root or "/")), daemon)
     except ConfigError as error:
-        raise Ending(1, f"the configuration is invalid; see `oomwatchctl check`:\n{error}") from None
+        raise CommandError(1, f"the configuration is invalid; see `oomwatchctl check`:\n{error}") from None
 
 
 def find_daemon(arguments: argparse.Namespace) -> Client | None:
@@ -71,4 +71,4 @@ def _loaded(daemon: Client) -> Rulebook:
     except ConfigError as error:
         # A descendant_of that names a rule which we may not see; or a daemon of another version.
         hint = f"; not shown to you: {', '.join(map(printable, hidden))}" if hidden else ""
-        raise Ending(1, f"the rules that the daemon has loaded can't be read here{hint}:\n{error}") from None
+        raise CommandError(1, f"the rules that the daemon has loaded can't be read here{hint}:\n{error}") from None

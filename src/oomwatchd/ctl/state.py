@@ -4,10 +4,10 @@ import argparse
 import json
 import time
 
-from oomwatchd.control import Json
+from oomwatchd.base.text import printable
+from oomwatchd.control.protocol import Json
 from oomwatchd.ctl.ask import add_root, ask
 from oomwatchd.ctl.table import BOLD, GREEN, RED, YELLOW, colour, print_table
-from oomwatchd.text import printable
 
 
 def _configure(parser: argparse.ArgumentParser, legend: str) -> None:

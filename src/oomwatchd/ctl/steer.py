@@ -4,8 +4,8 @@ import argparse
 import json
 import sys
 
+from oomwatchd.base.text import printable
 from oomwatchd.ctl.ask import add_root, ask
-from oomwatchd.text import printable
 
 # reload
 
@@ -66,7 +66,7 @@ def _value(word: str) -> int:
 
 
 def _time_span(word: str) -> float:
-    from oomwatchd.timespan import parse_time_span  # heavy
+    from oomwatchd.base.timespan import parse_time_span  # heavy
 
     seconds = parse_time_span(word)
     if seconds is None or seconds == 0:

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from oomwatchd.text import printable
+from oomwatchd.base.text import printable
 
 BOLD, DIM, RED, YELLOW, GREEN = "1", "2", "31", "33", "32"
 

@@ -1,0 +1,27 @@
+"""Bytes that a process chose (names, arguments, paths, cgroups) as text that is safe to show."""
+
+
+def decode(raw: bytes | str) -> str:
+    """`raw` as UTF-8 text; each byte that isn't valid UTF-8 becomes ``\\xNN``. Control characters stay: this is
+    for JSON, which escapes them itself. A `str` is one decoded with surrogateescape, as the facts in
+    `oomwatchd.rules.model.Process` are."""
+    if isinstance(raw, str):
+        if raw.isascii():
+            return raw
+        raw = raw.encode("utf-8", "surrogateescape")
+    return raw.decode("utf-8", "backslashreplace")
+
+
+def printable(raw: bytes | str) -> str:
+    """`raw` as one line that a terminal or the journal can take: invalid UTF-8, control characters and
+    whatever else Unicode calls unprintable (bidirectional overrides, line separators) become ``\\xNN``, one
+    for each byte of their UTF-8 form. Backslashes stay as they are: unit names hold them."""
+    text = raw if isinstance(raw, str) else decode(raw)
+    if text.isprintable():  # no surrogate is
+        return text
+    text = decode(text)
+    return "".join(c if c.isprintable() else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))

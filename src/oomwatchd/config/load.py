@@ -1,0 +1,280 @@
+"""Configuration files to rules, or one error that lists every problem with file, line and column.
+
+oomwatchd.toml(5) describes the language."""
+
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from oomwatchd.config.document import Document, Settings, Source
+from oomwatchd.config.problems import Findings, Problem, suggestion
+from oomwatchd.config.toml_positions import Path
+from oomwatchd.rules import model as r
+from oomwatchd.rules.model import Criterion, Rule
+
+MAIN_FILE = "/etc/oomwatchd.toml"
+DROP_IN_DIRS = ("/etc/oomwatchd.d", "/run/oomwatchd.d", "/usr/lib/oomwatchd.d")
+"""A name in an earlier one masks the same name in a later one."""
+
+_MAX_FILE_BYTES = 4 << 20
+
+
+class ConfigError(Exception):
+    """The configuration is refused. `problems` has all that is wrong with it; `warnings` what was found besides."""
+
+    def __init__(self, problems: Sequence[Problem], warnings: Sequence[Problem] = ()) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = tuple(problems)
+        self.warnings = tuple(warnings)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All files taken together."""
+
+    settings: Settings
+    rules: tuple[Rule, ...]
+    sources: tuple[Source, ...]
+    warnings: tuple[Problem, ...]
+    unresolved: tuple[Problem, ...]
+    """Of the warnings those about users and groups that don't exist (yet)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where to look for configuration."""
+
+    main_file: str
+    drop_in_dirs: tuple[str, ...] = ()
+    main_file_required: bool = False
+
+
+def layout(file: str | None = None, root: str = "/") -> Layout:
+    """The layout for `-c file` (that file alone) or `--root root`."""
+    if file is not None:
+        return Layout(os.path.abspath(file), main_file_required=True)
+    prefix = os.path.abspath(root).rstrip("/")
+    return Layout(prefix + MAIN_FILE, tuple(prefix + directory for directory in DROP_IN_DIRS))
+
+
+def load(where: Layout) -> Config:
+    """Read, check and resolve the configuration. Raises ConfigError."""
+    problems: list[Problem] = []
+    sources = []
+    for path in [where.main_file, *_drop_ins(where.drop_in_dirs, problems)]:
+        try:
+            sources.append(_read(path))
+        except FileNotFoundError:
+            if path == where.main_file and where.main_file_required:
+                problems.append(Problem(path, 1, 1, "No such file"))
+        except OSError as error:
+            problems.append(Problem(path, 1, 1, f"Failed to read the file: {error.strerror}"))
+        except _Refused as refusal:
+            problems.append(Problem(path, 1, 1, str(refusal)))
+    return parse(sources, problems)
+
+
+def parse(sources: Iterable[Source], problems: Iterable[Problem] = ()) -> Config:
+    """Check texts that were read before. `problems` are what reading them brought up. Raises ConfigError."""
+    found = Findings(list(problems))
+    settings = Settings()
+    placed: list[_Placed] = []
+    kept = tuple(sources)
+    for source in kept:
+        document = Document.read(source, found)
+        if document is None:
+            continue
+        settings = document.settings(settings)
+        placed += [_Placed(rule, document, at) for at, rule in document.rules()]
+    _check_names(placed)
+    checked = _guarded(placed)
+    if found.errors:
+        raise ConfigError(sorted(found.errors, key=_in_order(kept)), found.warnings)
+    resolved, missing = resolve(checked)
+    return Config(settings, resolved, kept, (*found.warnings, *missing), missing)
+
+
+def resolve(rules: Iterable[Rule]) -> tuple[tuple[Rule, ...], tuple[Problem, ...]]:
+    """Look users and groups up. A name that doesn't exist is a warning, and is worth another look later."""
+    missing: list[Problem] = []
+
+    def with_ids(rule: Rule, criterion: Criterion) -> Criterion:
+        if criterion.key not in r.ID_KEYS:
+            return criterion
+        ids = {name: _id_of(criterion.key, name) for name in criterion.names}
+        missing.extend(
+            Problem(rule.file, rule.line, 1, f"Rule '{rule.name}': {criterion.key} '{name}' doesn't exist (yet)")
+            for name, number in ids.items()
+            if number is None
+        )
+        return replace(criterion, ids=frozenset(number for number in ids.values() if number is not None))
+
+    resolved = tuple(
+        replace(
+            rule,
+            criteria=tuple(with_ids(rule, c) for c in rule.criteria),
+            excluded=tuple(with_ids(rule, c) for c in rule.excluded),
+        )
+        for rule in rules
+    )
+    return resolved, tuple(missing)
+
+
+def resolve_again(old: Config) -> Config:
+    """`old` with the users and groups that exist by now; `old` itself if there are no new ones."""
+    rules, missing = resolve(old.rules)
+    if rules == old.rules:
+        return old
+    others = tuple(warning for warning in old.warnings if warning not in old.unresolved)
+    return replace(old, rules=rules, warnings=(*others, *missing), unresolved=missing)
+
+
+def _id_of(key: str, name: str) -> int | None:
+    try:
+        return pwd.getpwnam(name).pw_uid if key == "user" else grp.getgrnam(name).gr_gid
+    except (KeyError, ValueError):
+        return int(name) if name.isascii() and name.isdigit() else None
+
+
+# Files
+
+
+class _Refused(Exception):
+    """A file that must not be read, and why."""
+
+
+def _drop_ins(directories: Sequence[str], problems: list[Problem]) -> list[str]:
+    """The drop-ins in force, by file name."""
+    chosen: dict[str, str] = {}
+    for directory in directories:
+        try:
+            names = os.listdir(directory)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            problems.append(Problem(directory, 1, 1, f"Failed to list the directory: {error.strerror}"))
+            continue
+        for name in names:
+            if name.endswith(".toml") and not name.startswith("."):
+                chosen.setdefault(name, os.path.join(directory, name))
+    return [chosen[name] for name in sorted(chosen) if not _masks(chosen[name])]
+
+
+def _masks(path: str) -> bool:
+    """Whether a drop-in says nothing but that the ones of its name further down don't count."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return False
+    is_null = stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3)
+    return is_null or (stat.S_ISREG(status.st_mode) and status.st_size == 0)
+
+
+def _read(path: str) -> Source:
+    # O_NONBLOCK: a FIFO in the file's place must not hold us up.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise _Refused("Not a regular file")
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise _Refused(
+                f"Others than the owner may write this file (mode {stat.S_IMODE(status.st_mode):04o}), so whom it "
+                f"protects can't be trusted; run: chmod go-w {path}"
+            )
+        if status.st_size > _MAX_FILE_BYTES:
+            raise _Refused(f"Larger than {_MAX_FILE_BYTES >> 20} MiB")
+        with open(descriptor, "rb", closefd=False) as file:
+            raw = file.read(_MAX_FILE_BYTES + 1)
+    finally:
+        os.close(descriptor)
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _Refused(f"Not UTF-8 (byte {error.start}), as TOML wants it") from None
+    return Source(path, text.replace("\r\n", "\n"), bool(status.st_mode & stat.S_IROTH))
+
+
+# Checks
+
+
+def _in_order(sources: Sequence[Source]) -> Callable[[Problem], tuple[int, int, int]]:
+    order = {source.path: i for i, source in enumerate(sources)}
+    return lambda problem: (order.get(problem.file, -1), problem.line, problem.column)
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A rule, and where it stands."""
+
+    rule: Rule
+    document: Document
+    at: Path
+
+    def error(self, message: str, *key: str) -> None:
+        self.document.error((*self.at, *key), message)
+
+
+def _check_names(placed: Sequence[_Placed]) -> None:
+    first: dict[str, Rule] = {}
+    for each in placed:
+        name = each.rule.name
+        if name in first:
+            other = first[name]
+            each.error(f"Another rule is named '{name}' too, at {other.file}:{other.line}", "name")
+        elif name:
+            first[name] = each.rule
+    for each in placed:
+        for criterion in each.rule.criteria:
+            _check_descent(each, criterion, first, "descendant_of")
+        for criterion in each.rule.excluded:
+            _check_descent(each, criterion, first, "not", "descendant_of")
+
+
+def _check_descent(placed: _Placed, criterion: Criterion, known: Mapping[str, Rule], *key: str) -> None:
+    if criterion.key != "descendant_of":
+        return
+    for name in criterion.names:
+        if name == placed.rule.name:
+            message = "descendant_of names the rule that it stands in"
+        elif name in known:
+            continue
+        else:
+            message = f"descendant_of: no rule is named '{name}'{suggestion(name, known)}"
+        placed.error(f"Rule '{placed.rule.name}': {message}", *key)
+
+
+def _guarded(placed: Sequence[_Placed]) -> list[Rule]:
+    """The rules with their `guarded` worked out; an error for each that could lower without."""
+    by_name = {each.rule.name: each.rule for each in placed}
+    rules = []
+    for each in placed:
+        rule = each.rule
+        guarded = _is_guarded(rule, by_name, frozenset())
+        if rule.can_lower and not guarded:
+            named = ", ".join(c.key for c in rule.criteria) or "nothing"
+            each.error(
+                f"Rule '{rule.name}' can lower oom_score_adj, but all that it asks for ({named}) is what any user can "
+                "make true of any program; add a criterion that can't be faked (exe, user, group, unit or slice), or "
+                "say spoofable = true"
+            )
+        rules.append(replace(rule, guarded=guarded))
+    return rules
+
+
+def _is_guarded(rule: Rule, by_name: Mapping[str, Rule], seen: frozenset[str]) -> bool:
+    """Descent from a rule that anyone can enter is as good as that rule's name."""
+    if rule.spoofable:
+        return True
+    for criterion in rule.criteria:
+        if criterion.key in r.FAKEABLE:
+            continue
+        if criterion.key != "descendant_of":
+            return True
+        others = [by_name[name] for name in criterion.names if name not in seen and name in by_name]
+        if others and all(_is_guarded(other, by_name, seen | {rule.name}) for other in others):
+            return True
+    return False

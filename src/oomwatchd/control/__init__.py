@@ -1,0 +1,1 @@
+"""The control socket: one JSON request a line, one reply a line."""

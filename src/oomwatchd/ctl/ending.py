@@ -1,9 +1,0 @@
-"""How a verb ends early."""
-
-
-class Ending(Exception):
-    """Ends the program with an exit status, and a message on standard error."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status

@@ -1,0 +1,132 @@
+"""The requests that steer the daemon: reload, pin, unpin. For root alone; see answers.py."""
+
+import errno
+import os
+import time
+from dataclasses import asdict
+
+from oomwatchd.control.protocol import Connection, Json
+from oomwatchd.kernel.procfs import PF_KTHREAD, ProcessDir, Vanished, parse_thread_group
+from oomwatchd.pinning.decisions import Trigger
+from oomwatchd.pinning.ledger import RuntimePin
+from oomwatchd.rules.model import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeGuard
+
+    from oomwatchd.daemon.daemon import Daemon
+
+_LONGEST_PIN_SECONDS = 100 * 366 * 86400
+
+
+def reload(daemon: "Daemon", connection: Connection, request: Json) -> None:
+    def done() -> None:
+        if daemon.server is not None:
+            warnings = [asdict(problem) for problem in daemon.config.warnings]
+            daemon.server.reply(connection, {"ok": True, "errors": [], "warnings": warnings})
+
+    problems = daemon.reload(done)
+    if problems:
+        connection.send({"ok": False, "errors": [asdict(problem) for problem in problems], "warnings": []})
+    else:
+        connection.deferred = True
+
+
+def pin(daemon: "Daemon", connection: Connection, request: Json) -> None:
+    """Pin one process. The value is in force, or the pin refused, when the reply comes."""
+    pid, value, seconds = request.get("pid"), request.get("value"), request.get("seconds")
+    if not is_pid(pid) or not _is_value(value):
+        connection.send({"error": "pin takes a PID and a value from -1000 to 1000"})
+        return
+    if seconds is not None and not _is_time(seconds):
+        connection.send({"error": f"pin takes seconds up to {_LONGEST_PIN_SECONDS}"})
+        return
+    try:
+        pin = _new_pin(daemon, pid, value, seconds)
+        _put_in_force(daemon, pin)
+    except _Refused as reason:
+        connection.send({"error": str(reason)})
+        return
+    connection.send({"ok": True, "pid": pid, "value": value, "until": pin.until, "dry_run": daemon.dry_run})
+
+
+class _Refused(Exception):
+    """Why a process isn't pinned."""
+
+
+def _new_pin(daemon: "Daemon", pid: int, value: int, seconds: float | None) -> RuntimePin:
+    try:
+        with ProcessDir(pid, daemon.pinner.proc) as directory:
+            stat, leader = directory.read_stat(), parse_thread_group(directory.read("status"))
+    except Vanished:
+        raise _Refused(f"There is no process {pid}") from None
+    if leader != pid:
+        raise _Refused(f"{pid} is a thread; its process is {leader}")
+    if pid == 1 or stat.flags & PF_KTHREAD:
+        raise _Refused(f"{'PID 1' if pid == 1 else f'Kernel thread {pid}'} is never touched")
+    return RuntimePin(pid, stat.starttime, value, None if seconds is None else time.time() + seconds)
+
+
+def _put_in_force(daemon: "Daemon", pin: RuntimePin) -> None:
+    """Raises _Refused, with all as it was before."""
+    ledger = daemon.pinner.ledger
+    before = ledger.runtime_pins.get(pin.pid)
+    ledger.add_pin(pin)
+    daemon.heed_runtime_pins()
+    _look_afresh(daemon, pin.pid)
+    node = ledger.nodes.get(pin.pid)
+    if node is not None and node.hold is not None and (node.hold.rule, node.hold.value) == (pin.rule, pin.value):
+        return
+    number = None if node is None or node.refused is None else node.refused[1]
+    ledger.remove_pin(pin)
+    if before is not None and before.starttime == pin.starttime:
+        ledger.add_pin(before)
+    _look_afresh(daemon, pin.pid)
+    daemon.heed_runtime_pins()
+    why = "it has ended" if number is None else os.strerror(number)
+    if number == errno.EACCES and "CAP_SYS_RESOURCE" in daemon.state.missing_capabilities:
+        why += " (lowering a value needs CAP_SYS_RESOURCE)"
+    raise _Refused(f"Failed to set oom_score_adj of process {pin.pid} to {pin.value}: {why}")
+
+
+def _look_afresh(daemon: "Daemon", pid: int) -> None:
+    """Bring a process in line, whatever was refused or fought over before."""
+    ledger = daemon.pinner.ledger
+    node = ledger.nodes.get(pid)
+    if node is not None:
+        node.refused = None
+        node.drifts, node.contended, node.next_write = 0, False, 0.0
+    daemon.pinner.look(pid, Trigger("control"))
+    ledger.flush()
+    daemon.log_decisions()
+
+
+def unpin(daemon: "Daemon", connection: Connection, request: Json) -> None:
+    pid = request.get("pid")
+    if not is_pid(pid):
+        connection.send({"error": "unpin takes a PID"})
+        return
+    ledger = daemon.pinner.ledger
+    pin = ledger.runtime_pins.get(pid)
+    if pin is None:
+        node = ledger.nodes.get(pid)
+        held = "" if node is None or node.hold is None else f"; rule '{node.hold.rule}' of the configuration holds it"
+        connection.send({"error": f"No pin of `oomwatchctl pin` holds process {pid}{held}"})
+        return
+    ledger.remove_pin(pin)
+    _look_afresh(daemon, pid)
+    daemon.heed_runtime_pins()
+    connection.send({"ok": True, "pid": pid})
+
+
+def is_pid(value: object) -> "TypeGuard[int]":
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 31
+
+
+def _is_value(value: object) -> "TypeGuard[int]":
+    return isinstance(value, int) and not isinstance(value, bool) and OOM_SCORE_ADJ_MIN <= value <= OOM_SCORE_ADJ_MAX
+
+
+def _is_time(value: object) -> "TypeGuard[float]":
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= _LONGEST_PIN_SECONDS

@@ -1,0 +1,745 @@
+"""The daemon: one thread, one selector. The only place that logs."""
+
+import contextlib
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from oomwatchd.base import footprint
+from oomwatchd.config import load as config
+from oomwatchd.config.load import Config, ConfigError, Layout
+from oomwatchd.config.problems import Problem
+from oomwatchd.control.protocol import SOCKET_NAME, Client, Connection, Json, NotRunning, Server, runtime_directory
+from oomwatchd.daemon import monitor_stream
+from oomwatchd.daemon.event_pump import Events
+from oomwatchd.daemon.journal import ERR, INFO, NOTICE, WARNING, Log, PinLog, Record, of_decision
+from oomwatchd.daemon.loop import Loop
+from oomwatchd.daemon.oom_kills import OomKills
+from oomwatchd.daemon.sd_notify import SdNotify
+from oomwatchd.kernel import procfs
+from oomwatchd.kernel.cpus import Cpus
+from oomwatchd.kernel.proc_connector import NAMES, PROC_EVENT_EXEC, PROC_EVENT_FORK, Event, Unavailable
+from oomwatchd.pinning.decisions import SCAN, Trigger, runtime_rule
+from oomwatchd.pinning.ledger import Ledger
+from oomwatchd.pinning.lineage import Birth
+from oomwatchd.pinning.pinner import Pinner
+from oomwatchd.rules.model import Needs, RuleSet, needs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oomwatchd.config.watch import ConfigWatch
+
+_BLIND_SCAN_SECONDS = 1.0
+"""Without process events nothing but scans finds a new process."""
+_SLICE_SECONDS = 0.005
+"""A scan pauses for events so often."""
+_BREATH_SECONDS = 50e-6
+"""And then lets others run for so long: the daemon runs at real-time priority."""
+_LISTED = 64
+"""So many processes are listed between two looks at the clock."""
+_FAMILY_SCANS = 4
+_WATCH_SECONDS = 20.0
+"""After so long, a scan looks whether other directories have to be watched now."""
+_SAVING_SECONDS = 0.1
+"""Editors save in several steps; what comes within this time is one change."""
+_SECOND_LOOK_SECONDS = 0.5
+"""Cgroup moves and setsid(2) raise no event of ours, and mostly follow soon after the start."""
+_SECOND_LOOKS = 4096
+_REPORT_SECONDS = 0.3
+"""The kernel writes an OOM report in one go; after so long without a line it is complete."""
+_STAY_NS = 25_000_000
+"""So long events that follow each other closely keep the loop from all else."""
+_UNREAD = 16
+"""So many events may pass, that concern no rule, before births are read."""
+_GONE = 8192
+"""So many processes may be gone whose births come between other events; then they are forgotten."""
+_HEARD = 1024
+"""Of so many births it is remembered whose they were, for when the parent's own event turns out to be read later."""
+_GROWTH = 20_000
+"""So many processes may come into the ledger until a scan drops those that have died since."""
+_HIDEPID_SECONDS = 60.0
+"""How long an answer to whether /proc is mounted with hidepid= is good for."""
+
+
+class Failure(Exception):
+    """The daemon can't start, and why."""
+
+
+@dataclass(slots=True)
+class State:
+    """What `oomwatchctl status` tells besides counters and rules."""
+
+    started_at: float
+    """Seconds since the epoch."""
+    loaded_at: float
+    config_error: str = ""
+    missing_capabilities: tuple[str, ...] = ()
+    scan_seconds: float = 0.0
+    """All scans taken together."""
+
+
+class Daemon:
+    """Everything that runs."""
+
+    def __init__(self, where: Layout, loaded: Config, log: Log, *, root: str = "/", dry_run: bool = False) -> None:
+        self.where = where
+        self.config = loaded
+        self.log = log
+        self.always_dry = dry_run
+        self.state = State(time.time(), time.time())
+        self.directory = runtime_directory(root)
+        self.events = Events()
+        self._waking: int | None = None
+        self._cpus = Cpus()
+        self.pinner = Pinner(RuleSet(loaded.rules), self._new_ledger(), dry_run=self.dry_run, pause=self._pause)
+        self.pin_log = PinLog(loaded.settings.log_pins)
+        self.server: Server | None = None
+        self._watch: ConfigWatch | None = None
+        self.kills = OomKills()
+        self._loop = Loop(self._internal_error)
+        self._supervisor = SdNotify()
+        self._scan: Iterator[None] | None = None
+        self._scan_again = False
+        self._scans_begun = 0
+        self._watch_due = 0.0
+        self._nodes_after_scan = 0
+        self._unread = 0
+        """Events since births were read."""
+        self._heard: deque[Birth] = deque(maxlen=_HEARD)
+        self._second_looks: deque[tuple[float, int]] = deque()
+        self._after_scan: list[Callable[[], None]] = []
+        self._source = "scan"
+        self._stopping = False
+        self._hidepid_due = 0.0
+        self._hides_processes = True
+        self._notes: list[str] = []
+
+    @property
+    def dry_run(self) -> bool:
+        return self.always_dry or self.config.settings.dry_run
+
+    @property
+    def interval(self) -> float:
+        """Seconds between scans."""
+        wanted = self.config.settings.scan_interval
+        if self.events.on or self.config.settings.proc_events == "off":
+            return wanted
+        return min(wanted, _BLIND_SCAN_SECONDS)
+
+    # Start and end
+
+    def once(self) -> None:
+        """One scan. Raises Failure."""
+        self._open_ledger()
+        self._scan_whole()
+        self.log_decisions()
+
+    def run(self) -> None:
+        """Start, work until told to stop, end. Raises Failure, and Unavailable where process events are required."""
+        self._loop.catch_signals((signal.SIGHUP, signal.SIGTERM, signal.SIGINT), self._on_signals)
+        self._open_ledger()
+        self._open_server()
+        self._subscribe()
+        self._open_watch()
+        if self.kills.log is not None:
+            self._loop.add(self.kills.log.fileno(), self._on_kernel_log)
+        self.state.missing_capabilities = procfs.missing_capabilities()
+        self._end_expired_pins()
+        self._scan_whole()
+        self._log_started()
+        self.log_decisions()
+        self._supervisor.tell("READY=1")
+        self._show_status()
+        self._ping()
+        self._loop.later(self.interval, self._begin_scan)
+        footprint.release()
+        while not self._stopping:
+            self._loop.turn(wait=self._scan is None)
+            if self._scan is not None:
+                self._loop.guard(self._scan_slice)
+        self._stop()
+
+    def _log_started(self) -> None:
+        rules = sum(rule.enabled for rule in self.pinner.rules.rules)
+        parts = [f"Started with {_count(rules, 'rule')}, {_count(len(self.pinner.ledger.held()), 'process')} held"]
+        missing = self.state.missing_capabilities
+        if self.events.on:
+            parts.append("process events on")
+        else:
+            parts.append(f"no process events ({self.events.reason}), so scanning every {self.interval:g} s")
+        if self.dry_run:
+            parts.append("a dry run, which writes nothing")
+        if missing:
+            parts.append(f"without {' and '.join(missing)}, so that {_losses(missing)}")
+        degraded = bool(missing) or not self.events.on
+        self._emit_with_notes("started", WARNING if degraded else INFO, "; ".join(parts))
+
+    def _stop(self) -> None:
+        self._supervisor.tell("STOPPING=1")
+        if self.config.settings.on_exit == "restore":
+            self._read_all_events()
+            self.pinner.release_all()
+            self._read_all_events()  # children born meanwhile
+            self.pinner.ledger.flush()
+        self.pinner.identify_all()
+        self.log_decisions()
+        for record in self.pin_log.summaries(time.monotonic(), final=True):
+            self.emit(record)
+        with contextlib.suppress(OSError):
+            self.pinner.ledger.rewrite()
+        self.emit(Record("stopped", INFO, f"Stopped; {_count(len(self.pinner.ledger.held()), 'process')} left pinned"))
+        self.events.close()
+        if self.server is not None:
+            self.server.close()
+
+    def _new_ledger(self) -> Ledger:
+        return Ledger(None if self.dry_run else f"{self.directory}/ledger.json", procfs.read_boot_id())
+
+    def _open_ledger(self) -> None:
+        ledger = self.pinner.ledger
+        if ledger.path is None:
+            return
+        try:
+            os.makedirs(self.directory, mode=0o755, exist_ok=True)
+            trouble = ledger.load(procfs.is_alive)
+            known = [*ledger.held(), *ledger.dead_origins()]
+            self.pinner.births_matter = any(node.hold is not None and not node.hold.inherits for node in known)
+        except OSError as error:
+            raise Failure(f"Failed to write '{ledger.path}': {error.strerror}. Run as root, or --dry-run") from None
+        if trouble is not None:
+            self._notes.append(
+                f"The ledger '{ledger.path}' is damaged: {trouble}; going on with what could be read of it"
+            )
+
+    def _open_server(self) -> None:
+        if self.always_dry and _listens(self.directory):
+            self._notes.append("Another oomwatchd runs, and oomwatchctl reaches that one, not this dry run")
+            return
+        try:
+            os.makedirs(self.directory, mode=0o755, exist_ok=True)
+            self.server = Server(f"{self.directory}/{SOCKET_NAME}")
+        except OSError as error:
+            message = f"Failed to open the control socket in '{self.directory}': {error.strerror}"
+            if not self.dry_run:
+                raise Failure(message) from None
+            self._notes.append(f"{message}; oomwatchctl won't reach this dry run")
+            return
+        self._loop.add(self.server.fileno(), self._on_client)
+
+    def _open_watch(self) -> None:
+        from oomwatchd.config.watch import ConfigWatch  # heavy; --check and --once do without
+
+        try:
+            self._watch = ConfigWatch(self.where)
+        except (OSError, UnicodeError) as error:
+            self._notes.append(f"Failed to watch the configuration ({error}); it is read again on reload only")
+            return
+        self._loop.add(self._watch.fileno(), self._on_file_change)
+
+    def _ping(self) -> None:
+        """Tell the watchdog that the loop still turns."""
+        seconds = self._supervisor.ping_seconds
+        if seconds is not None:
+            self._supervisor.tell("WATCHDOG=1")
+            self._loop.later(seconds, self._ping)
+
+    def _internal_error(self, error: Exception) -> None:
+        place = error.__traceback__
+        while place is not None and place.tb_next is not None:
+            place = place.tb_next
+        where = "" if place is None else f" at {os.path.basename(place.tb_frame.f_code.co_filename)}:{place.tb_lineno}"
+        self.emit(Record("pin-failed", ERR, f"Internal error{where}, going on: {type(error).__name__}: {str(error)!a}"))
+
+    def _on_signals(self, numbers: bytes) -> None:
+        if signal.SIGTERM in numbers or signal.SIGINT in numbers:
+            self._stopping = True
+        elif signal.SIGHUP in numbers:
+            self.reload()
+
+    # Events
+
+    def _needs(self) -> Needs:
+        """What rules and runtime pins need; and births for as long as somebody is in the ledger: some may have been
+        while it was held, and unheard of."""
+        pins = map(runtime_rule, self.pinner.ledger.runtime_pins.values())
+        wanted = needs([*pins, *self.pinner.rules.rules])
+        if self.pinner.ledger.nodes and not wanted.forks:
+            return replace(wanted, forks=True, forks_at_once=self.events.births_come == "between")
+        return wanted
+
+    def _subscribe(self) -> None:
+        """Have the events that are needed. Raises Unavailable where they are required."""
+        were_on, births_came = self.events.on, self.events.births_come
+        try:
+            self.events.subscribe(self._needs(), self.config.settings.proc_events)
+        finally:
+            self._watch_events()
+            if not were_on:
+                self.pinner.prefilter.ruled_out.clear()
+            if not births_came and self.events.births_come:
+                self.pinner.births.clear()
+                self.pinner.family_unknown = True
+
+    def _watch_events(self) -> None:
+        """Wake up for the socket of events. A new one may have the descriptor of one that was closed, which the kernel
+        has then forgotten to wake us for."""
+        if self._waking is not None:
+            self._loop.remove(self._waking)
+            self._waking = None
+        if self.events.execs is not None:
+            self._waking = self.events.execs.fileno()
+            self._loop.add(self._waking, self._on_events)
+
+    def _on_events(self) -> None:
+        """Deal with what woke us, and with what follows soon: to wait for it here takes half of what the way round the
+        loop does."""
+        self._deal_with_events(time.monotonic_ns() + _STAY_NS, wait=self._scan is None)
+        orphans_wait = self.events.births_come == "apart" and self.pinner.prefilter.gone
+        if self._unread > (0 if self.pinner.births_matter or orphans_wait else _UNREAD):
+            self._catch_up()
+
+    def _read_all_events(self) -> None:
+        """Deal with all events that the kernel has sent up to now."""
+        self._deal_with_events(time.monotonic_ns(), wait=False)
+        self._catch_up()
+
+    def _deal_with_events(self, until_ns: int, *, wait: bool) -> None:
+        """... that it has sent until then. Most concern no rule. With one that does, the births are dealt with that
+        have come by a socket of their own: they tell whose child it is, and which PIDs mean another process by now."""
+        pinner, cpus, receive = self.pinner, self._cpus, self.events.next
+        watched: list[Event] | None = [] if self.server is not None and self.server.monitors else None
+        concerns = pinner.may_fit if watched is None else _anyone
+        seen = self.events.seen()
+        # Where all CPUs are taken, a program that goes on unpinned while events gather has to wait for its next turn.
+        while (event := receive(wait, not cpus.taken, concerns, until_ns)) is not None:
+            timestamp_ns, what, pid, parent_or_cpu = event
+            if watched is not None:
+                watched.append(event)
+            try:
+                if what == PROC_EVENT_FORK:
+                    pinner.forked(pid, parent_or_cpu, timestamp_ns)
+                    if parent_or_cpu in pinner.prefilter.gone:
+                        pinner.orphaned(pid, timestamp_ns)
+                elif (what == PROC_EVENT_EXEC and watched is None) or pinner.may_fit(pid):
+                    if cpus.taken:
+                        cpus.join(pid, parent_or_cpu)
+                    pinner.look_and_hear(pid, Trigger(NAMES[what], timestamp_ns), self._deal_with_births)
+                    self._remember_second_look(pid)
+            except Exception as error:
+                self._internal_error(error)
+            cpus.leave()
+            if timestamp_ns >= until_ns:
+                break
+        count = self.events.seen() - seen
+        pinner.counters.events += count
+        self._unread += count
+        pinner.ledger.flush()
+        if len(pinner.ledger.nodes) > self._nodes_after_scan + _GROWTH:
+            self._scan_soon()
+        if self.events.lost():
+            self._make_up_for_loss()
+        self.log_decisions(watched or ())
+
+    def _pause(self) -> None:
+        """After a pin, let its program run."""
+        self._cpus.leave()
+        self.events.pause()
+        self._cpus.look()
+
+    def _deal_with_births(self) -> None:
+        """Deal with those that have come by a socket of their own."""
+        pinner = self.pinner
+        gone = pinner.prefilter.gone.copy()
+        births = self.events.births()
+        pinner.counters.events += len(births)
+        self._unread = 0
+        if not pinner.strangers(births):
+            for timestamp_ns, parent, pid in births:
+                try:
+                    pinner.forked(pid, parent, timestamp_ns)
+                except Exception as error:
+                    self._internal_error(error)
+        if self.events.births_come == "apart":
+            self._heard += births
+            self._look_at_orphans()
+            pinner.prefilter.gone -= gone  # all that they gave birth to has been told of
+
+    def _look_at_orphans(self) -> None:
+        """Look at children of processes that were gone. Their birth may have been heard of before that was known."""
+        gone = self.pinner.prefilter.gone
+        if gone.isdisjoint([parent for _, parent, _ in self._heard]):
+            return
+        for timestamp_ns, parent, pid in list(self._heard):
+            try:
+                if parent in gone:
+                    self.pinner.orphaned(pid, timestamp_ns)
+            except Exception as error:
+                self._internal_error(error)
+
+    def _catch_up(self) -> None:
+        """After other events, deal with births: then the dead of before have no unread ones."""
+        self._cpus.look()
+        self._deal_with_births()
+        if len(self.pinner.prefilter.gone) > _GONE:
+            self.pinner.prefilter.gone.clear()
+        self.pinner.ledger.flush()
+        self.pinner.ledger.lay_ghosts()
+        self.log_decisions()
+
+    def _make_up_for_loss(self) -> None:
+        self.pinner.counters.lost += 1
+        self.pinner.prefilter.ruled_out.clear()
+        self.pinner.births.clear()
+        self.pinner.family_unknown = True
+        self._scan_soon()
+        message = "The kernel lost process events, more than there was room for; scanning all processes instead"
+        self.emit(Record("events-lost", WARNING, message))
+
+    def _remember_second_look(self, pid: int) -> None:
+        if not self.pinner.rules.needs.second_look or len(self._second_looks) >= _SECOND_LOOKS:
+            return
+        self._second_looks.append((time.monotonic() + _SECOND_LOOK_SECONDS, pid))
+        if len(self._second_looks) == 1:
+            self._loop.later(_SECOND_LOOK_SECONDS, self._look_again)
+
+    def _look_again(self) -> None:
+        now = time.monotonic()
+        while self._second_looks and self._second_looks[0][0] <= now:
+            self.pinner.look(self._second_looks.popleft()[1], SCAN)
+        if self._second_looks:
+            self._loop.later(self._second_looks[0][0] - now, self._look_again)
+        self.log_decisions()
+
+    def _check_events(self) -> None:
+        """Whether events still come: up to Linux 6.5 another program can silence them for everyone."""
+        self.events.probe()
+        self._read_all_events()
+        try:
+            if self.events.silenced():
+                self.pinner.counters.lost += 1
+                self.pinner.prefilter.ruled_out.clear()
+                message = "The kernel had stopped sending process events; subscribed again, scanning all processes"
+                self.emit(Record("events-lost", WARNING, message))
+        except Unavailable as reason:
+            self.events.close()
+            self._watch_events()
+            self.events.reason = str(reason)
+            message = f"Process events are gone: {reason}; scanning every {self.interval:g} s"
+            self.emit(Record("events-lost", WARNING, message))
+
+    # Scans
+
+    def _scan_whole(self) -> None:
+        for _ in self._scanning():
+            pass
+
+    def _scan_soon(self) -> None:
+        """Begin a scan now, or, if one is under way, another one after it."""
+        if self._scan is None:
+            self._begin_scan()
+        else:
+            self._scan_again = True
+
+    def _begin_scan(self) -> None:
+        self._loop.cancel(self._begin_scan)
+        self._scan_again = False
+        self._scan = self._scanning()
+
+    def _scan_slice(self) -> None:
+        """Go on with the scan until it pauses or ends. One that fails is tried again after the interval."""
+        going_on = False
+        try:
+            going_on = self._scan is not None and next(self._scan, self) is not self
+        finally:
+            if not going_on:
+                self._scan = None
+                self._loop.later(0.0 if self._scan_again else self.interval, self._begin_scan)
+
+    def _scanning(self) -> Iterator[None]:
+        """Look at all processes, in slices. Events were subscribed before, so that what starts meanwhile is seen."""
+        started = time.monotonic()
+        trigger = Trigger(self._source)
+        self._scans_begun += 1
+        self._cpus.look_around()
+        if started >= self._watch_due:
+            self._watch_due = started + _WATCH_SECONDS
+            self._watch_again()
+        self._resolve_again()
+        self._check_events()
+        pinner = self.pinner
+        self._end_expired_pins()
+        self._count_kills()
+        pinner.forget_former()
+        known = pinner.ledger.nodes.copy()
+        present: dict[int, int] = {}
+        yield from self._paced(_listing(present), started)
+        for pid in known.keys() - present.keys():
+            if pinner.ledger.nodes.get(pid) is known[pid]:  # else it is another process, born since
+                pinner.ledger.died(pid)
+        pinner.prefilter.bury(present)
+        yield
+        yield from self._paced(self._looking(present, trigger), time.monotonic())
+        pinner.family_unknown = pinner.family_unknown or not self.events.on
+        for _ in range(_FAMILY_SCANS if self.events.on else 1):
+            if pinner.family_unknown:
+                yield from self._paced(pinner.find_families(procfs.pids()), time.monotonic())
+        pinner.refresh_dead()
+        pinner.ledger.flush()
+        pinner.ledger.compact()
+        self._scan_done(started)
+
+    def _looking(self, present: dict[int, int], trigger: Trigger) -> Iterator[None]:
+        pinner = self.pinner
+        for pid in pinner.doubtful(present, self._scans_begun) if self.events.on else present:
+            try:
+                if pinner.may_fit(pid, present[pid]):
+                    pinner.look(pid, trigger)
+            except Exception as error:
+                self._internal_error(error)
+            yield
+
+    def _paced(self, work: Iterator[None], started: float) -> Iterator[None]:
+        """Do `work`, and pause after each slice of time."""
+        pause_at = started + _SLICE_SECONDS
+        for _ in work:
+            if time.monotonic() >= pause_at:
+                self.log_decisions()
+                # Waiting, however short, lets others run and ends the time that the unit's LimitRTTIME= counts.
+                time.sleep(_BREATH_SECONDS)
+                yield
+                pause_at = time.monotonic() + _SLICE_SECONDS
+
+    def _scan_done(self, started: float) -> None:
+        now = time.monotonic()
+        self.pinner.counters.scans += 1
+        self._nodes_after_scan = len(self.pinner.ledger.nodes)
+        self.state.scan_seconds += now - started
+        self._source = "scan"
+        self.log_decisions()
+        for record in self.pin_log.summaries(now):
+            self.emit(record)
+        if self.server is not None:
+            self.server.prune(now)
+        if self.events.births_come and not self.pinner.rules.needs.forks and not self._needs().forks:
+            self._subscribe()
+        waiting, self._after_scan = self._after_scan, []
+        for done in waiting:
+            done()
+        self._show_status()
+
+    def _resolve_again(self) -> None:
+        """Users and groups that didn't exist when the rules were read may do so by now."""
+        if not self.config.unresolved:
+            return
+        fresh = config.resolve_again(self.config)
+        if fresh is not self.config:
+            self.config = fresh
+            self.pinner.set_rules(RuleSet(fresh.rules))
+
+    # Runtime pins
+
+    def heed_runtime_pins(self) -> None:
+        """After runtime pins have come or gone: have the events that they need, and wake up when one ends."""
+        with contextlib.suppress(Unavailable):  # told of when the configuration was loaded
+            self._subscribe()
+        self._await_end_of_pins()
+
+    def _await_end_of_pins(self) -> None:
+        self._loop.cancel(self._end_expired_pins)
+        ends = [pin.until for pin in self.pinner.ledger.runtime_pins.values() if pin.until is not None]
+        if ends:
+            self._loop.later(max(min(ends) - time.time(), 0.0), self._end_expired_pins)
+
+    def _end_expired_pins(self) -> None:
+        """By timer, and by scans, since someone may have set the clock."""
+        now = time.time()
+        pins = self.pinner.ledger.runtime_pins.values()
+        expired = [pin for pin in pins if pin.until is not None and now >= pin.until]
+        for pin in expired:
+            self.pinner.ledger.remove_pin(pin)
+            self.pinner.look(pin.pid, Trigger("control"))
+        if expired:
+            self.pinner.ledger.flush()
+            self.heed_runtime_pins()
+            self.log_decisions()
+        else:
+            self._await_end_of_pins()
+
+    # OOM kills
+
+    def _on_kernel_log(self) -> None:
+        if self.kills.read(self.pinner.ledger):
+            self._loop.later(_REPORT_SECONDS, self._tell_kills)
+
+    def _tell_kills(self) -> None:
+        for record in self.kills.records():
+            self.emit(record)
+
+    def _count_kills(self) -> None:
+        self._on_kernel_log()
+        if self.kills.count():
+            self.pinner.prefilter.ruled_out.clear()  # the kernel may have had no memory for events
+        if not self._loop.awaits(self._tell_kills) and (record := self.kills.untold()) is not None:
+            self.emit(record)
+
+    # Configuration
+
+    def _on_file_change(self) -> None:
+        if self._watch is not None and self._watch.changed():
+            self._loop.later(_SAVING_SECONDS, self._reload_if_changed)
+
+    def _watch_again(self) -> None:
+        """A directory that was replaced, or appeared where nothing told of it, is found by scans."""
+        with contextlib.suppress(UnicodeError):  # told of at the start
+            if self._watch is not None and self._watch.renew():
+                self._loop.later(_SAVING_SECONDS, self._reload_if_changed)
+
+    def _reload_if_changed(self) -> None:
+        self._watch_again()
+        try:
+            fresh = config.load(self.where)
+        except ConfigError as error:
+            if str(error) != self.state.config_error:
+                self._refuse(error)
+            return
+        if fresh.sources != self.config.sources or self.state.config_error:
+            self._apply(fresh)
+
+    def reload(self, done: Callable[[], None] | None = None) -> tuple[Problem, ...]:
+        """Read the configuration again. Returns what is wrong with it; then the old one stays. `done` is called when
+        the new one is in force on all processes."""
+        try:
+            fresh = config.load(self.where)
+        except ConfigError as error:
+            self._refuse(error)
+            return error.problems
+        self._apply(fresh)
+        if done is not None:
+            self._after_scan.append(done)
+        return ()
+
+    def _refuse(self, error: ConfigError) -> None:
+        self.state.config_error = str(error)
+        errors = _count(len(error.problems), "error")
+        message = f"Configuration not reloaded, the old rules stay in force; {errors}:\n{error}"
+        self.emit(Record("reload-failed", ERR, message, {"OOMWATCHD_ERRORS": len(error.problems)}))
+        self._show_status()
+
+    def _apply(self, fresh: Config) -> None:
+        self._read_all_events()  # that happened under the old rules
+        was_dry = self.dry_run
+        self.config = fresh
+        self.state.config_error = ""
+        self.state.loaded_at = time.time()
+        self.pin_log.mode = fresh.settings.log_pins
+        if self.dry_run != was_dry:
+            self._change_dryness()
+        self.pinner.set_rules(RuleSet(fresh.rules))
+        try:
+            self._subscribe()
+        except Unavailable as reason:
+            self._notes.append(f'proc_events = "required", but there are none: {reason}; going on with scans alone')
+        rules = sum(rule.enabled for rule in fresh.rules)
+        self._emit_with_notes("reloaded", NOTICE, f"Configuration reloaded: {_count(rules, 'rule')}")
+        self._source = "reload"
+        self._begin_scan()
+        footprint.release()
+
+    def _change_dryness(self) -> None:
+        """What a dry run holds is made up, so it has a ledger of its own; the real one waits in its file."""
+        self.pinner.ledger.flush()
+        self.pinner.ledger.close()
+        self.pinner.ledger = self._new_ledger()
+        self.pinner.dry_run = self.dry_run
+        self._open_ledger()
+
+    # Clients
+
+    def _on_client(self) -> None:
+        if self.server is not None:
+            self.server.turn(self._answer, time.monotonic())
+
+    def _answer(self, connection: Connection, request: Json) -> None:
+        from oomwatchd.daemon import requests
+
+        requests.answer(self, connection, request)
+
+    def hides_processes(self) -> bool:
+        """Whether this machine's /proc hides other users' processes, so that we mustn't show them either."""
+        now = time.monotonic()
+        if now >= self._hidepid_due:
+            self._hidepid_due = now + _HIDEPID_SECONDS
+            self._hides_processes = procfs.hides_processes()
+        return self._hides_processes
+
+    # The log
+
+    def emit(self, record: Record) -> None:
+        self.log.write(record)
+        if self.server is not None and self.server.monitors:
+            monitor_stream.tell_record(self.server, record)
+
+    def _emit_with_notes(self, event: str, priority: int, message: str) -> None:
+        """A record about the whole, with what is worth a warning below it."""
+        notes = [*self._notes, *map(str, self.config.warnings)]
+        self._notes.clear()
+        text = "\n".join([message, *(f"Warning: {note}" for note in notes)])
+        self.emit(Record(event, WARNING if notes else priority, text))
+
+    def log_decisions(self, events: Iterable[Event] = ()) -> None:
+        """Tell of what was done, those who watch live of all of it. `events` are what brought it about."""
+        now = time.monotonic()
+        decisions = self.pinner.take_decisions()
+        for decision in decisions:
+            if self.pin_log.admits(decision, now):
+                self.emit(of_decision(decision, dry_run=self.dry_run))
+        if self.server is not None and self.server.monitors:
+            monitor_stream.tell(self.server, decisions, events, self.pinner.ledger, hidden=self.hides_processes())
+
+    def _show_status(self) -> None:
+        """One line for `systemctl status`."""
+        rules = sum(rule.enabled for rule in self.pinner.rules.rules)
+        events = "process events on" if self.events.on else f"scans alone, {self.events.reason}"
+        status = f"{_count(rules, 'rule')}, {_count(len(self.pinner.ledger.held()), 'process')} pinned, {events}"
+        if self.state.config_error:
+            first = self.state.config_error.split("\n")[0]
+            status = f"Configuration refused, old rules in force: {first}"
+        self._supervisor.show(status)
+
+
+def _listing(present: dict[int, int]) -> Iterator[None]:
+    """Add all processes to `present`, as procfs.processes() has them; pauses after some."""
+    for pid, inode in procfs.processes():
+        present[pid] = inode
+        if len(present) % _LISTED == 0:
+            yield
+
+
+def _anyone(_: int) -> bool:
+    return True
+
+
+def _listens(directory: str) -> bool:
+    try:
+        with Client(directory):
+            return True
+    except NotRunning:
+        return False
+
+
+def _count(number: int, what: str) -> str:
+    plural = f"{what}es" if what.endswith("s") else f"{what}s"
+    return f"{number} {what if number == 1 else plural}"
+
+
+def _losses(missing: tuple[str, ...]) -> str:
+    meaning = {
+        "CAP_SYS_RESOURCE": "values can be raised, but not lowered below where they started",
+        "CAP_DAC_OVERRIDE": "other users' processes can't be written",
+        "CAP_SYS_PTRACE": "the executable of other users' processes isn't known, and rules with exe don't fit them",
+        "CAP_NET_ADMIN": "process events may not be had",
+    }
+    return "; ".join(meaning[name] for name in missing)

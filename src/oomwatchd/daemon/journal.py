@@ -1,0 +1,287 @@
+"""A decision as journal fields and a sentence; where records go; how many of a kind are too many.
+
+systemd.journal-fields(7), sd_journal_sendv(3). The catalog (systemd/oomwatchd.catalog) explains each MESSAGE_ID."""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from oomwatchd.base.text import decode, printable
+from oomwatchd.pinning.decisions import Decision
+from oomwatchd.pinning.lineage import Node
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oomwatchd.oomlog.record import OomKill
+
+CRIT, ERR, WARNING, NOTICE, INFO, DEBUG = 2, 3, 4, 5, 6, 7
+"""syslog(3)."""
+
+MESSAGE_IDS = {
+    "started": "b351717f823b48f4b5acf07d25b456d3",
+    "stopped": "b5ab4828bee8406b9460687f68ea3788",
+    "reloaded": "82e17cf0a2bd4d3ab2c97298489bab20",
+    "reload-failed": "f9d1eb4ef8454d86a92d5c15aca8227a",
+    "pinned": "b0eba7c55c204fc880bb51e3450258b7",
+    "released": "cf46b3ab9fd84cd38f8df8b3558c92a4",
+    "reset-child": "b197fd880ea94e85aa0011c340f76b44",
+    "drift": "3d2e9cc9ebc1470798386498b0bb72a9",
+    "contended": "72348554962c40aa867e84e9b509bd01",
+    "pin-failed": "15b02924ade042b09635e2d7df4054aa",
+    "events-lost": "37ff391b32cb43d19be88f2a63e68556",
+    "summary": "6c6b9641dcff4d14a5ab595e8ae33b48",
+    "oom-kill": "965986cc168045a3920b55dbe0fd728c",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One line of the log. `fields` are those besides MESSAGE, PRIORITY, MESSAGE_ID and OOMWATCHD_EVENT."""
+
+    event: str
+    priority: int
+    message: str
+    fields: Mapping[str, str | int] = field(default_factory=dict)
+
+
+_JOURNAL_SOCKET = "/run/systemd/journal/socket"
+
+_PRIORITIES = {"drift": NOTICE, "contended": WARNING, "pin-failed": WARNING}
+
+
+def of_decision(decision: Decision, *, dry_run: bool = False) -> Record:
+    """What to log of a decision."""
+    fields: dict[str, str | int] = {
+        "OBJECT_PID": decision.pid,
+        "OOMWATCHD_RULE": decision.rule,
+        "OOMWATCHD_COMM": printable(decision.comm),
+        "OOMWATCHD_EXE": printable(decision.exe),
+        "OOMWATCHD_UNIT": printable(decision.unit),
+        "OOMWATCHD_OLD": decision.old,
+        "OOMWATCHD_NEW": decision.new,
+        "OOMWATCHD_SOURCE": decision.source,
+    }
+    if decision.uid is not None:
+        fields["OOMWATCHD_UID"] = decision.uid
+    if decision.latency_us is not None:
+        fields["OOMWATCHD_LATENCY_US"] = decision.latency_us
+    priority = DEBUG if decision.quiet else _PRIORITIES.get(decision.event, INFO)
+    message = _sentence(decision)
+    return Record(decision.event, priority, f"Dry run: {message}" if dry_run else message, fields)
+
+
+def _sentence(decision: Decision) -> str:
+    who = f"process {decision.pid} ({printable(decision.comm)})"
+    old, new, rule = decision.old, decision.new, f"rule '{decision.rule}'"
+    if decision.event == "pinned":
+        return f"Pinned {who} to oom_score_adj {new}, from {old}, by {rule}"
+    if decision.event == "released":
+        return f"Released {who} to oom_score_adj {new}, from {old}: {rule} doesn't fit it any more"
+    if decision.event == "reset-child":
+        if decision.quiet:
+            return f"Took the inherited floor of {rule} from {who}, which has oom_score_adj {new}"
+        return f"Set {who} to oom_score_adj {new}, from the {old} that it inherited by {rule}"
+    if decision.event == "drift":
+        return f"Put {who} back to oom_score_adj {new}: someone had changed what {rule} pins to {old}"
+    if decision.event == "contended":
+        return (
+            f"Someone keeps changing oom_score_adj of {who} to {old}, which {rule} pins to {new}; leaving it to them "
+            "for a while, then trying again less and less often"
+        )
+    return (
+        f"Failed to set oom_score_adj of {who} to {new} by {rule}: {decision.error}{_advice(decision)}; not trying "
+        "again, nor telling of others of this rule that fail alike, before the configuration is reloaded"
+    )
+
+
+def _advice(decision: Decision) -> str:
+    if decision.error == os.strerror(13) and decision.new < decision.old:
+        return " (lowering a value needs CAP_SYS_RESOURCE)"
+    return ""
+
+
+def of_kill(kill: "OomKill", victim: Node | None) -> Record:
+    """What to log of an OOM kill. `victim` is the ledger's node of its PID, if there is one."""
+    killed = kill.victim
+    if killed is None:
+        raise ValueError("an OOM event without a victim")
+    hold = None if victim is None else victim.hold
+    fields: dict[str, str | int | None] = {
+        "OBJECT_PID": killed.pid,
+        "OOMWATCHD_COMM": printable(killed.comm),
+        "OOMWATCHD_UID": killed.uid,
+        "OOMWATCHD_OLD": killed.oom_score_adj,
+        "OOMWATCHD_SCOPE": kill.scope,
+        "OOMWATCHD_MEMCG": _shown(kill.memcg),
+        "OOMWATCHD_TASK_MEMCG": _shown(kill.task_memcg),
+        "OOMWATCHD_INVOKER": _shown(kill.invoker.comm),
+        "OOMWATCHD_INVOKER_PID": kill.invoker.pid,
+        "OOMWATCHD_ANON_RSS_KB": killed.anon_rss_kb,
+        "OOMWATCHD_ALSO_KILLED": " ".join(str(other.pid) for other in kill.also_killed) or None,
+    }
+    if victim is not None and hold is not None:
+        fields |= {
+            "OOMWATCHD_RULE": hold.rule,
+            "OOMWATCHD_NEW": hold.value,
+            "OOMWATCHD_EXE": printable(victim.exe),
+            "OOMWATCHD_UNIT": printable(victim.unit),
+        }
+    where = f"in memory cgroup {_shown(kill.memcg)}" if kill.scope == "memcg" else f"({kill.scope or 'cause unknown'})"
+    message = f"The OOM killer has killed process {killed.pid} ({printable(killed.comm)}) {where}"
+    if killed.anon_rss_kb is not None:
+        message += f", which held {killed.anon_rss_kb // 1024} MiB"
+    if killed.oom_score_adj is not None:
+        message += f" at oom_score_adj {killed.oom_score_adj}"
+    message += "; no rule held it" if hold is None else f"; rule '{hold.rule}' held it at {hold.value}"
+    if kill.invoker.comm is not None:
+        message += f"; memory was asked for by process {kill.invoker.pid or '?'} ({_shown(kill.invoker.comm)})"
+    lowered = hold is not None and hold.lowers
+    known = {name: value for name, value in fields.items() if value is not None}
+    return Record("oom-kill", CRIT if lowered else WARNING, message, known)
+
+
+def _shown(text: str | None) -> str | None:
+    return None if text is None else printable(text)
+
+
+class Log:
+    """Where records go."""
+
+    def write(self, record: Record) -> None:
+        raise NotImplementedError
+
+
+class StderrLog(Log):
+    """Sentences for whoever sits at the terminal."""
+
+    def write(self, record: Record) -> None:
+        """Never raises: whoever doesn't read us must not stop us."""
+        if record.priority == DEBUG:
+            return
+        try:
+            sys.stderr.write(f"{record.message}\n")
+            sys.stderr.flush()
+        except OSError:
+            return
+
+
+class JournalLog(Log):
+    """Native journal records."""
+
+    def __init__(self) -> None:
+        # systemd.journal has the same function, and loads a reader and logging besides.
+        from systemd._journal import sendv
+
+        self._sendv = sendv
+
+    def write(self, record: Record) -> None:
+        """Never raises: a journal that is down must not stop us; stderr, which systemd keeps, has the record then."""
+        message_id = MESSAGE_IDS.get(record.event)
+        head = [
+            f"MESSAGE={decode(record.message)}",  # a path may hold any bytes
+            f"PRIORITY={record.priority}",
+            f"OOMWATCHD_EVENT={record.event}",
+            "SYSLOG_IDENTIFIER=oomwatchd",
+        ]
+        if message_id is not None:
+            head.append(f"MESSAGE_ID={message_id}")
+        try:
+            self._sendv(*head, *(f"{name}={value}" for name, value in record.fields.items()))
+        except OSError:
+            StderrLog().write(record)
+
+
+class BothLogs(Log):
+    """Sentences on a stderr that someone has redirected, and the journal besides."""
+
+    def __init__(self) -> None:
+        self._stderr, self._journal = StderrLog(), JournalLog()
+
+    def write(self, record: Record) -> None:
+        self._stderr.write(record)
+        self._journal.write(record)
+
+
+def open_log() -> Log:
+    """stderr if it is a terminal; the journal if stderr leads there, as under systemd (systemd.exec(5) on
+    $JOURNAL_STREAM); else both, where there is a journal."""
+    if sys.stderr.isatty():
+        return StderrLog()
+    if _stderr_is_journal():
+        return JournalLog()
+    return BothLogs() if os.path.exists(_JOURNAL_SOCKET) else StderrLog()
+
+
+def _stderr_is_journal() -> bool:
+    try:
+        status = os.fstat(2)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+# How much of it
+
+_BURST = 20
+"""So many records of a rule and kind in a window are logged each."""
+_FIRST_WINDOW_SECONDS = 10.0
+_WINDOW_SECONDS = 60.0
+
+
+@dataclass(slots=True)
+class _Flow:
+    """Decisions of one rule and kind in one window."""
+
+    start: float
+    count: int = 0
+    suppressed: int = 0
+    flooded: bool = False
+
+    @property
+    def length(self) -> float:
+        return _WINDOW_SECONDS if self.flooded else _FIRST_WINDOW_SECONDS
+
+
+class PinLog:
+    """Which decisions are logged each, and which are summed up, as `log_pins` says. Time enters as an argument:
+    CLOCK_MONOTONIC seconds."""
+
+    def __init__(self, mode: str) -> None:
+        self.mode = mode
+        self._flows: dict[tuple[str, str], _Flow] = {}
+
+    def admits(self, decision: Decision, now: float) -> bool:
+        """Whether to log this one."""
+        if decision.event not in ("pinned", "released", "reset-child") or self.mode == "each":
+            return True
+        if self.mode == "off":
+            return False
+        if self.mode == "auto" and decision.event == "pinned" and decision.new < decision.old:
+            return True
+        flow = self._flows.setdefault((decision.rule, decision.event), _Flow(now))
+        if flow.suppressed == 0 and now - flow.start >= flow.length:
+            flow.start, flow.count, flow.flooded = now, 0, False
+        flow.count += 1
+        if self.mode == "auto" and not flow.flooded and flow.count <= _BURST:
+            return True
+        flow.suppressed += 1
+        return False
+
+    def summaries(self, now: float, *, final: bool = False) -> Iterator[Record]:
+        """What was kept back, per rule and kind, once its window is over."""
+        for (rule, event), flow in list(self._flows.items()):
+            seconds = now - flow.start
+            if seconds < flow.length and not final:
+                continue
+            if flow.suppressed == 0:
+                del self._flows[rule, event]
+                continue
+            what = {"pinned": "pinned", "released": "released", "reset-child": "given their own value back"}[event]
+            message = (
+                f"Rule '{rule}': {flow.suppressed} processes {what} in {max(seconds, 1):.0f} s, "
+                "too many to tell of each"
+            )
+            fields: dict[str, str | int] = {"OOMWATCHD_RULE": rule, "OOMWATCHD_COUNT": flow.suppressed}
+            yield Record("summary", INFO, message, fields)
+            self._flows[rule, event] = _Flow(now, flooded=flow.count > _BURST)

@@ -1,0 +1,132 @@
+"""oomwatchd's command line: arguments, exit statuses, what comes before the daemon."""
+
+import oomwatchd.base.footprint  # noqa: F401 - first, so that the rest goes by it
+
+# isort: split
+import getopt
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from oomwatchd import __version__
+from oomwatchd.base.stdio import open_standard_streams
+from oomwatchd.config import load as config
+from oomwatchd.config.load import Config, ConfigError
+from oomwatchd.control.protocol import Client, NotRunning, runtime_directory
+from oomwatchd.daemon.daemon import Daemon, Failure
+from oomwatchd.daemon.journal import ERR, Log, Record, open_log
+from oomwatchd.kernel.proc_connector import Unavailable
+
+EXIT_FAILURE, EXIT_USAGE, EXIT_CAPABILITY, EXIT_CONFIG = 1, 2, 77, 78
+"""The last two are EX_NOPERM and EX_CONFIG of sysexits.h, as systemd.exec(5) shows them."""
+
+USAGE = "Usage: oomwatchd [-c FILE] [--root DIR] [--dry-run] [--once] [--check] [--version]"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The command line, oomwatchd(8)."""
+
+    file: str | None = None
+    root: str = "/"
+    dry_run: bool = False
+    once: bool = False
+    check: bool = False
+    version: bool = False
+    help: bool = False
+
+
+class Usage(Exception):
+    """The command line is wrong, and how."""
+
+
+def parse_arguments(words: Sequence[str]) -> Options:
+    """The command line. Raises Usage. By getopt: argparse would stay in memory for as long as the daemon runs."""
+    flags = ("dry-run", "once", "check", "version", "help")
+    try:
+        pairs, rest = getopt.gnu_getopt(list(words), "c:h", ["root=", *flags])
+    except getopt.GetoptError as error:
+        raise Usage(str(error)) from None
+    if rest:
+        raise Usage(f"unexpected argument '{rest[0]}'")
+    given = dict(pairs)
+    return Options(
+        file=given.get("-c"),
+        root=given.get("--root", "/"),
+        dry_run="--dry-run" in given,
+        once="--once" in given,
+        check="--check" in given,
+        version="--version" in given,
+        help="--help" in given or "-h" in given,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run oomwatchd. Returns its exit status, oomwatchd(8)."""
+    open_standard_streams()
+    try:
+        options = parse_arguments(sys.argv[1:] if argv is None else argv)
+    except Usage as error:
+        print(f"oomwatchd: {error}\n{USAGE}", file=sys.stderr)
+        return EXIT_USAGE
+    if options.help:
+        print(USAGE)
+        return 0
+    if options.version:
+        print(f"oomwatchd {__version__}")
+        return 0
+    return _check(options) if options.check else _run(options, open_log())
+
+
+def _check(options: Options) -> int:
+    """Say what is wrong with the configuration, and what may be."""
+    try:
+        loaded = config.load(config.layout(options.file, options.root))
+    except ConfigError as error:
+        for warning in error.warnings:
+            print(f"{warning} (warning)", file=sys.stderr)
+        print(error, file=sys.stderr)
+        return EXIT_CONFIG
+    for warning in loaded.warnings:
+        print(f"{warning} (warning)", file=sys.stderr)
+    return 0
+
+
+def _run(options: Options, log: Log) -> int:
+    def fail(message: str, status: int) -> int:
+        log.write(Record("stopped", ERR, message))
+        return status
+
+    where = config.layout(options.file, options.root)
+    try:
+        loaded = config.load(where)
+    except ConfigError as error:
+        return fail(f"Not starting, the configuration is invalid:\n{error}", EXIT_CONFIG)
+    passing = options.dry_run or (options.once and loaded.settings.dry_run)
+    running = None if passing else _running_daemon(options.root)
+    if running is not None:
+        return fail(f"Not starting: oomwatchd runs already, with PID {running}", EXIT_FAILURE)
+    try:
+        _start(options, where, loaded, log)
+    except Unavailable as reason:
+        message = f'Not starting: proc_events = "required", but there are no process events: {reason}'
+        return fail(message, EXIT_CAPABILITY)
+    except Failure as failure:
+        return fail(str(failure), EXIT_FAILURE)
+    return 0
+
+
+def _start(options: Options, where: config.Layout, loaded: Config, log: Log) -> None:
+    daemon = Daemon(where, loaded, log, root=options.root, dry_run=options.dry_run)
+    if options.once:
+        daemon.once()
+        return
+    daemon.run()
+
+
+def _running_daemon(root: str) -> int | None:
+    try:
+        with Client(runtime_directory(root), seconds=5.0) as client:
+            return int(client.ask({"verb": "status"})["pid"])
+    except (NotRunning, OSError, ValueError, KeyError):
+        return None

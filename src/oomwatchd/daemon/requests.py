@@ -1,0 +1,237 @@
+"""What the daemon answers on the control socket: one function a verb. oomwatchctl(1) describes requests and replies."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import islice
+
+from oomwatchd import __version__
+from oomwatchd.base.text import decode
+from oomwatchd.config.document import Source
+from oomwatchd.control.protocol import Connection, Json
+from oomwatchd.daemon import admin_requests
+from oomwatchd.daemon.admin_requests import is_pid
+from oomwatchd.kernel.procfs import ProcessDir, Vanished, parse_status, split_deleted, verify_exe
+from oomwatchd.pinning.decisions import LATENCY_BOUNDS_US, runtime_rule
+from oomwatchd.pinning.lineage import Node
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oomwatchd.daemon.daemon import Daemon
+
+LINEAGE_PIDS = 32
+"""So many may one request ask for: each costs some system calls."""
+PIECE_MEMBERS = 100
+PIECE_CHARACTERS = 64 << 10
+"""What is made of a long reply at a time."""
+
+
+def answer(daemon: "Daemon", connection: Connection, request: Json) -> None:
+    """Answer one request, now or when it is done."""
+    verb = request["verb"]
+    if verb in _STEERING and not connection.privileged:
+        connection.send({"error": f"Only root may ask oomwatchd to {verb}"})
+    elif verb in _VERBS:
+        _VERBS[verb](daemon, connection, request)
+    else:
+        connection.send({"error": f"Unknown verb '{decode(verb)[:40]}'"})
+
+
+def _status(daemon: "Daemon", connection: Connection, request: Json) -> None:
+    config, state = daemon.config, daemon.state
+    connection.send(
+        {
+            "version": __version__,
+            "pid": os.getpid(),
+            "proc_events": "on" if daemon.events.on else "off",
+            "events_reason": daemon.events.reason,
+            "rules": len(config.rules),
+            "pinned": len(daemon.pinner.ledger.held()),
+            "counters": asdict(daemon.pinner.counters),
+            "config": {
+                "files": [source.path for source in config.sources],
+                "loaded_at": state.loaded_at,
+                "error": state.config_error or None,
+            },
+            "dry_run": daemon.dry_run,
+            "scan_interval": daemon.interval,
+            "missing_capabilities": list(state.missing_capabilities),
+            "started_at": state.started_at,
+            "monitors": 0 if daemon.server is None else len(daemon.server.monitors),
+        }
+    )
+
+
+def _list(daemon: "Daemon", connection: Connection, request: Json) -> None:
+    nodes = sorted(daemon.pinner.ledger.held(), key=lambda node: node.pid)
+    if not connection.privileged and daemon.hides_processes():
+        nodes = [node for node in nodes if node.uid == connection.uid]
+    pins = (_pin(node, connection) for node in nodes if node.hold is not None)
+    connection.stream(_in_pieces("pins", pins))
+
+
+def _in_pieces(key: str, members: Iterable[Json]) -> Iterator[bytes]:
+    """`{key: [members]}`, made piece by piece, so that a long one doesn't keep events waiting."""
+    head = f'{{"{key}": ['
+    rest = iter(members)
+    while piece := list(islice(rest, PIECE_MEMBERS)):
+        yield (head + ", ".join(map(json.dumps, piece))).encode()
+        head = ", "
+    yield ((head if head != ", " else "") + "]}\n").encode()
+
+
+def _pin(node: Node, connection: Connection) -> Json:
+    hold = node.hold
+    if hold is None:
+        raise ValueError("not held")
+    # /proc/PID/exe is readable for the process's own user and root alone; we don't tell others more.
+    may_know = connection.privileged or connection.uid == node.uid
+    return {
+        "pid": node.pid,
+        "starttime": node.starttime,
+        "comm": decode(node.comm),
+        "exe": decode(node.exe) if may_know else None,
+        "uid": node.uid,
+        "unit": decode(node.unit) or None,
+        "rule": hold.rule,
+        "oom_score_adj": hold.value,
+        "original": hold.first,
+        "since": hold.since,
+        "source": hold.source,
+    }
+
+
+def _rules(daemon: "Daemon", connection: Connection, request: Json) -> None:
+    ledger, hits = daemon.pinner.ledger, daemon.pinner.hits
+    matches = Counter(node.fitting for node in ledger.nodes.values())
+    pins = [runtime_rule(pin) for pin in ledger.runtime_pins.values()]
+    rules = (
+        {
+            "rule": rule.name,
+            "file": rule.file or None,
+            "line": rule.line or None,
+            "action": str(rule.action),
+            "enabled": rule.enabled,
+            "matches": matches[rule.name],
+            "hits": hits.get(rule.name, 0),
+            "description": rule.description,
+        }
+        for rule in (*pins, *daemon.config.rules)
+    )
+    connection.stream(_in_pieces("rules", rules))
+
+
+def _loaded(daemon: "Daemon", connection: Connection, request: Json) -> None:
+    """The rules in force, as text: the same parser makes the same rules of them at the other end."""
+    pins = [asdict(pin) for pin in daemon.pinner.ledger.runtime_pins.values()]
+    sources = [(source, source.public or connection.privileged) for source in daemon.config.sources]
+    connection.stream(_texts_in_pieces({"layout": asdict(daemon.where), "pins": pins}, sources))
+
+
+def _texts_in_pieces(head: Json, sources: Sequence[tuple[Source, bool]]) -> Iterator[bytes]:
+    yield (json.dumps(head)[:-1] + ', "sources": [').encode()
+    for number, (source, shown) in enumerate(sources):
+        comma = "" if number == 0 else ", "
+        yield f'{comma}{{"path": {json.dumps(source.path)}, "text": {chr(34) if shown else "null"}'.encode()
+        for start in range(0, len(source.text) if shown else 0, PIECE_CHARACTERS):
+            yield json.dumps(source.text[start : start + PIECE_CHARACTERS])[1:-1].encode()
+        yield b'"}' if shown else b"}"
+    yield b"]}\n"
+
+
+def _lineage(daemon: "Daemon", connection: Connection, request: Json) -> None:
+    """What the ledger knows of processes, and what only the daemon's own view of the files can tell."""
+    pids = request.get("pids")
+    if not isinstance(pids, list) or len(pids) > LINEAGE_PIDS or not all(is_pid(pid) for pid in pids):
+        connection.send({"error": f"lineage takes at most {LINEAGE_PIDS} PIDs"})
+        return
+    found = [_lineage_of(daemon, connection, pid) for pid in pids]
+    connection.send({"processes": [entry for entry in found if entry is not None]})
+
+
+def _lineage_of(daemon: "Daemon", connection: Connection, pid: int) -> Json | None:
+    pinner = daemon.pinner
+    try:
+        with ProcessDir(pid, pinner.proc) as directory:
+            stat = directory.read_stat()
+            uid = parse_status(directory.read("status")).uid
+            if not connection.privileged and connection.uid != uid and daemon.hides_processes():
+                return None
+            verified, doubt = None, ""
+            if connection.privileged or connection.uid == uid:
+                exe = directory.read_exe()
+                if exe:
+                    verified, doubt = verify_exe(directory, *split_deleted(exe), pinner.ours)
+            node = pinner.node_of(pid, stat)
+    except (Vanished, OSError, ValueError):
+        return None
+    origin = node.origin()
+    return {
+        "pid": pid,
+        "starttime": stat.starttime,
+        "exe_verified": verified,
+        "exe_doubt": doubt,
+        "rule": node.rule or None,
+        "ancestors": sorted({above.rule for above in node.ancestors() if above.rule}),
+        "hold": None if node.hold is None else asdict(node.hold),
+        "contended": node.contended,
+        "refused": None if node.refused is None else {"rule": node.refused[0], "error": os.strerror(node.refused[1])},
+        "origin": None if origin is None or origin.hold is None else _origin(origin),
+    }
+
+
+def _origin(node: Node) -> Json:
+    hold = None if node.hold is None else asdict(node.hold)
+    return {"pid": node.pid, "comm": decode(node.comm), "alive": not node.dead, "hold": hold}
+
+
+def _monitor(daemon: "Daemon", connection: Connection, request: Json) -> None:
+    if daemon.server is not None:
+        connection.send({"event": "monitoring"})
+        daemon.server.monitor(connection)
+
+
+def _metrics(daemon: "Daemon", connection: Connection, request: Json) -> None:
+    pinner, state = daemon.pinner, daemon.state
+    matches = Counter(node.fitting for node in pinner.ledger.nodes.values())
+    rules = [
+        {"rule": rule.name, "matches": matches[rule.name], "hits": pinner.hits.get(rule.name, 0)}
+        for rule in daemon.config.rules
+    ]
+    connection.send(
+        {
+            "version": __version__,
+            "started_at": state.started_at,
+            "proc_events": daemon.events.on,
+            "dry_run": daemon.dry_run,
+            "loaded_at": state.loaded_at,
+            "config_ok": not state.config_error,
+            "pinned": len(pinner.ledger.held()),
+            "counters": asdict(pinner.counters),
+            "oom_kills": daemon.kills.total,
+            "scan_seconds": state.scan_seconds,
+            "latency": {
+                "bounds_us": LATENCY_BOUNDS_US,
+                "counts": pinner.latencies.counts,
+                "sum_us": pinner.latencies.sum_us,
+            },
+            "rules": rules,
+        }
+    )
+
+
+_VERBS: dict[str, Callable[["Daemon", Connection, Json], None]] = {
+    "status": _status,
+    "list": _list,
+    "rules": _rules,
+    "loaded": _loaded,
+    "lineage": _lineage,
+    "monitor": _monitor,
+    "metrics": _metrics,
+    "reload": admin_requests.reload,
+    "pin": admin_requests.pin,
+    "unpin": admin_requests.unpin,
+}
+_STEERING = frozenset({"reload", "pin", "unpin"})

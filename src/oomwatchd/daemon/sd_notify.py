@@ -1,0 +1,41 @@
+"""What the service manager wants to hear: sd_notify(3), sd_watchdog_enabled(3)."""
+
+import contextlib
+import os
+from collections.abc import Callable
+
+_WATCHDOG_SHARE = 0.4
+"""Of the time that it allows between pings."""
+
+
+class SdNotify:
+    """systemd, or nobody."""
+
+    def __init__(self) -> None:
+        self._notify: Callable[[str], object] | None = None
+        self._status = ""
+        if "NOTIFY_SOCKET" in os.environ:
+            from systemd._daemon import notify  # systemd.daemon has the same function, and more
+
+            self._notify = notify
+
+    def tell(self, state: str) -> None:
+        """Send a state such as "READY=1". Never raises: it is not worth dying for."""
+        if self._notify is not None:
+            with contextlib.suppress(OSError):
+                self._notify(state)
+
+    def show(self, status: str) -> None:
+        """One line for `systemctl status`."""
+        if status != self._status:
+            self._status = status
+            self.tell(f"STATUS={status}")
+
+    @property
+    def ping_seconds(self) -> float | None:
+        """How often to tell WATCHDOG=1; None: never."""
+        microseconds = os.environ.get("WATCHDOG_USEC", "")
+        ours = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        if not microseconds.isdigit() or not ours:
+            return None
+        return int(microseconds) / 1e6 * _WATCHDOG_SHARE

@@ -1,0 +1,43 @@
+"""A finding, and the words that findings share."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from oomwatchd.base.text import printable
+from oomwatchd.oom.memfacts import PAGE, Process
+
+CRITICAL, WARNING, NOTICE = "critical", "warning", "notice"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that weakens or defeats the pins."""
+
+    id: str  # stable
+    severity: str  # critical: pins are void; warning: some are weakened; notice: worth knowing
+    message: str  # one sentence why
+    advice: str  # one command or setting that mends it
+
+
+def name(process: Process) -> str:
+    return f"{printable(process.task.comm)} ({process.task.pid})"
+
+
+def names(processes: Iterable[Process], most: int = 3) -> str:
+    names = [name(process) for process in processes]
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def some(count: int, noun: str = "process", plural: str = "processes") -> str:
+    return f"{count} {noun if count == 1 else plural}"
+
+
+def mib(pages: int) -> str:
+    return f"{pages * PAGE / 2**20:.0f} MiB"
+
+
+def own_memory(process: Process) -> int:
+    """Pages that would be free without it: shared pages and files are not its own."""
+    anon = process.task.rss if process.anon is None else process.anon
+    return anon + process.task.swap + process.task.pgtables

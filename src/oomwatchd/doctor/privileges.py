@@ -1,0 +1,149 @@
+"""Findings about what the daemon may do and see."""
+
+from collections.abc import Iterator
+
+from oomwatchd.base.text import printable
+from oomwatchd.doctor.finding import CRITICAL, NOTICE, WARNING, Finding, names, some
+from oomwatchd.doctor.system import CAP_SYS_PTRACE, CAP_SYS_RESOURCE, CAP_SYSLOG, System, has_cap
+
+# What the daemon can't do without each (field by field in oomwatchd(8)).
+CAPABILITIES = (
+    ("sys-resource", CAP_SYS_RESOURCE, "values can be raised but not lowered, and no floor moves", CRITICAL),
+    ("dac-override", 1, "values of other users' processes can't be written", CRITICAL),
+    ("sys-ptrace", CAP_SYS_PTRACE, "nobody else's executable can be read, so rules with `exe` don't fit", CRITICAL),
+    ("net-admin", 12, "kernels before 6.12 refuse process events, so that only scans find processes", WARNING),
+)
+
+
+_ALL = -1  # all bits
+
+
+def _subject(system: System) -> tuple[str, int]:
+    """Whose capabilities count, and which it has: the daemon, else this process, for a daemon started from here."""
+    if system.daemon is None:
+        who, held = "The daemon doesn't run, and started from here it", system.cap_eff
+    else:
+        who, held = f"The daemon ({system.daemon})", _ALL  # unless it can be seen that it hasn't
+        for process in system.processes:
+            if process.task.pid == system.daemon:
+                held = process.cap_eff
+    if system.initial_user_ns is False:
+        held &= ~(1 << CAP_SYS_RESOURCE)  # __set_oom_adj in fs/proc/base.c asks for that of the initial one
+    return who, held
+
+
+def capabilities(system: System) -> Iterator[Finding]:
+    who, held = _subject(system)
+    missing = [entry for entry in CAPABILITIES if not has_cap(held, entry[1])]
+    if system.daemon is None and system.uid != 0 and missing:
+        names = ", ".join(_cap_name(entry[0]) for entry in missing)
+        yield Finding(
+            "unprivileged",
+            NOTICE,
+            f"The daemon doesn't run, and this process of uid {system.uid} lacks {names}: what a daemon could do can't "
+            "be told from here, and not everything can be seen.",
+            "run oomwatchctl doctor as root",
+        )
+        return
+    for name, _, consequence, severity in missing:
+        verb = "lacks" if system.daemon is not None else "would lack"
+        yield Finding(
+            f"no-cap-{name}",
+            severity,
+            f"{who} {verb} {_cap_name(name)}: {consequence}.",
+            f"add {_cap_name(name)} to CapabilityBoundingSet= of oomwatchd.service, or to what the container may have",
+        )
+
+
+def _cap_name(name: str) -> str:
+    return "CAP_" + name.replace("-", "_").upper()
+
+
+def hidepid(system: System) -> Iterator[Finding]:
+    if system.hidepid is None:
+        return
+    who, held = _subject(system)
+    if has_cap(held, CAP_SYS_PTRACE):
+        yield Finding(
+            "hidepid",
+            NOTICE,
+            f"/proc is mounted with hidepid={system.hidepid}: users without CAP_SYS_PTRACE see only their own "
+            "processes with oomwatchctl; the daemon sees all.",
+            "run oomwatchctl as root",
+        )
+        return
+    yield Finding(
+        "hidepid",
+        CRITICAL,
+        f"/proc is mounted with hidepid={system.hidepid}. {who} has no CAP_SYS_PTRACE: other users' processes "
+        "are not seen.",
+        "CAP_SYS_PTRACE for the daemon, or mount -o remount,hidepid=0 /proc",
+    )
+
+
+def unreadable(system: System) -> Iterator[Finding]:
+    if system.unreadable == 0 or system.hidepid is not None:
+        return
+    yield Finding(
+        "processes-unreadable",
+        NOTICE,
+        f"{some(system.unreadable)} may not be read, so that what concerns them is missing here.",
+        "run oomwatchctl doctor as root",
+    )
+
+
+def proc_connector(system: System) -> Iterator[Finding]:
+    reasons = list(_no_events(system)) if system.events is None else [] if system.events[0] else [system.events[1]]
+    if reasons:
+        yield Finding(
+            "no-proc-connector",
+            WARNING,
+            f"The kernel doesn't report processes as they start ({'; '.join(reasons)}): only scans find them.",
+            "run the daemon on the host with CAP_NET_ADMIN, or lower scan_interval",
+        )
+
+
+def _no_events(system: System) -> Iterator[str]:
+    """Why there can't be any, from what can be seen without trying."""
+    if system.initial_pid_ns is False:
+        yield "not in the initial PID namespace"
+    if system.initial_user_ns is False:
+        yield "not in the initial user namespace"
+    if not system.connector:
+        yield "no cn_proc in /proc/net/connector: CONFIG_PROC_EVENTS is off, or this is another network namespace"
+
+
+def kernel_log(system: System) -> Iterator[Finding]:
+    _, held = _subject(system)
+    restricted = system.sysctls.dmesg_restrict == 1 and not has_cap(held, CAP_SYSLOG)
+    if system.journal or (system.kmsg_readable and not restricted):
+        return
+    why = "kernel.dmesg_restrict is 1, without CAP_SYSLOG" if restricted else "/dev/kmsg can't be opened"
+    yield Finding(
+        "kernel-log-unreadable",
+        WARNING,
+        f"The kernel log can't be read ({why}) and there is no journal to read instead: OOM kills are counted "
+        "but not explained.",
+        "AmbientCapabilities=CAP_SYSLOG for the daemon, or sysctl kernel.dmesg_restrict=0",
+    )
+
+
+def lsm_denials(system: System) -> Iterator[Finding]:
+    if system.denials:
+        times = some(len(system.denials), "time", "times")
+        yield Finding(
+            "lsm-denials",
+            CRITICAL,
+            f"A security module has refused oomwatchd something {times}, at last: "
+            f"{printable(system.denials[-1].strip()[:200])}.",
+            "allow it in the policy: ausearch -m AVC,APPARMOR -c oomwatchd, then audit2allow or the AppArmor profile",
+        )
+    if system.refused_links and system.initial_user_ns:
+        seen = [p for p in system.processes if p.task.pid in system.refused_links]
+        yield Finding(
+            "lsm-refuses-exe",
+            WARNING,
+            f"The executable of {some(len(seen))} can't be read in spite of CAP_SYS_PTRACE ({names(seen)}): a "
+            "security module refuses it, and rules with `exe` don't fit them.",
+            "allow ptrace (read) for oomwatchd in the policy",
+        )

@@ -1,0 +1,1 @@
+"""The kernel's interfaces, one module each: /proc/PID, the proc connector, CPUs."""

@@ -1,0 +1,1 @@
+"""Past OOM kills, read out of logs."""

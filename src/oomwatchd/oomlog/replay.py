@@ -1,0 +1,177 @@
+"""The kernel's choice of a victim, reckoned anew from what a report logged. Pure.
+
+`rank` is oom_badness() (mm/oom_kill.c) over a row of the task table. What differs between kernels is told by the
+table's columns. Two things aren't to be seen in it and go by the kernel's release: how equal and negative points are
+taken (since 5.9), and how root's bonus was measured (before 3.14).
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from oomwatchd.oomlog import lines
+from oomwatchd.oomlog.record import OomKill, Task
+
+PAGE_KB = 4
+OOM_SCORE_ADJ_MIN = -1000
+# What a cgroup without a limit shows.
+_NO_LIMIT_KB = 1 << 50
+_RELEASE = re.compile(r"(\d{1,3})\.(\d{1,4})")
+
+
+class Ranked(NamedTuple):
+    """A row with its points (pages), the most likely victim first; None: never chosen."""
+
+    task: Task
+    points: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """`predicted`: the choice reckoned from the table, None if nobody could be chosen. `agrees`: it is what
+    happened."""
+
+    predicted: Task | None
+    agrees: bool
+
+
+def total_pages(kill: OomKill) -> int | None:
+    """What one point of oom_score_adj is a thousandth of (constrained_alloc()): the machine's memory and swap, the
+    limit of the memory cgroup and the swap that it may use, or the memory of the allowed NUMA nodes and all swap."""
+    memory = kill.memory
+    swap_kb = memory.swap_total_kb
+    if kill.scope == "memcg":
+        return _memcg_pages(kill)
+    if kill.scope in ("cpuset", "mempolicy"):
+        allowed = lines.nodes(kill.nodes or "")
+        shown = dict(memory.node_kb)
+        if not allowed or not allowed <= shown.keys():
+            return None
+        return (sum(shown[node] for node in allowed) + (swap_kb or 0)) // PAGE_KB
+    if memory.ram_kb is None:
+        return None
+    return (memory.ram_kb - (memory.reserved_kb or 0) + (swap_kb or 0)) // PAGE_KB
+
+
+def _memcg_pages(kill: OomKill) -> int | None:
+    """mem_cgroup_get_max(). How much swap the machine has isn't in a memory cgroup's report; what the group or its
+    processes have there is the least that there must be."""
+    memory = kill.memory
+    if memory.limit_kb is None:
+        return None
+    if memory.memsw_limit_kb is not None:
+        more_kb = max(0, memory.memsw_limit_kb - memory.limit_kb)
+    else:
+        more_kb = memory.swap_limit_kb or 0
+    used_kb = PAGE_KB * sum(task.swapents or 0 for task in kill.tasks or ())
+    known_kb = memory.swap_total_kb if memory.swap_total_kb is not None else max(used_kb, memory.swap_usage_kb or 0)
+    if more_kb < _NO_LIMIT_KB and known_kb > 0:
+        known_kb = max(known_kb, more_kb)
+    return (memory.limit_kb + min(more_kb, known_kb)) // PAGE_KB
+
+
+def rank(kill: OomKill, adj_of: Callable[[Task], int | None] | None = None) -> list[Ranked]:
+    """The table in the order of the kernel's choice, the victim first. `adj_of` gives values of oom_score_adj in place
+    of the logged ones (None: as logged)."""
+    if not kill.tasks:
+        return []
+    per_adj = (total_pages(kill) or 0) // 1000
+    since_5_9 = _is_since(kill, 5, 9)
+    root_bonus = _root_bonus(kill, per_adj)
+    ranked = []
+    for task in kill.tasks:
+        pid, _, uid, _, rss, pgtables_bytes, swapents, adj, _ = task
+        if adj_of is not None and (new := adj_of(task)) is not None:
+            adj = new
+        if adj == OOM_SCORE_ADJ_MIN or pid == 1:
+            ranked.append(Ranked(task, None))
+            continue
+        pages = rss + (swapents or 0) + (pgtables_bytes or 0) // 4096
+        points = pages + (adj or 0) * per_adj
+        if not since_5_9:
+            points = max(1, points - (root_bonus(pages) if uid == 0 else 0))
+        ranked.append(Ranked(task, points))
+    # Of equals the last is taken, before 5.9 the first. (A sort in reverse leaves equals in their order.)
+    if since_5_9:
+        ranked.reverse()
+    ranked.sort(key=_order, reverse=True)
+    return ranked
+
+
+def _order(one: Ranked) -> int:
+    return -(1 << 62) if one.points is None else one.points
+
+
+def _root_bonus(kill: OomKill, per_adj: int) -> Callable[[int], int]:
+    """What root is given off its points: 3 % of its memory from 3.14 on, 30 of oom_score_adj before, nothing since
+    4.17. (The table got pgtables_bytes little before that, and nr_pmds in 4.1.)"""
+    columns = kill.columns or ()
+    if "pgtables_bytes" in columns:
+        return lambda pages: 0
+    if "nr_pmds" in columns or _is_since(kill, 3, 14):
+        return lambda pages: pages * 3 // 100
+    return lambda pages: 30 * per_adj
+
+
+def _is_since(kill: OomKill, major: int, minor: int) -> bool:
+    """Whether the kernel is of that release or later; one that the log doesn't name counts as old if its table does."""
+    release = _RELEASE.match(kill.kernel) if kill.kernel is not None else None
+    if release is not None:
+        return (int(release[1]), int(release[2])) >= (major, minor)
+    return "pgtables_bytes" in (kill.columns or ("pgtables_bytes",))
+
+
+def replay(kill: OomKill, ranked: list[Ranked] | None = None) -> Replay | None:
+    """The choice reckoned anew; None where the log doesn't hold what that takes: a table with its header, an outcome
+    that the table shows, and, where they matter, the swap of each task and the memory that oom_score_adj is measured
+    by. `ranked`: what `rank` gave for it, if that is at hand."""
+    if not kill.tasks or kill.columns is None or (kill.panic is not None and not kill.no_killable):
+        return None
+    values = {task.oom_score_adj for task in kill.tasks}
+    if None in values or (total_pages(kill) is None and not values <= {0, OOM_SCORE_ADJ_MIN}):
+        return None
+    if kill.victim is None and not kill.no_killable:
+        return None
+    if kill.victim is not None and not _rows_of_chosen(kill):
+        return None  # its row was cut out of the log, and perhaps others
+    ranked = rank(kill) if ranked is None else ranked
+    if _hangs_on_swap(kill, ranked):
+        return None
+    predicted = _predicted(kill, ranked)
+    if kill.victim is None:
+        return Replay(predicted, predicted is None)
+    return Replay(predicted, predicted is not None and predicted.pid in _rows_of_chosen(kill))
+
+
+def _predicted(kill: OomKill, ranked: list[Ranked]) -> Task | None:
+    if kill.allocating_task:
+        # vm.oom_kill_allocating_task: whoever asks is taken.
+        asked = (task for task in kill.tasks or () if kill.invoker.pid in (task.pid, task.tgid))
+        return next(asked, None) or next((task for task in kill.tasks or () if task.comm == kill.invoker.comm), None)
+    return ranked[0].task if ranked and ranked[0].points is not None else None
+
+
+def _hangs_on_swap(kill: OomKill, ranked: list[Ranked]) -> bool:
+    """Whether swap could have decided, in a table without a column for it (before 3.7): the first is ahead of the
+    second by less than all swap in use."""
+    candidates = [one.points for one in ranked if one.points is not None]
+    if "swapents" in (kill.columns or ()) or len(candidates) < 2:
+        return False
+    memory = kill.memory
+    if memory.swap_total_kb is None or memory.swap_free_kb is None:
+        return True
+    return candidates[0] - candidates[1] <= (memory.swap_total_kb - memory.swap_free_kb) // PAGE_KB
+
+
+def _rows_of_chosen(kill: OomKill) -> set[int]:
+    """The pids of the rows that the choice may mean. The old line may name a thread; its process died then."""
+    assert kill.victim is not None
+    tasks = kill.tasks or ()
+    if kill.chosen is not None and (found := _rows(tasks, kill.chosen.pid)):
+        return found
+    return _rows(tasks, kill.victim.pid)
+
+
+def _rows(tasks: Iterable[Task], pid: int) -> set[int]:
+    return {task.pid for task in tasks if pid in (task.pid, task.tgid)}

@@ -1,0 +1,1 @@
+"""The transaction: open a process, read, decide, write, record; and what the kernel forgets."""

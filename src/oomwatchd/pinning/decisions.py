@@ -1,0 +1,105 @@
+"""What is to be done to a process, and what was: pure, but for the time at which a hold begins."""
+
+import time
+from bisect import bisect_left
+from dataclasses import dataclass, replace
+
+from oomwatchd.pinning.ledger import RuntimePin
+from oomwatchd.pinning.lineage import Hold, Node
+from oomwatchd.rules.model import Action, Rule
+
+
+@dataclass(slots=True)
+class Trigger:
+    """Why a process is looked at. Not frozen, as `Process` isn't."""
+
+    source: str
+    """exec, fork, comm, uid, gid, scan, reload, control."""
+    event_ns: int = 0
+    """The kernel's timestamp of the event, CLOCK_MONOTONIC; 0: no event."""
+
+
+SCAN = Trigger("scan")
+
+
+@dataclass(slots=True)
+class Decision:
+    """Something that was done to a process, or would be in a dry run, or failed. Not frozen, as `Process` isn't."""
+
+    event: str
+    """pinned, released, reset-child, drift, contended, pin-failed."""
+    pid: int
+    rule: str
+    old: int
+    new: int
+    source: str
+    comm: str
+    exe: str = ""
+    uid: int | None = None
+    unit: str = ""
+    latency_us: int | None = None
+    """From the kernel's timestamp of the event to the end of the write."""
+    error: str = ""
+    quiet: bool = False
+    """The value was right before: the write was for the floor alone."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """Since the daemon's start."""
+
+    events: int = 0
+    pins: int = 0
+    releases: int = 0
+    resets: int = 0
+    drifts: int = 0
+    failures: int = 0
+    lost: int = 0
+    scans: int = 0
+
+
+LATENCY_BOUNDS_US = (100, 250, 500, *(1000, 2500, 5000), *(10000, 25000, 50000), *(100000, 250000, 1000000))
+
+
+class Latencies:
+    """From event to pin: how many took how long."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(LATENCY_BOUNDS_US) + 1)
+        """By the first of LATENCY_BOUNDS_US that isn't exceeded; the last one: all are."""
+        self.sum_us = 0
+
+    def add(self, latency_us: int) -> None:
+        self.counts[bisect_left(LATENCY_BOUNDS_US, latency_us)] += 1
+        self.sum_us += latency_us
+
+
+def runtime_rule(pin: RuntimePin) -> Rule:
+    """The rule that a runtime pin stands for."""
+    return Rule(pin.rule, (), Action(pin.value, pin.value), containers=True)
+
+
+def wanted_hold(node: Node, rule: Rule, current: int, trigger: Trigger) -> Hold:
+    """The hold that `rule` asks for on a process that shows `current`."""
+    before = node.hold
+    if before is None:
+        first = current if node.parent is None else without_rule(node, current)
+    elif current != before.value and not rule.action.exact and rule.target(current) == current:
+        first = current  # it has set itself another value, and the rule allows that
+    elif trigger.source == "exec" and current != before.value and current > before.first:
+        # It has raised itself, as anyone may, and executed another program, which had this from the start: so do
+        # sshd's children, whose parent had set itself to -1000 before any rule did.
+        first = current
+    else:
+        first = before.first
+    value = rule.target(first)
+    child_value = rule.child_value(value, first)
+    if before is not None and before.rule == rule.name:
+        return replace(before, first=first, value=value, child_value=child_value)
+    return Hold(rule.name, first, value, child_value, time.time(), trigger.source)
+
+
+def without_rule(node: Node, current: int) -> int:
+    """What the process would show if no rule fitted it: it may have inherited a pin, and not lost it yet."""
+    bequest = node.inherited()
+    return current if bequest is None or current not in bequest.shown else bequest.value

@@ -1,0 +1,97 @@
+"""Which of the machine's processes are worth a look. There is one to be asked about for every exec, and all of them for
+every scan, so that the answer for most has to come from one system call, or four where rules ask for names; and scans
+don't ask again each time what only an event can have changed."""
+
+from collections.abc import Mapping
+
+from oomwatchd.kernel import procfs
+from oomwatchd.kernel.procfs import Vanished
+from oomwatchd.rules.model import RuleSet
+
+ROUNDS = 12
+"""A process that is ruled out is asked about again in one of so many scans: the kernel drops an event in silence if it
+has no memory for it (cn_netlink_send_mult() of drivers/connector/connector.c), and to rename a file raises none."""
+
+_NO_INODE = 1
+"""What /proc lists where the kernel had no memory for an inode (proc_fill_cache() of fs/proc/base.c); 0 is none too."""
+
+_REMEMBERED = 8192
+"""Links, and names: whoever invents them without end must not make us grow."""
+
+Sifted = tuple[int, bool]
+"""The rules that are not ruled out, as bits; whether one of them names the executable, so that it matters if its path
+can be believed."""
+
+
+class Prefilter:
+    """What exe link and name alone don't rule out, remembered by both as they are."""
+
+    def __init__(self, rules: RuleSet, proc: str) -> None:
+        self._rules = rules
+        self._proc = proc.encode()
+        self._asks_exe = rules.needs.exe
+        self._asks_comm = rules.asks_comm
+        self._by_link: dict[bytes | None, Sifted] = {}
+        self._by_comm: dict[bytes, int] = {}
+        self.ruled_out: dict[int, int] = {}
+        """Processes that don't pass, and the inode of /proc/PID that tells that one is still the same. To be taken out
+        when an event tells that it may pass now, and to be cleared when events were lost, or when there were none."""
+        self.gone: set[int] = set()
+        """Processes that raised an event, and had ended when they were asked about: their children may turn up. Others
+        may have their PIDs by now. For the reader of births to clear."""
+
+    def passes(self, pid: int, inode: int = 0) -> bool:
+        """Whether a rule may fit the process. By its inode a scan has it remembered if not."""
+        possible = 0
+        try:
+            link = procfs.read_exe_link(pid, self._proc) if self._asks_exe else None
+            sifted = self._by_link.get(link) or self._sift_link(link)
+            possible = sifted[0]
+            if possible != 0 and self._asks_comm:
+                comm = procfs.read_comm(pid, self._proc)
+                bits = self._by_comm.get(comm)
+                possible &= self._sift_comm(comm) if bits is None else bits
+        except Vanished:  # a kernel thread among them, which scans ask about
+            if inode == 0:
+                self.gone.add(pid)
+        except OSError:
+            self.ruled_out.pop(pid, None)  # too many open files, no memory: that says nothing of the process
+            return False
+        if not possible and inode > _NO_INODE:
+            self.ruled_out[pid] = inode
+        return possible != 0
+
+    def doubtful(self, present: Mapping[int, int], scan: int) -> list[int]:
+        """Those of all processes, by PID the inode of /proc/PID, that the scan of that number has to ask about, where
+        events tell of every exec, and of every change of name if rules ask for names."""
+        known = self.ruled_out.get
+        return [pid for pid, inode in present.items() if known(pid) != inode or (pid + scan) % ROUNDS == 0]
+
+    def bury(self, present: Mapping[int, int]) -> None:
+        """Forget all PIDs but these, once more of the others are remembered."""
+        if len(self.ruled_out) > 2 * len(present):
+            for pid in self.ruled_out.keys() - present.keys():
+                del self.ruled_out[pid]
+
+    def sift(self, link: bytes | None, comm: bytes) -> Sifted:
+        """The same for an exe link and a name that have been read."""
+        sifted = self._by_link.get(link) or self._sift_link(link)
+        if not sifted[0] or not self._asks_comm:
+            return sifted
+        bits = self._by_comm.get(comm)
+        return sifted[0] & (self._sift_comm(comm) if bits is None else bits), sifted[1]
+
+    def _sift_link(self, link: bytes | None) -> Sifted:
+        if len(self._by_link) >= _REMEMBERED:
+            self._by_link.clear()
+        path = None if link is None else procfs.text(procfs.split_deleted(link)[0])
+        possible = self._rules.possible_exe(path)
+        named = possible != 0 and path is not None and self._rules.names_exe(path)
+        sifted = self._by_link[link] = possible, named
+        return sifted
+
+    def _sift_comm(self, comm: bytes) -> int:
+        if len(self._by_comm) >= _REMEMBERED:
+            self._by_comm.clear()
+        possible = self._by_comm[comm] = self._rules.possible_comm(procfs.text(comm))
+        return possible

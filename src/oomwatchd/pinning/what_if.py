@@ -1,0 +1,73 @@
+"""What oom_score_adj everyone would have under other rules: the daemon's own transaction, with nothing written."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from oomwatchd.oom.memfacts import Process
+from oomwatchd.pinning.decisions import Trigger
+from oomwatchd.pinning.ledger import Ledger, RuntimePin
+from oomwatchd.pinning.lineage import Hold, Node
+from oomwatchd.pinning.pinner import Pinner
+from oomwatchd.rules.model import Rule, RuleSet
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A pin in force today, as `oomwatchctl list` shows it."""
+
+    pid: int
+    starttime: int
+    rule: str
+    value: int
+    original: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What would become of one process."""
+
+    value: int
+    rule: str  # that holds it; empty: none
+
+
+def preview(
+    rules: Iterable[Rule], processes: Iterable[Process], pins: Iterable[Pin] = (), proc: str = "/proc"
+) -> Mapping[int, Outlook]:
+    """For each of `processes` its value under `rules`, which take the place of those that made `pins`. Pins made by
+    `oomwatchctl pin` stay. Of today's rules the default `children` is assumed: they aren't known here."""
+    everyone = sorted(processes, key=lambda process: process.task.starttime)
+    ledger = _ledger_of(everyone, pins)
+    pinner = Pinner(RuleSet(rules), ledger, dry_run=True, proc=proc)
+    for process in everyone:
+        pinner.look(process.task.pid, Trigger("reload"))
+    values = {d.pid: d.new for d in pinner.take_decisions() if d.event in ("pinned", "released", "reset-child")}
+    outlooks = {}
+    for process in everyone:
+        pid = process.task.pid
+        node = ledger.nodes.get(pid)
+        hold = None if node is None else node.hold
+        if hold is not None:
+            outlooks[pid] = Outlook(hold.value, hold.rule)
+        else:
+            outlooks[pid] = Outlook(values.get(pid, process.task.oom_score_adj), "")
+    return outlooks
+
+
+def _ledger_of(everyone: list[Process], pins: Iterable[Pin]) -> Ledger:
+    """A ledger, saved nowhere, as it would be with `pins` in force. Parents come before their children."""
+    ledger = Ledger(None, "")
+    held = {(pin.pid, pin.starttime): pin for pin in pins}
+    for process in everyone:
+        pid, starttime = process.task.pid, process.task.starttime
+        pin = held.get((pid, starttime))
+        parent = ledger.nodes.get(process.ppid)
+        if pin is None and parent is None:
+            continue
+        node = Node(pid, starttime, parent)
+        if pin is not None:
+            child_value = pin.original if pin.value < pin.original else pin.value
+            node.hold = Hold(pin.rule, pin.original, pin.value, child_value, 0.0, "scan")
+            if pin.rule == f"pin {pid}":
+                ledger.runtime_pins[pid] = RuntimePin(pid, starttime, pin.value)
+        ledger.add(node)
+    return ledger
