@@ -8,7 +8,7 @@ APT_DEB := debhelper dh-python python3 python3-tomli scdoc
 APT_BUILD := gcc pkg-config libsystemd-dev python3-dev python3-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run bench test test-vm check man install uninstall deb clean
+.PHONY: help venv run bench test test-vm check man install uninstall sdist deb rpm release clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -135,12 +135,43 @@ entry = $(shell sed -n 's/^$(1) = "\(.*\):main"$$/\1/p' pyproject.toml)
 launcher = printf '%s\n' '\#!$(PYTHON_RUN) -I' 'import sys' '' 'sys.path.insert(0, "$(pkglibdir)")' 'from $(1) import main' '' 'sys.exit(main())'
 tell_systemd = $(if $(DESTDIR),,-test ! -d /run/systemd/system || { systemctl daemon-reload; journalctl --update-catalog; })
 
-deb: ## dist/oomwatchd_VERSION_all.deb, for Debian 12 and later
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' src/oomwatchd/__init__.py)
+# What stands in packages as the time of their files: that of the release, so that two builds are the same bytes.
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || date +%s)
+SOURCES := Makefile pyproject.toml README.md CHANGELOG.md LICENSE src systemd config man debian
+TARBALL = dist/oomwatchd-$(VERSION).tar.gz
+
+sdist: ## dist/oomwatchd-VERSION.tar.gz, the sources as every package takes them
+	@mkdir -p dist
+	tar --create --sort=name --mtime=@$(SOURCE_DATE_EPOCH) --owner=0 --group=0 --numeric-owner --mode=go-w,u+rw,a+rX \
+	    --exclude=__pycache__ --exclude='*.egg-info' --exclude='*.pyc' --transform 's,^,oomwatchd-$(VERSION)/,' $(SOURCES) \
+	    | gzip -9n > $(TARBALL)
+
+deb: sdist ## dist/oomwatchd_VERSION_all.deb, for Debian 12 and later
 	@dpkg-checkbuilddeps 2>/dev/null || $(call apt_install,dpkg-dev fakeroot $(APT_DEB))
-	rm -rf build/deb && mkdir -p build/deb/oomwatchd dist
-	cp -a Makefile pyproject.toml README.md CHANGELOG.md LICENSE src systemd config man debian build/deb/oomwatchd/
-	cd build/deb/oomwatchd && dpkg-buildpackage --build=binary --no-sign
+	rm -rf build/deb && mkdir -p build/deb
+	tar --extract --file $(TARBALL) -C build/deb
+	cd build/deb/oomwatchd-$(VERSION) && dpkg-buildpackage --build=binary --no-sign
 	mv build/deb/*.deb build/deb/*.changes build/deb/*.buildinfo dist/
+
+rpm: sdist ## dist/oomwatchd-VERSION-1.noarch.rpm, for Fedora and its kin; built on Debian too
+	@command -v rpmbuild >/dev/null || $(call apt_install,rpm)
+	@command -v scdoc >/dev/null || $(call apt_install,scdoc)
+	rm -rf build/rpm && mkdir -p build/rpm
+	rpmbuild -bb --define '_topdir $(CURDIR)/build/rpm' --define '_sourcedir $(CURDIR)/dist' \
+	    --define 'use_source_date_epoch_as_buildtime 1' --define 'clamp_mtime_to_source_date_epoch 1' \
+	    --define '_buildhost localhost' config/rpm/oomwatchd.spec
+	mv build/rpm/RPMS/*/*.rpm dist/
+
+# The tag comes last: it says that all of it was built.
+release: ## all packages and their checksums in dist/, and the tag vVERSION; wants a clean checkout
+	@test -z "$$(git status --porcelain)" || { echo "make release: the checkout has changes that aren't committed"; exit 1; }
+	@grep -q '^## \[$(VERSION)\] - 20' CHANGELOG.md || { echo "make release: CHANGELOG.md has no dated [$(VERSION)]"; exit 1; }
+	@! git rev-parse -q --verify refs/tags/v$(VERSION) >/dev/null || { echo "make release: v$(VERSION) is tagged already"; exit 1; }
+	rm -rf dist
+	$(MAKE) --no-print-directory deb rpm
+	cd dist && sha256sum *.tar.gz *.deb *.rpm > SHA256SUMS
+	git tag -a v$(VERSION) -m 'oomwatchd $(VERSION)'
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

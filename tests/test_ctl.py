@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from oomwatchd import __version__
 from oomwatchd.ctl import VERBS, main
 
 NOT_RUNNING = "oomwatchctl: oomwatchd isn't running: nobody listens at {runtime}/control\n"
@@ -22,7 +23,7 @@ log_pins = "auto"
 
 # argv, exit status, stdout, stderr
 TABLE = [
-    (["--version"], 0, "oomwatchctl 0.1.0\n", ""),
+    (["--version"], 0, f"oomwatchctl {__version__}\n", ""),
     ([], 2, "", "required: VERB"),
     (["nonsense"], 2, "", "invalid choice: 'nonsense'"),
     (["status"], 3, "", NOT_RUNNING),

@@ -1,3 +1,3 @@
 """oomwatchd: decides by rules whom the Linux OOM killer may take."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

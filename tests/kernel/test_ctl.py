@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from oomwatchd import __version__
 from tests.kernel.asking import answer, oomwatchctl
 from tests.kernel.running import Daemon, Processes, oom_score_adj, rule
 
@@ -34,7 +35,7 @@ def test_status(daemon: Daemon, pinned: int) -> None:
     assert status["config"]["error"] is None
     shown = oomwatchctl(daemon, "status")
     assert (shown.returncode, shown.stderr) == (0, "")
-    assert shown.stdout.startswith("oomwatchd 0.1.0, PID ")
+    assert shown.stdout.startswith(f"oomwatchd {__version__}, PID ")
 
 
 def test_list(daemon: Daemon, pinned: int, target: Path) -> None:
