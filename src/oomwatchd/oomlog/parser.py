@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from oomwatchd.oomlog import lines
+from oomwatchd.oomlog import json_lines, lines
 from oomwatchd.oomlog import prefix as line_prefix
+from oomwatchd.oomlog.logline import LogLine
 from oomwatchd.oomlog.record import Chosen, Invoker, Killed, Memory, OomKill, Task
 
 # A process has one row; a log that claims more of them is hostile.
@@ -127,9 +128,13 @@ class Parser:
             not report.decided() or (report.panic is not None and report.invoker_pid is None)
         )
 
-    def feed(self, line: str) -> list[OomKill]:
+    def feed(self, line: str | LogLine) -> list[OomKill]:
         """Take in one line, without its line feed."""
         self.at_row = False
+        if isinstance(line, LogLine):
+            self._take_unwrapped(line)
+            done, self._done = self._done, []
+            return done
         prefix = self._prefix
         if prefix and line.startswith(prefix) and not line_prefix.goes_on(line, len(prefix)):
             self._take(prefix, line[len(prefix) :])
@@ -148,7 +153,23 @@ class Parser:
         done, self._done = self._done, []
         return done
 
+    def _take_unwrapped(self, line: LogLine) -> None:
+        if line.program is not None and line.program != "kernel":
+            return
+        stamp = f"[{line.time}] " if isinstance(line.time, float) else "" if line.time is None else f"{line.time} "
+        if line.verbatim:
+            self._take(stamp or "- ", line.text)
+            return
+        prefix, text = line_prefix.split(line.text)
+        if text is not None:
+            self._take(stamp or prefix, text)
+
     def _take_apart(self, line: str) -> None:
+        if line.lstrip("\x1e \t")[:1] in ("{", '"', "d"):
+            unwrapped = json_lines.unwrap(line)
+            if unwrapped is not None:
+                self._take_unwrapped(unwrapped)
+                return
         prefix, text = line_prefix.split(line)
         if text is None:
             return

@@ -1,10 +1,9 @@
 """One line of a log, as programs write them down: what stands before the kernel's own words, and when.
 
 dmesg (with and without times, -T in any language, --time-format, -x), /dev/kmsg, serial consoles, syslog and
-rsyslog, journalctl's outputs, JSON of journald and of container runtimes, mail quotes. Pure.
+rsyslog, journalctl's outputs, container runtimes, mail quotes. Pure.
 """
 
-import json
 import re
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -41,10 +40,7 @@ _PLAIN = re.compile(
 _MAY_BE_PREFIX = re.compile(r"M|d|\w{2,9}\.? {1,2}\d|[a-z0-9]{3,8} *:[a-z]{3,6} *:|std")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _MORE = re.compile(r"\[ *\d+\.|\[[^\]]*:|<|\{")
-_JSON_MEMBER = re.compile(r'\s*"(?:message|MESSAGE|log|msg|text)"\s*:\s*"(?P<text>.*?)"?,?\s*$')
 _EXPORT = re.compile(r"\s*MESSAGE=")
-_JSON_TEXT = ("MESSAGE", "message", "log", "msg", "textPayload", "line", "text", "_raw")
-_JSON_TIME = ("time", "timestamp", "@timestamp", "ts")
 
 
 class Line(NamedTuple):
@@ -72,12 +68,6 @@ def split(line: str) -> Line:
     start = bare[:1]
     if start.isalpha() and _MAY_BE_PREFIX.match(bare) is None:
         return Line(line[: len(line) - len(bare)], bare)
-    if start == "{" or line.startswith("data: {"):
-        return _split_json(line)
-    if start == '"':
-        member = _JSON_MEMBER.match(line)
-        if member is not None:
-            return _split_inner("", _unescape(member["text"]))
     if start == "M":
         export = _EXPORT.match(line)
         if export is not None:
@@ -105,52 +95,7 @@ def _split_text(line: str) -> Line:
     return Line(line[:end], line[end:])
 
 
-def _split_inner(stamp: str, text: str) -> Line:
-    inner = _split_text(text.rstrip("\n"))
-    return Line(stamp or inner.prefix, inner.text)
-
-
-def _split_json(line: str) -> Line:
-    try:
-        record = json.loads(line[line.index("{") :])
-    except (ValueError, RecursionError):
-        return Line("", line)
-    if not isinstance(record, dict):
-        return Line("", line)
-    origin = record.get("_TRANSPORT", record.get("SYSLOG_IDENTIFIER", "kernel"))
-    if origin != "kernel":
-        return Line("", None)
-    if isinstance(record.get("jsonPayload"), dict):
-        record = {**record, **record["jsonPayload"]}
-    text = next((value for key in _JSON_TEXT if (value := _text(record.get(key))) is not None), None)
-    if text is None:
-        return Line("", None)
-    microseconds = record.get("__REALTIME_TIMESTAMP")
-    if isinstance(microseconds, str) and "MESSAGE" in record:
-        # journald's MESSAGE is the kernel's record as it is; a name in it may look like a prefix.
-        return Line(f"@{microseconds} ", text)
-    stamp = next((f"{value} " for key in _JSON_TIME if isinstance(value := record.get(key), str)), "")
-    return _split_inner(stamp, text)
-
-
-def _text(value: object) -> str | None:
-    """A JSON member's text. journald writes what isn't clean UTF-8 as a list of bytes."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and all(isinstance(byte, int) and 0 <= byte <= 255 for byte in value):
-        return bytes(value).decode("utf-8", "backslashreplace")
-    return None
-
-
-def _unescape(text: str) -> str:
-    try:
-        return str(json.loads(f'"{text}"', strict=False))
-    except ValueError:
-        return text
-
-
 _KMSG = re.compile(r"[\s>]*\d{1,4},\d{1,20},(\d{1,20}),")
-_JOURNAL = re.compile(r"@(\d{1,17}) ")
 _ISO = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,6})\d*)? ?(Z|UTC|GMT|[+-]\d\d:?\d\d)?")
 _UNIX = re.compile(r"[\s>]*(\d{9,11}\.\d{6}) ")
 _CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d)(?:\.(\d{1,6})\d*)?)?")
@@ -187,8 +132,6 @@ def time_of(prefix: str, reference: datetime) -> str | float | None:
     """When a line was logged: an ISO 8601 time, with its offset where the log has one (journald: UTC); or the
     seconds since boot where it has only these; or None. A date without a year is the last one not after
     `reference` (naive, local)."""
-    if match := _JOURNAL.match(prefix):
-        return _utc(int(match[1]))
     if match := _KMSG.match(prefix):
         return int(match[1]) / 1e6
     if match := _UNIX.match(prefix):

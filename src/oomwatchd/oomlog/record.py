@@ -84,7 +84,10 @@ class OomKill:
     time: ISO 8601 as the log has it, or seconds since boot (a float). scope: "global", "memcg", "cpuset",
     "mempolicy", "sysrq". tasks: () for a table without rows. columns: the table's header. chosen: the old "Kill
     process" line. group: the cgroup that memory.oom.group killed. nodes: the NUMA nodes that the allocation could use.
-    truncated: a part of the report is missing, or the kernel, which limits reports but not kills, never wrote it."""
+    truncated: a part of the report is missing, or the kernel, which limits reports but not kills, never wrote it.
+    killer: "kernel", or the program that killed ("systemd-oomd"). host, file: whose log, and where it was read.
+    page_bytes: the machine's page size, where the report shows it. uptime: seconds since boot, where the log has them
+    beside the date."""
 
     time: str | float | None
     kernel: str | None
@@ -106,3 +109,8 @@ class OomKill:
     nodes: str | None
     memory: Memory
     truncated: bool
+    killer: str = "kernel"
+    host: str | None = None
+    file: str | None = None
+    page_bytes: int | None = None
+    uptime: float | None = None

@@ -12,13 +12,14 @@ import subprocess
 import sys
 import threading
 import zlib
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO, cast
 
 from oomwatchd.oomlog import lines, prefix
+from oomwatchd.oomlog.logline import LogLine
 from oomwatchd.oomlog.parser import Parser
 from oomwatchd.oomlog.record import OomKill
 
@@ -199,6 +200,12 @@ def journal(failed: Callable[[SourceError], None]) -> Iterator[OomKill]:
     except SourceError as error:
         failed(error)
     yield from parser.flush()
+
+
+def feed(lines: Iterable[LogLine], parser: Parser) -> Iterator[OomKill]:
+    """The events that lines out of a container complete."""
+    for line in lines:
+        yield from parser.feed(line)
 
 
 def scan(stream: BinaryIO, parser: Parser) -> Iterator[OomKill]:
