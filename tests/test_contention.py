@@ -10,7 +10,8 @@ import pytest
 from oomwatchd.pinning.decisions import SCAN
 from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.pinner import Pinner
-from oomwatchd.rules.model import Action, Criterion, Pattern, Rule, RuleSet
+from oomwatchd.rules.model import Action, Criterion, Pattern, Rule
+from oomwatchd.rules.ruleset import RuleSet
 
 
 class Fight:

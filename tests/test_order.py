@@ -16,7 +16,8 @@ from oomwatchd.pinning.decisions import SCAN, Trigger
 from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.lineage import Hold, Node
 from oomwatchd.pinning.pinner import Pinner
-from oomwatchd.rules.model import Action, Criterion, Pattern, Rule, RuleSet
+from oomwatchd.rules.model import Action, Criterion, Pattern, Rule
+from oomwatchd.rules.ruleset import RuleSet
 from tests.faketree import Tree
 
 PARENT, PID, CHILD = 10, 20, 30

@@ -8,19 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oomwatchd.rules.match import Mismatch, mismatch
 from oomwatchd.rules.model import (
     Action,
     Criterion,
-    Mismatch,
     Process,
     Rule,
-    RuleSet,
     literal_or_glob,
-    mismatch,
-    needs,
     oom_adj_to_score,
     regex,
 )
+from oomwatchd.rules.ruleset import RuleSet, needs
 
 PROCESS = Process(
     pid=42,
@@ -170,12 +168,12 @@ def test_needs() -> None:
     by_exe = rule(criterion("exe", "/x"), action=Action(low=300))
     assert needs([by_exe]).forks
     assert not needs([by_exe]).forks_at_once
-    assert not needs([by_exe]).comm_events
+    assert not needs([by_exe]).events
     assert needs([replace(by_exe, children="reset")]).forks_at_once
     assert needs([replace(by_exe, action=Action(-5, -5))]).forks_at_once
-    assert needs([rule(criterion("comm", "x"))]).comm_events
-    assert needs([rule(Criterion("user", ids=frozenset({0})))]).uid_events
-    assert needs([rule(excluded=(Criterion("group"),))]).gid_events
+    assert needs([rule(criterion("comm", "x"))]).events == {"comm"}
+    assert needs([rule(Criterion("user", ids=frozenset({0})))]).events == {"uid"}
+    assert needs([rule(excluded=(Criterion("group"),))]).events == {"gid"}
     assert not needs([rule(criterion("exe", "/x"), action=Action(ignore=True))]).forks
     assert needs([replace(by_exe, enabled=False)]) == needs([])
 

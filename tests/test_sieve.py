@@ -8,7 +8,8 @@ import pytest
 
 from oomwatchd.kernel import procfs
 from oomwatchd.pinning.prefilter import ROUNDS, Prefilter
-from oomwatchd.rules.model import Action, Criterion, Pattern, Rule, RuleSet
+from oomwatchd.rules.model import Action, Criterion, Pattern, Rule
+from oomwatchd.rules.ruleset import RuleSet
 
 
 def prefilter(proc: Path, **criteria: str) -> Prefilter:

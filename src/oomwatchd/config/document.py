@@ -11,6 +11,7 @@ from oomwatchd.base.timespan import parse_time_span
 from oomwatchd.config.problems import Findings, Problem, suggestion
 from oomwatchd.config.toml_positions import Path, Position, locate
 from oomwatchd.rules import model as r
+from oomwatchd.rules.criteria import CRITERIA, Form
 from oomwatchd.rules.model import Action, Criterion, Rule
 
 TASK_COMM_LEN = 16
@@ -19,7 +20,7 @@ TASK_COMM_LEN = 16
 _DAEMON_KEYS = ("scan_interval", "proc_events", "dry_run", "on_exit", "log_pins")
 _RULE_KEYS = (
     *("name", "description", "enabled", "not", "oom_score_adj", "oom_adj", "ignore"),
-    *("children", "containers", "spoofable", *r.CRITERIA),
+    *("children", "containers", "spoofable", *CRITERIA),
 )
 
 
@@ -196,33 +197,34 @@ class Document:
         if not isinstance(table, dict):
             self.error(at, f'not must be a table of criteria, such as {{ user = "root" }}, not {_kind(table)}')
             return ()
-        self.unknown_keys(at, table, r.CRITERIA)
+        self.unknown_keys(at, table, tuple(CRITERIA))
         if not table:
             self.error(at, "not is empty: it would exclude every process")
         return self.criteria(at, table)
 
     def criteria(self, at: Path, table: Mapping[str, object]) -> tuple[Criterion, ...]:
-        found = (self.criterion((*at, key), key, table[key]) for key in table if key in r.CRITERIA)
+        found = (self.criterion((*at, key), key, table[key]) for key in table if key in CRITERIA)
         return tuple(criterion for criterion in found if criterion is not None)
 
     def criterion(self, at: Path, key: str, value: object) -> Criterion | None:
-        if key == "session_leader":
+        form = CRITERIA[key].form
+        if form is Form.FLAG:
             if not isinstance(value, bool):
-                self.error(at, f"session_leader must be true or false, not {_kind(value)}")
+                self.error(at, f"{key} must be true or false, not {_kind(value)}")
                 return None
             return Criterion(key, flag=value)
         members = value if isinstance(value, list) else [value]
         if not members:
             self.error(at, f"{key}: an empty list fits nothing")
         paths = [(*at, i) for i in range(len(members))] if isinstance(value, list) else [at]
-        if key in r.STRING_KEYS:
+        if form is Form.TEXT:
             patterns = [self.pattern(path, key, member) for path, member in zip(paths, members, strict=True)]
             return Criterion(key, patterns=tuple(p for p in patterns if p is not None))
         names = [self.id_or_name(path, key, member) for path, member in zip(paths, members, strict=True)]
         return Criterion(key, names=tuple(name for name in names if name is not None))
 
     def id_or_name(self, at: Path, key: str, value: object) -> str | None:
-        numeric = key in r.ID_KEYS
+        numeric = CRITERIA[key].form is Form.ID
         if numeric and isinstance(value, int) and not isinstance(value, bool):
             return None if self.integer(at, value, key, 0, 2**32 - 2) is None else str(value)
         if not isinstance(value, str):

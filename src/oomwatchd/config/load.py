@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from oomwatchd.config.document import Document, Settings, Source
 from oomwatchd.config.problems import Findings, Problem, suggestion
 from oomwatchd.config.toml_positions import Path
-from oomwatchd.rules import model as r
+from oomwatchd.rules.criteria import CRITERIA, Form
 from oomwatchd.rules.model import Criterion, Rule
 
 MAIN_FILE = "/etc/oomwatchd.toml"
@@ -102,7 +102,7 @@ def resolve(rules: Iterable[Rule]) -> tuple[tuple[Rule, ...], tuple[Problem, ...
     missing: list[Problem] = []
 
     def with_ids(rule: Rule, criterion: Criterion) -> Criterion:
-        if criterion.key not in r.ID_KEYS:
+        if CRITERIA[criterion.key].form is not Form.ID:
             return criterion
         ids = {name: _id_of(criterion.key, name) for name in criterion.names}
         missing.extend(
@@ -235,7 +235,7 @@ def _check_names(placed: Sequence[_Placed]) -> None:
 
 
 def _check_descent(placed: _Placed, criterion: Criterion, known: Mapping[str, Rule], *key: str) -> None:
-    if criterion.key != "descendant_of":
+    if CRITERIA[criterion.key].form is not Form.RULE:
         return
     for name in criterion.names:
         if name == placed.rule.name:
@@ -270,10 +270,11 @@ def _is_guarded(rule: Rule, by_name: Mapping[str, Rule], seen: frozenset[str]) -
     if rule.spoofable:
         return True
     for criterion in rule.criteria:
-        if criterion.key in r.FAKEABLE:
+        says_who = CRITERIA[criterion.key].says_who
+        if says_who is not None:
+            if says_who:
+                return True
             continue
-        if criterion.key != "descendant_of":
-            return True
         others = [by_name[name] for name in criterion.names if name not in seen and name in by_name]
         if others and all(_is_guarded(other, by_name, seen | {rule.name}) for other in others):
             return True

@@ -10,9 +10,12 @@ from oomwatchd.kernel import procfs
 from oomwatchd.kernel.procfs import ProcessDir, Stat, Vanished
 from oomwatchd.pinning.decisions import Trigger, runtime_rule, wanted_hold, without_rule
 from oomwatchd.pinning.lineage import Hold, Node
-from oomwatchd.rules.model import Mismatch, Needs, Process, Rule, RuleSet, mismatch
+from oomwatchd.rules.criteria import Source
+from oomwatchd.rules.match import Mismatch, mismatch
+from oomwatchd.rules.model import Process, Rule
+from oomwatchd.rules.ruleset import Needs, RuleSet
 
-EVERYTHING = Needs(exe=True, cmdline=True, cgroup=True, uid_events=True, gid_events=True)
+EVERYTHING = Needs(reads=frozenset(Source))
 _LINEAGE_PIDS = 32
 """The daemon answers for so many at a time."""
 

@@ -20,7 +20,8 @@ from oomwatchd.ctl.rulebook import Rulebook, add_options, open_rulebook
 from oomwatchd.ctl.state import clock
 from oomwatchd.ctl.table import BOLD, GREEN, YELLOW, colour, print_table
 from oomwatchd.kernel.procfs import parse_units
-from oomwatchd.rules.model import Mismatch, Process
+from oomwatchd.rules.match import Mismatch
+from oomwatchd.rules.model import Process
 
 _FACTS = ("comm", "exe", "cmdline", "user", "group", "unit", "user_unit", "slice", "cgroup")
 

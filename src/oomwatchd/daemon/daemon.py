@@ -26,7 +26,7 @@ from oomwatchd.pinning.decisions import SCAN, Trigger, runtime_rule
 from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.lineage import Birth
 from oomwatchd.pinning.pinner import Pinner
-from oomwatchd.rules.model import Needs, RuleSet, needs
+from oomwatchd.rules.ruleset import Needs, RuleSet, needs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

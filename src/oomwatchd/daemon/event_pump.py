@@ -6,7 +6,7 @@ from collections.abc import Callable
 from oomwatchd.kernel import proc_connector
 from oomwatchd.kernel.proc_connector import Connector, Event, Unavailable
 from oomwatchd.pinning.lineage import Birth
-from oomwatchd.rules.model import Needs
+from oomwatchd.rules.ruleset import Needs
 
 _PAUSE_SECONDS = 600e-6
 """A program takes about as long from its exec event to its first instruction."""
@@ -49,9 +49,9 @@ class Events:
 
     def _subscribe(self, needs: Needs) -> None:
         wanted = {proc_connector.PROC_EVENT_EXEC}
-        wanted |= {proc_connector.PROC_EVENT_COMM} if needs.comm_events else set()
-        wanted |= {proc_connector.PROC_EVENT_UID} if needs.uid_events else set()
-        wanted |= {proc_connector.PROC_EVENT_GID} if needs.gid_events else set()
+        wanted |= {proc_connector.PROC_EVENT_COMM} if "comm" in needs.events else set()
+        wanted |= {proc_connector.PROC_EVENT_UID} if "uid" in needs.events else set()
+        wanted |= {proc_connector.PROC_EVENT_GID} if "gid" in needs.events else set()
         births_come = "between" if needs.forks_at_once else "apart" if needs.forks else ""
         wanted |= {proc_connector.PROC_EVENT_FORK} if births_come == "between" else set()
         # The new way first, then the end of the old one: so some births come twice, and none is missed.

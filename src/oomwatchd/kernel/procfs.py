@@ -9,7 +9,9 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from oomwatchd.rules.model import Needs, Process
+from oomwatchd.rules.criteria import Source
+from oomwatchd.rules.model import Process
+from oomwatchd.rules.ruleset import Needs
 
 PF_KTHREAD = 0x00200000
 """include/linux/sched.h: the process is a kernel thread."""
@@ -452,13 +454,13 @@ def read_process(
         process.exe = text(path)
         if path and verify:
             process.exe_verified, process.exe_doubt = verify_exe(directory, path, deleted, ours)
-    if needs.cmdline:
+    if Source.CMDLINE in needs.reads:
         process.cmdline = _read_cmdline(directory)
-    if needs.cgroup:
+    if Source.CGROUP in needs.reads:
         process.cgroup = text(parse_cgroup(directory.read("cgroup")))
         units = parse_units(process.cgroup)
         process.unit, process.user_unit, process.slice = units.unit, units.user_unit, units.slice
-    if needs.uid_events or needs.gid_events:
+    if Source.STATUS in needs.reads:
         status = parse_status(directory.read("status"))
         process.uid, process.gid, process.foreign_pid_ns = status.uid, status.gid, status.pid_ns_depth > 0
     else:

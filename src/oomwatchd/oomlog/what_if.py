@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 from oomwatchd.oomlog import replay
 from oomwatchd.oomlog.record import OomKill, Task
-from oomwatchd.rules.model import OOM_SCORE_ADJ_MIN, Criterion, Pattern, Process, Rule, RuleSet, literal_or_glob
+from oomwatchd.rules.model import OOM_SCORE_ADJ_MIN, Criterion, Pattern, Process, Rule, literal_or_glob
+from oomwatchd.rules.ruleset import RuleSet
 
 COMM_MAX = 15
 

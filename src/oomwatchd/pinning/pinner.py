@@ -12,7 +12,9 @@ from oomwatchd.pinning.decisions import SCAN, Counters, Decision, Latencies, Tri
 from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.lineage import Birth, Births, Hold, Node
 from oomwatchd.pinning.prefilter import Prefilter
-from oomwatchd.rules.model import Process, Rule, RuleSet
+from oomwatchd.rules.criteria import Source
+from oomwatchd.rules.model import Process, Rule
+from oomwatchd.rules.ruleset import RuleSet
 
 _CONTENDED_AFTER = 3
 """Drifts in a row until whoever keeps changing a value is left to it for a while."""
@@ -416,7 +418,7 @@ class Pinner:
         if pin is not None and pin.starttime == stat.starttime and not self._ending:
             return runtime_rule(pin), None
         rules = self.rules
-        exe = directory.read_exe() if rules.needs.exe else None
+        exe = directory.read_exe() if Source.EXE in rules.needs.reads else None
         possible, verify = self.prefilter.sift(exe, stat.comm)
         if not possible:
             return None, None

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from oomwatchd.kernel import procfs
 from oomwatchd.kernel.procfs import Vanished
-from oomwatchd.rules.model import RuleSet
+from oomwatchd.rules.criteria import Source
+from oomwatchd.rules.ruleset import RuleSet
 
 ROUNDS = 12
 """A process that is ruled out is asked about again in one of so many scans: the kernel drops an event in silence if it
@@ -29,7 +30,7 @@ class Prefilter:
     def __init__(self, rules: RuleSet, proc: str) -> None:
         self._rules = rules
         self._proc = proc.encode()
-        self._asks_exe = rules.needs.exe
+        self._asks_exe = Source.EXE in rules.needs.reads
         self._asks_comm = rules.asks_comm
         self._by_link: dict[bytes | None, Sifted] = {}
         self._by_comm: dict[bytes, int] = {}

@@ -8,7 +8,8 @@ from oomwatchd.pinning.decisions import Trigger
 from oomwatchd.pinning.ledger import Ledger, RuntimePin
 from oomwatchd.pinning.lineage import Hold, Node
 from oomwatchd.pinning.pinner import Pinner
-from oomwatchd.rules.model import Rule, RuleSet
+from oomwatchd.rules.model import Rule
+from oomwatchd.rules.ruleset import RuleSet
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,146 @@
+"""All rules together: what they ask of the kernel, and the first one that fits a process. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from oomwatchd.rules.criteria import CRITERIA, Form, Source
+from oomwatchd.rules.match import mismatch
+from oomwatchd.rules.model import Criterion, Process, Rule
+
+Value = str | int | None
+
+_MEMO_LIMIT = 8192
+_NAMES = ("exe", "comm")
+"""What the prefilter goes by. Their index is asked first."""
+_OTHERS = tuple(row.key for row in CRITERIA.values() if row.indexed and row.key not in _NAMES)
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a set of rules asks of the kernel: facts to read, events to hear of."""
+
+    reads: frozenset[Source] = frozenset()
+    events: frozenset[str] = frozenset()
+    """Besides exec and fork, those that tell of a change of a fact: comm, uid, gid."""
+    forks: bool = False
+    """Fork events are needed at all: a rule holds processes that can have children."""
+    forks_at_once: bool = False
+    """... and each one as it comes, not just after the next write."""
+    second_look: bool = False
+    """A rule asks for what changes without an event: the cgroup, being a session's leader."""
+    fork_decides: bool = False
+    """A rule can fit a process just born whose parent it doesn't fit."""
+
+
+def needs(rules: Sequence[Rule]) -> Needs:
+    """What the enabled ones of `rules` need."""
+    active = [rule for rule in rules if rule.enabled]
+    rows = {CRITERIA[c.key] for rule in active for c in (*rule.criteria, *rule.excluded)}
+    by_descent = any(row.form is Form.RULE for row in rows)
+    fork_decides = any(
+        c.key == "session_leader" and c.flag is wanted
+        for rule in active
+        for criteria, wanted in ((rule.criteria, False), (rule.excluded, True))
+        for c in criteria
+    )
+    return Needs(
+        reads=frozenset(row.source for row in rows),
+        events=frozenset(row.event for row in rows if row.event is not None) - {"exec", "fork"},
+        forks=any(not rule.action.ignore for rule in active) or by_descent,
+        forks_at_once=fork_decides or by_descent or any(rule.eager_children for rule in active),
+        second_look=any(row.event is None for row in rows),
+        fork_decides=fork_decides,
+    )
+
+
+class RuleSet:
+    """Rules in the order in which they are tried, with what makes a thousand cost what one costs: for a value of
+    `exe`, `comm`, … the set of rules that it doesn't rule out, as the bits of an integer, remembered per value."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self.rules = tuple(rules)
+        self.needs = needs(self.rules)
+        self.by_name: Mapping[str, Rule] = {rule.name: rule for rule in self.rules}
+        self.referenced = frozenset(
+            name
+            for rule in self.rules
+            for c in (*rule.criteria, *rule.excluded)
+            if CRITERIA[c.key].form is Form.RULE
+            for name in c.names
+        )
+        """Rules that a descendant_of names."""
+        self._enabled = sum(1 << i for i, rule in enumerate(self.rules) if rule.enabled)
+        asked = {c.key for rule in self.rules for c in rule.criteria}
+        self.asks_comm = "comm" in asked
+        self._names: dict[str, dict[Value, int]] = {key: {} for key in _NAMES if key in asked}
+        self._others: dict[str, dict[Value, int]] = {key: {} for key in _OTHERS if key in asked}
+        self._open = tuple(map(_left_open, self.rules))
+
+    def possible_exe(self, exe: str | None) -> int:
+        """The rules that `exe` alone doesn't rule out, as bits; 0 for most processes of a machine, which then need no
+        further look. None: refused; so that no rule over it fits. Not remembered: the caller asks once for each."""
+        return self._enabled & self._possible("exe", exe)
+
+    def possible_comm(self, comm: str | None) -> int:
+        """The same for `comm`."""
+        return self._enabled & self._possible("comm", comm)
+
+    def names_exe(self, exe: str) -> bool:
+        """Whether a rule asks for an executable at this path, so that it matters if the path can be believed. Not
+        remembered either."""
+        return any(c.key == "exe" and c.matches(exe) for rule in self.rules for c in (*rule.criteria, *rule.excluded))
+
+    def decide(self, process: Process, possible: int | None = None) -> Rule | None:
+        """The first rule that fits; `possible` where it is known already which ones exe and comm don't rule out."""
+        bits = self._enabled if possible is None else possible
+        if possible is None:
+            bits = self._narrow(bits, self._names, process)
+        if self._others:
+            bits = self._narrow(bits, self._others, process)
+        while bits:
+            lowest = bits & -bits
+            number = lowest.bit_length() - 1
+            rule, left = self.rules[number], self._open[number]
+            if left == "all":
+                fits = mismatch(rule, process) is None
+            elif process.foreign_pid_ns is not False and not rule.containers:
+                fits = False
+            else:
+                fits = left == "" or process.exe_verified is True
+            if fits:
+                return rule
+            bits ^= lowest
+        return None
+
+    def _narrow(self, bits: int, memos: dict[str, dict[Value, int]], process: Process) -> int:
+        for key, memo in memos.items():
+            if not bits:
+                break
+            value = getattr(process, CRITERIA[key].fact)
+            found = memo.get(value)
+            if found is None:
+                if len(memo) >= _MEMO_LIMIT:  # whoever invents names without end must not make us grow
+                    memo.clear()
+                found = memo[value] = self._possible(key, value)
+            bits &= found
+        return bits
+
+    def _possible(self, key: str, value: Value) -> int:
+        return sum(1 << i for i, rule in enumerate(self.rules) if _not_ruled_out(rule.criterion(key), value))
+
+
+def _left_open(rule: Rule) -> str:
+    """What the bits of a rule leave to be asked: nothing, "belief" in its exe, or, since it asks for what has no bits,
+    "all"."""
+    keys = {criterion.key for criterion in rule.criteria}
+    if rule.excluded or not all(CRITERIA[key].indexed for key in keys):
+        return "all"
+    return "belief" if "exe" in keys else ""
+
+
+def _not_ruled_out(criterion: Criterion | None, value: Value) -> bool:
+    if criterion is None:
+        return True
+    if isinstance(value, int):
+        return value in criterion.ids
+    return bool(value) and value is not None and criterion.matches(value)
