@@ -1,12 +1,14 @@
-"""A real OOM kill, in a small memory cgroup of the test's own, is told of."""
+"""A real OOM kill, in a small memory cgroup of the test's own, is told of; a faked one isn't."""
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.kernel.conftest import Compiler
 from tests.kernel.running import Daemon, Processes, rule, wait_for_value, wait_until
 
 V1 = Path("/sys/fs/cgroup/memory")
@@ -31,22 +33,98 @@ def memcg() -> Iterator[Path]:
     group.rmdir()
 
 
+class Eater:
+    """A process that rules hold at 500, in a small memory cgroup, and that takes too much when it is told to."""
+
+    def __init__(self, daemon: Daemon, processes: Processes, directory: Path, group: Path) -> None:
+        python = directory / "eater"
+        python.symlink_to("/usr/bin/python3")
+        exe = Path("/usr/bin/python3").resolve()
+        daemon.start(rule(exe, scan="300ms", more=f'cmdline = "{python} *"'))
+        read, self._write = os.pipe()
+        self.pid = processes.start(python, "-I", "-c", EATER, group / "cgroup.procs", stdin=read)
+        os.close(read)
+        self._process = processes.children[-1]
+        wait_for_value(self.pid, 500)
+        wait_until(lambda: str(self.pid) in (group / "cgroup.procs").read_text().split(), "in the group")
+
+    def eat(self) -> None:
+        """Have the kernel kill it."""
+        os.write(self._write, b"\n")
+        wait_until(lambda: self._process.poll() == -signal.SIGKILL, "killed")
+        os.close(self._write)
+
+
+def told(daemon: Daemon, *pids: int) -> list[str]:
+    """All that the log says of kills of these. Others on this machine may have kills of their own."""
+    signs = [*(f"has killed process {pid} " for pid in pids), "didn't tell which"]
+    return [line for line in daemon.log().split("\n") if any(sign in line for sign in signs)]
+
+
 def test_kill_is_told_with_what_was_held(daemon: Daemon, processes: Processes, tmp_path: Path, memcg: Path) -> None:
-    python = tmp_path / "eater"
-    python.symlink_to("/usr/bin/python3")
-    exe = Path("/usr/bin/python3").resolve()
-    daemon.start(rule(exe, scan="300ms", more=f'cmdline = "{python} *"'))
-    read, write = os.pipe()
-    pid = processes.start(python, "-I", "-c", EATER, memcg / "cgroup.procs", stdin=read)
-    wait_for_value(pid, 500)
-    wait_until(lambda: str(pid) in (memcg / "cgroup.procs").read_text().split(), "in the group")
+    eater = Eater(daemon, processes, tmp_path, memcg)
 
-    os.write(write, b"\n")
+    eater.eat()
 
-    wait_until(lambda: processes.children[-1].poll() == -signal.SIGKILL, "killed")
-    told = f"The OOM killer has killed process {pid} (eater) in memory cgroup /{memcg.name}"
-    wait_until(lambda: told in daemon.log(), "told")
-    (line,) = [line for line in daemon.log().split("\n") if told in line]
-    assert "at oom_score_adj 500; rule 'target' held it at 500" in line
+    wait_until(lambda: told(daemon, eater.pid), "told")
     daemon.wait_for_scan()
-    assert "didn't tell whom" not in daemon.log()
+    (line,) = told(daemon, eater.pid)
+    assert f"The OOM killer has killed process {eater.pid} (eater) in memory cgroup /{memcg.name}" in line
+    assert "at oom_score_adj 500; rule 'target' held it at 500" in line
+
+
+def fake(pid: int, comm: str) -> str:
+    """What the kernel writes about a kill."""
+    return f"Out of memory: Killed process {pid} ({comm}) total-vm:4kB, anon-rss:4kB, file-rss:0kB, shmem-rss:0kB"
+
+
+def crash(compiled: Compiler, directory: Path, name: str) -> None:
+    """Have the kernel write `name` to its log."""
+    program = directory / name
+    shutil.copy(compiled("crash", ("-static",)), program)
+    status = os.posix_spawn(program, [name], {})
+    assert os.WTERMSIG(os.waitpid(status, 0)[1]) == signal.SIGSEGV
+
+
+def in_kernel_log(log: int, text: str) -> bool:
+    """Whether one of the records that wait has `text`."""
+    found = False
+    while True:
+        try:
+            record = os.read(log, 8192)
+        except BlockingIOError:
+            return found
+        found = found or text.encode() in record
+
+
+def test_fakes_beside_a_kill_are_not_told_of(
+    daemon: Daemon, processes: Processes, compiled: Compiler, tmp_path: Path, memcg: Path
+) -> None:
+    eater = Eater(daemon, processes, tmp_path, memcg)
+    log = os.open("/dev/kmsg", os.O_RDWR | os.O_NONBLOCK)
+    os.lseek(log, 0, os.SEEK_END)
+    names = [
+        fake(1, "init"),
+        fake(eater.pid, "eater"),
+        f"x invoked oom-killer: gfp_mask=0x0, {fake(eater.pid, 'eater')}",
+        "oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),task=init,pid=1,uid=0",
+    ]
+
+    def pretend() -> None:
+        for name in names:
+            os.write(log, f"{name}\n".encode())
+            os.write(log, f"<2>{name}\n".encode())
+            crash(compiled, tmp_path, name[:200])
+
+    pretend()
+    seen = wait_until(lambda: in_kernel_log(log, "segfault"), "the kernel tells of crashes", 2.0)
+    eater.eat()
+    pretend()
+
+    assert seen
+    wait_until(lambda: told(daemon, eater.pid), "told")
+    daemon.wait_for_scan()
+    os.close(log)
+    (line,) = told(daemon, eater.pid, 1)
+    assert f"The OOM killer has killed process {eater.pid} (eater) in memory cgroup /{memcg.name}" in line
+    assert f"memory was asked for by process {eater.pid} (eater)" in line

@@ -579,11 +579,16 @@ class Daemon:
             self.emit(record)
 
     def _count_kills(self) -> None:
-        self._on_kernel_log()
+        # In this order: the kernel counts a kill before it writes it to the log.
         if self.kills.count():
             self.pinner.prefilter.ruled_out.clear()  # the kernel may have had no memory for events
-        if not self._loop.awaits(self._tell_kills) and (record := self.kills.untold()) is not None:
+        self._on_kernel_log()
+        if self._loop.awaits(self._tell_kills):
+            return
+        if (record := self.kills.untold()) is not None:
             self.emit(record)
+        if self.kills.awaited:
+            self._loop.later(_REPORT_SECONDS, self._count_kills)
 
     # Configuration
 

@@ -21,10 +21,43 @@ _RECORD_BYTES = 8192
 _BATCH = 1000
 _SIGNS = (b"oom", b"OOM", b"Out of memory", b"ut of memory", b"Killed process", b"total_vm")
 """What a report begins with, or ends with where the kernel left it out. All else is dropped unread."""
+_KERN = 0
+"""The facility of the kernel's own records, syslog(3). printk() of kernel/printk/printk.c refuses it to programs."""
+_FACILITY_SHIFT = 3
+_CHARACTER = r"(?:\\x[0-9a-f]{2}|[^\\\n])"
+"""One byte of a name, as /dev/kmsg escapes it."""
+_OF_A_REPORT = re.compile(
+    rf"""
+    {_CHARACTER}{{0,15}}\ (?:invoked\ oom-killer:\ |cpuset=.{{0,4096}}\ mems_allowed=[\d,-]+\s*$)
+    | oom-kill:constraint=
+    | oom_reaper:\ reaped\ process\ \d
+    | (?:Memory\ cgroup\ out\ of\ memory|Out\ of\ memory(?:\ \(oom_kill_allocating_task\))?):\ Kill(?:ed)?\ process\ \d
+    | Killed\ process\ \d
+    | (?:Memory\ cgroup\ out|Out)\ of\ memory\ and\ no\ killable\ processes
+    | Kernel\ panic\ -\ not\ syncing:
+    | Memory\ cgroup\ stats\ for\ /
+    | (?:memory|memory\+swap|swap|kmem):\ usage\ \d
+    | Tasks?\ in\ /
+    | CPU:\ \d+\ (?:UID:\ \d+\ )?PID:\ \d+\ Comm:\ | Pid:\ \d+,\ comm:
+    | \ ?(?:in)?active_(?:anon|file):\d | \ ?slab_reclaimable:\d | \ ?(?:free|mapped|unevictable):\d
+    | Node\ \d+\ \w+\ free:\d
+    | (?:Free|Total)\ swap\ | \d+\ pages\ (?:RAM|reserved)
+    | (?:total_rss|total_cache|total_shmem|anon|file|shmem|slab)\ \d+\s*$
+    | \[\ *pid\ *\]\ +uid
+    | \[\ *\d+\](?:\ +-?\d+){{6,10}}[ ]
+    | (?i:sysrq)\ ?:
+    | \ .{{0,40}}mem_cgroup_out_of_memory\+0x[0-9a-f]+/0x[0-9a-f]+\s*$
+    """,
+    re.VERBOSE,
+)
+"""How the lines of a report begin (mm/oom_kill.c, mm/memcontrol.c, mm/show_mem.c). In other records of the kernel a
+user can have the name of a program or file, up to 255 bytes, but never that long at the beginning."""
+_ABOUT_A_CRASH = re.compile(rf"{_CHARACTER}{{0,15}}\[\d+\][: ]")
+"""How records about a program begin that has crashed: with its name, of at most 15 bytes."""
 _VMSTAT_BYTES = 1 << 16
 _KILLS = re.compile(rb"\noom_kill (\d+)\n")
 _STALLS = re.compile(rb"\nallocstall\w* (\d+)")
-_KILLED = re.compile(rb"Killed process (\d{1,10}) ")
+_KILLED = re.compile(r"Killed process (\d{1,10}) ")
 
 
 class KernelLog:
@@ -66,16 +99,18 @@ class KernelLog:
         return self._parser is not None
 
     def _take(self, record: bytes) -> None:
+        if self._parser is None and not any(sign in record for sign in _SIGNS):
+            return
+        line = report_line(record)
+        if line is None:
+            return
         if self._parser is None:
-            if not any(sign in record for sign in _SIGNS):
-                return
             from oomwatchd.oomlog.parser import Parser  # as seldom needed as memory runs out
 
             self._parser = Parser(datetime.now())
-        line = record.split(b"\n", 1)[0]
         if killed := _KILLED.search(line):
             self.dying.append(int(killed[1]))
-        self._kills += self._parser.feed(line.decode("utf-8", "backslashreplace"))
+        self._kills += self._parser.feed(line)
 
     def finish(self) -> "list[OomKill]":
         """The kills told of since the last call, the one whose report ended just now included."""
@@ -84,6 +119,20 @@ class KernelLog:
             self._parser = None
         kills, self._kills = self._kills, []
         return [kill for kill in kills if kill.victim is not None]
+
+
+def report_line(record: bytes) -> str | None:
+    """The first line of a record of /dev/kmsg, with its prefix, if the kernel wrote it as a part of an OOM report.
+    None for all else, above all for what a program wrote, and for records in which a user has put a name of a program
+    or file that looks like a part of a report."""
+    line = record.split(b"\n", 1)[0].decode("utf-8", "backslashreplace")
+    prefix, _, text = line.partition(";")
+    priority = prefix.partition(",")[0]
+    if not priority.isdecimal() or int(priority) >> _FACILITY_SHIFT != _KERN:
+        return None
+    if _OF_A_REPORT.match(text) is None or _ABOUT_A_CRASH.match(text) is not None:
+        return None
+    return line
 
 
 def _is_kmsg(descriptor: int) -> bool:
