@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oomwatchd.kernel import procfs
-from oomwatchd.kernel.procfs import Stat, Units, parse_cgroup, parse_stat, parse_status, parse_units
+from oomwatchd.kernel.procfs import Stat, parse_stat, parse_status
+from oomwatchd.kernel.systemd_cgroups import Units, parse_cgroup, parse_units
 
 TAIL = b" S 1 812 700 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 3456 15728640 1200 18446744073709551615 1 1 0 0\n"
 

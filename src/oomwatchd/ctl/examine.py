@@ -7,6 +7,8 @@ from oomwatchd.control.protocol import Json
 from oomwatchd.ctl.ask import reply_to
 from oomwatchd.ctl.rulebook import Rulebook
 from oomwatchd.kernel import procfs
+from oomwatchd.kernel.executable import Namespaces
+from oomwatchd.kernel.facts import read_process
 from oomwatchd.kernel.procfs import ProcessDir, Stat, Vanished
 from oomwatchd.pinning.decisions import Trigger, runtime_rule, wanted_hold, without_rule
 from oomwatchd.pinning.lineage import Hold, Node
@@ -59,7 +61,7 @@ class Examiner:
         self.book = book
         self.rules = RuleSet(book.config.rules)
         self.proc = proc
-        self.ours = procfs.Namespaces(proc)
+        self.ours = Namespaces(proc)
         self._decided: dict[int, str] = {}
 
     def explain(self, pids: Iterable[int]) -> list[Explanation]:
@@ -116,7 +118,7 @@ class Examiner:
         else:
             ancestors = self._ancestors(stat.ppid) if self.rules.referenced else frozenset()
         exe = directory.read_exe()
-        process = procfs.read_process(directory, stat, exe, EVERYTHING, self.ours, True, ancestors)
+        process = read_process(directory, stat, exe, EVERYTHING, self.ours, True, ancestors)
         if lineage.get("exe_verified") is None:
             return process
         # The daemon's view counts, which may be another than ours (PrivateTmp=).
@@ -143,7 +145,7 @@ class Examiner:
             try:
                 with ProcessDir(pid, self.proc) as directory:
                     stat, exe = directory.read_stat(), directory.read_exe()
-                    process = procfs.read_process(directory, stat, exe, EVERYTHING, self.ours, True, above)
+                    process = read_process(directory, stat, exe, EVERYTHING, self.ours, True, above)
                     rule = self.rules.decide(process)
                     self._decided[pid] = "" if rule is None else rule.name
             except (Vanished, OSError):

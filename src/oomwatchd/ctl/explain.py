@@ -19,7 +19,7 @@ from oomwatchd.ctl.origin import Origin, find_origin
 from oomwatchd.ctl.rulebook import Rulebook, add_options, open_rulebook
 from oomwatchd.ctl.state import clock
 from oomwatchd.ctl.table import BOLD, GREEN, YELLOW, colour, print_table
-from oomwatchd.kernel.procfs import parse_units
+from oomwatchd.kernel.systemd_cgroups import parse_units
 from oomwatchd.rules.match import Mismatch
 from oomwatchd.rules.model import Process
 

@@ -13,7 +13,8 @@ from oomwatchd.config.document import Source
 from oomwatchd.control.protocol import Connection, Json
 from oomwatchd.daemon import admin_requests
 from oomwatchd.daemon.admin_requests import is_pid
-from oomwatchd.kernel.procfs import ProcessDir, Vanished, parse_status, split_deleted, verify_exe
+from oomwatchd.kernel.executable import split_deleted, verify_exe
+from oomwatchd.kernel.procfs import ProcessDir, Vanished, parse_status
 from oomwatchd.pinning.decisions import LATENCY_BOUNDS_US, runtime_rule
 from oomwatchd.pinning.lineage import Node
 

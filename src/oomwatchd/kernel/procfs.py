@@ -4,28 +4,15 @@ A descriptor of the directory outlives its process but never means another one: 
 openat(2) below it fails with ESRCH, even when the PID lives again. Nothing else in the daemon spells names of
 /proc. See proc_pid_stat(5), proc_pid_status(5), proc_pid_oom_score_adj(5)."""
 
-import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from oomwatchd.rules.criteria import Source
-from oomwatchd.rules.model import Process
-from oomwatchd.rules.ruleset import Needs
-
 PF_KTHREAD = 0x00200000
 """include/linux/sched.h: the process is a kernel thread."""
 
-_CMDLINE_LIMIT = 128 << 10
-"""Bytes of the arguments that rules are compared with: one argument can't be longer (MAX_ARG_STRLEN), and a
-process with megabytes of them must not slow us down."""
-
 _STAT_LIMIT = 2048
 """52 numbers of at most 20 digits, and a name."""
-
-_MOUNTINFO_LIMIT = 4 << 20
-
-_DELETED = b" (deleted)"
 
 
 class Vanished(Exception):
@@ -89,91 +76,23 @@ class Status:
 def parse_status(raw: bytes) -> Status:
     """Parse /proc/PID/status. Line feeds in the name are escaped by the kernel. Raises ValueError."""
     # NSpid has one number for each PID namespace from the mount's down, since Linux 4.1.
-    nspid = _line(raw, b"\nNSpid:")
+    nspid = line_of(raw, b"\nNSpid:")
     return Status(
-        uid=int(_line(raw, b"\nUid:")[1]),
-        gid=int(_line(raw, b"\nGid:")[1]),
+        uid=int(line_of(raw, b"\nUid:")[1]),
+        gid=int(line_of(raw, b"\nGid:")[1]),
         pid_ns_depth=len(nspid) - 1,
     )
 
 
 def parse_thread_group(raw: bytes) -> int:
     """Of /proc/PID/status the PID of the process, where PID may be that of a thread. Raises ValueError."""
-    return int(_line(raw, b"\nTgid:")[0])
+    return int(line_of(raw, b"\nTgid:")[0])
 
 
-def _line(raw: bytes, label: bytes) -> list[bytes]:
+def line_of(raw: bytes, label: bytes) -> list[bytes]:
+    """The words behind `label`, which begins with a line feed. Raises ValueError if there is no such line."""
     start = raw.index(label) + len(label)
     return raw[start : raw.index(b"\n", start)].split()
-
-
-def parse_cgroup(raw: bytes) -> bytes:
-    """The path of /proc/PID/cgroup in the unified hierarchy, else in the one that systemd keeps for itself on
-    cgroup v1 (cgroups(7)); empty if there is neither."""
-    named = b""
-    for line in raw.splitlines():
-        if line.startswith(b"0::"):
-            return line[3:]
-        _, _, rest = line.partition(b":")
-        controllers, _, path = rest.partition(b":")
-        if controllers == b"name=systemd":
-            named = path
-    return named
-
-
-@dataclass(frozen=True, slots=True)
-class Units:
-    """What a cgroup path says in systemd's terms; empty: nothing."""
-
-    unit: str
-    user_unit: str
-    slice: str
-
-
-_UNIT_SUFFIXES = (
-    *(".service", ".socket", ".device", ".mount", ".automount", ".swap", ".target", ".path", ".timer"),
-    *(".slice", ".scope"),
-)
-_UNIT_CHARACTERS = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ:-_.\\@")
-_UNIT_NAME_MAX = 255
-
-
-def parse_units(cgroup: str) -> Units:
-    """The unit, the user unit and the slice of a cgroup path, as src/basic/cgroup-util.c of systemd parses them:
-    cg_path_get_unit(), cg_path_get_user_unit(), cg_path_get_slice()."""
-    parts = [part.removeprefix("_") for part in cgroup.split("/") if part]
-    after = _skip_slices(parts)
-    innermost = parts[len(parts) - len(after) - 1] if len(after) < len(parts) else "-.slice"
-    unit = _unit_at(after)
-    user_unit = _unit_at(_skip_slices(after[1:])) if after and _is_session(after[0]) else ""
-    return Units(unit, user_unit, innermost)
-
-
-def _skip_slices(parts: list[str]) -> list[str]:
-    count = 0
-    while count < len(parts) and parts[count].endswith(".slice") and _is_unit_name(parts[count]):
-        count += 1
-    return parts[count:]
-
-
-def _unit_at(parts: list[str]) -> str:
-    return parts[0] if parts and _is_unit_name(parts[0]) and not parts[0].endswith(".slice") else ""
-
-
-def _is_session(part: str) -> bool:
-    """Whether below `part` a user's own manager or session has the say."""
-    if part.startswith("user@") and part.endswith(".service"):
-        return part[5:-8].isascii() and part[5:-8].isdigit()
-    return part.startswith("session-") and part.endswith(".scope") and part[8:-6].isalnum()
-
-
-def _is_unit_name(name: str) -> bool:
-    stem, dot, _ = name.rpartition(".")
-    if not dot or not stem or len(name) > _UNIT_NAME_MAX or not name.endswith(_UNIT_SUFFIXES):
-        return False
-    if stem.startswith("@") or stem.endswith("@"):  # no prefix; a template, of which nothing runs
-        return False
-    return _UNIT_CHARACTERS.issuperset(name)
 
 
 # Readers
@@ -354,132 +273,10 @@ CAPABILITIES = {"CAP_DAC_OVERRIDE": 1, "CAP_NET_ADMIN": 12, "CAP_SYS_PTRACE": 19
 def missing_capabilities(pid: int | str = "self", proc: str = "/proc") -> tuple[str, ...]:
     """Which of CAPABILITIES a process hasn't in effect."""
     with open(f"{proc}/{pid}/status", "rb") as file:
-        effective = int(_line(file.read(), b"\nCapEff:")[0], 16)
+        effective = int(line_of(file.read(), b"\nCapEff:")[0], 16)
     return tuple(name for name, bit in CAPABILITIES.items() if not effective >> bit & 1)
-
-
-class Namespaces:
-    """The daemon's own view, which those of processes are compared with. By the names of the namespaces, namespaces(7):
-    to stat them takes the kernel twice as long."""
-
-    def __init__(self, proc: str = "/proc") -> None:
-        self.user = os.readlink(f"{proc}/self/ns/user")
-        self.pid = os.readlink(f"{proc}/self/ns/pid")
-
-    def hold(self, directory: ProcessDir) -> bool | None:
-        """Whether the process lives in our user and PID namespaces; None if we may not know."""
-        try:
-            user = os.readlink("ns/user", dir_fd=directory.descriptor)
-            pid = os.readlink("ns/pid", dir_fd=directory.descriptor)
-        except OSError:
-            return None
-        return user == self.user and pid == self.pid
 
 
 def text(raw: bytes) -> str:
     """Bytes of a process as the text that rules compare."""
     return raw.decode("utf-8", "surrogateescape")
-
-
-def split_deleted(link: bytes) -> tuple[bytes, bool]:
-    """The path of an exe link, and whether the kernel says that the file's name is gone."""
-    if link.endswith(_DELETED):
-        return link[: -len(_DELETED)], True
-    return link, False
-
-
-def verify_exe(directory: ProcessDir, path: bytes, deleted: bool, ours: Namespaces) -> tuple[bool | None, str]:
-    """Whether the path of the executable can be believed, and if not, why not. A path alone can't: in a mount
-    namespace of their own, anyone can put any file at any path. `path` and `deleted` are from split_deleted()."""
-    try:
-        runs = os.stat("exe", dir_fd=directory.descriptor)
-    except OSError:
-        return None, "may not be looked at"
-    try:
-        there = os.stat(path)
-    except OSError:
-        there = None
-    if there is not None and (there.st_dev, there.st_ino) == (runs.st_dev, runs.st_ino):
-        return True, ""
-    if not deleted:
-        return False, "not the file at that path here"
-    if not ours.hold(directory):
-        return False, "deleted, and in another user or PID namespace"
-    # A descriptor of a file below a bind mount of theirs can be handed out of the namespace and executed here, and
-    # the file's deletion, by them or by an upgrade, leaves the path of the mount.
-    if not _executed_through_own_mount(directory):
-        return False, "deleted, and executed through a mount of another namespace"
-    # Setuid sandboxes let users mount without a user namespace. What others own is theirs at any path.
-    owners = {0}
-    with contextlib.suppress(OSError):
-        owners.add(os.stat(os.path.dirname(path)).st_uid)
-    if runs.st_uid not in owners:
-        return False, "deleted, and owned by another user than its directory"
-    return True, ""
-
-
-def _executed_through_own_mount(directory: ProcessDir) -> bool:
-    """Whether the executable was opened through a mount that the process sees, proc_pid_mountinfo(5). False also where
-    that can't be known."""
-    try:
-        descriptor = os.open("exe", os.O_PATH | os.O_CLOEXEC, dir_fd=directory.descriptor)
-        try:
-            with open(f"/proc/self/fdinfo/{descriptor}", "rb") as file:
-                wanted = _line(b"\n" + file.read(), b"\nmnt_id:")[0]
-        finally:
-            os.close(descriptor)
-        mountinfo = os.open("mountinfo", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory.descriptor)
-        with open(mountinfo, "rb") as file:
-            mounts = file.read(_MOUNTINFO_LIMIT)
-    except (OSError, ValueError):
-        return False
-    return any(line.startswith(wanted + b" ") for line in mounts.splitlines())
-
-
-def read_process(
-    directory: ProcessDir,
-    stat: Stat,
-    exe: bytes | None,
-    needs: Needs,
-    ours: Namespaces,
-    verify: bool,
-    ancestors: frozenset[str],
-) -> Process:
-    """All the facts that `needs` asks for. `exe` is what read_exe() gave, `verify` whether it matters if that can
-    be believed. Raises Vanished."""
-    process = Process(directory.pid, stat.starttime, stat.ppid, text(stat.comm), stat.session == directory.pid)
-    process.ancestors = ancestors
-    if exe is not None:
-        path, deleted = split_deleted(exe)
-        process.exe = text(path)
-        if path and verify:
-            process.exe_verified, process.exe_doubt = verify_exe(directory, path, deleted, ours)
-    if Source.CMDLINE in needs.reads:
-        process.cmdline = _read_cmdline(directory)
-    if Source.CGROUP in needs.reads:
-        process.cgroup = text(parse_cgroup(directory.read("cgroup")))
-        units = parse_units(process.cgroup)
-        process.unit, process.user_unit, process.slice = units.unit, units.user_unit, units.slice
-    if Source.STATUS in needs.reads:
-        status = parse_status(directory.read("status"))
-        process.uid, process.gid, process.foreign_pid_ns = status.uid, status.gid, status.pid_ns_depth > 0
-    else:
-        process.foreign_pid_ns = _in_foreign_pid_ns(directory, ours)
-    return process
-
-
-def _in_foreign_pid_ns(directory: ProcessDir, ours: Namespaces) -> bool:
-    """Whether the process lives in another PID namespace than we do. By the namespace, in a fifth of the time that its
-    status takes; that where CAP_SYS_PTRACE is missing."""
-    try:
-        return os.readlink("ns/pid", dir_fd=directory.descriptor) != ours.pid
-    except OSError:
-        return parse_status(directory.read("status")).pid_ns_depth > 0
-
-
-def _read_cmdline(directory: ProcessDir) -> str | None:
-    try:
-        raw = directory.read("cmdline", _CMDLINE_LIMIT)
-    except PermissionError:
-        return None
-    return text(raw.rstrip(b"\0").replace(b"\0", b" "))

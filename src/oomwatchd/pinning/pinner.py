@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from oomwatchd.kernel import procfs
+from oomwatchd.kernel.executable import Namespaces, split_deleted
+from oomwatchd.kernel.facts import read_process
 from oomwatchd.kernel.procfs import ProcessDir, Stat, Vanished
+from oomwatchd.kernel.systemd_cgroups import parse_cgroup, parse_units
 from oomwatchd.pinning.decisions import SCAN, Counters, Decision, Latencies, Trigger, runtime_rule, wanted_hold
 from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.lineage import Birth, Births, Hold, Node
@@ -86,7 +89,7 @@ class Pinner:
         self.latencies = Latencies()
         self.hits: dict[str, int] = {}
         """Processes that a rule came to fit since the start, by rule."""
-        self.ours = procfs.Namespaces(proc)
+        self.ours = Namespaces(proc)
         self.family_unknown = True
         """Whether processes may descend from those in the ledger without any event having told of them."""
         self.births = Births()
@@ -425,7 +428,7 @@ class Pinner:
         ancestors = _NOBODY
         if rules.referenced and node.parent is not None:
             ancestors = frozenset(above.rule for above in node.ancestors() if above.rule)
-        process = procfs.read_process(directory, stat, exe, rules.needs, self.ours, verify, ancestors)
+        process = read_process(directory, stat, exe, rules.needs, self.ours, verify, ancestors)
         return rules.decide(process, possible), process
 
     def _keep_if(self, look: _Look, related: bool) -> None:
@@ -531,9 +534,9 @@ class Pinner:
             if process is None or process.uid is None:
                 node.uid = procfs.parse_status(directory.read("status")).uid
             if process is None or process.exe is None:
-                node.exe = procfs.text(procfs.split_deleted(directory.read_exe() or b"")[0])
+                node.exe = procfs.text(split_deleted(directory.read_exe() or b"")[0])
             if process is None or process.unit is None:
-                node.unit = procfs.parse_units(procfs.text(procfs.parse_cgroup(directory.read("cgroup")))).unit
+                node.unit = parse_units(procfs.text(parse_cgroup(directory.read("cgroup")))).unit
         except (Vanished, OSError):
             return  # it has what could be read
         node.described = True

@@ -5,6 +5,7 @@ don't ask again each time what only an event can have changed."""
 from collections.abc import Mapping
 
 from oomwatchd.kernel import procfs
+from oomwatchd.kernel.executable import split_deleted
 from oomwatchd.kernel.procfs import Vanished
 from oomwatchd.rules.criteria import Source
 from oomwatchd.rules.ruleset import RuleSet
@@ -85,7 +86,7 @@ class Prefilter:
     def _sift_link(self, link: bytes | None) -> Sifted:
         if len(self._by_link) >= _REMEMBERED:
             self._by_link.clear()
-        path = None if link is None else procfs.text(procfs.split_deleted(link)[0])
+        path = None if link is None else procfs.text(split_deleted(link)[0])
         possible = self._rules.possible_exe(path)
         named = possible != 0 and path is not None and self._rules.names_exe(path)
         sifted = self._by_link[link] = possible, named

@@ -1,6 +1,6 @@
 """The table of criteria: one row says all that the program knows of a key.
 
-kernel/procfs.py reads the facts; everything else (parsing, matching, which events are subscribed) walks this table."""
+kernel/facts.py reads the facts; everything else (parsing, matching, which events are subscribed) walks this table."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

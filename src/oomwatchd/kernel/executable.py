@@ -1,0 +1,83 @@
+"""Whether the path of an executable, as the kernel shows it, can be believed."""
+
+import contextlib
+import os
+
+from oomwatchd.kernel.procfs import ProcessDir, line_of
+
+_MOUNTINFO_LIMIT = 4 << 20
+
+_DELETED = b" (deleted)"
+
+
+class Namespaces:
+    """The daemon's own view, which those of processes are compared with. By the names of the namespaces, namespaces(7):
+    to stat them takes the kernel twice as long."""
+
+    def __init__(self, proc: str = "/proc") -> None:
+        self.user = os.readlink(f"{proc}/self/ns/user")
+        self.pid = os.readlink(f"{proc}/self/ns/pid")
+
+    def hold(self, directory: ProcessDir) -> bool | None:
+        """Whether the process lives in our user and PID namespaces; None if we may not know."""
+        try:
+            user = os.readlink("ns/user", dir_fd=directory.descriptor)
+            pid = os.readlink("ns/pid", dir_fd=directory.descriptor)
+        except OSError:
+            return None
+        return user == self.user and pid == self.pid
+
+
+def split_deleted(link: bytes) -> tuple[bytes, bool]:
+    """The path of an exe link, and whether the kernel says that the file's name is gone."""
+    if link.endswith(_DELETED):
+        return link[: -len(_DELETED)], True
+    return link, False
+
+
+def verify_exe(directory: ProcessDir, path: bytes, deleted: bool, ours: Namespaces) -> tuple[bool | None, str]:
+    """Whether the path of the executable can be believed, and if not, why not. A path alone can't: in a mount
+    namespace of their own, anyone can put any file at any path. `path` and `deleted` are from split_deleted()."""
+    try:
+        runs = os.stat("exe", dir_fd=directory.descriptor)
+    except OSError:
+        return None, "may not be looked at"
+    try:
+        there = os.stat(path)
+    except OSError:
+        there = None
+    if there is not None and (there.st_dev, there.st_ino) == (runs.st_dev, runs.st_ino):
+        return True, ""
+    if not deleted:
+        return False, "not the file at that path here"
+    if not ours.hold(directory):
+        return False, "deleted, and in another user or PID namespace"
+    # A descriptor of a file below a bind mount of theirs can be handed out of the namespace and executed here, and
+    # the file's deletion, by them or by an upgrade, leaves the path of the mount.
+    if not _executed_through_own_mount(directory):
+        return False, "deleted, and executed through a mount of another namespace"
+    # Setuid sandboxes let users mount without a user namespace. What others own is theirs at any path.
+    owners = {0}
+    with contextlib.suppress(OSError):
+        owners.add(os.stat(os.path.dirname(path)).st_uid)
+    if runs.st_uid not in owners:
+        return False, "deleted, and owned by another user than its directory"
+    return True, ""
+
+
+def _executed_through_own_mount(directory: ProcessDir) -> bool:
+    """Whether the executable was opened through a mount that the process sees, proc_pid_mountinfo(5). False also where
+    that can't be known."""
+    try:
+        descriptor = os.open("exe", os.O_PATH | os.O_CLOEXEC, dir_fd=directory.descriptor)
+        try:
+            with open(f"/proc/self/fdinfo/{descriptor}", "rb") as file:
+                wanted = line_of(b"\n" + file.read(), b"\nmnt_id:")[0]
+        finally:
+            os.close(descriptor)
+        mountinfo = os.open("mountinfo", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory.descriptor)
+        with open(mountinfo, "rb") as file:
+            mounts = file.read(_MOUNTINFO_LIMIT)
+    except (OSError, ValueError):
+        return False
+    return any(line.startswith(wanted + b" ") for line in mounts.splitlines())
