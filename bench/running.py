@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
-from oomwatchd.control.protocol import Client, Json
+from oomwatchd.control.client import Client
+from oomwatchd.control.protocol import Json
 
 HERE = Path(__file__).parent
 VALUE = 500

@@ -14,7 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oomwatchd.control.protocol import BACKLOG_BYTES, REQUEST_BYTES, Client, Connection, Json, NotRunning, Server
+from oomwatchd.control.client import Client, NotRunning
+from oomwatchd.control.protocol import REQUEST_BYTES, Json
+from oomwatchd.control.server import BACKLOG_BYTES, Connection, Server
 
 
 class Served:

@@ -13,7 +13,8 @@ from typing import TypeVar
 
 import pytest
 
-from oomwatchd.control.protocol import Client, Json, NotRunning
+from oomwatchd.control.client import Client, NotRunning
+from oomwatchd.control.protocol import Json
 
 DEADLINE_SECONDS = 30.0
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from oomwatchd.control.protocol import Client
+from oomwatchd.control.client import Client
 from tests.kernel.running import Daemon, Processes, oom_score_adj, rule, wait_for_value
 
 NOBODY = 65534

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.parser import text_string_to_metric_families as parse_older_format
 
-from oomwatchd.control.protocol import Client
+from oomwatchd.control.client import Client
 from tests.kernel.asking import PROGRAM, answer, oomwatchctl
 from tests.kernel.running import (
     Daemon,

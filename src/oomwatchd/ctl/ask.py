@@ -3,7 +3,8 @@
 import argparse
 import contextlib
 
-from oomwatchd.control.protocol import Client, Json, NotRunning, runtime_directory
+from oomwatchd.control.client import Client, NotRunning
+from oomwatchd.control.protocol import Json, runtime_directory
 from oomwatchd.ctl.errors import CommandError
 
 NOT_RUNNING = 3

@@ -6,7 +6,8 @@ import os
 from dataclasses import asdict
 
 from oomwatchd import doctor
-from oomwatchd.control.protocol import Client, NotRunning, runtime_directory
+from oomwatchd.control.client import Client, NotRunning
+from oomwatchd.control.protocol import runtime_directory
 from oomwatchd.ctl.ask import add_root
 from oomwatchd.ctl.table import BOLD, DIM, RED, YELLOW, colour
 from oomwatchd.doctor.system import read_system

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from oomwatchd.base.text import decode, printable
 from oomwatchd.config.document import TASK_COMM_LEN
-from oomwatchd.control.protocol import NotRunning
+from oomwatchd.control.client import NotRunning
 from oomwatchd.ctl import origin
 from oomwatchd.ctl.ask import NOT_RUNNING
 from oomwatchd.ctl.errors import CommandError

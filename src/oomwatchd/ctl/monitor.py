@@ -5,7 +5,8 @@ import json
 import time
 
 from oomwatchd.base.text import decode, printable
-from oomwatchd.control.protocol import Json, NotRunning
+from oomwatchd.control.client import NotRunning
+from oomwatchd.control.protocol import Json
 from oomwatchd.ctl.ask import NOT_RUNNING, add_root, connect, reply_to
 from oomwatchd.ctl.errors import CommandError
 from oomwatchd.ctl.table import BOLD, DIM, GREEN, RED, YELLOW, colour

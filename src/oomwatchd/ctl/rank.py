@@ -119,7 +119,8 @@ def _outcomes(survey: Survey, outlooks: Mapping[int, "Outlook"]) -> Mapping[int,
 
 
 def _pins_of_today(root: str) -> list["Pin"]:
-    from oomwatchd.control.protocol import Client, NotRunning, runtime_directory
+    from oomwatchd.control.client import Client, NotRunning
+    from oomwatchd.control.protocol import runtime_directory
     from oomwatchd.pinning.what_if import Pin
 
     try:

@@ -7,7 +7,8 @@ from oomwatchd.base.text import printable
 from oomwatchd.config import load as config
 from oomwatchd.config.document import Source
 from oomwatchd.config.load import Config, ConfigError, Layout
-from oomwatchd.control.protocol import Client, Json, NotRunning, runtime_directory
+from oomwatchd.control.client import Client, NotRunning
+from oomwatchd.control.protocol import Json, runtime_directory
 from oomwatchd.ctl.ask import reply_to
 from oomwatchd.ctl.errors import CommandError
 from oomwatchd.pinning.ledger import RuntimePin

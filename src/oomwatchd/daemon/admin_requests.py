@@ -5,7 +5,8 @@ import os
 import time
 from dataclasses import asdict
 
-from oomwatchd.control.protocol import Connection, Json
+from oomwatchd.control.protocol import Json
+from oomwatchd.control.server import Connection
 from oomwatchd.kernel.procfs import PF_KTHREAD, ProcessDir, Vanished, parse_thread_group
 from oomwatchd.pinning.decisions import Trigger
 from oomwatchd.pinning.ledger import RuntimePin

@@ -12,7 +12,9 @@ from oomwatchd.base import footprint
 from oomwatchd.config import load as config
 from oomwatchd.config.load import Config, ConfigError, Layout
 from oomwatchd.config.problems import Problem
-from oomwatchd.control.protocol import SOCKET_NAME, Client, Connection, Json, NotRunning, Server, runtime_directory
+from oomwatchd.control.client import Client, NotRunning
+from oomwatchd.control.protocol import SOCKET_NAME, Json, runtime_directory
+from oomwatchd.control.server import Connection, Server
 from oomwatchd.daemon import monitor_stream
 from oomwatchd.daemon.event_pump import Events
 from oomwatchd.daemon.journal import ERR, INFO, NOTICE, WARNING, Log, PinLog, Record, of_decision

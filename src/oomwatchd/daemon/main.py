@@ -12,7 +12,8 @@ from oomwatchd import __version__
 from oomwatchd.base.stdio import open_standard_streams
 from oomwatchd.config import load as config
 from oomwatchd.config.load import Config, ConfigError
-from oomwatchd.control.protocol import Client, NotRunning, runtime_directory
+from oomwatchd.control.client import Client, NotRunning
+from oomwatchd.control.protocol import runtime_directory
 from oomwatchd.daemon.daemon import Daemon, Failure
 from oomwatchd.daemon.journal import ERR, Log, Record, open_log
 from oomwatchd.kernel.proc_connector import Unavailable

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from oomwatchd.base.text import decode
-from oomwatchd.control.protocol import Connection, Server
+from oomwatchd.control.server import Connection, Server
 from oomwatchd.daemon.journal import Record
 from oomwatchd.kernel.proc_connector import NAMES, PROC_EVENT_FORK, Event
 from oomwatchd.pinning.decisions import Decision

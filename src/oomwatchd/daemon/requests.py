@@ -10,7 +10,8 @@ from itertools import islice
 from oomwatchd import __version__
 from oomwatchd.base.text import decode
 from oomwatchd.config.document import Source
-from oomwatchd.control.protocol import Connection, Json
+from oomwatchd.control.protocol import Json
+from oomwatchd.control.server import Connection
 from oomwatchd.daemon import admin_requests
 from oomwatchd.daemon.admin_requests import is_pid
 from oomwatchd.kernel.executable import split_deleted, verify_exe
