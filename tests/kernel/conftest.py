@@ -26,7 +26,7 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
     """An oomwatchd that isn't running yet."""
     running = Daemon(tmp_path)
     yield running
-    running.kill()
+    running.end()
 
 
 @pytest.fixture

@@ -187,6 +187,15 @@ class Daemon:
         self.process.terminate()
         return self.process.wait(DEADLINE_SECONDS)
 
+    def end(self) -> None:
+        """End it as systemd does, if it still runs. It must exit with 0, and its log must tell of no internal error."""
+        try:
+            if self.process is not None and self.process.poll() is None:
+                assert self.stop() == 0, f"oomwatchd ended with an error: {self.log()}"
+        finally:
+            self.kill()
+        assert "Internal error" not in self.log(), self.log()
+
     def kill(self) -> None:
         """SIGKILL, if it runs."""
         if self.process is not None and self.process.poll() is None:

@@ -53,7 +53,7 @@ def test_calls_per_exec_are_few_and_do_not_grow_with_rules(
     for count in (len(keys), 1000):
         daemon.start(rules(count, keys, tmp_path))
         found.append(calls(daemon, target, tmp_path / "calls"))
-        daemon.kill()
+        daemon.end()
 
     few, many = (sum(counts.values()) for counts in found)
     assert many <= few + 1, found

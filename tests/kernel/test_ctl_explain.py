@@ -167,7 +167,7 @@ def open_daemon(daemon: Daemon) -> Iterator[Daemon]:
         Path(directory).chmod(0o755)
         daemon.runtime = Path(directory) / "run"
         yield daemon
-        daemon.kill()
+        daemon.end()
 
 
 def test_without_privilege(open_daemon: Daemon, processes: Processes, target: Path) -> None:

@@ -124,7 +124,7 @@ def _place(directory: Path) -> Iterator[Place]:
         os.chown(path, 65534, 65534)
     here.daemon.start(RULES.format(bin=here.bin, unit=UNIT, slice=SLICE))
     yield here
-    here.daemon.kill()
+    here.daemon.end()
 
 
 def start_at_700() -> None:
