@@ -7,7 +7,8 @@ import pytest
 from oomwatchd.config import load as config
 from oomwatchd.daemon import oom_kills
 from oomwatchd.daemon.daemon import Daemon
-from oomwatchd.daemon.journal import ERR, Log, Record
+from oomwatchd.daemon.journal import ERR, Record
+from oomwatchd.daemon.log import Log
 from oomwatchd.oomlog.kmsg import Counters
 from oomwatchd.pinning.decisions import SCAN
 

@@ -2,12 +2,14 @@
 
 import re
 import subprocess
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from oomwatchd.daemon.journal import INFO, MESSAGE_IDS, JournalLog, PinLog, Record, of_decision
+from oomwatchd.daemon.journal import INFO, MESSAGE_IDS, PinLog, Record, of_decision
+from oomwatchd.daemon.log import KEPT_RECORDS, JournalLog
 from oomwatchd.pinning.decisions import Decision
 
 CATALOG = Path(__file__).parent.parent / "systemd/oomwatchd.catalog"
@@ -76,3 +78,41 @@ def test_drift_is_no_matter_of_how_many() -> None:
 
 def test_message_of_any_bytes_goes_to_the_journal() -> None:
     JournalLog().write(Record("started", INFO, "Started with \udcff.toml"))
+
+
+def test_records_that_the_journal_does_not_take_are_kept_then_dropped_and_counted() -> None:
+    sent: list[str] = []
+    reads = False
+
+    def sendv(*fields: str) -> None:
+        if not reads:
+            raise InterruptedError
+        sent.append(fields[0])
+
+    journal = JournalLog(sendv)
+    for i in range(KEPT_RECORDS + 7):
+        journal.write(Record("pinned", INFO, f"{i}"))
+    assert journal.retry_seconds() is not None
+    journal.flush()
+    assert sent == []
+    reads = True
+    journal.flush()
+
+    dropped = "MESSAGE=7 records were dropped while the journal did not read"
+    assert sent == [*(f"MESSAGE={i}" for i in range(KEPT_RECORDS)), dropped]
+    assert journal.retry_seconds() is None
+    journal.write(Record("pinned", INFO, "next"))
+    assert sent[-1] == "MESSAGE=next"
+
+
+def test_what_is_kept_for_the_journal_is_bounded_in_size() -> None:
+    def sendv(*fields: str) -> None:
+        raise InterruptedError
+
+    tracemalloc.start()
+    journal = JournalLog(sendv)
+    for _ in range(1000):
+        journal.write(Record("pinned", INFO, "x" * 10_000))
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert used < 2 << 20

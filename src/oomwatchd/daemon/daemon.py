@@ -17,7 +17,8 @@ from oomwatchd.control.protocol import SOCKET_NAME, Json, runtime_directory
 from oomwatchd.control.server import Connection, Server
 from oomwatchd.daemon import monitor_stream
 from oomwatchd.daemon.event_pump import Events
-from oomwatchd.daemon.journal import ERR, INFO, NOTICE, WARNING, Log, PinLog, Record, of_decision
+from oomwatchd.daemon.journal import ERR, INFO, NOTICE, WARNING, PinLog, Record, of_decision
+from oomwatchd.daemon.log import Log
 from oomwatchd.daemon.loop import Loop
 from oomwatchd.daemon.oom_kills import OomKills
 from oomwatchd.daemon.sd_notify import SdNotify
@@ -193,6 +194,7 @@ class Daemon:
         with contextlib.suppress(OSError):
             self.pinner.ledger.rewrite()
         self.emit(Record("stopped", INFO, f"Stopped; {_count(len(self.pinner.ledger.held()), 'process')} left pinned"))
+        self.log.flush()
         self.events.close()
         if self.server is not None:
             self.server.close()
@@ -686,8 +688,19 @@ class Daemon:
 
     def emit(self, record: Record) -> None:
         self.log.write(record)
+        self._await_log()
         if self.server is not None and self.server.monitors:
             monitor_stream.tell_record(self.server, record)
+
+    def _await_log(self) -> None:
+        """Send later what the journal doesn't take now."""
+        seconds = self.log.retry_seconds()
+        if seconds is not None and not self._loop.awaits(self._flush_log):
+            self._loop.later(seconds, self._flush_log)
+
+    def _flush_log(self) -> None:
+        self.log.flush()
+        self._await_log()
 
     def _emit_with_notes(self, event: str, priority: int, message: str) -> None:
         """A record about the whole, with what is worth a warning below it."""

@@ -1,13 +1,12 @@
-"""A decision as journal fields and a sentence; where records go; how many of a kind are too many.
+"""A decision as journal fields and a sentence; how many of a kind are too many.
 
-systemd.journal-fields(7), sd_journal_sendv(3). The catalog (systemd/oomwatchd.catalog) explains each MESSAGE_ID."""
+systemd.journal-fields(7). The catalog (systemd/oomwatchd.catalog) explains each MESSAGE_ID."""
 
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from oomwatchd.base.text import decode, printable
+from oomwatchd.base.text import printable
 from oomwatchd.pinning.decisions import Decision
 from oomwatchd.pinning.lineage import Node
 
@@ -44,8 +43,6 @@ class Record:
     message: str
     fields: Mapping[str, str | int] = field(default_factory=dict)
 
-
-_JOURNAL_SOCKET = "/run/systemd/journal/socket"
 
 _PRIORITIES = {"drift": NOTICE, "contended": WARNING, "pin-failed": WARNING}
 
@@ -143,82 +140,6 @@ def of_kill(kill: "OomKill", victim: Node | None) -> Record:
 
 def _shown(text: str | None) -> str | None:
     return None if text is None else printable(text)
-
-
-class Log:
-    """Where records go."""
-
-    def write(self, record: Record) -> None:
-        raise NotImplementedError
-
-
-class StderrLog(Log):
-    """Sentences for whoever sits at the terminal."""
-
-    def write(self, record: Record) -> None:
-        """Never raises: whoever doesn't read us must not stop us."""
-        if record.priority == DEBUG:
-            return
-        try:
-            sys.stderr.write(f"{record.message}\n")
-            sys.stderr.flush()
-        except OSError:
-            return
-
-
-class JournalLog(Log):
-    """Native journal records."""
-
-    def __init__(self) -> None:
-        # systemd.journal has the same function, and loads a reader and logging besides.
-        from systemd._journal import sendv
-
-        self._sendv = sendv
-
-    def write(self, record: Record) -> None:
-        """Never raises: a journal that is down must not stop us; stderr, which systemd keeps, has the record then."""
-        message_id = MESSAGE_IDS.get(record.event)
-        head = [
-            f"MESSAGE={decode(record.message)}",  # a path may hold any bytes
-            f"PRIORITY={record.priority}",
-            f"OOMWATCHD_EVENT={record.event}",
-            "SYSLOG_IDENTIFIER=oomwatchd",
-        ]
-        if message_id is not None:
-            head.append(f"MESSAGE_ID={message_id}")
-        try:
-            self._sendv(*head, *(f"{name}={value}" for name, value in record.fields.items()))
-        except OSError:
-            StderrLog().write(record)
-
-
-class BothLogs(Log):
-    """Sentences on a stderr that someone has redirected, and the journal besides."""
-
-    def __init__(self) -> None:
-        self._stderr, self._journal = StderrLog(), JournalLog()
-
-    def write(self, record: Record) -> None:
-        self._stderr.write(record)
-        self._journal.write(record)
-
-
-def open_log() -> Log:
-    """stderr if it is a terminal; the journal if stderr leads there, as under systemd (systemd.exec(5) on
-    $JOURNAL_STREAM); else both, where there is a journal."""
-    if sys.stderr.isatty():
-        return StderrLog()
-    if _stderr_is_journal():
-        return JournalLog()
-    return BothLogs() if os.path.exists(_JOURNAL_SOCKET) else StderrLog()
-
-
-def _stderr_is_journal() -> bool:
-    try:
-        status = os.fstat(2)
-    except OSError:
-        return False
-    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 # How much of it

@@ -15,7 +15,8 @@ from oomwatchd.config.load import Config, ConfigError
 from oomwatchd.control.client import Client, NotRunning
 from oomwatchd.control.protocol import runtime_directory
 from oomwatchd.daemon.daemon import Daemon, Failure
-from oomwatchd.daemon.journal import ERR, Log, Record, open_log
+from oomwatchd.daemon.journal import ERR, Record
+from oomwatchd.daemon.log import Log, open_log
 from oomwatchd.kernel.proc_connector import Unavailable
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_CAPABILITY, EXIT_CONFIG = 1, 2, 77, 78

@@ -1,9 +1,13 @@
 """What the service manager wants to hear: sd_notify(3), sd_watchdog_enabled(3)."""
 
-import contextlib
 import os
 from collections.abc import Callable
 
+from oomwatchd.base.alarm import Interrupted
+
+_SEND_SECONDS = 0.1
+"""A service manager that doesn't read is not waited for."""
+_UNTOLD = 8
 _WATCHDOG_SHARE = 0.4
 """Of the time that it allows between pings."""
 
@@ -14,16 +18,27 @@ class SdNotify:
     def __init__(self) -> None:
         self._notify: Callable[[str], object] | None = None
         self._status = ""
+        self._untold: list[str] = []
+        """States that were not taken, but the pings, which are of no use later."""
         if "NOTIFY_SOCKET" in os.environ:
             from systemd._daemon import notify  # systemd.daemon has the same function, and more
 
             self._notify = notify
 
     def tell(self, state: str) -> None:
-        """Send a state such as "READY=1". Never raises: it is not worth dying for."""
-        if self._notify is not None:
-            with contextlib.suppress(OSError):
-                self._notify(state)
+        """Send a state such as "READY=1", and what wasn't taken before. Never raises: it is not worth dying for."""
+        if self._notify is None:
+            return
+        self._untold.append(state)
+        try:
+            while self._untold:
+                with Interrupted(_SEND_SECONDS):
+                    self._notify(self._untold[0])
+                del self._untold[0]
+        except InterruptedError:
+            self._untold = [state for state in self._untold if state != "WATCHDOG=1"][-_UNTOLD:]
+        except OSError:
+            self._untold.clear()
 
     def show(self, status: str) -> None:
         """One line for `systemctl status`."""
