@@ -4,7 +4,7 @@ VENV := .venv
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 apt_install = { $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(1); }
 APT_VM := qemu-system-x86 qemu-utils mmdebstrap lz4 e2fsprogs
-APT_DEB := debhelper dh-python python3 python3-tomli scdoc
+APT_DEB := debhelper dh-python python3 python3-tomli python3-hypothesis python3-pyinotify python3-pytest python3-systemd scdoc
 APT_BUILD := gcc pkg-config libsystemd-dev python3-dev python3-venv
 
 .DEFAULT_GOAL := help
@@ -138,7 +138,7 @@ tell_systemd = $(if $(DESTDIR),,-test ! -d /run/systemd/system || { systemctl da
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' src/oomwatchd/__init__.py)
 # What stands in packages as the time of their files: that of the release, so that two builds are the same bytes.
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || date +%s)
-SOURCES := Makefile pyproject.toml README.md CHANGELOG.md LICENSE src systemd config man debian
+SOURCES := Makefile pyproject.toml README.md CHANGELOG.md LICENSE src systemd config man debian tests
 TARBALL = dist/oomwatchd-$(VERSION).tar.gz
 
 sdist: ## dist/oomwatchd-VERSION.tar.gz, the sources as every package takes them

@@ -34,7 +34,11 @@ def deb() -> bytes:
     for old in (REPOSITORY / "dist").glob("*.deb"):
         old.unlink()
     done = subprocess.run(
-        ["make", "--no-print-directory", "deb"], cwd=REPOSITORY, capture_output=True, text=True, timeout=300
+        ["make", "--no-print-directory", "deb", "DEB_BUILD_OPTIONS=nocheck"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     (package,) = (REPOSITORY / "dist").glob("oomwatchd_*_all.deb")
