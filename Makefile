@@ -4,8 +4,9 @@ VENV := .venv
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 apt_install = { $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(1); }
 APT_VM := qemu-system-x86 qemu-utils mmdebstrap lz4 e2fsprogs
-APT_DEB := debhelper dh-python python3 python3-tomli python3-hypothesis python3-pyinotify python3-pytest python3-systemd scdoc
+APT_DEB := clang gcc libbpf-dev debhelper dh-python python3 python3-tomli python3-hypothesis python3-pyinotify python3-pytest python3-systemd scdoc
 APT_BUILD := gcc pkg-config libsystemd-dev python3-dev python3-venv
+APT_BPF := clang libbpf-dev libbpf1
 
 .DEFAULT_GOAL := help
 .PHONY: help venv run bench test test-vm check man install uninstall sdist deb rpm release clean
@@ -14,6 +15,8 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(VENV)/.stamp ## .venv/bin/oomwatchd and .venv/bin/oomwatchctl, for trying and developing
+	@{ command -v $(CLANG) && test -e /usr/include/bpf/bpf_helpers.h; } >/dev/null || $(call apt_install,$(APT_BPF)) || true
+	@$(MAKE) --no-print-directory -s $(BPF_OBJECT)
 
 $(VENV)/.stamp: pyproject.toml
 	@pkg-config --exists libsystemd 2>/dev/null && command -v gcc >/dev/null \
@@ -22,6 +25,14 @@ $(VENV)/.stamp: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install -q -e '.[dev]'
 	touch $@
+
+# The filter in the kernel. Without a compiler for it oomwatchd does the same, only dearer, so that is no failure.
+CLANG ?= clang
+BPF_OBJECT := src/oomwatchd/kernel/exec_filter.bpf.o
+
+%.bpf.o: %.bpf.c
+	$(CLANG) -O2 -g -Wall -target bpf $(addprefix -I/usr/include/,$(shell $(CC) -print-multiarch 2>/dev/null)) -c $< -o $@.new \
+	    && mv $@.new $@ || echo "no $@: that needs clang and libbpf-dev; oomwatchd works without, and wakes up more often"
 
 run: venv ## the daemon in the foreground, with config/oomwatchd.toml; Ctrl-C ends it
 	@chmod go-w config/oomwatchd.toml # a file that others could write is refused, and umask 002 makes it one
@@ -81,10 +92,11 @@ build/man/%: man/%.scd
 	scdoc < $< > $@.new && mv $@.new $@
 
 # No network here: without scdoc, the pages have to wait for `make man`.
-install: $(if $(shell command -v scdoc),$(MAN_PAGES)) ## into DESTDIR, below PREFIX=/usr/local; /etc/oomwatchd.toml only where there is none
+install: $(if $(shell command -v scdoc),$(MAN_PAGES)) $(BPF_OBJECT) ## into DESTDIR, below PREFIX=/usr/local; /etc/oomwatchd.toml only where there is none
 	rm -rf '$(DESTDIR)$(pkglibdir)'
 	$(foreach dir,$(sort $(dir $(MODULES))),$(INSTALL) -d '$(DESTDIR)$(pkglibdir)/$(dir)' &&) true
 	$(foreach module,$(MODULES),$(INSTALL) -m 644 src/$(module) '$(DESTDIR)$(pkglibdir)/$(module)' &&) true
+	test ! -e $(BPF_OBJECT) || $(INSTALL) -m 644 $(BPF_OBJECT) '$(DESTDIR)$(pkglibdir)/$(BPF_OBJECT:src/%=%)'
 	$(INSTALL) -d '$(DESTDIR)$(sbindir)' '$(DESTDIR)$(bindir)' '$(DESTDIR)/etc/oomwatchd.d'
 	$(call launcher,$(call entry,oomwatchd)) > '$(DESTDIR)$(sbindir)/oomwatchd'
 	$(call launcher,$(call entry,oomwatchctl)) > '$(DESTDIR)$(bindir)/oomwatchctl'
@@ -174,4 +186,4 @@ release: ## all packages and their checksums in dist/, and the tag vVERSION; wan
 	git tag -a v$(VERSION) -m 'oomwatchd $(VERSION)'
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BPF_OBJECT) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

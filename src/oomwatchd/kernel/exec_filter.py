@@ -1,0 +1,248 @@
+"""The eBPF program exec_filter.bpf.c: loading it, and its maps. bpf(2), bpf-helpers(7), libbpf.
+
+libbpf is opened where it is installed. After load() neither CAP_BPF nor CAP_PERFMON is needed any more: the maps are
+reached by descriptor (Linux 5.19 and later)."""
+
+import ctypes
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+LIBRARY = "libbpf.so.1"
+PROGRAM = "exec_filter.bpf.o"
+KERNEL_TYPES = "/sys/kernel/btf/vmlinux"
+
+SO_ATTACH_BPF = 50
+BPF_ANY = 0
+_CAPABILITY_VERSION_3 = 0x20080522
+CAP_PERFMON, CAP_BPF = 38, 39
+
+_NAME_BYTES = 64
+_COMM_BYTES = 16
+_MAPS = ("settings", "full", "names", "comms", "ids", "members")
+_FIRST = struct.pack("=I", 0)
+_PRESENT = b"\1"
+_MEMBER = struct.Struct("=III")
+_BATCH = 1024
+
+ALL_KINDS = 0xFFFFFFFF
+
+
+class Unavailable(Exception):
+    """The filter can't be had, and why, in words for people."""
+
+
+class Member(NamedTuple):
+    """What the kernel knows of a process whose events pass, or of a descendant of one."""
+
+    maker: int = 0
+    """The process that forked it, also where clone(2) with CLONE_PARENT names another one as its parent; 0: unknown."""
+    origin: int = 0
+    """A number of the caller's, which children inherit."""
+    hear: int = ALL_KINDS
+    """These kinds of its events pass: PROC_EVENT_* as bits. Children inherit this, too."""
+
+
+class _Map:
+    """A map of the kernel, keys and values as bytes."""
+
+    def __init__(self, library: ctypes.CDLL, descriptor: int, key_bytes: int, value_bytes: int) -> None:
+        self._library = library
+        self._descriptor = descriptor
+        self._key_bytes = key_bytes
+        self._value_bytes = value_bytes
+
+    def get(self, key: bytes) -> bytes | None:
+        value = ctypes.create_string_buffer(self._value_bytes)
+        if self._library.bpf_map_lookup_elem(self._descriptor, key, value) < 0:
+            return None
+        return value.raw
+
+    def set(self, key: bytes, value: bytes) -> None:
+        """Raises OSError: ENOSPC or E2BIG where the map is full, ENOMEM."""
+        result = self._library.bpf_map_update_elem(self._descriptor, key, value, ctypes.c_ulong(BPF_ANY))
+        if result < 0:
+            raise OSError(-result, os.strerror(-result))
+
+    def remove(self, key: bytes) -> None:
+        """It is no error if there is no such key."""
+        self._library.bpf_map_delete_elem(self._descriptor, key)
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """All that is in the map; of what comes or goes meanwhile some. Raises OSError."""
+        size = _BATCH
+        keys, values = (ctypes.create_string_buffer(size * each) for each in (self._key_bytes, self._value_bytes))
+        place = ctypes.create_string_buffer(max(self._key_bytes, 8))
+        started = False
+        while True:
+            count = ctypes.c_uint32(size)
+            result = self._library.bpf_map_lookup_batch(
+                self._descriptor, place if started else None, place, keys, values, ctypes.byref(count), None
+            )
+            if result < 0 and result != -errno.ENOENT:
+                raise OSError(-result, os.strerror(-result))
+            started = True
+            found = zip(_pieces(keys.raw, self._key_bytes), _pieces(values.raw, self._value_bytes), strict=True)
+            yield from islice(found, count.value)
+            if result == -errno.ENOENT:
+                return
+
+    def hold_exactly(self, keys: Iterable[bytes]) -> None:
+        """Have these keys in the map and no others; at no time without one that stays. Raises OSError."""
+        wanted = set(keys)
+        present = {key for key, _ in self.items()}
+        for key in wanted - present:
+            self.set(key, _PRESENT)
+        for key in present - wanted:
+            self.remove(key)
+
+
+def _pieces(whole: bytes, size: int) -> Iterator[bytes]:
+    return (whole[start : start + size] for start in range(0, len(whole), size))
+
+
+class PidTable:
+    """The kernel's table of processes whose events pass."""
+
+    def __init__(self, members: _Map) -> None:
+        self._members = members
+
+    def get(self, pid: int) -> Member | None:
+        value = self._members.get(struct.pack("=I", pid))
+        return None if value is None else Member(*_MEMBER.unpack(value))
+
+    def set(self, pid: int, member: Member) -> None:
+        """Raises OSError where the table is full."""
+        self._members.set(struct.pack("=I", pid), _MEMBER.pack(*member))
+
+    def remove(self, pid: int) -> None:
+        self._members.remove(struct.pack("=I", pid))
+
+    def items(self) -> dict[int, Member]:
+        """All of them. Raises OSError."""
+        return {struct.unpack("=I", key)[0]: Member(*_MEMBER.unpack(value)) for key, value in self._members.items()}
+
+
+class ExecFilter:
+    """The filter, loaded. Raises Unavailable if it can't be."""
+
+    def __init__(self) -> None:
+        library = _open_library()
+        self._program, descriptors = _load(library)
+        sizes = ((4, 8), (4, 4), (_NAME_BYTES, 1), (4 + _COMM_BYTES, 1), (8, 1), (4, _MEMBER.size))
+        self._settings, self._full, self._names, self._comms, self._ids, members = (
+            _Map(library, descriptor, *size) for descriptor, size in zip(descriptors, sizes, strict=True)
+        )
+        self.members = PidTable(members)
+
+    def attach(self, to: socket.socket) -> None:
+        """Have it on a socket, in the place of the filter that is there. Needs no capability. Raises OSError."""
+        to.setsockopt(socket.SOL_SOCKET, SO_ATTACH_BPF, struct.pack("@i", self._program))
+
+    def let_through(
+        self, exes: Iterable[bytes], comms: Iterable[bytes], prefixes: Iterable[bytes], ids: Iterable[tuple[bool, int]]
+    ) -> None:
+        """Programs whose executable bears one of these names (without directories), whose task name is one of `comms`
+        or begins with one of `prefixes`, or whose real user or group id is one of these: (whether of a group, id).
+        Raises OSError where they are more than there is room for."""
+        # The kernel shows a file whose name is gone as "NAME (deleted)", and a file can be called so, too.
+        names = (name[: _NAME_BYTES - 1] for exe in exes for name in (exe, exe + b" (deleted)"))
+        self._names.hold_exactly(name.ljust(_NAME_BYTES, b"\0") for name in names)
+        # A whole name is a prefix that ends with the byte after the name.
+        starts = [*(comm[: _COMM_BYTES - 1] + b"\0" for comm in comms), *prefixes]
+        self._comms.hold_exactly(
+            struct.pack("=I", 8 * len(start)) + start.ljust(_COMM_BYTES, b"\0") for start in starts
+        )
+        self._ids.hold_exactly(struct.pack("=II", is_group, number) for is_group, number in ids)
+
+    def listen(self, kinds: Iterable[int], *, everything: bool) -> None:
+        """Let these kinds of events through (PROC_EVENT_*); with `everything` whoever they are about."""
+        mask = 0
+        for kind in kinds:
+            mask |= kind
+        self._settings.set(_FIRST, struct.pack("=II", mask, everything))
+
+    @property
+    def full(self) -> bool:
+        """Whether the table of processes had no room for one. From then on everything passes."""
+        return self._full.get(_FIRST) != _FIRST
+
+    def empty(self) -> None:
+        """Begin with an empty table of processes. Raises OSError."""
+        for pid in self.members.items():
+            self.members.remove(pid)
+        self._full.set(_FIRST, _FIRST)
+
+
+def _open_library() -> ctypes.CDLL:
+    try:
+        library = ctypes.CDLL(LIBRARY)
+    except OSError:
+        raise Unavailable(f"{LIBRARY} isn't installed (on Debian: apt install libbpf1)") from None
+    library.bpf_object__open_file.restype = ctypes.c_void_p
+    library.bpf_object__find_program_by_name.restype = ctypes.c_void_p
+    library.libbpf_set_print(None)
+    return library
+
+
+def _load(library: ctypes.CDLL) -> tuple[int, list[int]]:
+    """Descriptors of the program and of _MAPS."""
+    path = os.path.join(os.path.dirname(__file__), PROGRAM)
+    if not os.path.exists(path):
+        raise Unavailable(f"{PROGRAM} wasn't built (that needs clang and libbpf's headers)")
+    if not os.path.exists(KERNEL_TYPES):
+        raise Unavailable(f"this kernel has no {KERNEL_TYPES} (CONFIG_DEBUG_INFO_BTF)")
+    ctypes.set_errno(0)
+    loaded = library.bpf_object__open_file(os.fsencode(path), None)
+    if not loaded:
+        raise Unavailable(f"{PROGRAM} can't be read (of another byte order, or damaged)")
+    opened = ctypes.c_void_p(loaded)
+    try:
+        result = library.bpf_object__load(opened)
+        if result < 0:
+            raise Unavailable(_refusal(-result))
+        program = ctypes.c_void_p(library.bpf_object__find_program_by_name(opened, b"exec_filter"))
+        found = [library.bpf_program__fd(program)]
+        found += [library.bpf_object__find_map_fd_by_name(opened, name.encode()) for name in _MAPS]
+        if min(found) < 0:
+            raise Unavailable(f"{PROGRAM} is of another version")
+        program_descriptor, *maps = map(os.dup, found)  # not inherited: see os.dup
+        return program_descriptor, maps
+    finally:
+        library.bpf_object__close(opened)
+
+
+def _refusal(number: int) -> str:
+    """Why the kernel didn't load the program."""
+    missing = [name for name, bit in (("CAP_BPF", CAP_BPF), ("CAP_PERFMON", CAP_PERFMON)) if not _has(bit)]
+    if missing:
+        return f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing"
+    if number in (errno.EPERM, errno.EACCES):
+        return "bpf(2) isn't allowed (SystemCallFilter=, a container, or the kernel's lockdown)"
+    return f"the kernel refused the eBPF program ({os.strerror(number)})"
+
+
+def _has(capability: int) -> bool:
+    with open("/proc/self/status", "rb") as file:
+        effective = next(line for line in file if line.startswith(b"CapEff:"))
+    return bool(int(effective.split()[1], 16) >> capability & 1)
+
+
+def give_up_capabilities() -> None:
+    """Drop CAP_BPF and CAP_PERFMON for good, as far as a process can: from its effective, permitted and inheritable
+    sets. capset(2). Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    data = ctypes.create_string_buffer(24)  # effective, permitted, inheritable; and the upper half of each
+    if libc.capget(header, data) < 0:
+        raise OSError(ctypes.get_errno(), "capget")
+    words = list(struct.unpack("=6I", data.raw))
+    for capability in (CAP_PERFMON, CAP_BPF):
+        for i in range(3, 6):
+            words[i] &= ~(1 << capability - 32)
+    if libc.capset(header, struct.pack("=6I", *words)) < 0:
+        raise OSError(ctypes.get_errno(), "capset")

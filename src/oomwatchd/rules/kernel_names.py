@@ -1,0 +1,97 @@
+"""What the kernel can compare of rules: names and ids without which no rule can fit. Pure.
+
+A superset: whatever a rule fits bears one of them, and not all that bears one is fitted. A process that has got through
+is looked at as ever."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from oomwatchd.rules.model import Criterion, Pattern, Rule
+
+_WILD = "*?["
+
+
+@dataclass(frozen=True, slots=True)
+class KernelNames:
+    """What a program must have for any of some rules to fit it: one of these."""
+
+    exes: frozenset[str] = frozenset()
+    """Names of executables, without their directories."""
+    comms: frozenset[str] = frozenset()
+    """Whole task names."""
+    comm_prefixes: frozenset[str] = frozenset()
+    """What a task name begins with."""
+    uids: frozenset[int] = frozenset()
+    gids: frozenset[int] = frozenset()
+
+    def __or__(self, other: "KernelNames") -> "KernelNames":
+        return KernelNames(
+            self.exes | other.exes,
+            self.comms | other.comms,
+            self.comm_prefixes | other.comm_prefixes,
+            self.uids | other.uids,
+            self.gids | other.gids,
+        )
+
+
+def of_rule(rule: Rule) -> KernelNames | None:
+    """What fits `rule` bears one of these. None: there is nothing that the kernel could compare."""
+    by_key = {criterion.key: criterion for criterion in rule.criteria}
+    for key in ("exe", "comm", "descendant_of", "user", "group"):  # the most selective first
+        names = _of_criterion(by_key[key]) if key in by_key else None
+        if names is not None:
+            return names
+    return None
+
+
+def of_rules(rules: Iterable[Rule]) -> KernelNames | Rule:
+    """The same of all rules that are enabled; or the first of them for which there is nothing."""
+    every = KernelNames()
+    for rule in rules:
+        if not rule.enabled:
+            continue
+        names = of_rule(rule)
+        if names is None:
+            return rule
+        every |= names
+    return every
+
+
+def _of_criterion(criterion: Criterion) -> KernelNames | None:
+    if criterion.key == "descendant_of":
+        return KernelNames()  # the kernel tells of all that descendants of held processes do
+    if criterion.key == "user":
+        return KernelNames(uids=criterion.ids)
+    if criterion.key == "group":
+        return KernelNames(gids=criterion.ids)
+    if criterion.key == "exe":
+        exes = [_last_component(pattern) for pattern in criterion.patterns]
+        return None if None in exes else KernelNames(exes=frozenset(name for name in exes if name))
+    starts = [_literal_start(pattern) for pattern in criterion.patterns]
+    if "" in starts:
+        return None
+    literal = [pattern.literal for pattern in criterion.patterns]
+    return KernelNames(
+        comms=frozenset(start for start, whole in zip(starts, literal, strict=True) if whole),
+        comm_prefixes=frozenset(start for start, whole in zip(starts, literal, strict=True) if not whole),
+    )
+
+
+def _last_component(pattern: Pattern) -> str | None:
+    """The name of the executable, if the pattern says what it is. None: it leaves it open."""
+    if pattern.literal:
+        return pattern.text.rpartition("/")[2]
+    if not pattern.is_glob:
+        return None
+    directories, slash, name = pattern.text.rpartition("/")
+    # A slash between brackets is no end of a directory.
+    return name if slash and not set(_WILD + "]") & set(name) and directories else None
+
+
+def _literal_start(pattern: Pattern) -> str:
+    """What the value begins with; empty: the pattern leaves it open."""
+    if pattern.literal:
+        return pattern.text
+    if not pattern.is_glob:
+        return ""
+    return pattern.text[: min(pattern.text.find(sign) for sign in _WILD if sign in pattern.text)]
