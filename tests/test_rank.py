@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -175,11 +177,23 @@ def test_a_raised_process_is_first_here(capsys: pytest.CaptureFixture[str]) -> N
 def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rank", "-n", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("If the machine runs out of memory")
-    assert lines[1].split()[:5] == ["RANK", "PID", "USER", "COMM", "BADNESS"]
+    assert lines[0].split()[:2] == ["ORDER", "KILLER"]
+    headline = next(at for at, line in enumerate(lines) if line.startswith("If the machine runs out of memory"))
+    assert lines[headline - 1] == ""
+    assert lines[headline + 1].split()[:5] == ["RANK", "PID", "USER", "COMM", "BADNESS"]
     assert "mm/oom_kill.c" in lines[-1]
     assert main(["rank", "-n", "2", "--no-legend"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_watch_redraws_until_it_is_interrupted() -> None:
+    program = "import sys; from oomwatchd.ctl import main; sys.exit(main(sys.argv[1:]))"
+    argv = [sys.executable, "-c", program, "rank", "--json", "-n", "1", "--watch"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        assert ["killers" in json.loads(watching.stdout.readline()) for _ in range(2)] == [True, True]
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(20) == 0
 
 
 @pytest.mark.parametrize("argv", [["-n", "0"], ["-n", "x"], ["--cgroup"], ["--wrong"]])

@@ -1,11 +1,13 @@
-"""`oomwatchctl rank`: whom the kernel would kill next."""
+"""`oomwatchctl rank`: who acts first when memory runs out, and whom the kernel would kill next."""
 
 import argparse
+import contextlib
 import json
 import os
 import pwd
 import shutil
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,9 +15,11 @@ from typing import TYPE_CHECKING
 from oomwatchd.base.text import decode, printable
 from oomwatchd.ctl.ask import add_root
 from oomwatchd.ctl.errors import CommandError
+from oomwatchd.ctl.killers import assess_killers, killers_as_json, print_killers
 from oomwatchd.ctl.table import print_table
 from oomwatchd.oom import badness, memfacts
 from oomwatchd.oom.badness import Candidate, Era
+from oomwatchd.oom.killers.facts import roots_below
 from oomwatchd.oom.survey import Survey, take_survey
 
 if TYPE_CHECKING:
@@ -43,6 +47,10 @@ mem_cgroup_get_max):
 """
 
 
+_WATCH_SECONDS = 2.0
+_CLEAR = "\x1b[H\x1b[2J"
+
+
 def configure_rank(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = FORMULA + "\n".join(f"  {_since(era)}: {era.note}" for era in badness.ERAS)
@@ -54,29 +62,53 @@ def configure_rank(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--with", metavar="FILE", dest="file", help="beside it the order under the rules of FILE")
     parser.add_argument("-c", metavar="FILE", dest="config", help="as if the rules of FILE were in force today")
+    parser.add_argument("--watch", action="store_true", help="again every 2 s, until it is interrupted")
     add_root(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object; amounts are pages")
-    parser.add_argument("--no-legend", action="store_true", help="no header and no notes")
+    parser.add_argument("--no-legend", action="store_true", help="the order of the kernel alone, no header, no notes")
 
 
 def run_rank(arguments: argparse.Namespace) -> int:
     """Exit status: 0; 1 if there is no such cgroup, /proc can't be read, or FILE is invalid."""
+    if not arguments.watch:
+        _run_once(arguments)
+        return 0
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            if sys.stdout.isatty():
+                print(_CLEAR, end="")
+            _run_once(arguments)
+            sys.stdout.flush()
+            time.sleep(_WATCH_SECONDS)
+    return 0
+
+
+def _run_once(arguments: argparse.Namespace) -> None:
+    roots = roots_below(arguments.root)
     try:
-        survey = take_survey(None if arguments.cgroup is None else os.fsencode(arguments.cgroup))
+        asked = None if arguments.cgroup is None else os.fsencode(arguments.cgroup)
+        survey = take_survey(asked, roots.proc, roots.cgroup)
     except OSError as error:
         raise CommandError(1, str(error.args[-1])) from None
-    other = None
+    other = values = None
     if arguments.file is not None:
-        other = _outcomes(survey, _outlooks(survey, arguments.file, arguments.root))
+        outlooks = _outlooks(survey, arguments.file, arguments.root)
+        values = {pid: outlook.value for pid, outlook in outlooks.items()}
+        other = _outcomes(survey, outlooks)
     if arguments.config is not None:
         survey = survey.under({pid: o.value for pid, o in _outlooks(survey, arguments.config, arguments.root).items()})
+    legend = not arguments.no_legend
+    if arguments.json or legend:
+        today, then = assess_killers(survey, roots, values)
     if arguments.json:
-        print(json.dumps(as_json(survey, arguments.n, other)))
-    elif other is None:
-        _show(survey, arguments.n, legend=not arguments.no_legend)
+        print(json.dumps({"killers": killers_as_json(today, then), **as_json(survey, arguments.n, other)}))
+        return
+    if legend:
+        print_killers(today, then)
+    if other is None:
+        _show(survey, arguments.n, legend=legend)
     else:
-        _show_beside(survey, other, arguments.n, legend=not arguments.no_legend)
-    return 0
+        _show_beside(survey, other, arguments.n, legend=legend)
 
 
 def _count(word: str) -> int:

@@ -113,6 +113,19 @@ def points(task: Task, total: int, era: Era = ERAS[0]) -> int:
     return memory + task.oom_score_adj * (total // 1000)
 
 
+def oom_score(task: Task, total: int, era: Era = ERAS[0]) -> int:
+    """What /proc/PID/oom_score shows for `task` on a machine with `total` pages of RAM and swap (proc_oom_score in
+    fs/proc/base.c): 0 to 2000, where two thirds of 1000 stand for no memory at oom_score_adj 0; before Linux 5.9 the
+    points in permille."""
+    if why_not_killable(task) is not None or total <= 0:
+        return 0
+    badness = points(task, total, era)
+    if era.clamps:
+        return max(badness, 1) * 1000 // total
+    permille = abs(badness) * 1000 // total
+    return max((1000 + (permille if badness >= 0 else -permille)) * 2 // 3, 0)
+
+
 def why_not_killable(task: Task) -> str | None:
     """Why the kernel never chooses `task`, or None."""
     if task.global_init:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from oomwatchd.base.text import printable
 from oomwatchd.oom import badness, memfacts
@@ -21,6 +21,7 @@ class Survey:
     rooms: Mapping[int, int | None]  # by PID: pages it can still grow by
     refused: int  # processes that may not be read
     era: Era
+    values: Mapping[int, int] = field(default_factory=dict)  # other oom_score_adj than they have, by PID
 
     @property
     def total(self) -> int:
@@ -35,7 +36,7 @@ class Survey:
     def under(self, values: Mapping[int, int]) -> "Survey":
         """The same with other oom_score_adj, by PID."""
         changed = (replace(t, oom_score_adj=values.get(t.pid, t.oom_score_adj)) for t in self.competing)
-        return replace(self, competing=tuple(changed))
+        return replace(self, competing=tuple(changed), values={**self.values, **values})
 
     def ranked(self) -> list[Candidate]:
         """Those that were asked for, in order."""

@@ -1,0 +1,184 @@
+"""The killers in the order in which they would act, for `oomwatchctl rank`: as JSON and as a table."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+from oomwatchd.base.text import decode, printable
+from oomwatchd.ctl.table import print_table
+from oomwatchd.oom.killers.facts import Reader, Roots
+from oomwatchd.oom.killers.model import HEEDS, Killer, Trigger, Victim, in_order
+from oomwatchd.oom.survey import Survey
+
+_SECOND = 1.0
+_MOST_ROWS = 10
+
+
+def assess_killers(
+    survey: Survey, roots: Roots, others: Mapping[int, int] | None = None
+) -> tuple[list[Killer], list[Killer] | None]:
+    """Today's killers in order, and, where `others` has other values of oom_score_adj by PID, those under them. Where
+    memory pressure is at work it takes a second: who is being reclaimed shows between two looks."""
+    reader = Reader(roots, survey.processes, survey.era, lambda: time.sleep(_SECOND))
+    today = in_order(reader.killers(survey.machine, survey.values))
+    return today, None if others is None else in_order(reader.killers(survey.machine, others))
+
+
+def killers_as_json(today: Sequence[Killer], then: Sequence[Killer] | None = None) -> list[dict[str, object]]:
+    """The value of `killers` in `rank --json`, see oomwatchctl(1)."""
+    first = _acts_first(today)
+    later = {killer.name: killer for killer in then or ()}
+    entries = []
+    for killer in today:
+        entry = _killer(killer, acts_first=killer is first)
+        if then is not None:
+            other = later[killer.name]
+            trigger = other.first
+            entry["with"] = {
+                "armed": other.armed,
+                "victim": None if trigger is None else _victim(trigger.victim),
+                "acts_first": other is _acts_first(then),
+                "notes": list(other.notes),
+            }
+        entries.append(entry)
+    return entries
+
+
+def _acts_first(killers: Sequence[Killer]) -> Killer | None:
+    """The first of whom it is known when it acts; else the kernel, which always does in the end."""
+    known = next((killer for killer in killers if killer.distance is not None), None)
+    return known or next((killer for killer in killers if killer.name == "kernel" and killer.armed), None)
+
+
+def _killer(killer: Killer, *, acts_first: bool) -> dict[str, object]:
+    first = killer.first
+    shown = dict.fromkeys(("trigger", "now", "limit", "unit", "victim")) if first is None else _trigger(first)
+    return {
+        "name": killer.name,
+        "present": killer.present,
+        "armed": killer.armed,
+        **{key: shown[key] for key in ("trigger", "now", "limit", "unit", "victim")},
+        "acts_first": acts_first,
+        "pid": killer.pid,
+        "heeds_oom_score_adj": killer.heeds,
+        "clear": first is not None and first.victim is not None and not first.doubts,
+        "triggers": [_trigger(trigger) for trigger in killer.triggers],
+        "notes": list(killer.notes),
+    }
+
+
+def _trigger(trigger: Trigger) -> dict[str, object]:
+    return {
+        "trigger": trigger.kind,
+        "condition": trigger.condition,
+        "cgroup": None if trigger.cgroup is None else decode(trigger.cgroup),
+        "now": None if trigger.now is None else round(trigger.now, 2),
+        "limit": None if trigger.limit is None else round(trigger.limit, 2),
+        "unit": trigger.unit,
+        "left_kb": trigger.distance,
+        "victim": _victim(trigger.victim),
+        "doubts": list(trigger.doubts),
+        "follows": list(trigger.follows),
+    }
+
+
+def _victim(victim: Victim | None) -> dict[str, object] | None:
+    if victim is None:
+        return None
+    return {
+        "kind": victim.kind,
+        "pid": victim.pid,
+        "comm": None if victim.comm is None else decode(victim.comm),
+        "cgroup": None if victim.cgroup is None else decode(victim.cgroup),
+    }
+
+
+# --- for people -------------------------------------------------------------------------------------------
+
+_COLUMNS = ("order", "killer", "acts on", "now", "at", "left", "takes")
+
+
+def print_killers(today: Sequence[Killer], then: Sequence[Killer] | None = None) -> None:
+    """A table with a row for each trigger, in the order in which they would be met, and what is to be said of them."""
+    later = {killer.name: killer for killer in then or ()}
+    met = [(k, t) for k in today if k.armed for t in k.triggers]
+    met.sort(key=lambda pair: (pair[1].distance is None, pair[1].distance or 0, pair[0].name == "kernel"))
+    rows = [_row(place, *pair, later) for place, pair in enumerate(met, 1)]
+    columns = _COLUMNS if then is None else (*_COLUMNS, "then")
+    print_table(columns, rows[:_MOST_ROWS], right=frozenset({0, 3, 4, 5}))
+    if len(rows) > _MOST_ROWS:
+        print(f"And {len(rows) - _MOST_ROWS} memory cgroups more that are near their limits.")
+    for line in (*_states(today), *_remarks(met[:_MOST_ROWS]), *([] if then is None else _changes(today, then))):
+        print(line)
+    print()
+
+
+def _row(place: int, killer: Killer, trigger: Trigger, later: Mapping[str, Killer]) -> list[object]:
+    where = "" if trigger.cgroup is None else f" in {printable(trigger.cgroup)}"
+    row: list[object] = [
+        place,
+        killer.name,
+        f"{trigger.kind}{where}",
+        _amount(trigger.now, trigger.unit),
+        _amount(trigger.limit, trigger.unit),
+        None if trigger.distance is None else _size(trigger.distance),
+        _name(trigger.victim) + ("?" if trigger.doubts and trigger.victim is not None else ""),
+    ]
+    if later:
+        row.append(_name_then(killer, trigger, later[killer.name]))
+    return row
+
+
+def _name_then(killer: Killer, trigger: Trigger, then: Killer) -> str:
+    same = [t for t in then.triggers if (t.kind, t.cgroup) == (trigger.kind, trigger.cgroup)]
+    return _name(same[0].victim) if then.armed and same else "nobody"
+
+
+def _name(victim: Victim | None) -> str:
+    if victim is None:
+        return "nobody"
+    if victim.kind == "process":
+        return f"{printable(victim.comm or b'')} ({victim.pid})"
+    return f"all of {printable(victim.cgroup or b'')}"
+
+
+def _amount(value: float | None, unit: str) -> str | None:
+    if value is None:
+        return None
+    return f"{value:.1f} %" if unit == "percent" else _size(int(value) // 1024)
+
+
+def _size(kib: int) -> str:
+    if kib < 1024:
+        return f"{kib}K"
+    return f"{kib / 1024:.1f}M" if kib < 1 << 20 else f"{kib / (1 << 20):.1f}G"
+
+
+def _states(killers: Sequence[Killer]) -> Iterator[str]:
+    """What holds of killers as wholes."""
+    for killer in killers:
+        for note in killer.notes:
+            yield f"{killer.name}: {note}"
+    missing = [killer.name for killer in killers if not killer.present]
+    if missing:
+        yield f"Not running: {', '.join(missing)}."
+
+
+def _remarks(met: Sequence[tuple[Killer, Trigger]]) -> Iterator[str]:
+    """Why a victim isn't certain (in the table it has a question mark), and what follows."""
+    said = set()
+    for killer, trigger in met:
+        for text in (*trigger.doubts, *trigger.follows):
+            line = f"{killer.name}, {trigger.kind}: {text}"
+            if line not in said:
+                said.add(line)
+                yield line
+
+
+def _changes(today: Sequence[Killer], then: Sequence[Killer]) -> Iterator[str]:
+    """Where no rule can change anything."""
+    for killer in today:
+        if killer.present and HEEDS[killer.name] == "no":
+            yield f"{killer.name} doesn't look at oom_score_adj: no rule changes whom it takes."
+    first, other = _acts_first(today), _acts_first(then)
+    if first is not None and other is not None and first.name != other.name:
+        yield f"Under these rules {other.name} acts first, and not {first.name}."

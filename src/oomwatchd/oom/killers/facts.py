@@ -1,0 +1,241 @@
+"""Reads what `killers` reckons with: who runs, their configuration, cgroups, units. All roots are arguments; what is
+missing or refused is an absent fact."""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from oomwatchd.oom import badness, memfacts
+from oomwatchd.oom.badness import Era, Machine, Memcg
+from oomwatchd.oom.killers import earlyoom, kernel, nohang, systemd_oomd
+from oomwatchd.oom.killers.aftermath import follows
+from oomwatchd.oom.killers.model import NAMES, Killer, Memory, Suspect, absent
+from oomwatchd.oom.killers.systemd_facts import SystemdReader, parse_pressure
+from oomwatchd.oom.memfacts import Process, parse_fields, read_file, read_number
+
+_PYTHON = re.compile(rb"python[0-9.]*$")
+_TIE_PAGES = 96
+"""So many pages a CPU what is read here and what the kernel goes by may differ."""
+_COMMAND_LINE_BYTES = 1 << 16
+_PROGRAM_BYTES = 4 << 20
+_NEWER_EARLYOOM = b"user mem total"  # which its first lines of output have had since 1.8
+
+
+@dataclass(frozen=True, slots=True)
+class Roots:
+    """Where to look. `root` is for configuration, below it are etc, run and usr."""
+
+    root: str = "/"
+    proc: str = "/proc"
+    cgroup: str = "/sys/fs/cgroup"
+
+
+def roots_below(root: str) -> Roots:
+    """All of a tree: its /proc and /sys too where it has them, else those of the machine."""
+    proc = os.path.join(root, "proc")
+    if not os.path.exists(os.path.join(proc, "meminfo")):
+        return Roots(root)
+    return Roots(root, proc, os.path.join(root, "sys/fs/cgroup"))
+
+
+class Reader:
+    """Reads one system. `pause` waits for a second between two looks at what is being reclaimed; None: one look."""
+
+    def __init__(
+        self, roots: Roots, processes: Sequence[Process], era: Era, pause: Callable[[], None] | None = None
+    ) -> None:
+        self.roots = roots
+        self.processes = processes
+        self.era = era
+        self._pause = pause
+        self._hierarchy = memfacts.find_hierarchy(roots.cgroup)
+        self._systemd = SystemdReader(roots.root, roots.cgroup)
+
+    def killers(self, machine: Machine, values: Mapping[int, int] | None = None) -> list[Killer]:
+        """All killers, those that don't run too. `values`: other oom_score_adj, by PID."""
+        running = dict(find_running(self.processes, self.command_line))
+        memory = read_memory(self.roots.proc)
+        found = [self._kernel(machine, values or {})]
+        for name in NAMES[1:]:
+            pid = running.get(name)
+            found.append(
+                absent(name) if pid is None or memory is None else self._assess(name, pid, memory, values or {})
+            )
+        return found
+
+    def _assess(self, name: str, pid: int, memory: Memory, values: Mapping[int, int]) -> Killer:
+        if name == "systemd-oomd":
+            return self._systemd_oomd(pid, memory)
+        if name == "oomd":
+            note = "Its rules (oomd.json) aren't read here: when it acts and whom it takes isn't known."
+            return Killer("oomd", pid, present=True, armed=True, heeds="no", notes=(note,))
+        suspects = self.suspects(values)
+        if name == "earlyoom":
+            return earlyoom.assess(pid, self.command_line(pid)[1:], self._newer_earlyoom(pid), memory, suspects)
+        return nohang.assess(self._nohang(pid), memory, suspects, self._look, self._pressure())
+
+    # -- /proc
+
+    def command_line(self, pid: int) -> list[bytes]:
+        """argv of a process; empty if it can't be read."""
+        raw = read_file(f"{self.roots.proc}/{pid}/cmdline", limit=_COMMAND_LINE_BYTES) or b""
+        return raw.removesuffix(b"\0").split(b"\0") if raw else []
+
+    def suspects(self, values: Mapping[int, int]) -> list[Suspect]:
+        """All processes, with oom_score as the kernel shows it, or, where that can't be read or another value is given,
+        as it would."""
+        fields = parse_fields(read_file(f"{self.roots.proc}/meminfo") or b"")
+        total = sum(memfacts.pages_of_kib(memfacts.kib(fields, key)) for key in (b"MemTotal", b"SwapTotal"))
+        made = []
+        for process in self.processes:
+            task = process.task
+            adj = values.get(task.pid, task.oom_score_adj)
+            score = read_number(f"{self.roots.proc}/{task.pid}/oom_score") if adj == task.oom_score_adj else None
+            if score is None:
+                score = badness.oom_score(replace(task, oom_score_adj=adj), total, self.era)
+            made.append(
+                Suspect(
+                    pid=task.pid,
+                    comm=task.comm,
+                    uid=task.uid,
+                    ppid=process.ppid,
+                    oom_score=score,
+                    oom_score_adj=adj,
+                    rss=task.rss * memfacts.PAGE // 1024,
+                    cgroup=task.memcg,
+                    kernel_thread=task.kernel_thread,
+                )
+            )
+        return made
+
+    def _newer_earlyoom(self, pid: int) -> bool | None:
+        command = self.command_line(pid)
+        places = [f"{self.roots.proc}/{pid}/exe".encode()]
+        if command and command[0].startswith(b"/"):
+            places.append(os.path.join(os.fsencode(self.roots.root), command[0].lstrip(b"/")))
+        for place in places:
+            program = read_file(place, limit=_PROGRAM_BYTES)
+            if program is not None:
+                return _NEWER_EARLYOOM in program
+        return None
+
+    def _nohang(self, pid: int) -> nohang.Running:
+        command = self.command_line(pid)
+        path = nohang.config_path(command) or b"/etc/nohang/nohang.conf"
+        raw = None
+        if path.startswith(b"/"):
+            raw = read_file(os.path.join(os.fsencode(self.roots.root), path.lstrip(b"/")))
+        settings = None if raw is None else nohang.parse(raw.decode("utf-8", "replace"))
+        return nohang.Running(pid, os.fsdecode(path), settings)
+
+    def _look(self, subject: str, suspect: Suspect) -> str | None:
+        """What a rule of nohang looks at."""
+        directory = f"{self.roots.proc}/{suspect.pid}"
+        if subject in ("REALPATH", "CWD"):
+            try:
+                return os.readlink(f"{directory}/{'exe' if subject == 'REALPATH' else 'cwd'}")
+            except FileNotFoundError:
+                return ""
+            except OSError:
+                return None
+        name = {"CMDLINE": "cmdline", "ENVIRON": "environ"}.get(subject, "cgroup")
+        raw = read_file(f"{directory}/{name}", limit=_COMMAND_LINE_BYTES)
+        if raw is None:
+            return None
+        text = raw.decode("utf-8", "ignore")
+        if name != "cgroup":
+            return text.replace("\0", " ")
+        mark = "0::" if subject == "CGROUP_V2" else ":name="
+        return next(
+            (line.partition("::" if mark == "0::" else "=")[2] for line in text.split("\n") if mark in line), ""
+        )
+
+    def _pressure(self) -> dict[str, float]:
+        raw = read_file(f"{self.roots.proc}/pressure/memory") or b""
+        return parse_pressure(raw)
+
+    # -- the kernel
+
+    def _kernel(self, machine: Machine, values: Mapping[int, int]) -> Killer:
+        vm = f"{self.roots.proc}/sys/vm"
+        tasks = [replace(p.task, oom_score_adj=values.get(p.task.pid, p.task.oom_score_adj)) for p in self.processes]
+        found = kernel.assess(
+            kernel.Scene(
+                machine=machine,
+                tasks=tuple(tasks),
+                limited=tuple(group for group in self._memcgs(machine) if group.limit is not None),
+                era=self.era,
+                sysctls=kernel.Sysctls(
+                    read_number(f"{vm}/panic_on_oom"), read_number(f"{vm}/oom_kill_allocating_task")
+                ),
+                tie_pages=_TIE_PAGES * (os.cpu_count() or 1),
+            )
+        )
+        together, units = self._systemd.together(), self._systemd.units(self.processes)
+        return replace(
+            found,
+            triggers=tuple(
+                t
+                if t.victim is None
+                else replace(t, follows=follows(t.victim.cgroup, t.cgroup or b"/", together, units))
+                for t in found.triggers
+            ),
+        )
+
+    def _memcgs(self, machine: Machine) -> Iterator[Memcg]:
+        if self._hierarchy is None:
+            return
+        for path in memfacts.walk(self._hierarchy):
+            memcg = memfacts.read_memcg(self._hierarchy, path, machine)
+            if memcg is not None:
+                yield memcg
+
+    def _systemd_oomd(self, pid: int, memory: Memory) -> Killer:
+        settings = systemd_oomd.settings_of(self._systemd.oomd_conf(), self.command_line(pid))
+        watched = self._systemd.watched()
+        leaves = self._systemd.leaves(watched)
+        if self._pause is not None and any(w.pressure and (w.full_avg10 or 0) > 0 for w in watched):
+            self._pause()
+            before = {leaf.path: leaf.pgscan for leaf in leaves}
+            watched = self._systemd.watched()
+            leaves = [
+                replace(leaf, scanned=max(leaf.pgscan - before.get(leaf.path, 0), 0))
+                for leaf in self._systemd.leaves(watched)
+            ]
+        return systemd_oomd.assess(pid, settings, memory, watched, leaves)
+
+
+def find_running(processes: Sequence[Process], command_line: Callable[[int], list[bytes]]) -> Iterator[tuple[str, int]]:
+    """The killers in user space that run, with their PIDs. A process of a user's own, whatever its name, can kill only
+    that user's: those in a container and those below user.slice that aren't root's don't count."""
+    for process in sorted(processes, key=lambda p: -p.task.pid):
+        task = process.task
+        if task.kernel_thread or process.nested or not _is_system(process):
+            continue
+        name = task.comm.decode("ascii", "replace")
+        if _PYTHON.match(task.comm):
+            command = command_line(task.pid)
+            name = os.path.basename(command[1]).decode("ascii", "replace") if len(command) > 1 else ""
+            name = name if name == "nohang" else ""
+        if name in NAMES and name != "kernel":
+            yield name, task.pid
+
+
+def _is_system(process: Process) -> bool:
+    return process.task.uid == 0 or not memfacts.is_within(process.task.memcg, b"/user.slice")
+
+
+def read_memory(proc: str) -> Memory | None:
+    """The machine's memory; None if /proc/meminfo can't be read."""
+    fields = parse_fields(read_file(f"{proc}/meminfo") or b"")
+    total = memfacts.kib(fields, b"MemTotal")
+    if total is None:
+        return None
+    return Memory(
+        total=total,
+        available=memfacts.kib(fields, b"MemAvailable"),
+        anon=memfacts.kib(fields, b"AnonPages"),
+        swap_total=memfacts.kib(fields, b"SwapTotal") or 0,
+        swap_free=memfacts.kib(fields, b"SwapFree") or 0,
+    )

@@ -1,0 +1,112 @@
+"""The kernel's own OOM killer among the others: the machine, and memory cgroups that are near their limits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from oomwatchd.base.text import printable
+from oomwatchd.oom import badness
+from oomwatchd.oom.badness import Candidate, Era, Machine, Memcg, Task
+from oomwatchd.oom.killers.model import Killer, Trigger, Victim, by_distance
+from oomwatchd.oom.memfacts import PAGE, is_within
+
+_NEAR_PERCENT = 10
+"""A cgroup with less than this of its limit left is near it."""
+_KIB = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Sysctls:
+    """/proc/sys/vm/panic_on_oom and oom_kill_allocating_task; None: not to be read."""
+
+    panic_on_oom: int | None = None
+    oom_kill_allocating_task: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What the kernel's choice depends on."""
+
+    machine: Machine
+    tasks: tuple[Task, ...]
+    limited: tuple[Memcg, ...]  # memory cgroups with a limit
+    era: Era
+    sysctls: Sysctls = Sysctls()
+    tie_pages: int = 96  # RSS that is closer than this is a tie: per-CPU counters
+
+
+def assess(scene: Scene) -> Killer:
+    """The kernel. It is always there; with vm.panic_on_oom it kills nobody when the machine is out of memory."""
+    panic = scene.sysctls.panic_on_oom or 0
+    notes = []
+    triggers = []
+    if panic == 0:
+        triggers.append(_of_machine(scene))
+    else:
+        notes.append(f"vm.panic_on_oom is {panic}: when the machine runs out of memory the kernel panics.")
+    if panic < 2:
+        triggers += [_of_group(scene, group) for group in near_their_limits(scene)]
+    return Killer("kernel", None, True, bool(triggers), "yes", by_distance(triggers), tuple(notes))
+
+
+def near_their_limits(scene: Scene) -> list[Memcg]:
+    """Groups that have little left of their limits and run out before the machine does, if they grow."""
+    machine = scene.machine.room
+    near = []
+    for group in scene.limited:
+        room = group.room(scene.machine)
+        if room is None or (machine is not None and room >= machine):
+            continue
+        if 100 * room <= _NEAR_PERCENT * group.total(scene.machine):
+            near.append(group)
+    return near
+
+
+def _of_machine(scene: Scene) -> Trigger:
+    machine, room = scene.machine, scene.machine.room
+    ranked = badness.rank(scene.tasks, machine.total, lambda _: None, scene.era)
+    victim, doubts = _choice(ranked, scene, allocating=bool(scene.sysctls.oom_kill_allocating_task))
+    return Trigger(
+        kind="memory",
+        condition="no memory and no swap left",
+        now=None if room is None else max(machine.total - room, 0) * PAGE,
+        limit=machine.total * PAGE,
+        unit="bytes",
+        distance=None if room is None else room * PAGE // _KIB,
+        victim=victim,
+        doubts=doubts,
+    )
+
+
+def _of_group(scene: Scene, group: Memcg) -> Trigger:
+    total = group.total(scene.machine)
+    room = group.room(scene.machine) or 0
+    members = [task for task in scene.tasks if is_within(task.memcg, group.path)]
+    ranked = badness.rank(members, total, lambda _: None, scene.era)
+    victim, doubts = _choice(ranked, scene)
+    return Trigger(
+        kind="memory-cgroup",
+        condition="its memory cgroup at its limit, if anything in it grows",
+        now=max(total - room, 0) * PAGE,
+        limit=total * PAGE,
+        unit="bytes",
+        distance=room * PAGE // _KIB,
+        victim=victim,
+        doubts=doubts,
+        cgroup=group.path,
+    )
+
+
+def _choice(
+    ranked: Sequence[Candidate], scene: Scene, *, allocating: bool = False
+) -> tuple[Victim | None, tuple[str, ...]]:
+    killable = [candidate for candidate in ranked if candidate.why_not is None]
+    if allocating:
+        return None, ("vm.oom_kill_allocating_task is set: whoever asks for memory then dies.",)
+    if not killable:
+        return None, ("Nobody can be killed there.",)
+    first = killable[0]
+    doubts: tuple[str, ...] = ()
+    if len(killable) > 1 and first.points - killable[1].points <= scene.tie_pages:
+        other = killable[1].task
+        doubts = (f"{printable(other.comm)} ({other.pid}) is as high, but for some pages: either may be the one.",)
+    return Victim("process", first.task.pid, first.task.comm, first.task.memcg), doubts

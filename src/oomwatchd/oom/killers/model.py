@@ -1,0 +1,126 @@
+"""What is said of a killer: what arms it, how far it is from acting, whom it would take."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+NAMES = ("kernel", "systemd-oomd", "earlyoom", "nohang", "oomd")
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The machine's memory as the killers in user space read it in /proc/meminfo. All in KiB; None: no such line."""
+
+    total: int
+    available: int | None
+    anon: int | None
+    swap_total: int
+    swap_free: int
+
+    @property
+    def available_percent(self) -> float | None:
+        """MemAvailable in percent of MemTotal."""
+        return None if self.available is None or self.total == 0 else 100 * self.available / self.total
+
+    @property
+    def swap_free_percent(self) -> float:
+        """SwapFree in percent of SwapTotal, 0 without swap."""
+        return 100 * self.swap_free / self.swap_total if self.swap_total else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A process as a killer that goes by processes sees it."""
+
+    pid: int
+    comm: bytes
+    uid: int  # effective
+    ppid: int
+    oom_score: int  # /proc/PID/oom_score
+    oom_score_adj: int
+    rss: int  # KiB
+    cgroup: bytes | None = None
+    kernel_thread: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Victim:
+    """Whom a killer would take: a process, or all of a cgroup."""
+
+    kind: str  # "process" or "cgroup"
+    pid: int | None
+    comm: bytes | None
+    cgroup: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """One condition on which a killer acts."""
+
+    kind: str  # "memory", "swap", "pressure" or "memory-cgroup"
+    condition: str  # the same for people
+    now: float | None
+    limit: float | None
+    unit: str  # of `now` and `limit`: "percent" or "bytes"
+    distance: int | None  # KiB that processes can grow by until it is met; 0: it is met; None: never, or not known
+    victim: Victim | None
+    doubts: tuple[str, ...] = ()  # why the victim isn't certain
+    cgroup: bytes | None = None  # whose pressure or limit it is; None: the machine's
+    follows: tuple[str, ...] = ()  # what else comes of it
+
+
+@dataclass(frozen=True, slots=True)
+class Killer:
+    """A killer, with its triggers in the order in which they would be met."""
+
+    name: str
+    pid: int | None  # of a killer in user space that runs
+    present: bool
+    armed: bool  # it can act: present, and not disabled, stuck or without anything to watch
+    heeds: str  # oom_score_adj: "yes", "partly" or "no"
+    triggers: tuple[Trigger, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def first(self) -> Trigger | None:
+        """The trigger that would be met first."""
+        return next(iter(self.triggers), None)
+
+    @property
+    def distance(self) -> int | None:
+        """KiB that processes can grow by until it acts; None: it doesn't, or that isn't known."""
+        return self.first.distance if self.armed and self.first is not None else None
+
+
+def absent(name: str) -> Killer:
+    """A killer that doesn't run."""
+    return Killer(name, None, present=False, armed=False, heeds=HEEDS[name])
+
+
+HEEDS = {"kernel": "yes", "systemd-oomd": "no", "earlyoom": "yes", "nohang": "yes", "oomd": "no"}
+
+
+def in_order(killers: Iterable[Killer]) -> list[Killer]:
+    """Those that would act first come first; then those of whom that isn't known, and those that can't act. Of equals
+    one in user space comes before the kernel: it acts while the kernel still reclaims."""
+
+    def key(killer: Killer) -> tuple[int, int, int]:
+        if killer.distance is not None:
+            return 0, killer.distance, killer.name == "kernel"
+        state = 1 if killer.armed else 2 if killer.present else 3
+        return state, 0, NAMES.index(killer.name)
+
+    return sorted(killers, key=key)
+
+
+def by_distance(triggers: Sequence[Trigger]) -> tuple[Trigger, ...]:
+    """In the order in which they would be met; of equals as they are."""
+    return tuple(sorted(triggers, key=lambda t: (t.distance is None, t.distance or 0)))
+
+
+def growth_until(memory: Memory, available: float, swap_free: float) -> int | None:
+    """KiB that processes can grow by until at most so much (KiB) is available and so much of the swap is free. Memory
+    is taken first, and swap when there is none left; None: MemAvailable isn't known."""
+    if memory.available is None:
+        return None
+    left = max(memory.available - available, 0) + max(memory.swap_free - swap_free, 0)
+    return -int(-left // 1)

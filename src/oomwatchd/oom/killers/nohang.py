@@ -1,0 +1,199 @@
+"""nohang: what arms it and whom it would take (https://github.com/hakavlad/nohang, read at 0.2.0)."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from oomwatchd.base.text import decode, printable
+from oomwatchd.oom.killers.earlyoom import Choice
+from oomwatchd.oom.killers.model import Killer, Memory, Suspect, Trigger, Victim, by_distance, growth_until
+
+SUBJECTS = ("NAME", "CGROUP_V1", "CGROUP_V2", "REALPATH", "CWD", "CMDLINE", "ENVIRON", "UID")
+"""What a rule of its configuration may look at, in the order in which nohang does."""
+_RULE = re.compile(r"@BADNESS_ADJ_RE_(\w+?)\s+(-?\d+)\s*///\s*(.*?)\s*$")
+_SCORES_CLEAR = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule that changes the badness of the processes that it fits."""
+
+    subject: str  # one of SUBJECTS
+    adjustment: int
+    pattern: str  # searched for, as Python's re does it
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A configuration of nohang, as far as it concerns who dies when."""
+
+    min_mem: str = "5 %"  # soft_threshold_min_mem: "N %" of MemTotal or "N M" (MiB)
+    min_swap: str = "10 %"  # soft_threshold_min_swap
+    min_badness: int = 1
+    ignore_positive: bool = False  # ignore_positive_oom_score_adj
+    psi: bool = False  # psi_checking_enabled
+    psi_path: str = "/proc/pressure/memory"
+    psi_metrics: str = "full_avg10"
+    max_psi: float = 40.0  # soft_threshold_max_psi
+    psi_seconds: float = 30.0  # psi_excess_duration
+    zram: bool = False
+    rules: tuple[Rule, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+
+def parse(text: str) -> Settings:
+    """The settings in a nohang.conf. What isn't there or can't be read has the value that nohang ships."""
+    values: dict[str, str] = {}
+    rules = []
+    soft_action = False
+    for line in text.split("\n"):
+        if line.startswith("@"):
+            soft_action = soft_action or line.startswith("@SOFT_ACTION_RE_")
+            if (match := _RULE.match(line)) and match[1] in SUBJECTS:
+                rules.append(Rule(match[1], int(match[2]), match[3]))
+        elif line and line[0] not in "# \t":
+            key, _, value = line.partition("=")
+            values[key.strip()] = value.strip()
+    default = Settings()
+    note = "Its configuration has commands in the place of SIGTERM (@SOFT_ACTION_RE_…), which decide what happens."
+    return Settings(
+        min_mem=values.get("soft_threshold_min_mem", default.min_mem),
+        min_swap=values.get("soft_threshold_min_swap", default.min_swap),
+        min_badness=int(_number(values.get("min_badness"), default.min_badness)),
+        ignore_positive=values.get("ignore_positive_oom_score_adj") == "True",
+        psi=values.get("psi_checking_enabled") == "True",
+        psi_path=values.get("psi_path", default.psi_path),
+        psi_metrics=values.get("psi_metrics", default.psi_metrics),
+        max_psi=_number(values.get("soft_threshold_max_psi"), default.max_psi),
+        psi_seconds=_number(values.get("psi_excess_duration"), default.psi_seconds),
+        zram=values.get("zram_checking_enabled") == "True",
+        rules=tuple(sorted(rules, key=lambda rule: SUBJECTS.index(rule.subject))),
+        notes=(note,) if soft_action else (),
+    )
+
+
+def config_path(arguments: Sequence[bytes]) -> bytes | None:
+    """The configuration that a command line of nohang names (argv, the interpreter and the script included)."""
+    for option in (b"--config", b"-c"):
+        if option in arguments[:-1]:
+            return arguments[arguments.index(option) + 1]
+    return None
+
+
+def _number(text: str | None, default: float) -> float:
+    try:
+        return default if text is None else float(text)
+    except ValueError:
+        return default
+
+
+def _threshold(text: str, total: int) -> float | None:
+    """ "5 %" of `total` or "100 M", in KiB; None if it is neither."""
+    try:
+        amount = float(text[:-1])
+    except ValueError:
+        return None
+    return amount * total / 100 if text.endswith("%") else amount * 1024 if text.endswith("M") else None
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A nohang that runs: its PID, its settings (None: they can't be read) and where they stand."""
+
+    pid: int
+    config: str
+    settings: Settings | None
+
+
+Look = Callable[[str, Suspect], str | None]
+"""What a rule's subject is for a process; None: it can't be read."""
+
+
+def assess(
+    running: Running, memory: Memory, suspects: Iterable[Suspect], look: Look, pressure: Mapping[str, float]
+) -> Killer:
+    """`pressure`: the values of /proc/pressure/memory by nohang's names for them, as full_avg10 (percent)."""
+    if running.settings is None:
+        note = f"Its configuration '{printable(running.config)}' can't be read: when it acts isn't known."
+        return Killer("nohang", running.pid, present=True, armed=True, heeds="yes", notes=(note,))
+    settings = running.settings
+    choice = choose(running.pid, settings, suspects, look)
+    triggers = [_trigger(settings, memory, choice)]
+    if settings.psi and pressure:
+        triggers.append(_pressure(settings, memory, choice, pressure))
+    notes = [*settings.notes, *choice.notes]
+    if settings.zram:
+        notes.append("It also watches zram (zram_checking_enabled), which isn't reckoned here.")
+    return Killer(
+        "nohang",
+        running.pid,
+        present=True,
+        armed=not choice.stuck,
+        heeds="partly" if settings.ignore_positive else "yes",
+        triggers=by_distance(triggers),
+        notes=tuple(notes),
+    )
+
+
+def _trigger(settings: Settings, memory: Memory, choice: Choice) -> Trigger:
+    mem, swap = _threshold(settings.min_mem, memory.total), _threshold(settings.min_swap, memory.swap_total)
+    condition = f"MemAvailable at most {settings.min_mem} and SwapFree at most {settings.min_swap} (SIGTERM)"
+    distance = None if mem is None or swap is None else growth_until(memory, mem, swap)
+    limit = None if mem is None or memory.total == 0 else 100 * mem / memory.total
+    return Trigger(
+        "memory", condition, memory.available_percent, limit, "percent", distance, choice.victim, choice.doubts
+    )
+
+
+def _pressure(settings: Settings, memory: Memory, choice: Choice, pressure: Mapping[str, float]) -> Trigger:
+    now = pressure.get(settings.psi_metrics)
+    least = _threshold(settings.min_mem, memory.total)
+    condition = (
+        f"{settings.psi_metrics} of {settings.psi_path} at least {settings.max_psi:g} % for "
+        f"{settings.psi_seconds:g} s, MemAvailable at most {settings.min_mem}, and swap"
+    )
+    distance = None if least is None or memory.swap_total == 0 else growth_until(memory, least, memory.swap_free)
+    doubts = (*choice.doubts, "When pressure rises can't be told from memory alone.")
+    return Trigger("pressure", condition, now, settings.max_psi, "percent", distance, choice.victim, doubts)
+
+
+def choose(own_pid: int, settings: Settings, suspects: Iterable[Suspect], look: Look) -> Choice:
+    """Whom nohang would pick now."""
+    unread: set[str] = set()
+    patterns = []
+    for rule in settings.rules:
+        try:
+            patterns.append((rule, re.compile(rule.pattern)))
+        except re.error:
+            unread.add(rule.subject)  # nohang would not have started with it: written since
+
+    def badness(suspect: Suspect) -> int:
+        points = suspect.oom_score
+        if settings.ignore_positive and suspect.oom_score_adj > 0:
+            points -= suspect.oom_score_adj
+        for rule, pattern in patterns:
+            if rule.adjustment > 0 and suspect.oom_score_adj < 0:
+                continue
+            subject = _own_fact(rule.subject, suspect) or look(rule.subject, suspect)
+            if subject is None:
+                unread.add(rule.subject)
+            elif pattern.search(subject[:4096]):
+                points += rule.adjustment
+        return max(points, 0)
+
+    living = [s for s in suspects if s.oom_score >= 1 and s.pid not in (1, own_pid)]
+    ranked = sorted(((badness(s), s) for s in living), key=lambda pair: (-pair[0], pair[1].pid))
+    doubts = tuple(f"Its rules on {subject} can't be followed for every process." for subject in sorted(unread))
+    if not ranked or ranked[0][0] < settings.min_badness:
+        return Choice(None, stuck=True, notes=("Nobody is left whom it may kill (min_badness).",), doubts=doubts)
+    first = ranked[0][1]
+    if len(ranked) > 1 and ranked[0][0] - ranked[1][0] < _SCORES_CLEAR:
+        other = ranked[1][1]
+        doubts += (f"{printable(other.comm)} ({other.pid}) is nearly as high: either may be the one.",)
+    return Choice(Victim("process", first.pid, first.comm, first.cgroup), doubts=doubts)
+
+
+def _own_fact(subject: str, suspect: Suspect) -> str | None:
+    if subject == "NAME":
+        return decode(suspect.comm)
+    return str(suspect.uid) if subject == "UID" else None
