@@ -4,8 +4,8 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 
-from oomwatchd.config.document import TASK_COMM_LEN
 from oomwatchd.config.problems import Problem
+from oomwatchd.config.rule_reader import TASK_COMM_LEN
 from oomwatchd.kernel.systemd_cgroups import parse_units
 from oomwatchd.rules.model import OOM_SCORE_ADJ_MAX, Criterion, Pattern, Rule
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from oomwatchd.config.document import Document, Settings, Source
 from oomwatchd.config.problems import Findings, Problem, suggestion
-from oomwatchd.config.toml_positions import Path
+from oomwatchd.config.rule_reader import Placed, read_rules
 from oomwatchd.rules.criteria import CRITERIA, Form
 from oomwatchd.rules.model import Criterion, Rule
 
@@ -81,15 +81,17 @@ def parse(sources: Iterable[Source], problems: Iterable[Problem] = ()) -> Config
     """Check texts that were read before. `problems` are what reading them brought up. Raises ConfigError."""
     found = Findings(list(problems))
     settings = Settings()
-    placed: list[_Placed] = []
+    placed: list[Placed] = []
     kept = tuple(sources)
+    all_named = True
     for source in kept:
         document = Document.read(source, found)
         if document is None:
+            all_named = False
             continue
         settings = document.settings(settings)
-        placed += [_Placed(rule, document, at) for at, rule in document.rules()]
-    _check_names(placed)
+        placed += read_rules(document)
+    _check_names(placed, all_named=all_named and all(each.rule.name for each in placed))
     checked = _guarded(placed)
     if found.errors:
         raise ConfigError(sorted(found.errors, key=_in_order(kept)), found.warnings)
@@ -206,19 +208,8 @@ def _in_order(sources: Sequence[Source]) -> Callable[[Problem], tuple[int, int, 
     return lambda problem: (order.get(problem.file, -1), problem.line, problem.column)
 
 
-@dataclass(frozen=True, slots=True)
-class _Placed:
-    """A rule, and where it stands."""
-
-    rule: Rule
-    document: Document
-    at: Path
-
-    def error(self, message: str, *key: str) -> None:
-        self.document.error((*self.at, *key), message)
-
-
-def _check_names(placed: Sequence[_Placed]) -> None:
+def _check_names(placed: Sequence[Placed], *, all_named: bool) -> None:
+    """Each name once, and no rule of another name asked for. `all_named`: whether every rule's name is known."""
     first: dict[str, Rule] = {}
     for each in placed:
         name = each.rule.name
@@ -229,32 +220,32 @@ def _check_names(placed: Sequence[_Placed]) -> None:
             first[name] = each.rule
     for each in placed:
         for criterion in each.rule.criteria:
-            _check_descent(each, criterion, first, "descendant_of")
+            _check_descent(each, criterion, first, "descendant_of", all_named=all_named)
         for criterion in each.rule.excluded:
-            _check_descent(each, criterion, first, "not", "descendant_of")
+            _check_descent(each, criterion, first, "not", "descendant_of", all_named=all_named)
 
 
-def _check_descent(placed: _Placed, criterion: Criterion, known: Mapping[str, Rule], *key: str) -> None:
+def _check_descent(placed: Placed, criterion: Criterion, known: Mapping[str, Rule], *key: str, all_named: bool) -> None:
     if CRITERIA[criterion.key].form is not Form.RULE:
         return
     for name in criterion.names:
         if name == placed.rule.name:
             message = "descendant_of names the rule that it stands in"
-        elif name in known:
+        elif name in known or not all_named:
             continue
         else:
             message = f"descendant_of: no rule is named '{name}'{suggestion(name, known)}"
         placed.error(f"Rule '{placed.rule.name}': {message}", *key)
 
 
-def _guarded(placed: Sequence[_Placed]) -> list[Rule]:
+def _guarded(placed: Sequence[Placed]) -> list[Rule]:
     """The rules with their `guarded` worked out; an error for each that could lower without."""
     by_name = {each.rule.name: each.rule for each in placed}
     rules = []
     for each in placed:
         rule = each.rule
         guarded = _is_guarded(rule, by_name, frozenset())
-        if rule.can_lower and not guarded:
+        if rule.can_lower and not guarded and each.sound:
             named = ", ".join(c.key for c in rule.criteria) or "nothing"
             each.error(
                 f"Rule '{rule.name}' can lower oom_score_adj, but all that it asks for ({named}) is what any user can "

@@ -5,6 +5,15 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong at one place of a text."""
+
+    offset: int
+    """In characters, from 0."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """An error or a warning, and where it is. Line and column count from 1."""
 

@@ -2,6 +2,7 @@
 this only skips over strings, brackets and comments, and gives no values."""
 
 import re
+from dataclasses import dataclass
 
 Path = tuple[str | int, ...]
 Position = tuple[int, int]
@@ -18,11 +19,26 @@ _STRINGS = (
 _KEY = re.compile(r"[A-Za-z0-9_-]+")
 _SCALAR = re.compile(r"[^,\]}#\n]*")
 
+# What TOML 1.1 has and TOML 1.0 hasn't, besides line ends, comments and a last comma in inline tables.
+_NEW_ESCAPE = re.compile(r"(?:[^\\]|\\[^ex])*\\[ex]", re.DOTALL)
+_NEW_TIME = re.compile(r"(?:\d{4}-\d\d-\d\d[Tt ])?\d\d:\d\d(?!:)")
 
-def locate(text: str) -> dict[Path, Position]:
-    """The position of each key and table header of `text`, and of each member of an array, by its path: the
-    second rule's `not.comm` is ("rule", 1, "not", "comm"). Never raises: on text that isn't TOML it stops early."""
-    return _Scanner(text).scan()
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where things stand in a document."""
+
+    positions: dict[Path, Position]
+    """Of each key and table header, and of each member of an array, by its path: the second rule's `not.comm` is
+    ("rule", 1, "not", "comm")."""
+    newer: bool
+    """Whether the document needs a later version of TOML than 1.0. Some versions of tomli take 1.1, some don't."""
+
+
+def locate(text: str) -> Located:
+    """Look through `text`. Never raises: on text that isn't TOML it stops early."""
+    scanner = _Scanner(text)
+    return Located(scanner.scan(), scanner.newer)
 
 
 class _Scanner:
@@ -31,6 +47,7 @@ class _Scanner:
         self.at = 0
         self.found: dict[Path, int] = {}
         self.arrays: dict[Path, int] = {}
+        self.newer = False
 
     def scan(self) -> dict[Path, Position]:
         table: Path = ()
@@ -84,7 +101,10 @@ class _Scanner:
                 return tuple(parts)
 
     def string(self) -> str:
-        return next((text for pattern in _STRINGS if (text := self.skip(pattern))), "")
+        text = next((text for pattern in _STRINGS if (text := self.skip(pattern))), "")
+        if text.startswith('"') and "\\" in text and _NEW_ESCAPE.match(text):
+            self.newer = True
+        return text
 
     def header(self) -> Path:
         start = self.at
@@ -125,8 +145,8 @@ class _Scanner:
             self.array(path)
         elif self.eat("{"):
             self.inline_table(path)
-        elif not self.string():
-            self.skip(_SCALAR)
+        elif not self.string() and _NEW_TIME.match(self.skip(_SCALAR)):
+            self.newer = True
 
     def array(self, path: Path) -> None:
         index = 0
@@ -144,13 +164,19 @@ class _Scanner:
                 return
 
     def inline_table(self, path: Path) -> None:
+        comma = False
         while True:
-            self.skip(_SPACE)
+            self.skip_in_line()
             if self.eat("}") or self.at >= len(self.text):
+                self.newer = self.newer or comma
                 return
             before = self.at
             self.pair(path)
-            self.skip(_SPACE)
-            self.eat(",")
+            self.skip_in_line()
+            comma = self.eat(",")
             if self.at == before:
                 return
+
+    def skip_in_line(self) -> None:
+        if set("\n#").intersection(self.skip(_SPACE)):
+            self.newer = True

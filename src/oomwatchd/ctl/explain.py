@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 
 from oomwatchd.base.text import decode, printable
-from oomwatchd.config.document import TASK_COMM_LEN
+from oomwatchd.config.rule_reader import TASK_COMM_LEN
 from oomwatchd.control.client import NotRunning
 from oomwatchd.ctl import origin
 from oomwatchd.ctl.ask import NOT_RUNNING

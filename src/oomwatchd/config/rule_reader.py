@@ -1,0 +1,264 @@
+"""The [[rule]] tables of one file, checked key by key."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from oomwatchd.config.document import Document, kind
+from oomwatchd.config.keys import DAEMON_KEYS, RULE_KEYS, meant
+from oomwatchd.config.problems import suggestion
+from oomwatchd.config.toml_positions import Path
+from oomwatchd.rules import model as r
+from oomwatchd.rules.criteria import CRITERIA, Form
+from oomwatchd.rules.model import Action, Criterion, Rule
+
+TASK_COMM_LEN = 16
+"""include/linux/sched.h: with the final NUL, so that a comm holds at most 15 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A rule, and where it stands."""
+
+    rule: Rule
+    document: Document
+    at: Path
+    sound: bool
+    """Whether nothing is wrong with it so far: what else seems wrong with one that isn't may follow from that."""
+
+    def error(self, message: str, *key: str) -> None:
+        self.document.error((*self.at, *key), message)
+
+
+def read_rules(document: Document) -> list[Placed]:
+    """The rules of a file from top to bottom."""
+    tables = document.content.get("rule", [])
+    if isinstance(tables, dict):
+        document.error(("rule",), "'rule' must be an array of tables: write [[rule]], with two brackets")
+        return [_Reader(document, tables, ("rule",)).placed()]
+    if not isinstance(tables, list):
+        document.error(("rule",), "'rule' must be an array of tables: write [[rule]]")
+        return []
+    found = []
+    for i, table in enumerate(tables):
+        if isinstance(table, dict):
+            found.append(_Reader(document, table, ("rule", i)).placed())
+        else:
+            document.error(("rule", i), f"A rule must be a table, not {kind(table)}")
+    return found
+
+
+class _Reader:
+    """Reads one rule."""
+
+    def __init__(self, document: Document, table: Mapping[str, object], at: Path) -> None:
+        self.document = document
+        self.table = table
+        self.at = at
+        self.broken = document.broken.get(at, set())
+
+    def placed(self) -> Placed:
+        errors = len(self.document.found.errors)
+        rule = self.rule()
+        sound = not self.broken and len(self.document.found.errors) == errors
+        return Placed(rule, self.document, self.at, sound)
+
+    def error(self, message: str, *key: str | int) -> None:
+        self.document.error((*self.at, *key), message)
+
+    def rule(self) -> Rule:
+        document, table, at = self.document, self.table, self.at
+        others = dict.fromkeys(DAEMON_KEYS, "[daemon]")
+        meant_keys = document.unknown_keys(at, table, RULE_KEYS, others)
+        name = document.string(at, table, "name")
+        if "name" not in table:
+            if not {"", "name"} & self.broken and "name" not in meant_keys:
+                self.error('The rule has no name; give it one with name = "…"')
+        elif isinstance(table["name"], str) and (not name.strip() or not name.isprintable()):
+            self.error("name must have at least one character, and only printable ones", "name")
+        return Rule(
+            name=name,
+            criteria=self.criteria((), table),
+            action=self.action(meant_keys),
+            excluded=self.exclusion(table["not"]) if "not" in table else (),
+            children=self.children(),
+            containers=document.boolean(at, table, "containers", False),
+            spoofable=document.boolean(at, table, "spoofable", False),
+            enabled=document.boolean(at, table, "enabled", True),
+            description=document.string(at, table, "description"),
+            file=document.file,
+            line=document.place(at)[0],
+        )
+
+    # Criteria
+
+    def exclusion(self, table: object) -> tuple[Criterion, ...]:
+        if not isinstance(table, dict):
+            message = f'not must be a table of criteria, such as not = {{ user = "root" }}, not {kind(table)}'
+            self.error(message, "not")
+            return ()
+        self.document.unknown_keys((*self.at, "not"), table, tuple(CRITERIA))
+        if not table:
+            self.error("not is empty: it would exclude every process", "not")
+        return self.criteria(("not",), table)
+
+    def criteria(self, below: Path, table: Mapping[str, object]) -> tuple[Criterion, ...]:
+        found = (self.criterion((*below, key), key, table[key]) for key in table if key in CRITERIA)
+        return tuple(criterion for criterion in found if criterion is not None)
+
+    def criterion(self, at: Path, key: str, value: object) -> Criterion | None:
+        form = CRITERIA[key].form
+        if form is Form.FLAG:
+            flag = self.document.boolean((*self.at, *at[:-1]), {key: value}, key, False)
+            return Criterion(key, flag=flag) if isinstance(value, bool) else None
+        members = value if isinstance(value, list) else [value]
+        if not members:
+            self.error(f"{key}: an empty list fits nothing", *at)
+        paths = [(*at, i) for i in range(len(members))] if isinstance(value, list) else [at]
+        if form is Form.TEXT:
+            patterns = [self.pattern(path, key, member) for path, member in zip(paths, members, strict=True)]
+            return Criterion(key, patterns=tuple(p for p in patterns if p is not None))
+        names = [self.id_or_name(path, key, member) for path, member in zip(paths, members, strict=True)]
+        return Criterion(key, names=tuple(name for name in names if name is not None))
+
+    def id_or_name(self, at: Path, key: str, value: object) -> str | None:
+        numeric = CRITERIA[key].form is Form.ID
+        if numeric and isinstance(value, int) and not isinstance(value, bool):
+            return None if self.document.integer((*self.at, *at), value, key, 0, 2**32 - 2) is None else str(value)
+        if not isinstance(value, str):
+            wanted = "a name or a number" if numeric else "the name of a rule"
+            self.error(f"{key} must be {wanted}, not {kind(value)}", *at)
+            return None
+        if not value:
+            self.error(f"{key} is empty", *at)
+            return None
+        if numeric and any(c in value for c in "*?["):
+            self.error(f"{key}: '{value}' looks like a glob; a user or group is a name or a number", *at)
+            return None
+        return value
+
+    def pattern(self, at: Path, key: str, value: object) -> r.Pattern | None:
+        if isinstance(value, dict):
+            return self.regex(at, key, value)
+        if not isinstance(value, str):
+            self.error(f'{key} must be a string in quotes or {{ regex = "…" }}, not {kind(value)}', *at)
+            return None
+        if not value:
+            self.error(f"{key} is empty, so that it fits nothing", *at)
+            return None
+        if "\0" in value:
+            self.error(f"{key} has a NUL character, so that it fits nothing", *at)
+            return None
+        pattern = r.literal_or_glob(value)
+        if key == "comm" and not pattern.is_glob:
+            self._comm(at, value)
+        return pattern
+
+    def _comm(self, at: Path, value: str) -> None:
+        length, longest = len(value.encode()), TASK_COMM_LEN - 1
+        if length <= longest or re.search("[/,|]", value):  # the latter has a warning of its own
+            return
+        cut = value.encode()[:longest].decode(errors="ignore")
+        self.error(
+            f"comm: '{value}' has {length} bytes, but the kernel keeps only the first {longest} of a name, so that it "
+            f"fits nothing; write '{cut}', or use exe or cmdline",
+            *at,
+        )
+
+    def regex(self, at: Path, key: str, table: Mapping[str, object]) -> r.Pattern | None:
+        for other in table:
+            if other == "regex":
+                continue
+            if other == "glob":
+                self.error('A glob is written without braces, as a plain string: "…*"', *at, other)
+            else:
+                close = meant(other, ("regex",)) or ("regex" if other in ("re", "regexp", "match", "pattern") else None)
+                self.error(f"Unknown key '{other}'{f'; did you mean {close!r}?' if close else ''}", *at, other)
+        if "regex" not in table and table:
+            return None
+        text = table.get("regex")
+        if isinstance(text, list):
+            self.error(f'{key}: regex takes one string; write {key} = [{{ regex = "…" }}, {{ regex = "…" }}]', *at)
+            return None
+        if not isinstance(text, str):
+            self.error(f'{key}: write {{ regex = "…" }} with the expression as a string', *at)
+            return None
+        if not text:
+            self.error(f"{key}: an empty regular expression fits everything; leave {key} out", *at)
+            return None
+        try:
+            return r.regex(text)
+        except (re.error, OverflowError, RecursionError) as error:
+            hint = ""
+            if text[0] in "*?":
+                hint = "; it reads like a shell glob, and a glob is written without { regex = … }"
+            self.error(f"{key}: '{text}' isn't a regular expression: {error}{hint}", *at)
+            return None
+
+    # What becomes of the process
+
+    def action(self, meant_keys: set[str]) -> Action:
+        document, table, at = self.document, self.table, self.at
+        given = [key for key in table if key in ("oom_score_adj", "oom_adj", "ignore")]
+        actions = {"", "oom_score_adj", "oom_adj", "ignore"}
+        if not given:
+            if not actions & (self.broken | meant_keys):
+                self.error("The rule has no action; say oom_score_adj = N, oom_adj = N or ignore = true")
+            return Action(ignore=True)
+        if len(given) > 1:
+            self.error(f"A rule has exactly one action, but this one has {' and '.join(given)}", given[1])
+        if "oom_score_adj" in given:
+            return self.oom_score_adj(table["oom_score_adj"])
+        if "oom_adj" in given:
+            return self.oom_adj(table["oom_adj"])
+        if not document.boolean(at, table, "ignore", True):
+            self.error("ignore = false is no action; leave it out, and say what the rule does", "ignore")
+        return Action(ignore=True)
+
+    def oom_adj(self, value: object) -> Action:
+        low, high = r.OOM_DISABLE, r.OOM_ADJUST_MAX
+        if isinstance(value, int) and not isinstance(value, bool) and not low <= value <= high:
+            said = (
+                f"; on the scale of today that is oom_score_adj = {value}" if abs(value) <= r.OOM_SCORE_ADJ_MAX else ""
+            )
+            self.error(f"oom_adj: {value} is out of range; it is the old scale, {low} to {high}{said}", "oom_adj")
+            return Action(0, 0)
+        legacy = self.document.integer((*self.at, "oom_adj"), value, "oom_adj", low, high)
+        score = 0 if legacy is None else r.oom_adj_to_score(legacy)
+        return Action(score, score)
+
+    def oom_score_adj(self, value: object) -> Action:
+        key = "oom_score_adj"
+        at = (*self.at, key)
+        bounds = (r.OOM_SCORE_ADJ_MIN, r.OOM_SCORE_ADJ_MAX)
+        if not isinstance(value, dict):
+            number = self.document.integer(at, value, key, *bounds)
+            return Action(0, 0) if number is None else Action(number, number)
+        self.document.unknown_keys(at, value, ("at_least", "at_most"))
+        low, high = (
+            self.document.integer((*at, bound), value[bound], bound, *bounds) if bound in value else None
+            for bound in ("at_least", "at_most")
+        )
+        if not value:
+            self.error(f"{key}: give at_least, at_most or both", key)
+        if low is not None and high is not None and low > high:
+            self.error(f"{key}: at_least {low} is more than at_most {high}", key)
+            return Action(low, low)
+        return Action(low, high)
+
+    def children(self) -> str | int | None:
+        value = self.table.get("children")
+        if value is None or value in (r.INHERIT, r.RESET):
+            return value if isinstance(value, str) else None
+        if isinstance(value, int) and not isinstance(value, bool):
+            return self.document.integer(
+                (*self.at, "children"), value, "children", r.OOM_SCORE_ADJ_MIN, r.OOM_SCORE_ADJ_MAX
+            )
+        close = ""
+        if isinstance(value, str):
+            close = suggestion(value.lower(), (r.INHERIT, r.RESET))
+            if re.fullmatch(r"-?\d{1,4}", value.strip()):
+                close = f"; write the number without quotes: {value.strip()}"
+        shown = f"'{value}'" if isinstance(value, str) else kind(value)
+        self.error(f'children: {shown} is neither "inherit" nor "reset" nor a number{close}', "children")
+        return None

@@ -1,0 +1,347 @@
+"""Plain words for a file that isn't TOML 1.0: all mistakes that can be told in one go, each with its place.
+
+tomli says what is valid; this is asked only when tomli has refused, and for what only later versions of TOML take. It
+reads statement by statement, begins anew on the next line, and gives back the text with each broken statement blanked,
+so that the rest of the file can be checked too. Loaded when something is wrong: the daemon needs it never else."""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from oomwatchd.config.problems import Fault
+from oomwatchd.config.toml_positions import Path
+from oomwatchd.config.value_hints import (
+    INVISIBLE,
+    LOOKALIKES,
+    OPENING_QUOTES,
+    Unclosed,
+    ValueReader,
+    faults_sorted,
+    name_of,
+    quoted,
+)
+
+_KEY = re.compile(r"(?:[A-Za-z0-9_-]+|\"(?:\\.|[^\"\\\n])*\"|'[^'\n]*')")
+_DOT = re.compile(r"[ \t]*\.[ \t]*")
+_HEADER = re.compile(r"(\[[ \t]*\[?)([^\[\]#\n]*)(\][ \t]*\]?)?")
+_OTHER_COMMENTS = re.compile(r";|//|/\*|--(?= )|<!--|\"\"\"$|%|!|\(\*|REM\b", re.IGNORECASE)
+_CONFLICT = re.compile(r"<<<<<<< |=======$|>>>>>>> |\|\|\|\|\|\|\| ")
+_ODD_SIGNS = re.compile(r"(?:=>|:=|\+=|==|<-|->|=:|[:：＝])")
+_MOST_STATEMENTS = 1000
+"""So many faults are told of; who has more has another kind of file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What is wrong with a text, and what is left of it."""
+
+    faults: tuple[Fault, ...]
+    mended: str
+    """The text with the broken statements blanked; as many lines."""
+    broken: dict[Path, set[str]]
+    """For each table with such a statement, by its path as in `toml_positions`: the keys that can be told, and "" for
+    one that can't."""
+
+
+def diagnose(text: str, tables: Collection[str], booleans: Collection[str]) -> Diagnosis:
+    """Read `text`, of which at least one statement is wrong. `tables`: names that want [[…]]; `booleans`: keys that
+    take true or false."""
+    return _Diagnosis(text, tables, booleans).run()
+
+
+class _Diagnosis:
+    def __init__(self, text: str, tables: Collection[str], booleans: Collection[str]) -> None:
+        self.text = text
+        self.arrays_wanted = tables
+        self.faults: list[Fault] = []
+        self.reader = ValueReader(text, self.fault, lambda key: key in booleans)
+        self.mended: list[str] = []
+        self.broken: dict[Path, set[str]] = {}
+        self.table: Path = ()
+        self.skipping = False
+        """Whether what follows up to the next header belongs to a table that can't be told, or is there twice."""
+        self.defined: dict[Path, int] = {}
+        """Keys and tables, and where they stand."""
+        self.counts: dict[Path, int] = {}
+        """Arrays of tables, and how many members each has."""
+
+    def fault(self, offset: int, message: str) -> None:
+        self.faults.append(Fault(offset, message))
+
+    def run(self) -> Diagnosis:
+        if "\n" not in self.text and "\r" in self.text.rstrip("\r"):
+            message = "The lines end with a carriage return alone, as on old Macs; save the file with Unix line ends"
+            return Diagnosis((Fault(0, message),), "", {(): {""}})
+        reader = self.reader
+        while reader.at < len(self.text):
+            start, known = reader.at, len(self.faults)
+            if len(self.faults) > _MOST_STATEMENTS:
+                self._keep(start, len(self.text), broken=True)
+                break
+            keys, header = self._statement()
+            end = max(reader.at, start + 1)
+            if reader.at < len(self.text):
+                end = reader.line_end(reader.at) + 1
+            end = min(end, len(self.text))
+            broken = len(self.faults) > known
+            if broken:
+                self.broken.setdefault(self.table, set()).add(keys)
+            self._keep(start, end, broken=(broken or self.skipping), header=header)
+            reader.at = end
+        return Diagnosis(tuple(faults_sorted(self.faults)), "".join(self.mended), self.broken)
+
+    def _keep(self, start: int, end: int, *, broken: bool, header: str = "") -> None:
+        part = self.text[start:end]
+        if not broken:
+            self.mended.append(part)
+            return
+        self.mended.append(header + "\n" * part.count("\n"))
+
+    # Statements
+
+    def _statement(self) -> tuple[str, str]:
+        """Read one line, or as many as its value takes. Returns its key and, of a broken header, what it should be."""
+        reader = self.reader
+        line_start = reader.at
+        if reader.skip_comment():
+            return "", ""
+        start = reader.at
+        line = self.text[start : reader.line_end(start)]
+        if line[0] in "\r" and not line.strip("\r"):
+            self.fault(start, "A carriage return stands here that ends no line")
+            reader.at = reader.line_end(start)
+            return "", ""
+        if _CONFLICT.match(line):
+            self.fault(start, f"A merge left this mark: {line[:7]}; choose one of the two versions")
+            reader.at = reader.line_end(start)
+            return "", ""
+        if line[0] in "[［":
+            return "", self._header(line_start, start, line)
+        return self._pair(start, line), ""
+
+    def _header(self, line_start: int, start: int, line: str) -> str:
+        reader = self.reader
+        known = len(self.faults)
+        match = _HEADER.match(line)
+        name = match[2].strip() if match else ""
+        parts = self._header_key(start, name) if match else None
+        if match is None or parts is None:
+            if len(self.faults) == known:
+                self.fault(start, "This isn't the header of a table; write [daemon] or [[rule]]")
+            reader.at = reader.line_end(start)
+            self.skipping = True
+            return ""
+        self.skipping = False
+        opening, closing = match[1], match[3] or ""
+        double = opening.count("[") == 2
+        wanted = parts[0] in self.arrays_wanted and len(parts) == 1
+        right = f"[[{name}]]" if wanted or (double and closing.count("]") == 2) else f"[{name}]"
+        if not closing:
+            self.fault(start, f"The header isn't closed; write {right}")
+        elif " " in opening + closing or "\t" in opening + closing:
+            self.fault(start, f"No blank may stand between the two brackets; write {right}")
+        elif opening.count("[") != closing.count("]"):
+            self.fault(start, f"The header has not as many ] as [; write {right}")
+        elif wanted and not double:
+            self.fault(start, f"There may be several of '{name}', so it has two brackets; write {right}")
+        reader.at = start + match.end()
+        if closing:
+            self._rest(start, "", header=True)
+        else:
+            reader.at = reader.line_end(start)
+        self._enter(tuple(parts), right.startswith("[["), start)
+        return right if len(self.faults) > known and not self.skipping else ""
+
+    def _header_key(self, start: int, name: str) -> list[str] | None:
+        """The parts of a header's name; None: they can't be told."""
+        parts, at = [], 0
+        while match := _KEY.match(name, at):
+            parts.append(match.group().strip("\"'"))
+            dot = _DOT.match(name, match.end())
+            if dot is None:
+                at = match.end()
+                break
+            at = dot.end()
+        if parts and at == len(name):
+            return parts
+        odd = re.search(f"[{INVISIBLE}{OPENING_QUOTES}]", name)
+        if odd is not None:
+            self.fault(start, f"The name in the header has {name_of(odd.group())}; write it anew")
+        return None
+
+    def _enter(self, parts: tuple[str, ...], double: bool, start: int) -> None:
+        path: Path = ()
+        for i, part in enumerate(parts):
+            path = (*path, part)
+            if path in self.counts and i < len(parts) - 1:
+                path = (*path, self.counts[path] - 1)
+        if double:
+            index = self.counts.get(path, 0)
+            self.counts[path] = index + 1
+            self.table = (*path, index)
+            return
+        self.table = path
+        if path in self.defined:
+            self.fault(
+                start,
+                f"[{'.'.join(parts)}] stands twice; first at line {self._line(self.defined[path])}; write one table",
+            )
+            self.skipping = True
+        self.defined.setdefault(path, start)
+
+    def _pair(self, start: int, line: str) -> str:
+        reader = self.reader
+        parts = self._key(start, line)
+        if parts is None:
+            reader.at = reader.line_end(start)
+            return ""
+        key = parts[0]
+        unread = self._equals(start, key)
+        if unread is not None:
+            reader.at = reader.line_end(reader.at)
+            return unread
+        self._define(parts, start)
+        try:
+            reader.value(parts[-1])
+            self._rest(start, parts[-1])
+        except Unclosed as unclosed:
+            reader.at = unclosed.offset
+        return key
+
+    def _key(self, start: int, line: str) -> list[str] | None:
+        reader = self.reader
+        key_follows = re.match(r"[A-Za-z-]+[ \t]*[.=]", line)
+        if (match := _OTHER_COMMENTS.match(line)) and not key_follows:
+            self.fault(start, f"A comment begins with #, not with {match.group()}")
+            return None
+        if line.startswith("- ") and not key_follows:
+            self.fault(start, 'A list is written key = ["a", "b"], and each rule begins with a line [[rule]]')
+            return None
+        if line[0] in "=:":
+            self.fault(start, f"The key before {line[0]} is missing")
+            return None
+        parts: list[str] = []
+        while match := _KEY.match(self.text, reader.at):
+            parts.append(match.group().strip("\"'"))
+            reader.at = match.end()
+            dot = _DOT.match(self.text, reader.at)
+            if dot is None:
+                return parts
+            reader.at = dot.end()
+        self._odd_key(start, line)
+        return None
+
+    def _odd_key(self, start: int, line: str) -> None:
+        character = self.text[self.reader.at : self.reader.at + 1]
+        if character and (character in OPENING_QUOTES or not character.isprintable()):
+            self.fault(self.reader.at, f"A line begins with a key or a header, not with {name_of(character)}")
+        elif line[0] in "{}]),":
+            self.fault(
+                start,
+                f"Nothing is open that this {line[0]} could close"
+                if line[0] in "}])"
+                else f"A line can't begin with {line[0]}",
+            )
+        else:
+            word = line.split("=")[0].strip()
+            self.fault(start, f"'{word}' can't be a key: one without quotes has only letters, digits, _ and -")
+
+    def _equals(self, start: int, key: str) -> str | None:
+        """Go behind the = of a pair. Returns, where no value follows, the key that was meant."""
+        reader = self.reader
+        reader.skip_blank()
+        sign = _ODD_SIGNS.match(self.text, reader.at)
+        if sign is not None:
+            name = name_of(sign.group()) if sign.group() in LOOKALIKES else f"'{sign.group()}'"
+            self.fault(reader.at, f"Between a key and its value stands =, not {name}; write {key} = …")
+            reader.at = sign.end()
+        elif reader.peek() == "=":
+            reader.at += 1
+        else:
+            return self._no_equals(start, key)
+        reader.skip_blank()
+        if reader.peek() in ("", "\n", "#"):
+            self.fault(reader.at, f"The value of '{key}' is missing behind the =")
+            return key
+        return None
+
+    def _no_equals(self, start: int, key: str) -> str:
+        """Say why no = follows. Returns the key that was meant."""
+        rest = self.text[self.reader.at : self.reader.line_end(start)]
+        before, equals, _ = rest.partition("=")
+        if key == "export":
+            self.fault(start, "TOML knows no 'export'; write key = value")
+        elif equals and re.fullmatch(r"[\w \t-]+", before):
+            words = " ".join([key, *before.split()])
+            self.fault(start, f"A key has no blanks: '{words}'; did you mean '{words.replace(' ', '_')}'?")
+            return words.replace(" ", "_")
+        elif not rest.strip() or rest.lstrip().startswith("#"):
+            self.fault(start, f"'{key}' alone means nothing; write {key} = …")
+        elif rest.strip()[0] in "\"'[{0123456789-+" or rest[0] in " \t":
+            self.fault(start, f"'=' is missing behind the key '{key}'")
+        else:
+            self.fault(
+                self.reader.at,
+                f"'{rest[0]}' can't stand in a key: one without quotes has only letters, digits, _ and -",
+            )
+        return key
+
+    def _define(self, parts: list[str], start: int) -> None:
+        path: Path = (*self.table, *parts)
+        if self.skipping:
+            return
+        if path in self.defined:
+            where = f"first at line {self._line(self.defined[path])}"
+            message = f"The key '{'.'.join(parts)}' stands twice in this table, {where}; keep one of them"
+            if parts == ["name"] and len(self.table) == 2:
+                message = (
+                    f"The key 'name' stands twice in this rule, {where}; if another rule begins here, the line "
+                    f"[[{self.table[0]}]] is missing above it"
+                )
+                self.skipping = True
+            self.fault(start, message)
+            return
+        self.defined[path] = start
+
+    def _line(self, offset: int) -> int:
+        return self.text.count("\n", 0, offset) + 1
+
+    # Behind a value
+
+    def _rest(self, start: int, key: str, *, header: bool = False) -> None:
+        """What stands between the value and the end of the line, which should be a comment or nothing."""
+        reader = self.reader
+        if reader.skip_comment():
+            return
+        at = reader.at
+        rest = self.text[at : reader.line_end(at)].rstrip()
+        reader.at = reader.line_end(at)
+        self.fault(at, self._about_rest(rest, self.text[start:at].rstrip(), key, header))
+
+    @staticmethod
+    def _about_rest(rest: str, before: str, key: str, header: bool) -> str:
+        if header:
+            if _OTHER_COMMENTS.match(rest):
+                return "A comment begins with #"
+            return "Nothing but a comment may follow a header on its line; put it on the next line"
+        if rest == "," or re.match(r",[ \t]*#", rest):
+            return "No comma stands behind a value: each key has a line of its own"
+        if rest == ";":
+            return "No semicolon stands behind a value: the line's end is enough"
+        if match := _OTHER_COMMENTS.match(rest):
+            return f"A comment begins with #, not with {match.group()}"
+        if re.match(r"[,;]?[ \t]*[A-Za-z0-9_.-]+[ \t]*=", rest):
+            return "Each key has a line of its own: begin a new line here"
+        if re.match(r"(?:,|or\b|\|\|?|and\b)?[ \t]*[\"'“‘]", rest) and before.endswith(('"', "'")):
+            if rest[0] in "\"'" and not re.match(r"[\"'][^\"']", rest):
+                return "A quote too many stands here"
+            return f'Several values are a list, in brackets and with commas between: {key} = ["a", "b"]'
+        if rest[0] in "\"'" or before.endswith(('"', "'")):
+            quote = "double" if before.endswith('"') else "single"
+            return f"The string ends before this; a {quote} quote within a string wants the other kind around it"
+        if re.match(r",\d{3}\b|[ \t]*\d", rest):
+            return "A number is written without marks or blanks between its digits"
+        if re.match(r"[A-Za-zµ%]+$", rest):
+            value = before.rpartition("=")[2].strip()
+            return f"A text must stand in quotes; write {quoted(value + rest)}"
+        return f"'{rest[:40]}' can't stand behind the value; a comment begins with #"

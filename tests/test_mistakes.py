@@ -1,0 +1,241 @@
+"""The commonest mistakes in a configuration: what is said, and where. Each is told of once, and alone."""
+
+import re
+
+import pytest
+import tomli
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oomwatchd.config.document import Source
+from oomwatchd.config.load import ConfigError, parse
+from oomwatchd.config.syntax_hints import diagnose
+
+HEAD = '[[rule]]\nname = "r"\nuser = "root"\n'
+"""Three lines; the fourth is an action."""
+RULE = HEAD + "oom_score_adj = -5\n"
+
+# Text; for each error its line and column, and a regular expression that its message matches.
+SYNTAX: list[tuple[str, list[tuple[int, int, str]]]] = [
+    # Strings
+    (RULE + r'cmdline = "\d+"', [(5, 12, r"\\d .*single quotes: '\\d\+'")]),
+    (RULE + r'cmdline = { regex = "^\w\.x" }', [(5, 23, r"single quotes: '\^\\w\\.x'")]),
+    (RULE + r'cmdline = ["\s", "\S"]', [(5, 13, "single quotes"), (5, 19, "single quotes")]),
+    (RULE + r'cmdline = "it' + r"'s \d" + '"', [(5, 17, "each backslash twice")]),
+    (RULE + r'cmdline = "\u12"', [(5, 12, "4 hexadecimal digits")]),
+    (RULE + 'comm = "x', [(5, 8, "isn't closed")]),
+    (RULE + "comm = 'x\nexe = \"/y", [(5, 8, "isn't closed"), (6, 7, "isn't closed")]),
+    (RULE + 'comm = "x' + "'", [(5, 8, "ends with ''' .*close it with \"")]),
+    (RULE + 'comm = """x', [(5, 8, 'with """ isn\'t closed')]),
+    (RULE + 'comm = "a"b"', [(5, 11, "ends before this.*other kind")]),
+    (RULE + "comm = 'it's'", [(5, 12, "ends before this.*other kind")]),
+    (RULE + "comm = “x”", [(5, 8, r'U\+201C.*straight quotes: "x"')]),
+    (RULE + "comm = ‘x’", [(5, 8, r'U\+2018.*straight quotes: "x"')]),
+    (RULE + 'comm = "x”', [(5, 8, r"ends with '”' \(U\+201D")]),
+    (RULE + "comm = `x`", [(5, 8, "straight quotes")]),
+    (RULE + "comm = r'x'", [(5, 8, "no letter before a quote")]),
+    (RULE + 'comm = "a\x01b"', [(5, 10, r"U\+0001")]),
+    # Words and numbers
+    ("[[rule]]\nname = sshd\nuser = root\noom_score_adj = -5", [(2, 8, 'quotes; write "sshd"'), (3, 8, '"root"')]),
+    (RULE + "exe = /usr/sbin/sshd", [(5, 7, 'quotes; write "/usr/sbin/sshd"')]),
+    (RULE + "exe = /usr/sbin/sshd -D # x", [(5, 7, 'write "/usr/sbin/sshd -D"')]),
+    (RULE + "comm = [a, b]", [(5, 9, 'write "a"'), (5, 12, 'write "b"')]),
+    (RULE + "cmdline = /^ssh.*d$/", [(5, 11, r"regex = '\^ssh\.\*d\$'")]),
+    (RULE + "enabled = True", [(5, 11, "write true")]),
+    (RULE + "enabled = FALSE", [(5, 11, "write false")]),
+    (RULE + "enabled = yes", [(5, 11, "write true")]),
+    (RULE + "session_leader = off", [(5, 18, "write false")]),
+    ("[daemon]\nproc_events = off", [(2, 15, 'quotes; write "off"')]),
+    ("[daemon]\nscan_interval = 5s", [(2, 17, 'quotes; write "5s"')]),
+    ("[daemon]\nscan_interval = 5 s", [(2, 19, "quotes")]),
+    (RULE + "children = None", [(5, 12, "no 'None'; leave the key out")]),
+    (HEAD + "oom_score_adj = −1000", [(4, 17, r"U\+2212.*write -1000")]),
+    (HEAD + "oom_score_adj = –1000", [(4, 17, r"U\+2013.*write -1000")]),
+    (HEAD + "oom_score_adj = - 1000", [(4, 17, "No blank.*write -1000")]),
+    (HEAD + "oom_score_adj = 0500", [(4, 17, "begin with 0; write 500")]),
+    (HEAD + "oom_score_adj = 1,000", [(4, 18, "without marks")]),
+    (HEAD + "oom_score_adj = 5.", [(4, 17, "both sides of the point")]),
+    (HEAD + "oom_score_adj = +-5", [(4, 17, "one sign")]),
+    # Keys and lines
+    (RULE + "comm", [(5, 1, "write comm = …")]),
+    (RULE + "comm =", [(5, 7, "missing behind the =")]),
+    (RULE + 'comm "x"', [(5, 1, "'=' is missing")]),
+    (RULE + 'comm == "x"', [(5, 6, "not '=='")]),
+    (RULE + 'comm := "x"', [(5, 6, "not ':='")]),
+    (RULE + '= "x"', [(5, 1, "key before = is missing")]),
+    (RULE + 'comm: "x"', [(5, 5, "not ':'; write comm = …")]),
+    ("[[rule]]\nname: x\nuser = 0\nignore = true", [(2, 5, "not ':'"), (2, 7, 'write "x"')]),
+    (HEAD + "oom score adj = -5", [(4, 1, "no blanks.*did you mean 'oom_score_adj'")]),
+    (HEAD + "oom_score_adj\u00a0= -5", [(4, 14, r"U\+00A0, no-break space")]),
+    (HEAD + "oom_score_adj = \u200b-5", [(4, 17, r"U\+200B, zero width space")]),
+    (HEAD + "oom_score_adj = -5,", [(4, 19, "No comma")]),
+    (HEAD + "oom_score_adj = -5;", [(4, 19, "No semicolon")]),
+    (HEAD + 'oom_score_adj = -5 comm = "x"', [(4, 20, "line of its own")]),
+    (HEAD + 'oom_score_adj = -5, comm = "x"', [(4, 19, "line of its own")]),
+    (RULE + 'user = "bin"', [(5, 1, "'user' stands twice.*first at line 3")]),
+    (RULE + 'name = "s"\nuser = "bin"\nignore = true', [(5, 1, r"twice.*line 2.*\[\[rule\]\] is missing")]),
+    # Comments
+    ("; x\n" + RULE, [(1, 1, "begins with #, not with ;")]),
+    ("// x\n" + RULE, [(1, 1, "begins with #, not with //")]),
+    (HEAD + "oom_score_adj = -5 ; x", [(4, 20, "begins with #")]),
+    (HEAD + "oom_score_adj = -5 // x", [(4, 20, "begins with #")]),
+    (HEAD + 'oom_score_adj = -5\ncomm = "x" -- y', [(5, 12, "begins with #")]),
+    ("/* x */\n" + RULE, [(1, 1, "begins with #")]),
+    # Lists and tables
+    (RULE + 'comm = ["a" "b"]', [(5, 13, "comma is missing")]),
+    (RULE + 'comm = [\n"a"\n"b"\n]', [(7, 1, "comma is missing")]),
+    (RULE + 'comm = ["a",, "b"]', [(5, 13, "missing before this comma")]),
+    (RULE + 'comm = ["a"; "b"]', [(5, 12, "not semicolons")]),
+    (RULE + 'comm = ["a", "b"\ncontainers = true', [(5, 8, r"isn't closed; close it with \]")]),
+    (RULE + 'comm = ["a", "b"}', [(5, 17, r"close it with \]")]),
+    (RULE + 'comm = "a", "b"', [(5, 11, r'a list.*comm = \["a", "b"\]')]),
+    (RULE + 'comm = "a" or "b"', [(5, 12, "a list")]),
+    (RULE + 'comm = ("a", "b")', [(5, 8, r"Parentheses.*\[")]),
+    (RULE + 'comm = {"a", "b"}', [(5, 8, r"list is written in brackets")]),
+    (RULE + 'not = { user = "bin" comm = "x" }', [(5, 22, "comma is missing")]),
+    (RULE + 'not = { user: "bin" }', [(5, 13, "stands =, not :")]),
+    (RULE + "not = { user }", [(5, 9, "'user' has no value")]),
+    (RULE + 'not = { user = "bin", }', [(5, 21, "no comma before the }")]),
+    (RULE + 'not = { user = "bin",\ncomm = "x" }', [(5, 7, "one line")]),
+    (RULE + 'not = { # x\nuser = "bin" }', [(5, 7, "one line")]),
+    (RULE + 'not = { user = "bin"\ncontainers = true', [(5, 7, "isn't closed; close it with }")]),
+    # Headers
+    ("[[rule]\n" + RULE[9:], [(1, 1, r"as many \].*write \[\[rule\]\]")]),
+    ("[[rule\n" + RULE[9:], [(1, 1, r"isn't closed; write \[\[rule\]\]")]),
+    ("[ [rule] ]\n" + RULE[9:], [(1, 1, r"No blank.*write \[\[rule\]\]")]),
+    ("[[rule]] ; x\n" + RULE[9:], [(1, 10, "begins with #")]),
+    (
+        f"[rule]\n{RULE[9:]}[rule]\n{RULE[9:].replace('r', 's', 0)}".replace('name = "r"', 'name = "s"', 1),
+        [(1, 1, r"two brackets.*\[\[rule\]\]"), (5, 1, r"two brackets.*\[\[rule\]\]")],
+    ),
+    ("[daemon]\ndry_run = true\n[daemon]\non_exit = 5", [(3, 1, r"\[daemon\] stands twice; first at line 1")]),
+    # TOML 1.1, which some versions of tomli take
+    (RULE + r'comm = "\e"', [(5, 9, r"\\e is none of TOML 1.0")]),
+    (RULE + r'comm = "\x41"', [(5, 9, r"\\x is none of TOML 1.0")]),
+    ("[daemon]\nscan_interval = 10:20", [(2, 17, "a time has seconds")]),
+    # Other files
+    ("\ufeff" + RULE, [(1, 1, "byte order mark")]),
+    ("<<<<<<< HEAD\n" + RULE, [(1, 1, "merge left this mark")]),
+    ("- name: x", [(1, 1, r"each rule begins with a line \[\[rule\]\]")]),
+    (RULE.replace("\n", "\r"), [(1, 1, "carriage return alone")]),
+]  # fmt: skip
+
+
+def problems(text: str) -> list[tuple[int, int, str]]:
+    with pytest.raises(ConfigError) as refused:
+        parse([Source("f", text)])
+    return [(problem.line, problem.column, problem.message) for problem in refused.value.problems]
+
+
+@pytest.mark.parametrize(("text", "expected"), SYNTAX)
+def test_what_is_no_toml(text: str, expected: list[tuple[int, int, str]]) -> None:
+    found = problems(text)
+
+    assert [place[:2] for place in found] == [place[:2] for place in expected], found
+    for (_, _, message), (_, _, pattern) in zip(found, expected, strict=True):
+        assert re.search(pattern, message), message
+
+
+def test_all_that_is_wrong_in_one_go() -> None:
+    """What isn't TOML, and what is wrong in the rest of the file."""
+    text = HEAD + 'oom_score_adj = −5\nexe = /usr/bin/x\n[[rule]]\nname = "s"\noom_score_adj = 5000\n[daemon]\nx = 1\n'
+
+    assert [line for line, _, _ in problems(text)] == [4, 5, 8, 10]
+
+
+def test_the_rest_of_a_broken_rule_is_no_further_error() -> None:
+    """The name, the action and the criterion that guards are there, though they can't be read."""
+    text = "[[rule]]\nname = x\nuser = root\noom_score_adj = −5\n"
+    text += '[[rule]]\nname = "s"\ndescendant_of = "x"\nignore = true\n'
+
+    assert [line for line, _, _ in problems(text)] == [2, 3, 4]
+
+
+words = st.sampled_from(
+    [
+        *[
+            "[[rule]]",
+            "[daemon]",
+            "[x.y]",
+            "[",
+            "]",
+            "{",
+            "}",
+            "=",
+            ",",
+            ".",
+            '"',
+            "'",
+            '"""',
+            "\\",
+            "#",
+            ";",
+            "//",
+            ":",
+            "(",
+            "“",
+            "”",
+            "−",
+            "True",
+            "yes",
+            "1",
+            "-5",
+            "5s",
+            "\\e",
+            "\\d",
+            "[[",
+        ],
+        *("\n", "\n", " ", "\u00a0", 'name = "a"\n', "oom_score_adj = -1\n", "user = { a = 1 }\n", "comm = [\n", "'x'"),
+    ]
+)
+
+
+@given(st.lists(words, max_size=30).map("".join))
+def test_any_text_is_read_to_its_end(text: str) -> None:
+    diagnosis = diagnose(text, ("rule",), ("enabled",))
+
+    assert all(0 <= fault.offset <= len(text) for fault in diagnosis.faults)
+    if "\r" not in text:
+        assert diagnosis.mended.count("\n") == text.count("\n")
+
+
+keys = st.text("abcxyz-_", min_size=1, max_size=4) | st.text(max_size=4).map(lambda key: _toml_string(key))
+strings = st.text(max_size=6).map(lambda text: _toml_string(text)) | st.sampled_from(
+    ["'\\d'", '"""a\n"b"""', "'''\n'''"]
+)
+scalars = strings | st.integers(-2000, 2000).map(str) | st.sampled_from(["true", "0x1f", "1e5", "1979-05-27T07:32:00Z"])
+values = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda members: "[ # x ]\n" + ",\n".join(members) + "]")
+        | st.dictionaries(keys, inner, max_size=3).map(
+            lambda table: "{" + ", ".join(f"{key} = {value}" for key, value in table.items()) + "}"
+        )
+    ),
+    max_leaves=6,
+)
+
+
+def _toml_string(text: str) -> str:
+    return (
+        '"'
+        + "".join(
+            c if c.isalnum() and c.isascii() else f"\\U{ord(c):08x}" for c in text if not "\ud800" <= c < "\ue000"
+        )
+        + '"'
+    )
+
+
+@given(st.lists(st.tuples(keys, values), max_size=5))
+def test_what_is_toml_is_not_found_fault_with(pairs: list[tuple[str, str]]) -> None:
+    """Else one mistake would bring up others that are none."""
+    text = "[[x]]\n" + "".join(f"{key} = {value} # y\n" for key, value in pairs)
+    try:
+        tomli.loads(text)
+    except tomli.TOMLDecodeError:
+        return  # a key twice, or a table in braces over several lines
+    from oomwatchd.config.toml_positions import locate
+
+    if locate(text).newer:
+        return
+    assert diagnose(text, ("rule",), ("enabled",)).faults == ()
