@@ -15,9 +15,12 @@ from pathlib import Path
 import pytest
 
 from oomwatchd import ctl
+from oomwatchd.oomlog.logfile import LogFile, SourceError
 from oomwatchd.oomlog.parser import Parser
 from oomwatchd.oomlog.record import OomKill
-from oomwatchd.oomlog.source import BLOCK, Source, SourceError, in_order, kills, scan
+from oomwatchd.oomlog.scan import BLOCK, scan
+from oomwatchd.oomlog.source import in_order, kills
+from oomwatchd.oomlog.stream import Stream
 
 DATA = Path(__file__).parent / "data" / "oomlog"
 SIMPLE = DATA / "simple.kmsg"
@@ -25,7 +28,11 @@ SIMPLE = DATA / "simple.kmsg"
 
 def read(*paths: Path) -> tuple[list[OomKill], list[SourceError]]:
     failures: list[SourceError] = []
-    return list(kills([Source(str(path)) for path in paths], failures.append)), failures
+    return list(kills([str(path) for path in paths], failures.append)), failures
+
+
+def stream_of(data: bytes) -> Stream:
+    return Stream(iter([data]))
 
 
 def victims(found: list[OomKill]) -> list[str]:
@@ -55,11 +62,10 @@ def test_damaged(pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_does_not_stop_the_others(tmp_path: Path) -> None:
-    found, failures = read(tmp_path / "none", SIMPLE, tmp_path)
+    found, failures = read(tmp_path / "none", SIMPLE)
     assert victims(found) == ["batch job", "leaker"]
     assert [str(failure) for failure in failures] == [
         f"Failed to read {tmp_path}/none: No such file or directory.",
-        f"Failed to read {tmp_path}: Is a directory.",
     ]
 
 
@@ -84,8 +90,8 @@ def test_rotated_parts_without_dates_go_by_name(tmp_path: Path) -> None:
     names = ["log", "log.1", "log.10", "log.2.gz", "log-20250102", "log-20250101.xz"]
     for name in names:
         (tmp_path / name).write_text("nothing\n")
-    (family,) = in_order([Source(str(tmp_path / name)) for name in names])
-    order = [Path(source.path).name for source in family]
+    (family,) = in_order([LogFile(str(tmp_path / name), datetime(2026, 1, 1)) for name in names])
+    order = [Path(log.name).name for log in family]
     assert order == ["log.10", "log.2.gz", "log.1", "log-20250101.xz", "log-20250102", "log"]
 
 
@@ -104,7 +110,7 @@ def test_a_report_anywhere_in_a_long_log(gap: int) -> None:
     noise = b"Nov 24 09:37:09 db1 systemd[1]: Started Session 17 of User root.\n"
     filler = noise * (gap // len(noise))
     text = SIMPLE.read_bytes()
-    stream = io.BytesIO(filler + text + filler + b"".join(text.splitlines(keepends=True)[60:]) + filler)
+    stream = stream_of(filler + text + filler + b"".join(text.splitlines(keepends=True)[60:]) + filler)
     parser = Parser(datetime(2026, 12, 31))
     found = [*scan(stream, parser), *parser.flush()]
     # The second time, the report's head is missing.
@@ -128,7 +134,7 @@ def test_every_row_of_a_table_longer_than_a_block() -> None:
     lines = text.splitlines(keepends=True)
     lines.insert(9, b"[   98.000010] eth0: link becomes ready\n")
     parser = Parser(datetime(2026, 12, 31))
-    (found,) = [*scan(io.BytesIO(b"".join(lines)), parser), *parser.flush()]
+    (found,) = [*scan(stream_of(b"".join(lines)), parser), *parser.flush()]
     assert [task.pid for task in found.tasks or ()] == list(range(2, len(lines)))
 
 
@@ -137,19 +143,19 @@ def test_a_line_feed_in_a_name_in_a_long_table(pid: int) -> None:
     # dmesg sets the rest of the record under the first line's text.
     text = table(5, pid, "line\n               feed")
     parser = Parser(datetime(2026, 12, 31))
-    (found,) = [*scan(io.BytesIO(text.encode()), parser), *parser.flush()]
+    (found,) = [*scan(stream_of(text.encode()), parser), *parser.flush()]
     assert [task.comm for task in found.tasks or ()] == ["line\nfeed" if n == pid else "worker" for n in range(2, 7)]
 
 
 def test_a_name_like_a_stack_trace() -> None:
     text = SIMPLE.read_text().replace("batch job", "a+0x1/0x2")
     parser = Parser(datetime(2026, 12, 31))
-    found = [*scan(io.BytesIO(text.encode()), parser), *parser.flush()]
+    found = [*scan(stream_of(text.encode()), parser), *parser.flush()]
     assert victims(found) == ["a+0x1/0x2", "leaker"]
     assert [len(kill.tasks or ()) for kill in found] == [4, 3]
     assert not any(kill.truncated for kill in found)
     text = re.sub("leaker|batch job", "a+0x1/0x2", text)
-    found = [*scan(io.BytesIO(text.encode()), parser), *parser.flush()]
+    found = [*scan(stream_of(text.encode()), parser), *parser.flush()]
     assert [kill.invoker.pid for kill in found] == [20960, 20960]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from oomwatchd.ctl.postmortem import as_json
 from oomwatchd.oomlog.record import OomKill
-from oomwatchd.oomlog.source import Source, kills
+from oomwatchd.oomlog.source import kills
 
 LOGS = Path(os.environ.get("OOM_LOGS") or Path(__file__).parents[2] / "shared" / "oom-logs")
 FACTS = sorted(LOGS.glob("*.json"))
@@ -25,7 +25,7 @@ BEYOND_FACTS = {("043-rocky8-mempolicy", "table_rows"), ("047-mglru-wrapped-6.8"
 
 def events(facts: Path) -> list[OomKill]:
     failures: list[Exception] = []
-    found = list(kills([Source(str(facts.with_suffix(".log")))], failures.append))
+    found = list(kills([str(facts.with_suffix(".log"))], failures.append))
     assert not failures
     return found
 

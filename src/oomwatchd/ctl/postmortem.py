@@ -11,6 +11,7 @@ from oomwatchd.ctl.errors import CommandError
 from oomwatchd.ctl.rulebook import add_options, open_rulebook
 from oomwatchd.ctl.table import BOLD, DIM, RED, colour, print_table
 from oomwatchd.oomlog import advice, replay, source
+from oomwatchd.oomlog.logfile import SourceError
 from oomwatchd.oomlog.record import Killed, OomKill
 from oomwatchd.oomlog.what_if import Rules
 
@@ -62,12 +63,12 @@ def run_postmortem(arguments: argparse.Namespace) -> int:
 
 
 def _kills(files: list[str]) -> Iterator[OomKill]:
-    def failed(error: source.SourceError) -> None:
+    def failed(error: SourceError) -> None:
         print(f"oomwatchctl: {printable(str(error))}", file=sys.stderr)
 
     if files:
-        return source.kills([source.Source(path) for path in files], failed)
-    return source.journal(failed)
+        return source.kills(files, failed)
+    return source.system_journal(failed)
 
 
 def _show(kills: Iterable[OomKill], arguments: argparse.Namespace, rules: Rules | None) -> bool:

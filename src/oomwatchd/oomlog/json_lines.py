@@ -1,63 +1,265 @@
-"""Log lines that are JSON, one object a line: journald's `-o json`, container runtimes, log shippers. Pure."""
+"""Log lines in JSON values: journald's `-o json`, dmesg's, container runtimes', shippers', cloud consoles' and search
+engines' answers, a whole log in one string. Pure.
 
+No table of products: a text stands under one of a few names, at any depth, and time, host and program beside it or
+further out. Arrays of plain values are rows or lines.
+"""
+
+import base64
+import binascii
 import json
 import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from oomwatchd.oomlog.logline import LogLine
 
-_MEMBER = re.compile(r'\s*"(?:message|MESSAGE|log|msg|text)"\s*:\s*"(?P<text>.*?)"?,?\s*$')
-_TEXT = ("MESSAGE", "message", "log", "msg", "textPayload", "line", "text", "_raw")
-_TIME = ("time", "timestamp", "@timestamp", "ts")
+_MEMBER = re.compile(r'\s*"(?:message|MESSAGE|log|msg|text|textPayload|line|_raw)"\s*:\s*"(?P<text>.*?)"?,?\s*$')
+_TEXT = (
+    *("MESSAGE", "message", "@message", "full_message", "short_message", "log", "msg", "textPayload", "line"),
+    *("text", "_raw", "stringValue", "rawLog", "event.original"),
+)
+_TIME = (
+    *("@timestamp", "timestamp", "time", "ts", "_time", "__REALTIME_TIMESTAMP", "timeUnixNano", "TimeGenerated"),
+    *(
+        "timereported",
+        "received_at",
+        "lastTimestamp",
+        "eventTime",
+        "generated_at",
+        "datetime",
+        "date",
+        "t",
+        "Timestamp",
+    ),
+    *("DATE", "ISODATE", "timegenerated", "receiveTimestamp", "ingestionTime"),
+)
+_HOST = ("_HOSTNAME", "host", "hostname", "HOST", "Computer", "source_host", "beat.hostname", "host.name", "node")
+_PROGRAM = ("SYSLOG_IDENTIFIER", "program", "PROGRAM", "appname", "app_name", "programname", "ident", "syslogtag")
+_FACILITY = ("SYSLOG_FACILITY", "syslogfacility-text", "syslog_facility", "facility", "FACILITY")
+_INSIDE = ("host", "hostname", "syslog", "process", "agent", "resource", "labels", "kubernetes", "log", "metadata")
+"""Objects that tell of the record in which they stand."""
+_KILL_WORDS = ("invoked oom-killer", "Killed process", "Kill process", "oom-kill:", "ut of memory")
+_MAX_DEPTH = 64
 
 
-def unwrap(line: str) -> LogLine | None:
-    """The log line in a line of JSON; None if this isn't JSON, or holds no text."""
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the objects around a text say of it."""
+
+    time: str | float | None = None
+    host: str | None = None
+    program: str | None = None
+    facility: str | None = None
+    verbatim: bool = False
+
+
+def unwrap(line: str) -> list[LogLine] | None:
+    """The log lines in a line of JSON; None if this isn't JSON, or holds no text."""
     start = line.find("{")
     if start >= 0 and not line[:start].strip("\x1e \t").removeprefix("data:").strip():
-        return _object(line[start:])
+        try:
+            value = json.loads(line[start:])
+        except (ValueError, RecursionError):
+            return None
+        return list(log_lines(value)) or None
     member = _MEMBER.match(line)
-    return None if member is None else LogLine(_unescape(member["text"]))
+    return None if member is None else [LogLine(text) for text in _split(_unescape(member["text"]))]
 
 
-def _object(text: str) -> LogLine | None:
-    try:
-        record = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(record, dict):
-        return None
-    if isinstance(record.get("jsonPayload"), dict):
-        record = {**record, **record["jsonPayload"]}
-    words = next((value for key in _TEXT if (value := _text(record.get(key))) is not None), None)
-    if words is None:
-        return None
-    program = record.get("_TRANSPORT", record.get("SYSLOG_IDENTIFIER"))
-    program = program if isinstance(program, str) else None
-    microseconds = record.get("__REALTIME_TIMESTAMP")
-    host = record.get("_HOSTNAME")
-    host = host if isinstance(host, str) else None
-    if isinstance(microseconds, str) and "MESSAGE" in record:
-        return LogLine(words, time=utc(microseconds), host=host, program=program, verbatim=True)
-    time = next((value for key in _TIME if isinstance(value := record.get(key), str)), None)
-    return LogLine(words.rstrip("\n"), time=time, host=host, program=program)
+def log_lines(value: object, around: Context | None = None, depth: int = 0) -> Iterator[LogLine]:
+    """The log lines in a JSON value, in its order. `around`: what is known from further out."""
+    around = around or Context()
+    if depth > _MAX_DEPTH:
+        return
+    if isinstance(value, dict):
+        yield from _of_object(value, around, depth)
+    elif isinstance(value, list):
+        yield from _of_array(value, around, depth)
+    elif isinstance(value, str):
+        yield from lines_of(value, around)
 
 
-def utc(microseconds: str) -> str | None:
-    """journald's __REALTIME_TIMESTAMP (microseconds since 1970) in ISO 8601, UTC."""
-    try:
-        return datetime.fromtimestamp(int(microseconds[:18]) / 1e6, UTC).isoformat(timespec="microseconds")
-    except (ValueError, OverflowError, OSError):
-        return None
+def _of_object(record: Mapping[str, object], around: Context, depth: int) -> Iterator[LogLine]:
+    inner = known(record, around)
+    key, text = _words(record)
+    if text is not None:
+        yield from lines_of(text, inner)
+    for name, value in record.items():
+        if name == key:
+            continue
+        if _may_hold_records(value, has_text=text is not None):
+            yield from log_lines(value, inner, depth + 1)
+
+
+def _may_hold_records(value: object, *, has_text: bool) -> bool:
+    """Whether a member of an object is to be looked into; beside a text only what is a list of further records."""
+    if isinstance(value, list) and any(isinstance(one, dict | list) for one in value):
+        return True
+    return not has_text and (isinstance(value, dict) or (isinstance(value, str | list) and _is_log(value)))
+
+
+def _of_array(values: list[object], around: Context, depth: int) -> Iterator[LogLine]:
+    if any(isinstance(one, dict | list) for one in values):
+        for one in values:
+            if isinstance(one, dict | list):
+                yield from log_lines(one, around, depth + 1)
+        return
+    texts = [one for one in values if isinstance(one, str)]
+    times = [found for one in values if (found := moment(one)) is not None]
+    if times and len(texts) <= 8:
+        # A row: a time, and a text among other columns.
+        words = [text for text in texts if moment(text) is None]
+        if words:
+            yield from lines_of(max(words, key=len), replace(around, time=times[0]))
+        return
+    for text in texts:
+        yield from lines_of(text, around)
+
+
+def lines_of(text: str, context: Context) -> Iterator[LogLine]:
+    """The lines in a text that stood in JSON. One of journald's records is one, though a name in it may hold a line
+    feed."""
+    for line in [text] if context.verbatim else _split(text):
+        yield LogLine(
+            line,
+            time=context.time,
+            host=context.host,
+            program=context.program,
+            facility=context.facility,
+            verbatim=context.verbatim,
+        )
+
+
+def known(record: Mapping[str, object], around: Context) -> Context:
+    """What `record` says of its text, or else what is known from `around` it."""
+    flat = dict(record)
+    for name in _INSIDE:
+        value = record.get(name)
+        if isinstance(value, dict):
+            flat.update((f"{name}.{key}", one) for key, one in value.items())
+            for key, one in value.items():
+                flat.setdefault(key, one)
+    journal = "__REALTIME_TIMESTAMP" in record
+    time = next((found for key in _TIME if (found := moment(flat.get(key))) is not None), None)
+    facility = _name(flat, _FACILITY)
+    return Context(
+        time=around.time if time is None else time,
+        host=_name(flat, _HOST) or around.host,
+        program=_program(flat) or around.program,
+        facility={"0": "kern"}.get(facility, facility) if facility is not None else around.facility,
+        verbatim=journal and "MESSAGE" in record,
+    )
+
+
+def _name(record: Mapping[str, object], keys: tuple[str, ...]) -> str | None:
+    return next((value for key in keys if isinstance(value := record.get(key), str) and value), None)
+
+
+def _program(record: Mapping[str, object]) -> str | None:
+    """Who wrote the text. journald knows the kernel's records by their transport; a tag anybody can choose."""
+    transport = record.get("_TRANSPORT")
+    if transport == "kernel":
+        return "kernel"
+    program = _name(record, _PROGRAM)
+    if program is not None:
+        program = re.sub(r"(?:\[\d*\])?:?$", "", program)
+    if isinstance(transport, str) and program in (None, "kernel"):
+        return transport
+    return program
+
+
+def _words(record: Mapping[str, object]) -> tuple[str | None, str | None]:
+    """The name and value of the member that is the text."""
+    for key in _TEXT:
+        value = record.get(key)
+        if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
+            value = value[0]
+        text = _text(value)
+        if text is not None:
+            return key, text
+    return None, None
 
 
 def _text(value: object) -> str | None:
     """A JSON member's text. journald writes what isn't clean UTF-8 as a list of bytes."""
     if isinstance(value, str):
         return value
-    if isinstance(value, list) and all(isinstance(byte, int) and 0 <= byte <= 255 for byte in value):
+    if isinstance(value, list) and value and all(isinstance(byte, int) and 0 <= byte <= 255 for byte in value):
         return bytes(value).decode("utf-8", "backslashreplace")
     return None
+
+
+def _is_log(value: object) -> bool:
+    """Whether a text under some name is a log, or a line of one, that tells of an OOM."""
+    if isinstance(value, list):
+        return any(_is_log(one) for one in value if isinstance(one, str))
+    assert isinstance(value, str)
+    return any(words in value for words in _KILL_WORDS) or _decoded(value) is not None
+
+
+_BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4}\s?){32,}[A-Za-z0-9+/]{0,3}={0,2}\s*")
+
+
+def _decoded(text: str) -> str | None:
+    """A log in base64 (EC2's console output as its API gives it)."""
+    if len(text) < 128 or _BASE64.fullmatch(text[:200].rstrip("=")) is None:
+        return None
+    try:
+        found = base64.b64decode(text, validate=False).decode("utf-8", "backslashreplace")
+    except (binascii.Error, ValueError):
+        return None
+    return found if any(words in found for words in _KILL_WORDS) else None
+
+
+def _split(text: str) -> list[str]:
+    """A text's lines. Some shippers escape line feeds twice."""
+    text = _decoded(text) or text
+    if "\n" not in text.rstrip("\r\n") and "\\n" in text:
+        text = re.sub(r"(?:\\r)?\\n", "\n", text) if text.count("\\n") > 2 else re.sub(r"(?:\\r)?\\n$", "", text)
+    return [line.rstrip("\r") for line in text.rstrip("\r\n").split("\n")]
+
+
+_DIGITS = re.compile(r"\d{9,19}(?:\.\d{1,9})?")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d|[A-Z][a-z]{2} {1,2}\d{1,2} \d\d:\d\d:\d\d")
+_YEAR_2001 = 978307200
+
+
+def moment(value: object) -> str | float | None:
+    """A time: a date as it is; seconds, milli-, micro- or nanoseconds since 1970 as an ISO 8601 date; a small number
+    is seconds since boot."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        if _DATE.match(value):
+            return value
+        return _since_1970(value) if _DIGITS.fullmatch(value) else None
+    if isinstance(value, float) and 0 <= value < _YEAR_2001:
+        return value
+    return _since_1970(repr(value)) if isinstance(value, int | float) else None
+
+
+def _since_1970(number: str) -> str | None:
+    whole, _, fraction = number.partition(".")
+    if not whole.isdigit() or not 9 <= len(whole) <= 19:
+        return None
+    scale = next(power for power, last in ((0, 11), (3, 14), (6, 17), (9, 19)) if len(whole) <= last)
+    microseconds = int(whole) * 10**6 // 10**scale
+    if scale == 0 and fraction.isdigit():
+        microseconds += int(fraction[:6].ljust(6, "0"))
+    if microseconds < _YEAR_2001 * 10**6:
+        return None
+    return utc(microseconds)
+
+
+def utc(microseconds: int) -> str | None:
+    """Microseconds since 1970 in ISO 8601, UTC."""
+    try:
+        whole = datetime.fromtimestamp(microseconds // 10**6, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return whole.replace(microsecond=microseconds % 10**6).isoformat(timespec="microseconds")
 
 
 def _unescape(text: str) -> str:

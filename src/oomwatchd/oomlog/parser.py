@@ -168,7 +168,8 @@ class Parser:
         if line.lstrip("\x1e \t")[:1] in ("{", '"', "d"):
             unwrapped = json_lines.unwrap(line)
             if unwrapped is not None:
-                self._take_unwrapped(unwrapped)
+                for one in unwrapped:
+                    self._take_unwrapped(one)
                 return
         prefix, text = line_prefix.split(line)
         if text is None:

@@ -1,170 +1,65 @@
-"""Where kernel logs lie: files plain or compressed, rotated, journal files, stdin, the journal. Read as a stream."""
+"""The OOM events of some logs: which belong together, in which order, and how each kind is read."""
 
-import bz2
-import contextlib
-import gzip
-import io
-import lzma
-import os
 import re
-import shutil
-import subprocess
-import sys
-import threading
-import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
 from datetime import datetime
-from typing import BinaryIO, cast
+from itertools import chain
 
-from oomwatchd.oomlog import lines, prefix
+from oomwatchd.oomlog import journal, prefix
+from oomwatchd.oomlog.json_document import Cut, is_document, read_document
+from oomwatchd.oomlog.logfile import Failed, LogFile, SourceError, Spool, find_logs
 from oomwatchd.oomlog.logline import LogLine
 from oomwatchd.oomlog.parser import Parser
 from oomwatchd.oomlog.record import OomKill
+from oomwatchd.oomlog.scan import BEFORE, scan
+from oomwatchd.oomlog.stream import Stream
 
-BLOCK = 1 << 20
-# How far before an anchor its event may begin: rows of a table whose header was cut off.
-BEFORE = 64 << 10
-# How much of a report is split into lines before asking whether that was all of it.
-AT_ONCE = 4 << 10
-_ANCHORS = tuple(anchor.encode() for anchor in Parser.ANCHORS)
-
-_JOURNALCTL = ("journalctl", "--quiet", "--no-pager", "--output=json", "--output-fields=MESSAGE,_TRANSPORT")
-_MAGIC = ((b"\x1f\x8b", "gzip"), (b"\xfd7zXZ\0", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bzip2"))
-_JOURNAL_FILE = b"LPKSHHRH"
-_DAMAGED = (OSError, EOFError, lzma.LZMAError, zlib.error)
+_LOOK = 64 << 10
 
 
-class SourceError(Exception):
-    """A log can't be read. The message says which, why, and what to do."""
+def family(name: str) -> str:
+    """What rotation leaves of a log's name: kern.log, kern.log.1 and kern.log-20250101.gz are one log."""
+    name = re.sub(r"\.(?:gz|xz|zst|bz2|lzma|lz4|Z)$", "", name)
+    return re.sub(r"(?:[.-]\d{8}(?:-\d+)?|\.\d{1,4})$", "", name)
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A log file; `path` "-" is stdin."""
-
-    path: str
-
-    @property
-    def family(self) -> str:
-        """What rotation leaves of the name: kern.log, kern.log.1 and kern.log-20250101.gz are one log."""
-        name = re.sub(r"\.(?:gz|xz|zst|bz2)$", "", self.path)
-        return re.sub(r"(?:[.-]\d{8}(?:-\d+)?|\.\d{1,4})$", "", name)
-
-    def changed(self) -> datetime:
-        """When the log was last written, local."""
-        if self.path == "-":
-            return datetime.now()
-        try:
-            return datetime.fromtimestamp(os.stat(self.path).st_mtime)
-        except (OSError, ValueError, OverflowError):
-            return datetime.now()
-
-
-@contextmanager
-def opened(source: Source) -> Iterator[BinaryIO]:
-    """The log's text as bytes. Raises SourceError."""
-    try:
-        raw = sys.stdin.buffer if source.path == "-" else open(source.path, "rb")  # noqa: SIM115 (closed below)
-    except OSError as error:
-        raise SourceError(f"Failed to read {source.path}: {error.strerror}.") from error
-    buffered = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, raw), BLOCK)
-    try:
-        start = buffered.peek(8)[:8]
-        if start.startswith(_JOURNAL_FILE):
-            with _piped((*_JOURNALCTL, f"--file={source.path}", "_TRANSPORT=kernel"), None, source.path) as text:
-                yield text
-            return
-        kind = next((kind for magic, kind in _MAGIC if start.startswith(magic)), None)
-        if kind == "zstd":
-            # Python has no zstd before 3.14.
-            with _piped(("zstd", "-dcq"), buffered, source.path) as text:
-                yield text
-        elif kind == "gzip":
-            yield cast(BinaryIO, gzip.GzipFile(fileobj=buffered))
-        elif kind == "xz":
-            yield cast(BinaryIO, lzma.LZMAFile(buffered))  # noqa: SIM115 (closing it closes nothing else)
-        elif kind == "bzip2":
-            yield cast(BinaryIO, bz2.BZ2File(buffered))
-        else:
-            yield buffered
-    except OSError as error:
-        raise SourceError(f"Failed to read {source.path}: {error.strerror or error}.") from error
-    finally:
-        if raw is not sys.stdin.buffer:
-            raw.close()
-
-
-@contextmanager
-def _piped(command: Sequence[str], stdin: BinaryIO | None, path: str) -> Iterator[BinaryIO]:
-    """What `command` makes of `stdin`."""
-    if shutil.which(command[0]) is None:
-        raise SourceError(f"Failed to read {path}: this takes the program {command[0]}, which isn't installed.")
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    assert process.stdout is not None
-    feeder = None if stdin is None else threading.Thread(target=_pour, args=(stdin, process.stdin), daemon=True)
-    if feeder is not None:
-        feeder.start()
-    try:
-        yield cast(BinaryIO, process.stdout)
-    finally:
-        process.stdout.close()
-        process.kill()
-        process.wait()
-        if feeder is not None:
-            feeder.join()
-
-
-def _pour(source: BinaryIO, sink: BinaryIO) -> None:
-    # Either end may go away: a damaged file ends the program, an impatient reader ends us.
-    with contextlib.suppress(OSError, ValueError):
-        shutil.copyfileobj(source, sink, BLOCK)
-    with contextlib.suppress(OSError):
-        sink.close()
-
-
-def in_order(sources: Sequence[Source]) -> list[list[Source]]:
+def in_order(logs: Sequence[LogFile]) -> list[list[LogFile]]:
     """Rotated parts of one log together, the oldest first, whatever order they were given in (a shell sorts kern.log
-    before kern.log.1)."""
-    families: dict[str, list[Source]] = {}
-    for source in sources:
-        families.setdefault(source.family, []).append(source)
+    before kern.log.1). All journal files of one directory are one log, which journalctl sorts."""
+    families: dict[str, list[LogFile]] = {}
+    for log in logs:
+        key = f"{log.name.rpartition('/')[0]}/*.journal" if log.journal else family(log.name)
+        families.setdefault(key, []).append(log)
     for members in families.values():
-        if len(members) < 2:
+        if len(members) < 2 or members[0].journal:
             continue
-        begins = {source: _begin(source) for source in members}
-        if all(begins.values()):
-            members.sort(key=lambda source: begins[source] or "")
+        begins = [_begin(log) for log in members]
+        if all(begins):
+            order = sorted(range(len(members)), key=lambda at: (begins[at] or "", _rotation(members[at])))
+            members[:] = [members[index] for index in order]
         else:
             members.sort(key=_rotation)
     return list(families.values())
 
 
-def _begin(source: Source) -> str | None:
+def _begin(log: LogFile) -> str | None:
     """The first time in the log, if it has dates."""
-    if source.path == "-":
-        return None
-    reference = source.changed()
     try:
-        with opened(source) as stream:
-            head = stream.read(BEFORE)
-    except (SourceError, *_DAMAGED):
+        with log.opened() as stream:
+            head = stream.peek(BEFORE)
+    except SourceError:
         return None
     for raw in head.split(b"\n"):
-        time = prefix.time_of(prefix.split(raw.decode("utf-8", "backslashreplace")).prefix, reference)
+        time = prefix.time_of(prefix.split(raw.decode("utf-8", "backslashreplace")).prefix, log.changed)
         if isinstance(time, str):
             return time[:19]
     return None
 
 
-def _rotation(source: Source) -> tuple[int, int]:
-    suffix = source.path.removeprefix(source.family)
+def _rotation(log: LogFile) -> tuple[int, int]:
+    suffix = log.name.removeprefix(family(log.name))
     number = re.search(r"\d+", suffix)
     if number is None:
         return (2, 0)
@@ -172,92 +67,81 @@ def _rotation(source: Source) -> tuple[int, int]:
     return (1, int(suffix[1:9])) if len(number[0]) == 8 else (0, -int(number[0]))
 
 
-def kills(sources: Sequence[Source], failed: Callable[[SourceError], None]) -> Iterator[OomKill]:
-    """The OOM events of some logs. What can't be read goes to `failed`, and the rest is read all the same."""
-    for family in in_order(sources):
-        parser = None
-        for source in family:
-            if parser is None:
-                parser = Parser(source.changed())
-            parser.reference = source.changed()
-            try:
-                with opened(source) as stream:
-                    yield from scan(stream, parser)
-            except SourceError as error:
-                failed(error)
-            except _DAMAGED as error:
-                failed(SourceError(f"Failed to read all of {source.path}: {error}. What stands before that was read."))
-        if parser is not None:
-            yield from parser.flush()
+def kills(paths: Iterable[str], failed: Failed, journal_arguments: Sequence[str] = ()) -> Iterator[OomKill]:
+    """The OOM events of the logs at `paths`: files, folders, archives, "-" for standard input. What can't be read goes
+    to `failed`, and the rest is read all the same. `journal_arguments`: journalctl's options for journal files."""
+    with closing(Spool()) as spool:
+        for members in in_order(list(find_logs(paths, spool, failed))):
+            if members[0].journal:
+                yield from _of_journal_files(members, failed, journal_arguments)
+            else:
+                yield from _of_text(members, failed)
 
 
-def journal(failed: Callable[[SourceError], None]) -> Iterator[OomKill]:
-    """The OOM events of the journal, of all boots. (`journalctl -k` would show the present one alone.)"""
-    parser = Parser(datetime.now())
+def _of_text(members: Sequence[LogFile], failed: Failed) -> Iterator[OomKill]:
+    parser = Parser(members[0].changed)
+    for log in members:
+        parser.reference = log.changed
+        try:
+            with log.opened() as stream:
+                for kill in _events(stream, parser, log.name, failed):
+                    yield _of_file(kill, log.name)
+                _tell_damage(stream, log.name, failed)
+        except SourceError as error:
+            failed(error)
+    for kill in parser.flush():
+        yield _of_file(kill, members[-1].name)
+
+
+def _events(stream: Stream, parser: Parser, name: str, failed: Failed) -> Iterator[OomKill]:
+    if not is_document(stream.peek(_LOOK)):
+        yield from scan(stream, parser)
+        return
     try:
-        with _piped((*_JOURNALCTL, "_TRANSPORT=kernel"), None, "the journal") as stream:
-            yield from scan(stream, parser)
+        yield from feed(read_document(stream), parser)
+    except Cut:
+        failed(SourceError(f"Failed to read all of {name}: the JSON is cut off. What stands before that was read."))
+
+
+def _tell_damage(stream: Stream, name: str, failed: Failed) -> None:
+    if stream.damage is not None:
+        failed(SourceError(f"Failed to read all of {name}: {stream.damage}. What stands before that was read."))
+
+
+def _of_file(kill: OomKill, name: str) -> OomKill:
+    return kill if kill.file is not None else replace(kill, file=name)
+
+
+def _of_journal_files(members: Sequence[LogFile], failed: Failed, arguments: Sequence[str]) -> Iterator[OomKill]:
+    name = members[0].name if len(members) == 1 else f"{members[0].name.rpartition('/')[0] or '.'}/*.journal"
+    paths = [log.path for log in members if log.path is not None]
+    try:
+        stream = journal.read_journal_files(paths, name, arguments)
     except SourceError as error:
         failed(error)
-    yield from parser.flush()
+        return
+    yield from _of_stream(stream, name, failed)
+
+
+def system_journal(failed: Failed, arguments: Sequence[str] = ()) -> Iterator[OomKill]:
+    """The OOM events of the journal, of all boots. (`journalctl -k` would show the present one alone.)
+    `arguments`: more of journalctl's options."""
+    try:
+        stream = journal.read_journal(arguments)
+    except SourceError as error:
+        failed(error)
+        return
+    yield from _of_stream(stream, "the journal", failed)
+
+
+def _of_stream(stream: Stream, name: str, failed: Failed) -> Iterator[OomKill]:
+    parser = Parser(datetime.now())
+    for kill in chain(scan(stream, parser), parser.flush()):
+        yield _of_file(kill, name)
+    _tell_damage(stream, name, failed)
 
 
 def feed(lines: Iterable[LogLine], parser: Parser) -> Iterator[OomKill]:
     """The events that lines out of a container complete."""
     for line in lines:
         yield from parser.feed(line)
-
-
-def scan(stream: BinaryIO, parser: Parser) -> Iterator[OomKill]:
-    """The events that `stream` completes. Most of a log is of no interest, so only the surroundings of anchors are
-    split into lines at all. At most a block and `BEFORE` are held, whatever the lines are like."""
-    held = b""
-    while block := stream.read(BLOCK):
-        data = held + block
-        end = data.rfind(b"\n") + 1
-        if end == 0 and len(data) > prefix.LONGEST:
-            held = data[: prefix.LONGEST]
-            continue
-        read = yield from _scan_lines(data, end, parser)
-        held = data[read : read + BEFORE + prefix.LONGEST]
-    yield from _scan_lines(held, len(held), parser)
-
-
-def _scan_lines(data: bytes, end: int, parser: Parser) -> Generator[OomKill, None, int]:
-    """Feed what matters of data[:end]. Returns where to go on: before the end where an event yet to come may begin."""
-    position, upcoming = 0, [-1] * len(_ANCHORS)
-    while position < end:
-        if parser.busy:
-            stop = position + AT_ONCE
-        else:
-            anchor = _next_anchor(data, position, end, upcoming)
-            if anchor < 0:
-                return max(position, data.rfind(b"\n", 0, max(0, end - BEFORE)) + 1)
-            position = max(position, data.rfind(b"\n", 0, max(0, anchor - BEFORE)) + 1)
-            stop = anchor + 1
-        line_end = data.find(b"\n", stop - 1, end)
-        stop = end if line_end < 0 else line_end + 1
-        for raw in data[position:stop].removesuffix(b"\n").split(b"\n"):
-            position += len(raw) + 1
-            if b"+0x" in raw and lines.is_trace(raw):
-                continue
-            line = raw if len(raw) < prefix.LONGEST else raw[: prefix.LONGEST]
-            done = parser.feed(line.decode("utf-8", "backslashreplace").rstrip("\r"))
-            if done:
-                yield from done
-            if parser.at_row and (rows_end := parser.feed_rows(data, position, end)) > position:
-                position = rows_end
-                break
-    return min(position, end)
-
-
-def _next_anchor(data: bytes, position: int, end: int, upcoming: list[int]) -> int:
-    """The first anchor from `position` on, or -1. `upcoming` remembers where the next one of each kind is."""
-    first = end
-    for kind, anchor in enumerate(_ANCHORS):
-        at = upcoming[kind]
-        if at < position:
-            at = data.find(anchor, position, end)
-            upcoming[kind] = at = end if at < 0 else at
-        first = min(first, at)
-    return first if first < end else -1

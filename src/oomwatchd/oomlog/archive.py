@@ -1,0 +1,203 @@
+"""What lies in a tar or zip archive, in one pass from first to last: standard input will do, a cut archive is read up
+to the cut, and memory stays flat, however many members there are and whatever they claim.
+
+Python's tarfile and zipfile hold all members' names, and zipfile needs the end of the file, so the members are walked
+here: tar's headers are read by `tarfile.TarInfo`, zip's local headers by APPNOTE.TXT 4.3.7. Names are only shown, and
+nothing is written under them; links and devices are passed over.
+"""
+
+import struct
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from oomwatchd.oomlog.stream import PIECE, Damaged, Stream, raise_damage
+from oomwatchd.oomlog.unpack import one_part
+
+MAX_MEMBERS = 100_000
+_MAX_HEADER = 1 << 20
+"""A long name or a pax header. A real one has some hundred bytes."""
+_BLOCK = 512
+_LONG_NAME, _PAX, _PAX_GLOBAL = (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE)
+_HEADERS = (_LONG_NAME, _PAX, _PAX_GLOBAL, tarfile.GNUTYPE_LONGLINK, tarfile.SOLARIS_XHDTYPE)
+_FILES = (*tarfile.REGULAR_TYPES, tarfile.GNUTYPE_SPARSE)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file in an archive. `body` ends with it; what is left of it is passed over when the next is asked for.
+    `changed`: seconds since 1970 for tar, local time for zip, or None."""
+
+    name: str
+    changed: float | None
+    body: Stream
+
+
+def entries(stream: Stream, kind: str) -> Iterator[Entry]:
+    """The regular files of an archive of that kind ("tar", "zip"). Raises Damaged where it is cut or damaged, after
+    what stands before that."""
+    for count, entry in enumerate(_tar(stream) if kind == "tar" else _zip(stream)):
+        if count >= MAX_MEMBERS:
+            raise Damaged(f"it has more than {MAX_MEMBERS} files")
+        yield entry
+        while entry.body.read_some():
+            pass
+        raise_damage(entry.body)
+
+
+def _exactly(stream: Stream, size: int) -> bytes:
+    data = stream.read(size)
+    if len(data) < size:
+        raise_damage(stream)
+        raise Damaged("it is cut off")
+    return data
+
+
+def _bounded(stream: Stream, size: int, padding: int = 0) -> Iterator[bytes]:
+    """The next `size` bytes of `stream`, and `padding` passed over."""
+    while size > 0:
+        piece = stream.read(min(size, PIECE))
+        if not piece:
+            raise_damage(stream)
+            raise Damaged("it is cut off")
+        size -= len(piece)
+        yield piece
+    stream.skip(padding)
+
+
+# tar
+
+
+def _tar(stream: Stream) -> Iterator[Entry]:
+    name: str | None = None
+    size: int | None = None
+    while header := stream.read(_BLOCK):
+        if len(header) < _BLOCK:
+            raise_damage(stream)
+            raise Damaged("it is cut off")
+        if not header.strip(b"\0"):
+            continue  # two of these are the end, but archives are put behind one another, too
+        try:
+            info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+        except tarfile.HeaderError as error:
+            raise Damaged(f"it is damaged ({error})") from None
+        if info.size < 0:
+            raise Damaged("it is damaged (a negative size)")
+        if info.type in _HEADERS:
+            if info.size > _MAX_HEADER:
+                raise Damaged("it is damaged (a header of more than 1 MiB)")
+            text = _exactly(stream, info.size)
+            stream.skip(-info.size % _BLOCK)
+            if info.type == _LONG_NAME:
+                name = text.rstrip(b"\0").decode("utf-8", "surrogateescape")
+            elif info.type == _PAX:
+                name, size = _pax(text, name, size)
+            continue
+        if info.type == tarfile.GNUTYPE_SPARSE:
+            _skip_sparse_map(stream, header)
+        length = info.size if size is None else size
+        if info.type in _FILES and not header[:100].endswith(b"/"):
+            body = Stream(_bounded(stream, length, -length % _BLOCK))
+            yield Entry(name or info.name, float(info.mtime), body)
+        elif info.type not in (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE):
+            stream.skip(length + -length % _BLOCK)  # a directory, or of a kind that this code doesn't know
+        name = size = None
+
+
+def _skip_sparse_map(stream: Stream, header: bytes) -> None:
+    """GNU tar's old form of a file with holes: further blocks with its map stand before its data."""
+    more = header[482]
+    while more:
+        more = _exactly(stream, _BLOCK)[504]
+
+
+def _pax(text: bytes, name: str | None, size: int | None) -> tuple[str | None, int | None]:
+    """Path and size out of a pax header: records "length key=value\\n" (pax(1))."""
+    at = 0
+    while (blank := text.find(b" ", at, at + 20)) >= 0:
+        if not text[at:blank].isdigit() or (length := int(text[at:blank])) <= blank - at:
+            break
+        key, _, value = text[blank + 1 : at + length - 1].partition(b"=")
+        if key == b"path":
+            name = value.decode("utf-8", "surrogateescape")
+        elif key == b"size" and value.isdigit() and len(value) < 19:
+            size = int(value)
+        at += length
+    return name, size
+
+
+# zip
+
+_LOCAL = struct.Struct("<4s5H3I2H")
+_METHODS = {8: "deflate", 12: "bzip2", 14: "lzma of zip", 93: "zstd", 95: "xz"}
+_ENCRYPTED, _SIZES_BEHIND = 1, 8
+_UNKNOWN = 0xFFFFFFFF
+
+
+def _zip(stream: Stream) -> Iterator[Entry]:
+    while stream.peek(4) == b"PK\x03\x04":
+        _, _, flags, method, time, date, _, packed, size, name_length, extra_length = _LOCAL.unpack(
+            _exactly(stream, _LOCAL.size)
+        )
+        raw_name, extra = _exactly(stream, name_length), _exactly(stream, extra_length)
+        name = raw_name.decode("utf-8" if flags & 0x800 else "cp437", "surrogateescape")
+        packed = _zip64(extra, packed, size)
+        if flags & _ENCRYPTED:
+            raise Damaged(f"{name} in it is encrypted; unpack it with its password first (unzip)")
+        if method == 0 and flags & _SIZES_BEHIND:
+            raise Damaged(f"the size of {name} in it isn't known where it begins; unpack it first (unzip)")
+        if method == 0:
+            body = Stream(_bounded(stream, packed))
+        elif method in (8, 12):
+            body = Stream(one_part(stream, _METHODS[method]))
+        else:
+            how = _METHODS.get(method, f"method {method}")
+            raise Damaged(f"{name} in it is packed with {how}; unpack it first (unzip, 7z)")
+        if not name.endswith("/"):
+            yield Entry(name, _dos_time(date, time), body)
+        while body.read_some():
+            pass
+        raise_damage(body)
+        if flags & _SIZES_BEHIND:
+            _skip_descriptor(stream)
+    start = stream.peek(4)
+    if not start.startswith(b"PK"):
+        raise_damage(stream)
+        raise Damaged("it is damaged" if start else "it is cut off")
+    while stream.read_some():  # the directory
+        pass
+
+
+def _zip64(extra: bytes, packed: int, size: int) -> int:
+    """The packed size; one that takes more than 32 bits is in the extra field 1."""
+    if packed != _UNKNOWN:
+        return packed
+    at = 0
+    while at + 4 <= len(extra):
+        tag, length = struct.unpack_from("<HH", extra, at)
+        place = at + 4 + (8 if size == _UNKNOWN else 0)
+        if tag == 1 and place + 8 <= min(len(extra), at + 4 + length):
+            return int(struct.unpack_from("<Q", extra, place)[0])
+        at += 4 + length
+    return packed
+
+
+def _skip_descriptor(stream: Stream) -> None:
+    """Checksum and sizes behind a member: with a mark or without, 32 or 64 bits wide."""
+    start = stream.peek(28)
+    for length in (16, 12, 24, 20):
+        if start[length : length + 2] == b"PK":
+            stream.skip(length)
+            return
+    stream.skip(16)
+
+
+def _dos_time(date: int, time: int) -> float | None:
+    try:
+        moment = datetime(
+            1980 + (date >> 9), date >> 5 & 15, date & 31, time >> 11, time >> 5 & 63, min(59, 2 * (time & 31))
+        )
+        return moment.timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None

@@ -1,0 +1,57 @@
+"""Text in other encodings as UTF-8: UTF-16 (PowerShell's `>`) and UTF-32, with a byte order mark or evidently so."""
+
+import codecs
+from collections.abc import Iterator
+
+from oomwatchd.oomlog.stream import Stream, raise_damage
+
+_LOOK = 4096
+_MARKS = (  # the longer ones first: UTF-16's begins UTF-32's
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
+def encoding_of(start: bytes) -> str | None:
+    """ "utf-16-le" and the like; None for UTF-8 and all else."""
+    for mark, name in _MARKS:
+        if start.startswith(mark):
+            return name
+    pairs = len(start) // 2
+    if pairs < 8:
+        return None
+    # Mostly ASCII: every second byte is NUL. A log with NULs in it (a crash) has them in runs.
+    even, odd = start[: 2 * pairs : 2].count(0), start[1 : 2 * pairs : 2].count(0)
+    if odd * 10 > 7 * pairs and even * 20 < pairs:
+        return "utf-16-le"
+    if even * 10 > 7 * pairs and odd * 20 < pairs:
+        return "utf-16-be"
+    return None
+
+
+def as_utf8(stream: Stream) -> Stream:
+    """The text of `stream`, without a byte order mark."""
+    start = stream.peek(_LOOK)
+    encoding = encoding_of(start)
+    if encoding is not None:
+        return Stream(_recoded(stream, encoding))
+    if start.startswith(codecs.BOM_UTF8):
+        stream.skip(len(codecs.BOM_UTF8))
+    return stream
+
+
+def _recoded(stream: Stream, encoding: str) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder(encoding)("replace")
+    while piece := stream.read_some():
+        yield decoder.decode(piece).replace("\ufeff", "").encode("utf-8", "backslashreplace")
+    raise_damage(stream)
+
+
+def is_text(start: bytes) -> bool:
+    """Whether a file that begins so may be a log."""
+    if encoding_of(start) is not None:
+        return True
+    control = sum(byte < 7 or 13 < byte < 27 for byte in start)
+    return control * 10 < max(1, len(start))

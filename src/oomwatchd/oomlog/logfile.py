@@ -1,0 +1,297 @@
+"""Where logs lie: files and folders, plain, compressed, in archives, in archives inside these; standard input.
+
+Files are told by their content. In a folder and in an archive links aren't followed, and what is no regular file is
+never opened or read. What an archive holds is kept in a nameless temporary file: nothing is written under its names.
+"""
+
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import BinaryIO
+
+from oomwatchd.oomlog.archive import Entry, entries
+from oomwatchd.oomlog.charset import as_utf8, is_text
+from oomwatchd.oomlog.stream import PIECE, Damaged, Stream, raise_damage
+from oomwatchd.oomlog.unpack import MAX_DEPTH, UNREADABLE, is_compressed, kind_of, unpacked
+
+STDIN = "-"
+MAX_FILES = 100_000
+SPOOL_BYTES = 8 << 30
+_LOOK = 4096
+
+
+class SourceError(Exception):
+    """A log can't be read, or not all of it. The message says which, why, and what to do."""
+
+
+Failed = Callable[[SourceError], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LogFile:
+    """A log that can be opened.
+
+    name: as people name it: "kern.log", "logs.tar.gz/var/log/messages.1.gz". changed: when it was last written, local
+    time. journal: it is one of journald's files, and `path` leads to it."""
+
+    name: str
+    changed: datetime
+    journal: bool = False
+    path: str | None = None
+    _open: Callable[[], Stream] | None = field(default=None, repr=False, compare=False)
+
+    @contextmanager
+    def opened(self) -> Iterator[Stream]:
+        """Its text, unpacked, as UTF-8. Raises SourceError if it can't be opened."""
+        if self._open is not None:
+            yield as_utf8(self._open())
+            return
+        with _opened_file(self.name) as raw:
+            try:
+                stream, _ = _peeled(_pieces_of(raw), 0)
+            except Damaged as damage:
+                raise SourceError(f"Failed to read {self.name}: {damage}.") from None
+            yield as_utf8(stream)
+
+
+class Spool:
+    """Holds what archives contain, in one temporary file without a name, up to a limit. Journal files get files of
+    their own, since journalctl(1) wants a path. All is gone with close()."""
+
+    def __init__(self, limit: int | None = None) -> None:
+        self._file: BinaryIO | None = None
+        self._used = 0
+        self._limit = limit
+        self._journals: list[str] = []
+        self._kept: list[BinaryIO] = []
+
+    def close(self) -> None:
+        for file in (*self._kept, self._file):
+            if file is not None:
+                file.close()
+        for path in self._journals:
+            with suppress(OSError):
+                os.unlink(path)
+
+    def keep(self, descriptor: int) -> BinaryIO:
+        """Another descriptor of a pipe, which stays open."""
+        kept = open(os.dup(descriptor), "rb", buffering=0)  # noqa: SIM115 (closed by close())
+        self._kept.append(kept)
+        return kept
+
+    def add(self, stream: Stream) -> Callable[[], Stream]:
+        """Keep all of `stream`. Returns how to read it. Raises Damaged where there is no more room."""
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(dir=_directory())  # noqa: SIM115 (closed by close())
+        file, start = self._file, self._used
+        while piece := stream.read_some():
+            self._take(len(piece))
+            os.pwrite(file.fileno(), piece, self._used - len(piece))
+        length = self._used - start
+        return lambda: Stream(_part_of(file.fileno(), start, length))
+
+    def add_journal(self, stream: Stream) -> str:
+        """Keep a journal file; its path."""
+        with tempfile.NamedTemporaryFile(dir=_directory(), suffix=".journal", delete=False) as out:
+            self._journals.append(out.name)
+            while piece := stream.read_some():
+                self._take(len(piece))
+                out.write(piece)
+        return out.name
+
+    def _take(self, size: int) -> None:
+        if self._limit is None:
+            self._limit = min(SPOOL_BYTES, shutil.disk_usage(_directory()).free // 2)
+        if self._used + size > self._limit:
+            raise Damaged(f"it unpacks to more than {self._limit >> 20} MiB, and {_directory()} shall keep some room")
+        self._used += size
+
+
+def _directory() -> str:
+    """Where large temporary files go (file-hierarchy(7)): /tmp may be memory."""
+    named = os.environ.get("TMPDIR")
+    return named if named and os.path.isdir(named) else "/var/tmp" if os.path.isdir("/var/tmp") else "/tmp"
+
+
+def _part_of(descriptor: int, start: int, length: int) -> Iterator[bytes]:
+    while length > 0:
+        piece = os.pread(descriptor, min(length, PIECE), start)
+        if not piece:
+            return
+        start += len(piece)
+        length -= len(piece)
+        yield piece
+
+
+def find_logs(paths: Iterable[str], spool: Spool, failed: Failed) -> Iterator[LogFile]:
+    """The logs at `paths` ("-": standard input), those in folders and archives one by one. Each file once. What can't
+    be read goes to `failed`."""
+    finder = _Finder(spool, failed)
+    for path in paths:
+        yield from finder.at(path)
+
+
+class _Finder:
+    def __init__(self, spool: Spool, failed: Failed) -> None:
+        self._spool = spool
+        self._failed = failed
+        self._seen: set[tuple[int, int]] = set()
+
+    def at(self, path: str) -> Iterator[LogFile]:
+        if path == STDIN:
+            yield from self._look(STDIN, _pieces_of(sys.stdin.buffer), datetime.now(), path=None)
+        elif os.path.isdir(path):
+            yield from self._folder(path)
+        else:
+            yield from self._file(path, in_folder=False)
+
+    def _folder(self, path: str) -> Iterator[LogFile]:
+        count = 0
+
+        def unreadable(error: OSError) -> None:
+            self._failed(SourceError(f"Failed to read {error.filename or path}: {error.strerror}."))
+
+        for directory, _, names in os.walk(path, onerror=unreadable):
+            for name in sorted(names):
+                count += 1
+                if count > MAX_FILES:
+                    self._failed(SourceError(f"Failed to read all of {path}: it has more than {MAX_FILES} files."))
+                    return
+                inside = os.path.join(directory, name)
+                with suppress(OSError):
+                    if stat.S_ISREG(os.lstat(inside).st_mode):
+                        yield from self._file(inside, in_folder=True)
+
+    def _file(self, path: str, *, in_folder: bool) -> Iterator[LogFile]:
+        try:
+            with _opened_file(path, follow=not in_folder) as raw:
+                status = os.fstat(raw.fileno())
+                if not stat.S_ISREG(status.st_mode):
+                    # A pipe can't be opened a second time.
+                    kept = self._spool.keep(raw.fileno())
+                    yield from self._look(path, _pieces_of(kept), datetime.now(), path=None)
+                    return
+                if (status.st_dev, status.st_ino) in self._seen:
+                    return
+                self._seen.add((status.st_dev, status.st_ino))
+                changed = _local(status.st_mtime)
+                if in_folder and not _is_log(raw):
+                    return
+                yield from self._look(path, _pieces_of(raw), changed, path=path)
+        except SourceError as error:
+            self._failed(error)
+
+    def _look(self, name: str, stream: Stream, changed: datetime, *, path: str | None) -> Iterator[LogFile]:
+        """What a file is that was given or found in a folder. With a `path` it can be opened again."""
+        try:
+            stream, kind = _peeled(stream, 0)
+            if kind in ("tar", "zip"):
+                yield from self._archive(name, stream, kind, 1)
+            elif kind == "journal":
+                yield LogFile(name, changed, True, path or self._spool.add_journal(stream))
+            elif path is not None:
+                yield LogFile(name, changed)
+            else:
+                yield LogFile(name, changed, _open=lambda: stream)
+        except Damaged as damage:
+            self._failed(SourceError(f"Failed to read {name}: {damage}."))
+
+    def _archive(self, name: str, stream: Stream, kind: str, depth: int) -> Iterator[LogFile]:
+        """The logs in an archive. They are yielded when it has been read as a whole, so that all can be sorted."""
+        try:
+            for entry in entries(stream, kind):
+                inside = f"{name}/{_shown(entry.name)}"
+                try:
+                    yield from self._entry(inside, entry, depth)
+                except Damaged as damage:
+                    if entry.body.damage is None:
+                        self._failed(SourceError(f"Failed to read {inside}: {damage}."))
+        except Damaged as damage:
+            self._failed(SourceError(f"Failed to read all of {name}: {damage}. What stands before that was read."))
+
+    def _entry(self, name: str, entry: Entry, depth: int) -> Iterator[LogFile]:
+        stream, kind = _peeled(entry.body, depth)
+        changed = datetime.now() if not entry.changed else _local(entry.changed)
+        if kind in ("tar", "zip"):
+            if depth >= MAX_DEPTH:
+                raise Damaged("it is packed too often, one thing inside another")
+            yield from self._archive(name, stream, kind, depth + 1)
+            return
+        if kind == "journal":
+            yield LogFile(name, changed, True, self._spool.add_journal(stream))
+        elif is_text(stream.peek(_LOOK)):
+            yield LogFile(name, changed, _open=self._spool.add(stream))
+        if stream.damage is not None and entry.body.damage is None:
+            self._failed(
+                SourceError(f"Failed to read all of {name}: {stream.damage}. What stands before that was read.")
+            )
+
+
+def _peeled(stream: Stream, depth: int) -> tuple[Stream, str | None]:
+    """`stream` without its compressions, and what it is then. Raises Damaged."""
+    for _ in range(depth, MAX_DEPTH):
+        kind = kind_of(stream.peek(512))
+        if kind in UNREADABLE:
+            raise Damaged(f"it is a {kind} archive; unpack it first")
+        if not is_compressed(kind):
+            return stream, kind
+        assert kind is not None
+        below, stream = stream, unpacked(stream, kind)
+        if not stream.peek(1):
+            raise_damage(stream)
+            raise_damage(below)
+    raise Damaged("it is packed too often, one thing inside another")
+
+
+def _is_log(raw: BinaryIO) -> bool:
+    """Whether a file in a folder may be a log at all, by its first bytes. `raw` is left where it was."""
+    start = os.pread(raw.fileno(), _LOOK, 0)
+    return bool(start) and (kind_of(start) is not None or is_text(start))
+
+
+@contextmanager
+def _opened_file(path: str, *, follow: bool = True) -> Iterator[BinaryIO]:
+    flags = os.O_RDONLY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        raise SourceError(f"Failed to read {path}: {error.strerror}.") from error
+    with open(descriptor, "rb", buffering=0) as raw:
+        mode = os.fstat(descriptor).st_mode
+        device = stat.S_ISBLK(mode) or (stat.S_ISCHR(mode) and not os.isatty(descriptor))
+        if device and not os.path.samestat(os.fstat(descriptor), os.stat(os.devnull)):
+            hint = "For the kernel's log: dmesg | oomwatchctl postmortem -"
+            raise SourceError(f"Failed to read {path}: it is a device. {hint}")
+        yield raw
+
+
+def _pieces_of(raw: BinaryIO) -> Stream:
+    def pieces() -> Iterator[bytes]:
+        while True:
+            try:
+                piece = raw.read1(PIECE) if hasattr(raw, "read1") else raw.read(PIECE)
+            except OSError as error:
+                raise Damaged(error.strerror or str(error)) from None
+            if not piece:
+                return
+            yield piece
+
+    return Stream(pieces())
+
+
+def _local(seconds: float) -> datetime:
+    try:
+        return datetime.fromtimestamp(seconds)
+    except (ValueError, OverflowError, OSError):
+        return datetime.now()
+
+
+def _shown(name: str) -> str:
+    """A member's name for people; where it would lead doesn't matter."""
+    return "/".join(part for part in name.split("/") if part not in ("", "."))

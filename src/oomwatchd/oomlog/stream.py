@@ -1,0 +1,87 @@
+"""Bytes from first to last, with a look ahead, that say why they ended early instead of losing what was read."""
+
+import re
+from collections.abc import Iterator
+
+PIECE = 1 << 18
+"""How much is read or unpacked at a time."""
+
+
+class Damaged(Exception):
+    """The bytes end here, though they shouldn't. The message is the reason, without a full stop."""
+
+
+class Stream:
+    """Joins pieces of bytes. `damage`: why they ended early, None as long as all is well.
+
+    What was read before the damage is delivered first. Only one who reads to the end learns of it."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._held = b""
+        self._at = 0
+        self._ended = False
+        self.damage: str | None = None
+
+    def _fill(self, size: int) -> None:
+        """Have `size` bytes at hand, or all that there are."""
+        have = len(self._held) - self._at
+        if have >= size or self._ended:
+            return
+        pieces = [self._held[self._at :]]
+        while have < size:
+            try:
+                piece = next(self._pieces)
+            except StopIteration:
+                self._ended = True
+                break
+            except Damaged as damage:
+                self._ended, self.damage = True, str(damage)
+                break
+            pieces.append(piece)
+            have += len(piece)
+        self._held, self._at = b"".join(pieces), 0
+
+    def peek(self, size: int) -> bytes:
+        """The next `size` bytes, fewer at the end, without taking them."""
+        self._fill(size)
+        return self._held[self._at : self._at + size]
+
+    def read(self, size: int) -> bytes:
+        """Take the next `size` bytes, fewer at the end."""
+        taken = self.peek(size)
+        self._at += len(taken)
+        return taken
+
+    def read_some(self) -> bytes:
+        """Take what is at hand, or the next piece; empty at the end."""
+        self._fill(1)
+        taken = self._held[self._at :] if self._at else self._held
+        self._held, self._at = b"", 0
+        return taken
+
+    def unread(self, data: bytes) -> None:
+        """Put back what was taken last."""
+        self._held, self._at = data + self._held[self._at :], 0
+
+    def skip(self, size: int) -> None:
+        """Take `size` bytes and forget them."""
+        while size > 0 and (taken := self.read(min(size, PIECE))):
+            size -= len(taken)
+
+    def next_not_in(self, characters: re.Pattern[bytes]) -> bytes:
+        """Pass over what `characters` matches, and return the byte behind it without taking it; empty at the end."""
+        while True:
+            self._fill(1)
+            match = characters.match(self._held, self._at)
+            self._at = self._at if match is None else match.end()
+            if self._at < len(self._held):
+                return self._held[self._at : self._at + 1]
+            if self._ended:
+                return b""
+
+
+def raise_damage(stream: Stream) -> None:
+    """For who reads `stream` and makes another of it: hand its damage on. Raises Damaged."""
+    if stream.damage is not None:
+        raise Damaged(stream.damage)
