@@ -9,7 +9,7 @@ APT_BUILD := gcc pkg-config libsystemd-dev python3-dev python3-venv
 APT_BPF := clang libbpf-dev libbpf1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run bench test test-vm check man install uninstall sdist deb rpm release clean
+.PHONY: help venv run bench test test-unit test-vm coverage mutants check man install uninstall sdist deb rpm release clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,23 @@ run: venv ## the daemon in the foreground, with config/oomwatchd.toml; Ctrl-C en
 
 test: venv ## unit tests and tests on this machine's kernel (real processes; the kernel part wants root)
 	$(VENV)/bin/pytest
+
+test-unit: venv ## the unit tests alone: under 30 s
+	$(VENV)/bin/pytest --ignore=tests/kernel
+
+coverage: venv ## which lines the tests run, those that the daemons of tests/kernel run included; build/coverage/html
+	$(VENV)/bin/pip install -q -e '.[coverage]'
+	rm -rf build/coverage && install -d -m 1777 build/coverage
+	$(SUDO) $(VENV)/bin/coverage run -m pytest
+	$(SUDO) $(VENV)/bin/coverage combine -q
+	$(VENV)/bin/coverage html -q -d build/coverage/html
+	$(VENV)/bin/coverage report
+
+MUTATED ?= oomwatchd.*
+mutants: venv ## which changes of rules, pinning, procfs and badness no unit test notices; MUTATED='oomwatchd.rules*' for a part
+	$(VENV)/bin/pip install -q -e '.[mutants]'
+	$(VENV)/bin/mutmut run '$(MUTATED)'
+	$(VENV)/bin/mutmut results
 
 test-vm: venv ## tests in Debian VMs that it builds and boots (wants root, or sudo, and the network once)
 	@{ command -v qemu-system-x86_64 && command -v qemu-img && command -v mmdebstrap && command -v lz4 \
