@@ -1,6 +1,7 @@
 """What `oomwatchctl doctor` finds, on made-up trees: the reader and the findings together."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,107 @@ def test_other_killers(tree: Tree, name: str) -> None:
     assert "PID 7" in made[f"{name}-running"].message
 
 
+def test_the_daemon_is_missed(tree: Tree) -> None:
+    without_daemon(tree)
+    assert found(tree)["daemon-not-running"].severity == "critical"
+    tree.me(uid=1000, caps=0)
+    tree.write("proc/self/mountinfo", MOUNTS.format("hidepid=2"))
+    assert "daemon-not-running" not in found(tree), "it may be hidden"
+
+
+def service(tree: Tree, name: str, settings: str = "") -> str:
+    """A unit with its cgroup. Returns the cgroup's path."""
+    cgroup = f"/system.slice/{name}"
+    for path in ("/system.slice", cgroup):
+        tree.memcg2(path, MIB, stat="pgscan 0")
+        tree.write(f"sys/fs/cgroup{path}/memory.oom.group", 0)
+    tree.write(f"etc/systemd/system/{name}", f"[Service]\n{settings}")
+    return cgroup
+
+
+def test_a_unit_that_systemd_stops_as_a_whole(tree: Tree) -> None:
+    cgroup = service(tree, "db.service")
+    tree.process(80, b"db", uid=0, adj=-1000, cgroup=cgroup)
+    assert found(tree) == {}, "nobody else in it can be killed"
+    tree.process(81, b"worker", ppid=80, uid=0, cgroup=cgroup)
+    made = found(tree)["unit-oom-policy"]
+    assert "OOMPolicy=stop in db.service" in made.message and "worker (81)" in made.message
+    assert made.advice == "OOMPolicy=continue in db.service (systemctl edit db.service)"
+    service(tree, "db.service", "OOMPolicy=kill")
+    assert "systemd kills all of it" in found(tree)["unit-oom-policy"].message
+    for harmless in ("OOMPolicy=continue", "Delegate=yes"):
+        service(tree, "db.service", harmless)
+        assert found(tree) == {}
+    tree.write("etc/systemd/system/db.service.d/oom.conf", "[Service]\nOOMPolicy=stop")
+    assert "unit-oom-policy" in found(tree)
+
+
+def test_only_what_is_held_counts_where_the_daemon_says_so(tree: Tree) -> None:
+    cgroup = service(tree, "db.service")
+    tree.process(80, b"db", uid=0, adj=100, cgroup=cgroup)
+    tree.process(81, b"worker", uid=0, adj=200, cgroup=cgroup)
+
+    def made(*held: tuple[int, int, int]) -> dict[str, Finding]:
+        pins = {pid: system.Held("base", value, original) for pid, value, original in held}
+        return {f.id: f for f in doctor.find(system.read_system(str(tree.root), daemon=50, held=pins))}
+
+    assert made() == made((80, 100, 0)) == {}
+    assert "which rule 'base' lowered" in made((80, 100, 200))["unit-oom-policy"].message
+
+
+def test_systemd_oomd_that_may_take_a_pinned_unit(tree: Tree) -> None:
+    cgroup = service(tree, "db.service", "OOMPolicy=continue")
+    tree.process(80, b"db", uid=0, adj=-1000, cgroup=cgroup)
+    tree.process(90, b"systemd-oomd", uid=0, cgroup=service(tree, "systemd-oomd.service"))
+    assert list(found(tree)) == ["systemd-oomd-running"], "it watches nothing"
+    tree.write("usr/lib/systemd/system/-.slice", "[Slice]\nManagedOOMSwap=kill")
+    made = found(tree)["systemd-oomd-takes-pinned"]
+    assert "all of /system.slice/db.service for swap" in made.message and made.severity == "warning"
+    assert made.advice == "ManagedOOMPreference=omit in db.service (systemctl edit)"
+    tree.write("usr/lib/systemd/system/system.slice", "[Slice]\nManagedOOMMemoryPressure=kill")
+    assert "for swap and the pressure in /system.slice" in found(tree)["systemd-oomd-takes-pinned"].message
+    try:
+        os.setxattr(f"{tree.cgroup}{cgroup}", "user.oomd_avoid", b"1")
+    except OSError:
+        pytest.skip("the file system of the temporary directory has no user.* extended attributes")
+    assert found(tree)["systemd-oomd-takes-pinned"].severity == "notice"
+    os.setxattr(f"{tree.cgroup}{cgroup}", "user.oomd_omit", b"1")
+    assert list(found(tree)) == ["systemd-oomd-running"]
+
+
+def test_earlyoom_that_takes_a_pinned_process(tree: Tree) -> None:
+    def made(*arguments: bytes) -> list[str]:
+        tree.write("proc/90/cmdline", b"\0".join((b"earlyoom", *arguments, b"")))
+        return [identity for identity in found(tree) if identity != "earlyoom-running"]
+
+    tree.process(80, b"db", uid=0, adj=-500, rss_kib=90 << 10)
+    tree.process(90, b"earlyoom", uid=0, rss_kib=1 << 10)
+    tree.process(100, b"sleep", rss_kib=100 << 10)
+    assert made() == []
+    assert made(b"--prefer", b"^db$") == ["earlyoom-takes-pinned"]
+    assert made(b"--sort-by-rss") == ["earlyoom-takes-pinned"]
+    assert made(b"--sort-by-rss", b"--avoid", b"db") == []
+    tree.process(80, b"db", uid=0, adj=-1000, rss_kib=90 << 10)
+    assert made(b"--prefer", b"^db$") == []
+    tree.process(80, b"db", uid=0, adj=-500, rss_kib=3 << 20)
+    tree.process(100, b"sleep", adj=-800)
+    assert made() == ["earlyoom-stuck"]
+    assert "oom_score_adj = -1000" in found(tree)["earlyoom-stuck"].advice
+
+
+def test_nohang_that_takes_a_pinned_process(tree: Tree) -> None:
+    tree.process(80, b"db", uid=0, adj=-100, rss_kib=4 << 20)
+    tree.process(90, b"nohang", uid=0, rss_kib=1 << 10)
+    tree.write("proc/90/cmdline", b"/usr/bin/python3\0/usr/sbin/nohang\0--monitor\0--config\0/etc/nohang.conf\0")
+    tree.write("etc/nohang.conf", "soft_threshold_min_mem = 5 %")
+    assert "nohang-takes-pinned" in found(tree)
+    tree.write("etc/nohang.conf", "@BADNESS_ADJ_RE_NAME -900 /// ^db$")
+    assert "nohang-takes-pinned" not in found(tree)
+    tree.write("etc/nohang.conf", "@BADNESS_ADJ_RE_ENVIRON -9 /// x")
+    tree.me(uid=1000, caps=0)
+    assert "nohang-not-judged" in found(tree)
+
+
 def test_protected_share(tree: Tree) -> None:
     tree.process(101, b"big", adj=-1000, rss_kib=5 << 20)
     assert found(tree)["protected-share"].severity == "warning"
@@ -174,9 +276,9 @@ def test_a_floor_that_may_have_leaked(tree: Tree) -> None:
     tree.process(81, b"worker", ppid=80, uid=1000, adj=0)
     assert found(tree) == {}, "with the daemon running, its reset has moved the floor"
     without_daemon(tree)
-    assert list(found(tree)) == ["leaked-floor"]
+    assert list(found(tree)) == ["daemon-not-running", "leaked-floor"]
     tree.process(81, b"worker", ppid=80, uid=0, adj=0, caps=ALL_CAPS)
-    assert found(tree) == {}, "whoever had CAP_SYS_RESOURCE when it wrote has moved it"
+    assert list(found(tree)) == ["daemon-not-running"], "whoever had CAP_SYS_RESOURCE when it wrote has moved it"
 
 
 def without_daemon(tree: Tree) -> None:
@@ -214,7 +316,7 @@ def test_a_user_is_told_to_ask_as_root(tree: Tree) -> None:
     assert found(tree) == {}
     without_daemon(tree)
     made = found(tree)
-    assert list(made) == ["kernel-log-unreadable", "unprivileged"]
+    assert list(made) == ["daemon-not-running", "kernel-log-unreadable", "unprivileged"]
     assert "CAP_SYS_RESOURCE, CAP_DAC_OVERRIDE" in made["unprivileged"].message
 
 

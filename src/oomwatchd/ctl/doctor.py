@@ -3,14 +3,15 @@
 import argparse
 import json
 import os
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 
 from oomwatchd import doctor
 from oomwatchd.control.client import Client, NotRunning
 from oomwatchd.control.protocol import runtime_directory
 from oomwatchd.ctl.ask import add_root
 from oomwatchd.ctl.table import BOLD, DIM, RED, YELLOW, colour
-from oomwatchd.doctor.system import read_system
+from oomwatchd.doctor.system import Held, read_system
 from oomwatchd.kernel.proc_connector import Connector, Unavailable
 
 COLOURS = {doctor.CRITICAL: RED, doctor.WARNING: YELLOW, doctor.NOTICE: DIM}
@@ -28,10 +29,13 @@ def configure_doctor(parser: argparse.ArgumentParser) -> None:
 
 def run_doctor(arguments: argparse.Namespace) -> int:
     """Exit status: 0 no findings; 1 findings."""
-    daemon, events = _ask_daemon(arguments.root)
-    if daemon is None and os.geteuid() == 0:
+    daemon = _ask_daemon(arguments.root)
+    # A tree with a /proc is looked at as a whole; else --root says which daemon on this machine.
+    root = arguments.root if os.path.exists(os.path.join(arguments.root, "proc/meminfo")) else "/"
+    events = daemon.events
+    if daemon.pid is None and os.geteuid() == 0 and root == "/":
         events = _try_events()
-    found = doctor.find(read_system(daemon=daemon, events=events))
+    found = doctor.find(read_system(root, daemon.pid, events, daemon.held))
     if arguments.json:
         print(json.dumps({"findings": [asdict(finding) for finding in found]}))
         return 1 if found else 0
@@ -45,14 +49,25 @@ def run_doctor(arguments: argparse.Namespace) -> int:
     return 1 if found else 0
 
 
-def _ask_daemon(root: str) -> tuple[int | None, tuple[bool, str] | None]:
-    """The daemon's PID and whether it has process events, if it runs and answers."""
+@dataclass(frozen=True, slots=True)
+class _Daemon:
+    """What the daemon says of itself; all None: none answers."""
+
+    pid: int | None = None
+    events: tuple[bool, str] | None = None
+    """Whether it has process events, and why not."""
+    held: Mapping[int, Held] | None = None
+
+
+def _ask_daemon(root: str) -> _Daemon:
     try:
         with Client(runtime_directory(root), seconds=5) as client:
             status = client.ask({"verb": "status"})
-        return int(status["pid"]), (status["proc_events"] == "on", str(status["events_reason"]))
+            pins = client.ask({"verb": "list"}).get("pins", [])
+        held = {p["pid"]: Held(p["rule"], p["oom_score_adj"], p["original"]) for p in pins}
+        return _Daemon(int(status["pid"]), (status["proc_events"] == "on", str(status["events_reason"])), held)
     except (NotRunning, OSError, KeyError, ValueError):
-        return None, None
+        return _Daemon()
 
 
 def _try_events() -> tuple[bool, str]:

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator
 
-from oomwatchd.doctor import memcgs, privileges, processes, settings
+from oomwatchd.doctor import killers, memcgs, privileges, processes, settings
 from oomwatchd.doctor.finding import CRITICAL, NOTICE, WARNING, Finding
 from oomwatchd.doctor.system import System
 
 __all__ = ["CRITICAL", "NOTICE", "WARNING", "Finding", "find"]
 
 CHECKS: tuple[Callable[[System], Iterator[Finding]], ...] = (
+    killers.daemon,
     settings.panic_on_oom,
     settings.oom_kill_allocating_task,
     settings.overcommit,
@@ -17,6 +18,10 @@ CHECKS: tuple[Callable[[System], Iterator[Finding]], ...] = (
     memcgs.memcg_oom_disabled,
     memcgs.memcg_protected,
     processes.other_killers,
+    killers.systemd_oomd,
+    killers.earlyoom,
+    killers.nohang,
+    killers.oom_policy,
     processes.protected_share,
     processes.unkillable_owners,
     processes.leaks,

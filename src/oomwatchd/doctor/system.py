@@ -5,11 +5,17 @@ that tests can have their own trees.
 """
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from oomwatchd.kernel.proc_connector import INITIAL_PID_NS, INITIAL_USER_NS
-from oomwatchd.oom import memfacts
+from oomwatchd.oom import badness, memfacts
 from oomwatchd.oom.badness import Machine, Memcg
+from oomwatchd.oom.killers.aftermath import Unit
+from oomwatchd.oom.killers.facts import Reader, Roots, read_memory
+from oomwatchd.oom.killers.model import Killer, Memory
+from oomwatchd.oom.killers.systemd_facts import SystemdReader
+from oomwatchd.oom.killers.systemd_oomd import Leaf, Watched
 from oomwatchd.oom.memfacts import PAGE, Process, parse_fields, read_file, read_number
 
 CAP_SYS_PTRACE, CAP_SYS_RESOURCE, CAP_SYSLOG = 19, 24, 34  # include/uapi/linux/capability.h
@@ -40,6 +46,15 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """What the daemon says of a process that it holds."""
+
+    rule: str
+    value: int
+    original: int
+
+
+@dataclass(frozen=True, slots=True)
 class System:
     """Everything that the findings are made of."""
 
@@ -62,12 +77,24 @@ class System:
     journal: bool  # there is a journal that this process may read
     denials: tuple[str, ...]  # log lines of a security module about oomwatchd
     refused_links: tuple[int, ...]  # PIDs whose exe is refused in spite of CAP_SYS_PTRACE
+    held: Mapping[int, Held] | None = None  # by PID; None: the daemon can't be asked
+    memory: Memory | None = None
+    killers: tuple[Killer, ...] = ()
+    earlyoom_arguments: tuple[bytes, ...] = ()  # of the one that runs
+    units: tuple[Unit, ...] = ()
+    watched: tuple[Watched, ...] = ()  # cgroups that systemd-oomd watches
+    leaves: tuple[Leaf, ...] = ()  # cgroups that it may kill
 
 
-def read_system(root: str = "/", daemon: int | None = None, events: tuple[bool, str] | None = None) -> System:
+def read_system(
+    root: str = "/",
+    daemon: int | None = None,
+    events: tuple[bool, str] | None = None,
+    held: Mapping[int, Held] | None = None,
+) -> System:
     """Gather the facts of the system whose /proc, /sys, /dev, /var and /run are below `root`. `daemon` is
     the PID of the daemon where that is known, else it is looked for by its name; `events` whether process events
-    can be had, and if not, why, where that has been tried."""
+    can be had, and if not, why, where that has been tried; `held` whom the daemon holds, where it has said so."""
     proc = os.path.join(root, "proc")
     try:
         machine = memfacts.read_machine(proc)
@@ -81,7 +108,7 @@ def read_system(root: str = "/", daemon: int | None = None, events: tuple[bool, 
     status = parse_fields(read_file(os.path.join(proc, "self/status")) or b"")
     meminfo = parse_fields(read_file(os.path.join(proc, "meminfo")) or b"")
     cap_eff = int(status.get(b"CapEff", b"0"), 16)
-    return System(
+    system = System(
         sysctls=_read_sysctls(os.path.join(proc, "sys")),
         machine=machine,
         commit_limit=_pages(meminfo, b"CommitLimit"),
@@ -101,6 +128,30 @@ def read_system(root: str = "/", daemon: int | None = None, events: tuple[bool, 
         journal=_has_journal(root),
         denials=tuple(_read_denials(root)),
         refused_links=_refused_links(proc, processes) if has_cap(cap_eff, CAP_SYS_PTRACE) else (),
+        held=held,
+    )
+    return _with_killers(system, root)
+
+
+def _with_killers(system: System, root: str) -> System:
+    """The system with the other killers in it, as far as there are any."""
+    if system.machine is None:
+        return system
+    roots = Roots(root, os.path.join(root, "proc"), os.path.join(root, "sys/fs/cgroup"))
+    reader = Reader(roots, system.processes, badness.era_of(os.uname().release))
+    killers = tuple(reader.killers(system.machine))
+    pids = {killer.name: killer.pid for killer in killers if killer.present}
+    systemd = SystemdReader(roots.root, roots.cgroup)
+    watched = systemd.watched() if "systemd-oomd" in pids else []
+    early = pids.get("earlyoom")
+    return replace(
+        system,
+        memory=read_memory(roots.proc),
+        killers=killers,
+        earlyoom_arguments=() if early is None else tuple(reader.command_line(early)[1:]),
+        units=tuple(systemd.units(system.processes)),
+        watched=tuple(watched),
+        leaves=tuple(systemd.leaves(watched)),
     )
 
 

@@ -202,10 +202,22 @@ class Choice:
     notes: tuple[str, ...] = ()
 
 
+def fits(pattern: str | None, comm: bytes) -> bool:
+    """Whether one of its regular expressions fits a name; one that can't be compiled fits nobody."""
+    try:
+        return pattern is not None and _compiled(pattern).search(comm) is not None
+    except re.error:
+        return False
+
+
+def _compiled(pattern: str) -> re.Pattern[bytes]:
+    return re.compile(_as_python(pattern).encode("utf-8", "surrogateescape"))
+
+
 def choose(own_pid: int, settings: Settings, newer: bool, suspects: Iterable[Suspect]) -> Choice:
     """Whom earlyoom would pick now. Raises re.error for a regular expression that Python doesn't take."""
     prefer, avoid, ignore = (
-        None if pattern is None else re.compile(_as_python(pattern).encode("utf-8", "surrogateescape"))
+        None if pattern is None else _compiled(pattern)
         for pattern in (settings.prefer, settings.avoid, settings.ignore)
     )
 
