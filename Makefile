@@ -130,6 +130,7 @@ install: $(if $(shell command -v scdoc),$(MAN_PAGES)) $(BPF_OBJECT) ## into DEST
 	$(INSTALL) -m 644 systemd/oomwatchd-metrics.timer '$(DESTDIR)$(systemdsystemunitdir)/oomwatchd-metrics.timer'
 	$(INSTALL) -m 644 systemd/oomwatchd.catalog '$(DESTDIR)$(catalogdir)/oomwatchd.catalog'
 	$(INSTALL) -m 644 systemd/no-ptrace.conf '$(DESTDIR)$(docdir)/examples/no-ptrace.conf'
+	$(INSTALL) -m 644 config/prometheus/oomwatchd.rules.yml config/grafana/oomwatchd.json '$(DESTDIR)$(docdir)/examples/'
 	@mkdir -p build
 	@$(call complete,bash,$(bashcompletiondir)/oomwatchctl) && $(call complete,zsh,$(zshcompletiondir)/_oomwatchctl) \
 	    && $(call complete,fish,$(fishcompletiondir)/oomwatchctl.fish) \
