@@ -15,7 +15,7 @@ from oomwatchd.base.text import decode
 from oomwatchd.oomlog.record import Chosen, Invoker, Killed, Task
 
 _N = r"-?\d{1,18}"
-_COMM_MAX = 15  # TASK_COMM_LEN less its NUL
+COMM_MAX = 15  # TASK_COMM_LEN less its NUL
 
 # What lines of a report begin with, by kind. Most lines of a log are told from them with this alone.
 _START = re.compile(
@@ -23,7 +23,8 @@ _START = re.compile(
     r"|(?P<kill>[Oo]ut of [Mm]emory|Memory cgroup out|[Kk]ill(?:ed)? p)"
     r"|(?P<stats>Memory cgroup stats)|(?P<usage>(?:memory|swap)(?:\+swap)?: usage)|(?P<task>Tasks? in )"
     r"|(?P<cpu>CPU: |Pid: |PID: )|(?P<counters>(?:in)?active_|slab_|free:|mapped:|unevictable:)"
-    r"|(?P<zone>Node \d+ \w+ free:)|(?P<total>Free swap|Total swap|\d+ pages [Rr])"
+    r"|(?P<zone>(?:Node \d+ )?[A-Z]\w+ free:)|(?P<buddy>(?:Node \d+ )?[A-Z]\w+: \d+\*\d)"
+    r"|(?P<swap>Free swap|Total swap)|(?P<pages>\d+ pages [Rr])"
     r"|(?P<stat>(?:total_(?:rss|cache|shmem)|anon|file|shmem|slab) \d)|(?P<panic>Kernel panic)"
     r"|(?P<table>\[ *(?:pid|\d+ *\]))|(?P<sysrq>[Ss]ys[Rr]q)|(?P<gap>[^\w.…]*+(?:\.\.\.|…|snip|cut\b)))"
 )
@@ -31,39 +32,9 @@ _START = re.compile(
 # The first letters of these, for a quick no.
 _STARTS = frozenset(
     (
-        *(
-            "oom-",
-            "oom_",
-            "Out ",
-            "out ",
-            "Memo",
-            "memo",
-            "Kill",
-            "kill",
-            "swap",
-            "Task",
-            "CPU:",
-            "Pid:",
-            "PID:",
-            "acti",
-        ),
-        *(
-            "inac",
-            "slab",
-            "free",
-            "mapp",
-            "unev",
-            "Node",
-            "Free",
-            "Tota",
-            "tota",
-            "anon",
-            "file",
-            "shme",
-            "Kern",
-            "SysR",
-        ),
-        *("sysr", "Sysr", "sysR", "snip"),
+        *("oom-", "oom_", "Out ", "out ", "Memo", "memo", "Kill", "kill", "swap", "Task", "CPU:", "Pid:", "PID:"),
+        *("acti", "inac", "slab", "free", "mapp", "unev", "Node", "DMA ", "DMA:", "DMA3", "Norm", "High", "Mova"),
+        *("Devi", "Free", "Tota", "tota", "anon", "file", "shme", "Kern", "SysR", "sysr", "Sysr", "sysR", "snip"),
     )
 )
 
@@ -220,12 +191,13 @@ def row_is_broken(text: str) -> bool:
 
 
 class Layout:
-    """How to read the rows under one header."""
+    """How to read the rows under one header. `counts_tables`: page tables are a number of pages in it."""
 
     def __init__(self, columns: tuple[str, ...]) -> None:
         at = {name: index - 1 for index, name in enumerate(columns)}  # the pid is matched apart
         self.columns = columns
         self._pattern = row_pattern(columns)
+        self.counts_tables = "pgtables_bytes" not in at and any(name in at for name in _TABLES)
         self._tgid, self._total_vm, self._rss = at["tgid"], at["total_vm"], at["rss"]
         self._pgtables, self._swapents = at.get("pgtables_bytes"), at.get("swapents")
         self._adj = at.get("oom_score_adj")
@@ -251,7 +223,7 @@ class Layout:
         if self._pgtables is not None:
             pgtables = numbers[self._pgtables]
         elif self._tables:
-            # Counted in tables; each fills a page (mm_pgtables_bytes()).
+            # Counted in tables; each fills a page (mm_pgtables_bytes()), here of 4 KiB.
             pgtables = 4096 * sum(numbers[index] for index in self._tables)
         return Task(
             pid,
@@ -312,7 +284,7 @@ def summary(text: str) -> Summary | None:
     names: tuple[str, ...] = ()
     if end is not None:
         starts = [at.end() for at in re.finditer(",task=", middle)]
-        fitting = [at for at in starts if _comm_length(middle[at:]) <= _COMM_MAX]
+        fitting = [at for at in starts if comm_length(middle[at:]) <= COMM_MAX]
         names = tuple(middle[at:] for at in (fitting or starts[-1:]))
         middle = middle[: (fitting or starts or [len(middle)])[0]].removesuffix(",task=")
     memcg, task_memcg = _paths(middle, whole=end is not None)
@@ -321,8 +293,8 @@ def summary(text: str) -> Summary | None:
     return Summary(match["constraint"], nodes, mems["mems"] if mems else None, memcg, task_memcg, names, pid, uid, how)
 
 
-def _comm_length(name: str) -> int:
-    """A name's bytes. The log may show an odd byte as \\xNN."""
+def comm_length(name: str) -> int:
+    """The bytes of a name. The log may show an odd byte as \\xNN."""
     return len(_ESCAPED.sub("?", name).encode(errors="replace"))
 
 
@@ -370,10 +342,10 @@ _FIGURE = re.compile(r"\b(?:(UID|oom_score_adj):(-?\d{1,18})(?!\d)|([a-z]{3,9}(?
 _KILLED_HEAD = re.compile(r"Killed process :?(?P<pid>\d{1,10}),?(?: UID (?P<uid>\d{1,10}),?)? \(")
 # The name ends where nothing but figures follow.
 _KILLED_END = re.compile(
-    r"\)[,.]?(?P<figures>"
+    r"\)[,.]?(?: UID (?P<uid>\d{1,10}),?)?(?P<figures>"
     r"(?: ?(?:vsz|[a-z]{4,9}-(?:vm|rss)|UID|pgtables|oom_score_adj):-?\d{1,18}(?:[kl]B)?,?)*)[^\w()]*$"
 )
-_KILLED_FIGURES = re.compile(r"\),? (?=total-vm:|vsz:)")
+_KILLED_FIGURES = re.compile(r"\),? (?:UID \d{1,10},? )?(?=total-vm:|vsz:)")
 _KILLED_OPEN = re.compile(
     r"(?:out of memory[^:]{0,40}: Killed|Killed process(?: \d{1,10})?,?(?: UID)?(?: \d{1,10},)?)\s*$",
     re.IGNORECASE,
@@ -402,7 +374,7 @@ def kill_line(text: str) -> KillLine | None:
     whole = end is not None
     if end is None:
         # Cut, or something follows. A name can't be that long, so the last of these is the end of it.
-        end = _last(_KILLED_FIGURES.finditer(text, head.end(), head.end() + 4 * _COMM_MAX + 20))
+        end = _last(_KILLED_FIGURES.finditer(text, head.end(), head.end() + 4 * COMM_MAX + 20))
     stop = end.start() if end is not None else text.find(")", head.end())
     if stop < 0:
         stop = len(text)  # cut within the name
@@ -411,8 +383,9 @@ def kill_line(text: str) -> KillLine | None:
         for a, b, c, d in _FIGURE.findall(text, stop)
         if (name := a or c) in _FIELDS and (value := b or d)
     }
-    if head["uid"] is not None:
-        values["uid"] = int(head["uid"])
+    uid = head["uid"] or (end["uid"] if whole and end is not None else None)
+    if uid is not None:
+        values["uid"] = int(uid)
     words = words_before(text[: head.start()])
     return KillLine(Killed(int(head["pid"]), text[head.end() : stop], **values), words, whole)
 
@@ -510,17 +483,8 @@ _COUNTER = re.compile(
     r"\b(active_anon|inactive_anon|active_file|inactive_file|slab_reclaimable|slab_unreclaimable|shmem|free):"
     r"(\d{1,18})(?!\d|kB)"
 )
-_COUNTER_KEYS = {
-    "active_anon": "anon_kb",
-    "inactive_anon": "anon_kb",
-    "active_file": "file_kb",
-    "inactive_file": "file_kb",
-    "slab_reclaimable": "slab_kb",
-    "slab_unreclaimable": "slab_kb",
-    "shmem": "shmem_kb",
-    "free": "free_kb",
-}
-_NODE = re.compile(r"Node (\d{1,5}) \w{1,20} free:\d{1,18}kB .* present:(\d{1,18})kB")
+_NODE = re.compile(r"(?:Node (\d{1,5}) )?(\w{1,20}) free:\d{1,18}kB .* present:(\d{1,18})kB")
+_BUDDY = re.compile(r"(?:Node \d{1,5} )?\w{1,20}: \d{1,12}\*(\d{1,4})kB ")
 _SWAP = re.compile(r"(Free|Total) swap {1,3}[=:] {0,3}(\d{1,18})kB")
 _PAGES = re.compile(r"(\d{1,17}) pages (RAM|reserved)\s*$")
 
@@ -538,15 +502,15 @@ def usage(text: str) -> dict[str, int] | None:
     return {"usage_kb": used, "limit_kb": limit}
 
 
-def stats_of(text: str) -> tuple[str | None, dict[str, int]] | None:
-    """ "Memory cgroup stats for /a:" names the group with the limit. Its old form, with the figures behind it, comes
-    for each group below the limit, and doesn't say which has it."""
+def stats_of(text: str) -> tuple[str, dict[str, int] | None] | None:
+    """ "Memory cgroup stats for /a:" names the group with the limit. Its old form, with the figures behind it (KiB),
+    comes for each group below the limit, and doesn't say which has it."""
     match = _STATS.search(text)
     if match is None:
         return None
     if match["inline"] is None:
-        return match["memcg"], {}
-    return None, {_INLINE_KEYS[key]: int(kb) for key, kb in _INLINE.findall(match["inline"])}
+        return match["memcg"], None
+    return match["memcg"], {_INLINE_KEYS[key]: int(kb) for key, kb in _INLINE.findall(match["inline"])}
 
 
 def stat(text: str) -> tuple[str, int] | None:
@@ -556,25 +520,34 @@ def stat(text: str) -> tuple[str, int] | None:
 
 
 def counters(text: str) -> list[tuple[str, int]]:
-    """Counters of the whole machine (show_free_areas()), in KiB. Those under one key are parts of a sum."""
+    """Counters of the whole machine (show_free_areas()), in pages."""
     if text.startswith("Node "):
         return []
-    return [(_COUNTER_KEYS[key], 4 * int(pages)) for key, pages in _COUNTER.findall(text)]
+    return [(key, int(pages)) for key, pages in _COUNTER.findall(text)]
 
 
-def zone(text: str) -> tuple[int, int] | None:
-    """A zone's NUMA node and memory."""
+def zone(text: str) -> tuple[int, str, int] | None:
+    """A zone: its NUMA node, its name, its memory in KiB. Machines with one node may leave that out."""
     match = _NODE.search(text)
-    return None if match is None else (int(match[1]), int(match[2]))
+    return None if match is None else (int(match[1] or 0), match[2], int(match[3]))
 
 
-def total(text: str) -> tuple[str, int] | None:
-    """ "Total swap = 4kB", "9 pages RAM" and the like."""
-    if match := _SWAP.search(text):
-        return ("swap_free_kb" if match[1] == "Free" else "swap_total_kb"), int(match[2])
-    if match := _PAGES.search(text):
-        return ("ram_kb" if match[2] == "RAM" else "reserved_kb"), 4 * int(match[1])
-    return None
+def smallest_block(text: str) -> int | None:
+    """ "Node 0 DMA: 261*16kB (UE) …": the size of a page, KiB (show_free_areas() lists free blocks by size)."""
+    match = _BUDDY.match(text)
+    return None if match is None else int(match[1])
+
+
+def swap(text: str) -> tuple[str, int] | None:
+    """ "Total swap = 4kB" and "Free swap = 4kB", in KiB."""
+    match = _SWAP.search(text)
+    return None if match is None else ("swap_free_kb" if match[1] == "Free" else "swap_total_kb", int(match[2]))
+
+
+def machine_pages(text: str) -> tuple[str, int] | None:
+    """ "9 pages RAM" and "1 pages reserved"."""
+    match = _PAGES.search(text)
+    return None if match is None else ("ram" if match[2] == "RAM" else "reserved", int(match[1]))
 
 
 _MEMS_ALLOWED = re.compile(r" cpuset=.* mems_allowed=([\d,-]{1,200})\s*$")
@@ -585,6 +558,14 @@ def mems_allowed(text: str) -> str | None:
     """ "java cpuset=/ mems_allowed=0-1": the NUMA nodes that the invoker may use (until 4.20)."""
     match = _MEMS_ALLOWED.search(text) if "mems_allowed=" in text else None
     return None if match is None else match[1]
+
+
+_STACK = re.compile(r"Stack ?:|\s*(?:[0-9a-f]{8}|[0-9a-f]{16})(?: (?:[0-9a-f]{8}|[0-9a-f]{16}))+\s*$")
+
+
+def is_stack(text: str) -> bool:
+    """A line of a stack's words in hexadecimal. On MIPS "..." follows where they go on (show_stacktrace())."""
+    return _STACK.match(text) is not None
 
 
 def is_gap(text: str) -> bool:

@@ -1,54 +1,104 @@
-"""One line of a log, as programs write them down: what stands before the kernel's own words, and when.
+r"""What stands before the kernel's own words in a line of a log: who put it there, whose line it is. Pure.
 
-dmesg (with and without times, -T in any language, --time-format, -x), /dev/kmsg, serial consoles, syslog and
-rsyslog, journalctl's outputs, container runtimes, mail quotes. Pure.
+A prefix is taken off layer by layer: quotes, priorities, dates, the host, the program's tag, the kernel's stamp. Where
+none of these follows, the next one is looked for further on, and what stands before it is the lead: a file's name from
+grep, a container's from kubectl, a number from `cat -n`. The kernel's own stamp or tag ends it: what comes behind is
+the kernel's, whatever it looks like. Prefixes of kinds that nobody knows are left to `oomlog.learned`.
 """
 
 import re
-from datetime import UTC, datetime
 from typing import NamedTuple
+
+from oomwatchd.oomlog import lines
 
 # The kernel cuts a record at about 1 KiB (kernel/printk/printk.c, LOG_LINE_MAX); JSON may write one number per byte.
 LONGEST = 64 * 1024
+# Where a prefix of known layers may begin at the latest.
+_LEAD_MAX = 400
+_LAYERS_MAX = 12
 
-_DATE = r"\d{4}-\d\d-\d\d[T\ ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:\ ?(?:Z|UTC|[A-Z]{3,5}|[+-]\d\d:?\d\d)(?=\s))?"
-_SYSLOG_DATE = r"[^\W\d]\w{1,8}\.?\ {1,2}\d{1,2}\ (?:\d{4}\ )?\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:\ \d{4})?"
-_PREFIX = re.compile(
+_CLOCK = r"\d{1,2}:\d\d:\d\d(?:[.,:]\d{1,9})?"
+_ZONE = r"(?:\ ?(?:Z|UTC|GMT|[A-Z]{1,4}T|MSK|WIB|[+-]\d\d(?::?\d\d)?)(?=[\s\]|:,;\"'{]|$))"
+_WORD = r"[^\W\d][^\s\d:\[\]\"|,<>{}=]{0,20}"
+_WEEKDAY = rf"(?:{_WORD},?\ {{1,2}})"
+_ISO = rf"{_WEEKDAY}?\d{{4}}[-/.]\d\d[-/.]\d\d[T\ _]{_CLOCK}{_ZONE}?"
+_NAMED = rf"""
+    (?:{_WEEKDAY}?(?:\d{{4}}\ )?(?:{_WORD}\ {{1,2}}(?:\d{{1,2}}\ {{1,2}})?\d{{1,2}} | \d{{1,2}}[月월]\ {{0,2}}\d{{1,2}}
+      | \d{{1,2}}\.?[\ -]{_WORD}) ,? (?:[\ -]\d{{4}})? [\ :]{{1,2}}
+      (?:@\ )? {_CLOCK} {_ZONE}? (?:\ \d{{4}}(?=[\s\]]))?)
+"""
+_CJK = r"(?:\d{4}[年년]\ ?\d{1,2}[月월]\ ?\d{1,2}[日일][^\d\[]{0,12}\d{1,2}[:時时시]\ ?\d\d[:分분]\ ?\d\d[秒초]?)"
+_AMERICAN = rf"\d{{1,2}}/\d{{1,2}}/\d{{4}},?\ {_CLOCK}(?:\ [AP]M)?"
+_DATE = rf"(?:{_ISO}|{_NAMED}|{_CJK}|{_AMERICAN})"
+_STAMP = r"\[\ *+(?:\d{1,12}\.\d{1,9}\ ?+(?:<[^>\n]{0,20}>)?+|\+\d{1,12}\.\d{1,9})\](?:\[\ *[TC]\d+\])?"
+_FACILITIES = r"(?:kern|user|mail|daemon|auth|syslog|lpr|news|uucp|cron|authpriv|ftp|local[0-7])"
+_LEVELS = r"(?:emerg|alert|crit|err|error|warn|warning|notice|info|debug|panic)"
+_HOST = r"[A-Za-z0-9_][\w.%@/-]*+(?::[\w.:%-]*\w)?"
+# RFC 5424: APP-NAME PROCID MSGID STRUCTURED-DATA.
+_RFC5424 = r"\ (?:-|\d{1,10})\ \S{1,32}\ (?:-|(?:\[[^\]\n]{0,500}\])+)(?:\ \ufeff?|$)"
+_KERNEL = rf"(?:(?:kernel|vmkernel|kern)(?:(?:\[\d*\])?:\ ?|{_RFC5424})|\[kernel\]\ )"
+_TAG = rf"""
+    (?:(?P<tag>[^\s:\[\]"|{{}},=()<>]{{1,128}})(?:(?:\[[^\]\s]{{0,40}}\])?:\ |{_RFC5424})
+     | \[(?P<bracketed>[A-Za-z][\w./-]{{0,60}})\]\ (?=\S))
+"""
+
+_LAYER = re.compile(
     rf"""
-    [\s\0\x1e]*+ (?:>[> ]*+)?+    # blanks, mail quotes
-    (?P<kmsg> \d{{1,4}},\d{{1,20}},\d{{1,20}},[^;\n]{{0,200}}; )?
-    (?: <\d{{1,3}}> (?:1\ )? )?                           # a syslog priority
-    (?: [a-z0-9]{{3,8}}\ *:[a-z]{{3,6}}\ *:\ ? )?         # dmesg -x
-    (?: (?:[A-Z][a-z][a-z]\ )? {_DATE} \s? | {_SYSLOG_DATE} \s? | \d{{9,11}}\.\d{{6}}\ (?=\S+\ kernel:) )?
-    (?: std(?:out|err)\ [FP]\ )?                          # container runtime
-    (?P<syslog>                                             # host, the program's tag
-        [^\s:\[][^\s\[]*+\ (?:[a-z0-9]+\.[a-z]+\ )? (?P<tag>[^\s:\[\]]++) (?:\[\d+\])? (?: :\ |\ -\ -\ (?:-\ )?)
-    )?
-    (?:
-        \[ (?: \ *+\d{{1,12}}\.\d{{1,9}}\ ?+(?:<[^>\n]{{0,20}}>)?+ | \ *+\+\d{{1,12}}\.\d{{1,9}}
-             | [^\[\]\n]{{0,30}}\d:\d\d(?::\d\d)?[^\[\]\n]{{0,20}} ) \]
-        (?:\[\ *[TC]\d+\])? \ ?
-        (?: \S+\ kernel:\ )?
-    ){{0,2}}
+    (?P<blank> [\s\0\x1e\ufeff]++ | >(?=[\s>\[]|$) )
+  | (?P<kmsg> (?P<kmsg_priority>\d{{1,4}}),\d{{1,20}},\d{{1,20}},[^;\n]{{0,200}}; )
+  | (?P<stamp> {_STAMP} (?:\ (?:(?P<stamp_host>{_HOST})\ )?kernel:(?=\ ))? \ ? )
+  | (?P<boxed> \[ [^\[\]\n]{{0,30}}\d:\d\d(?::\d\d)?[^\[\]\n]{{0,24}} \] (?:\[\ *[TC]\d+\])? :?\ ? )
+  | <(?P<priority>\d{{1,3}})>(?:1\ )?
+  | (?P<decoded> (?P<decoded_facility>[a-z0-9]{{3,8}})\ *:\ ?{_LEVELS}\ *:\ ? )
+  | (?P<date> (?: {_DATE} | \d{{9,10}}\.\d{{6}}(?=\ ) ) )
+  | (?P<logcat> \d\d-\d\d\ {_CLOCK}\ +(?P<pid>\d+)\ +\d+\ [VDIWEFA]\ (?:(?P<android>[\w./-]*)\ *:\ )? )
+  | (?P<runtime> std(?:out|err)\ [FP]\ )
+  | (?P<klog> [IWEF]\d{{4}}\ {_CLOCK}\ +\d+\ [\w.-]+:\d+\]\  )
+  | (?P<logfmt> time="?\d{{4}}-\d\d-\d\dT[^\s"]+"?\ level=\w+\  )
     """,
     re.VERBOSE,
 )
-_PLAIN = re.compile(
-    r"\[ *+\d{1,12}\.\d{1,9}\] (?![\w.-]+ kernel: |\[ *[TC]\d|\[[^\[\]]*:|\[ *\d+\.)"
-    r"|\d{1,4},\d{1,20},\d{1,20},[^;\n]{0,200};"
+_KERNEL_TAG = re.compile(
+    rf"\ *(?:(?P<host>{_HOST})\ +)??(?:(?P<facility>{_FACILITIES})\.{_LEVELS}\ +)?{_KERNEL}", re.VERBOSE
 )
-_MAY_BE_PREFIX = re.compile(r"M|d|\w{2,9}\.? {1,2}\d|[a-z0-9]{3,8} *:[a-z]{3,6} *:|std")
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_MORE = re.compile(r"\[ *\d+\.|\[[^\]]*:|<|\{")
-_EXPORT = re.compile(r"\s*MESSAGE=")
+_OTHER_TAG = re.compile(
+    rf"\ *(?:(?P<host>{_HOST})\ +)??(?:(?P<facility>{_FACILITIES})\.{_LEVELS}\ +)?{_TAG}", re.VERBOSE
+)
+_BARE_KERNEL = re.compile(rf"(?:(?P<facility>{_FACILITIES})\.{_LEVELS}\ +)?(?:kernel:\ ?|\[kernel\]\ )")
+_APPLICATION = re.compile(r"\ *\[?(?:TRACE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL)\b")
+_DMESG_ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d,\d{6}[+-]\d\d:\d\d$")
+_HOST_LEAD = re.compile(rf"(?P<host>{_HOST}):\ ")
+_NEXT = re.compile(
+    rf"""(?<![\w.])(?: {_STAMP}\ | kern\ *:\ ?{_LEVELS}\ *:\ ?\[ | {_DATE}\ |
+        (?:{_FACILITIES}\.{_LEVELS}\ )?(?:kernel|vmkernel)(?:\[\d*\])?:\ ?(?=\S)
+        | \[[^\[\]\n]{{0,30}}\d:\d\d:\d\d[^\[\]\n]{{0,24}}\]:?\ | \d{{1,4}},\d{{1,20}},\d{{1,20}},[^;\s]{{0,200}}; )""",
+    re.VERBOSE,
+)
+_WORDS_OF_REPORT = re.compile(
+    r" invoked oom-killer|oom-kill:con|[Kk]ill(?:ed)? process|[Oo]ut of [Mm]emory|oom_reaper:"
+)
+_PLAIN = re.compile(
+    r"\[ *+\d{1,12}\.\d{1,9}\] (?![\w.-]+ kernel: |\[ *[TC]\d|\[[^\[\]]*:|\[ *\d+\.|(?:\S+ )?kernel:)"
+    r"|(?:[0-7]),\d{1,20},\d{1,20},[^;\n]{0,200};"
+)
+_MORE = re.compile(r"\[ *\d+\.|\[[^\]]*:|<|\{|kernel:")
+_USERS = re.compile(r"[\w./-]{1,64}\[\d{1,10}\]: ")
 
 
 class Line(NamedTuple):
-    """`prefix`: what a logging program put in front; `text`: the kernel's words, or None if another program
-    spoke."""
+    """A line taken apart.
+
+    prefix: all that was put in front of `text`. text: the kernel's words, or None if another program spoke.
+    host: the machine, if the prefix names it. lead: what stands before the first layer that is known, without numbers
+    of lines; lines of one stream have it in common. sure: the prefix holds the kernel's own stamp or tag.
+    dated: it holds a date."""
 
     prefix: str
     text: str | None
+    host: str | None = None
+    lead: str = ""
+    sure: bool = False
+    dated: bool = False
 
 
 def plain_prefix(line: str) -> int:
@@ -57,137 +107,151 @@ def plain_prefix(line: str) -> int:
     return 0 if match is None else match.end()
 
 
+def goes_on(line: str, at: int) -> bool:
+    """Whether a prefix known from another line may go on at `at`."""
+    return line[at : at + 1] in ("[", "<", "{", "k") and _MORE.match(line, at) is not None
+
+
 def split(line: str) -> Line:
     """Take the prefix off `line` (without its line feed)."""
     if len(line) > LONGEST:
         line = line[:LONGEST]
-    if line.startswith("\x1b["):
-        # `dmesg --color`: it colours parts of the text too, and shows an ESC in a name as \x1b.
-        line = _COLOUR.sub("", line)
-    bare = line.lstrip("\x1e \t")
-    start = bare[:1]
-    if start.isalpha() and _MAY_BE_PREFIX.match(bare) is None:
-        return Line(line[: len(line) - len(bare)], bare)
-    if start == "M":
-        export = _EXPORT.match(line)
-        if export is not None:
-            return Line(line[: export.end()], line[export.end() :])
-    return _split_text(line)
+    return _Splitter(line).split()
 
 
-def goes_on(line: str, at: int) -> bool:
-    """Whether a prefix known from another line may go on at `at`."""
-    return line[at : at + 1] in ("[", "<", "{") and _MORE.match(line, at) is not None
+class _Splitter:
+    """Takes the layers off one line."""
+
+    def __init__(self, line: str) -> None:
+        self.line = line
+        self.at = 0
+        self.host: str | None = None
+        self.lead = ""
+        self.sure = False
+        self.kernel_facility = True
+        self.dated = False
+
+    def split(self) -> Line:
+        for _ in range(_LAYERS_MAX):
+            if self._layer():
+                if self.at < 0:
+                    return Line(self.line, None, self.host)
+                continue
+            if self.sure or not self._find_next():
+                break
+        at = self.at
+        if not self.kernel_facility or (self.sure and _USERS.match(self.line, at) is not None):
+            return Line(self.line[:at], None, self.host)
+        return Line(self.line[:at], self.line[at:], self.host, self.lead, self.sure, self.dated)
+
+    def _layer(self) -> bool:
+        """Take the layer at `at` off; `at` becomes -1 if it tells that another program spoke."""
+        match = _LAYER.match(self.line, self.at)
+        if match is None:
+            return not self.sure and self._bare_kernel()
+        kind = match.lastgroup or ""
+        if self.sure and kind not in ("stamp", "boxed"):
+            return False
+        # Blanks behind a layer may be the text's own.
+        if kind == "blank" and self.at > 0 and not self._goes_on_at(match.end()):
+            return False
+        self.at = match.end()
+        self._taken(kind, match)
+        return True
+
+    def _goes_on_at(self, at: int) -> bool:
+        return _LAYER.match(self.line, at) is not None or _BARE_KERNEL.match(self.line, at) is not None
+
+    def _taken(self, kind: str, match: re.Match[str]) -> None:
+        if kind == "stamp":
+            self.sure = True
+            self.host = match["stamp_host"] or self.host
+        elif kind == "kmsg":
+            self.sure = True
+            self.kernel_facility = int(match["kmsg_priority"]) < 8
+        elif kind == "priority":
+            self.kernel_facility = int(match["priority"]) < 8
+        elif kind == "decoded":
+            self.kernel_facility = match["decoded_facility"] == "kern"
+            self._host_of_lead()
+        elif kind == "logcat":
+            self.sure = match["pid"] == "0" or match["android"] == "kernel"
+            self.at = self.at if self.sure else -1
+        elif kind in ("klog", "logfmt"):
+            self.at = -1
+        elif kind == "date":
+            self.dated = True
+            self._tag(match[0])
+        elif kind == "boxed":
+            self.dated = True
+            self._kernel_tag(needs_host=True)
+        if kind in ("stamp", "boxed"):
+            self._host_of_lead()
+
+    def _host_of_lead(self) -> None:
+        """pdsh, pssh -P, talosctl: "web1: " in front of the host's line."""
+        if self.host is None and self.lead and (match := _HOST_LEAD.fullmatch(self.lead)) is not None:
+            self.host = match["host"]
+
+    def _bare_kernel(self) -> bool:
+        """The kernel's tag where no date stands before it."""
+        match = _BARE_KERNEL.match(self.line, self.at)
+        if match is None:
+            return False
+        self.at, self.sure = match.end(), True
+        self.kernel_facility = match["facility"] in (None, "kern")
+        return True
+
+    def _kernel_tag(self, *, needs_host: bool = False) -> bool:
+        match = _KERNEL_TAG.match(self.line, self.at)
+        if match is None or (needs_host and match["host"] is None):
+            return False
+        self.at, self.sure = match.end(), True
+        self.host = match["host"] or self.host
+        self.kernel_facility = self.kernel_facility and match["facility"] in (None, "kern")
+        return True
+
+    def _tag(self, date: str) -> None:
+        """Behind a date: the host and the tag of syslog, of the kernel or of another program."""
+        line = self.line
+        if _DMESG_ISO.match(date) is not None:
+            self.sure = True
+            self.at += line.startswith(" ", self.at)
+            return
+        if line[self.at : self.at + 1] not in (" ", "\t"):
+            return
+        if self._kernel_tag():
+            return
+        text = line[self.at :].lstrip(" ")
+        if lines.kind(text) is not None or text.startswith('{"'):
+            self.at += 1
+            return
+        if _APPLICATION.match(line, self.at) is not None:
+            self.at = -1
+            return
+        match = _OTHER_TAG.match(line, self.at)
+        if match is not None and _LAYER.match(text) is None:
+            self.at = -1
+            self.host = match["host"]
+            return
+        self.at += 1
+
+    def _find_next(self) -> bool:
+        """Go to the next layer that is known, over what stands before it. False: the kernel's words begin here."""
+        line, at = self.line, self.at
+        text = line[at : at + 300].lstrip()
+        if text.startswith('{"') or lines.kind(text) is not None:
+            return False
+        words = _WORDS_OF_REPORT.search(line, at)
+        limit = min(len(line), at + _LEAD_MAX, words.start() if words is not None else len(line))
+        match = _NEXT.search(line, at, limit)
+        if match is None or match.start() == at:
+            return False
+        self.lead += without_numbers(line[at : match.start()])
+        self.at = match.start()
+        return True
 
 
-def _split_text(line: str) -> Line:
-    match = _PREFIX.match(line)
-    if match is None:
-        return Line("", line)
-    end = match.end()
-    # A user can have any program's name logged; only the kernel's own lines count. A tag is only known for one
-    # where a date stands before it.
-    if match["syslog"] is not None:
-        if match.start("syslog") == 0 or not line[: match.start("syslog")].strip("> \t\0"):
-            return Line("", line.strip("\0"))
-        if match["tag"] not in ("kernel", "vmkernel", "kern"):
-            return Line(line[:end], None)
-    return Line(line[:end], line[end:])
-
-
-_KMSG = re.compile(r"[\s>]*\d{1,4},\d{1,20},(\d{1,20}),")
-_ISO = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,6})\d*)? ?(Z|UTC|GMT|[+-]\d\d:?\d\d)?")
-_UNIX = re.compile(r"[\s>]*(\d{9,11}\.\d{6}) ")
-_CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d)(?:\.(\d{1,6})\d*)?)?")
-_YEAR = re.compile(r"(?<!\d)((?:19|20)\d\d)(?!\d)")
-_UPTIME = re.compile(r"\[ *(\d{1,12}\.\d{1,9})\b")
-_WORD = re.compile(r"[^\W\d]+")
-_DAY = re.compile(r"(?<![\d:])(\d{1,2})(?![\d:月])")
-_CJK_MONTH = re.compile(r"(\d{1,2})\s?[月월]")
-# What dmesg -T and syslog write in the languages where a month's first three letters aren't the English ones.
-_MONTHS = {
-    name: month
-    for month, names in enumerate(
-        (
-            "jan ene gen sty янв",
-            "feb fev fév lut únor úno фев",
-            "mar mär mrz mrt maa bře мар",
-            "apr avr abr kwi dub апр",
-            "may mai mei mag maj kvě май мая",
-            "jun juin giu cze čer июн",
-            "jul juil lug lip čvc июл",
-            "aug aoû ago sie srp авг",
-            "sep set wrz zář сен",
-            "oct okt ott out paź říj окт",
-            "nov lis noy ноя",
-            "dec dez déc dic gru pro дек",
-        ),
-        start=1,
-    )
-    for name in names.split()
-}
-
-
-def time_of(prefix: str, reference: datetime) -> str | float | None:
-    """When a line was logged: an ISO 8601 time, with its offset where the log has one (journald: UTC); or the
-    seconds since boot where it has only these; or None. A date without a year is the last one not after
-    `reference` (naive, local)."""
-    if match := _KMSG.match(prefix):
-        return int(match[1]) / 1e6
-    if match := _UNIX.match(prefix):
-        return _utc(int(float(match[1]) * 1e6))
-    if match := _ISO.search(prefix):
-        return _iso(match)
-    clock = _CLOCK.search(prefix)
-    if clock is not None and (named := _named_date(prefix, clock, reference)) is not None:
-        return named
-    uptime = _UPTIME.search(prefix)
-    return None if uptime is None else float(uptime[1])
-
-
-def _utc(microseconds: int) -> str | None:
-    try:
-        return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="microseconds")
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-def _iso(match: re.Match[str]) -> str | None:
-    day, clock, fraction, offset = match.groups()
-    text = f"{day}T{clock}" + (f".{fraction.ljust(6, '0')}" if fraction else "")
-    if offset in ("Z", "UTC", "GMT"):
-        offset = "+00:00"
-    elif offset is not None and ":" not in offset:
-        offset = f"{offset[:3]}:{offset[3:]}"
-    try:
-        return datetime.fromisoformat(text + (offset or "")).isoformat()
-    except ValueError:
-        return None
-
-
-def _named_date(prefix: str, clock: re.Match[str], reference: datetime) -> str | None:
-    before = prefix[: clock.start()]
-    # The last word that is a month: a weekday stands before it, and "mar." is a Tuesday in French.
-    months = [_MONTHS[key] for word in _WORD.findall(before) if (key := _month_key(word)) is not None]
-    cjk = _CJK_MONTH.search(before)
-    month = int(cjk[1]) if cjk is not None else months[-1] if months else None
-    days = _DAY.findall(before[cjk.end() :] if cjk is not None else before)
-    if month is None or not days:
-        return None
-    year = _YEAR.search(prefix)
-    hour, minute, second = int(clock[1]), int(clock[2]), int(clock[3] or 0)
-    fraction = int((clock[4] or "").ljust(6, "0"))
-    years = [int(year[1])] if year is not None else range(reference.year, reference.year - 5, -1)
-    for candidate in years:
-        try:
-            found = datetime(candidate, month, int(days[-1]), hour, minute, second, fraction)
-        except ValueError:  # 29 February: an earlier year may have it
-            continue
-        if year is not None or found <= reference:
-            return found.isoformat()
-    return None
-
-
-def _month_key(word: str) -> str | None:
-    low = word.lower()
-    return next((low[:n] for n in (4, 3) if low[:n] in _MONTHS), None)
+def without_numbers(lead: str) -> str:
+    """The lead without the number of the line, which `cat -n` sets in front and grep -n behind the file's name."""
+    return re.sub(r"^\s*\d+(?=[\s:|)-])|(?<=[:-])\d+(?=[:-])", "", lead).replace("-", ":")[-120:]

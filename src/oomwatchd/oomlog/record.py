@@ -87,7 +87,8 @@ class OomKill:
     truncated: a part of the report is missing, or the kernel, which limits reports but not kills, never wrote it.
     killer: "kernel", or the program that killed ("systemd-oomd"). host, file: whose log, and where it was read.
     page_bytes: the machine's page size, where the report shows it. uptime: seconds since boot, where the log has them
-    beside the date."""
+    beside the date. victim_uid: the victim's user, and which part of the report says so ("kill line", "summary",
+    "table"): `victim` itself has what its own line says."""
 
     time: str | float | None
     kernel: str | None
@@ -114,3 +115,4 @@ class OomKill:
     file: str | None = None
     page_bytes: int | None = None
     uptime: float | None = None
+    victim_uid: tuple[int, str] | None = None

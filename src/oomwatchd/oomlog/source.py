@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from itertools import chain
 
-from oomwatchd.oomlog import journal, prefix
+from oomwatchd.oomlog import journal, prefix, times
 from oomwatchd.oomlog.json_document import Cut, is_document, read_document
 from oomwatchd.oomlog.logfile import Failed, LogFile, SourceError, Spool, find_logs
 from oomwatchd.oomlog.logline import LogLine
@@ -52,7 +52,7 @@ def _begin(log: LogFile) -> str | None:
     except SourceError:
         return None
     for raw in head.split(b"\n"):
-        time = prefix.time_of(prefix.split(raw.decode("utf-8", "backslashreplace")).prefix, log.changed)
+        time = times.time_of(prefix.split(raw.decode("utf-8", "backslashreplace")).prefix, log.changed)
         if isinstance(time, str):
             return time[:19]
     return None

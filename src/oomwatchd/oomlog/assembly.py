@@ -1,0 +1,123 @@
+"""The reports of one stream put together: which report a line belongs to, when one ends and another begins. Pure.
+
+A stream is what one kernel wrote to one log. It holds one open report at a time: a line that the open report has
+already had begins another.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime
+
+from oomwatchd.oomlog.record import OomKill
+from oomwatchd.oomlog.report import Origin, Report, finish
+from oomwatchd.oomlog.times import Calendar, time_of
+
+# sysrq-f's own line comes at most so many lines before the report or the panic that it asks for.
+_SYSRQ_LINES = 50
+_VICTIMS = 16
+
+Reader = Callable[["Assembly", str], bool]
+
+
+class Assembly:
+    """The open report of a stream, and the events that have become complete.
+
+    `origin`: where the line came from that is read now. `at_row`: that line was a row or the header of a table, so
+    that rows may follow. `broken`: a line of which a part is missing, and how to read it."""
+
+    def __init__(self, reference: datetime, calendar: Calendar) -> None:
+        self.reference = reference
+        self.calendar = calendar
+        self.report: Report | None = None
+        self.origin = Origin()
+        self.at_row = False
+        self.broken: tuple[Reader, str] | None = None
+        self.previous = ""
+        self._done: list[OomKill] = []
+        self._victims: deque[int] = deque(maxlen=_VICTIMS)
+        self._closed_any = False
+        self._sysrq_lines = 0
+
+    def new(self) -> Report:
+        """Begin another report."""
+        self.close()
+        self.report = Report(self.origin)
+        return self.report
+
+    def open(self, *, another: bool = False) -> Report:
+        """The open report; a new one if there is none, or if this line begins `another`."""
+        return self.new() if self.report is None or another else self.report
+
+    def before_table(self) -> Report:
+        """The report to which a line belongs that stands before the table."""
+        report = self.report
+        return self.open(another=report is not None and (report.past_table() or report.tasks is not None))
+
+    def close(self) -> None:
+        """The open report is complete."""
+        report, self.report = self.report, None
+        if report is None or not report.is_oom():
+            return
+        kill = finish(report, self.reference, self.calendar)
+        if kill.victim is not None:
+            self._victims.append(kill.victim.pid)
+        self._closed_any = True
+        self._done.append(kill)
+
+    def end(self) -> None:
+        """The log ends here, or is silent."""
+        self.close()
+        self.origin = Origin()
+        self.previous = ""
+        self._closed_any = False
+
+    def take_done(self) -> list[OomKill]:
+        """The events that have become complete since the last call."""
+        done, self._done = self._done, []
+        return done
+
+    def hold(self, read: Reader, text: str) -> bool:
+        """Keep a line that a name, a mailer or an editor broke: its rest may follow."""
+        self.broken = (read, text)
+        return True
+
+    def died_before(self, pid: int) -> bool:
+        """Whether `pid` is the victim of an event that is complete already."""
+        return pid in self._victims
+
+    def sysrq(self) -> None:
+        """sysrq-f was pressed."""
+        self._sysrq_lines = _SYSRQ_LINES
+
+    def asked_by_key(self) -> bool:
+        """Whether sysrq-f was pressed just before. Asking forgets it."""
+        asked, self._sysrq_lines = self._sysrq_lines > 0, 0
+        return asked
+
+    def noise(self) -> None:
+        """A line that says nothing of an OOM."""
+        if self._sysrq_lines > 0:
+            self._sysrq_lines -= 1
+
+    def waits(self) -> bool:
+        """Whether any line may matter now, whatever it looks like."""
+        return self.broken is not None or (self.report is not None and self.report.awaits_more())
+
+    def same_group(self, words: str, most: int) -> bool:
+        """Whether a further kill, with these words before it, is the open report's. memory.oom.group kills many, and
+        says so, but a log that begins in the middle may lack that. Else each is an event of its own: the kernel limits
+        reports, not kills."""
+        report = self.report
+        if report is None or not report.killed or words != report.words:
+            return False
+        if report.group is not None:
+            return len(report.killed) < most
+        if report.invoker is not None or report.tasks is not None or report.summary is not None or self._closed_any:
+            return False
+        before, now = (self._time(origin) for origin in (report.origin, self.origin))
+        if isinstance(before, float) and isinstance(now, float):
+            return words.startswith("Memory") and 0 <= now - before < 0.05
+        return words.startswith("Memory") and before is not None and before == now
+
+    def _time(self, origin: Origin) -> str | float | None:
+        return origin.time if origin.time is not None else time_of(origin.prefix, self.reference, self.calendar)

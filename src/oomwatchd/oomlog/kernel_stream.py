@@ -1,0 +1,167 @@
+"""The lines of one stream, what one kernel wrote to one log, read into reports. Pure."""
+
+from oomwatchd.oomlog import lines, read_memory, read_outcome, read_request, read_tasks
+from oomwatchd.oomlog.assembly import Assembly, Reader
+from oomwatchd.oomlog.record import OomKill
+from oomwatchd.oomlog.report import Origin
+
+# A broken line is put together again up to this length.
+_JOINED_MAX = 4096
+_NAME_MAX = 64
+
+_READERS: tuple[Reader, ...] = (
+    read_tasks.table,
+    read_request.invoked,
+    read_outcome.reaped,
+    read_outcome.summary,
+    read_outcome.choice,
+    read_outcome.kill_line,
+    read_request.cpu,
+    read_memory.limit,
+    read_outcome.group,
+    read_memory.usage,
+    read_memory.stats,
+    read_memory.counters,
+    read_memory.swap,
+    read_memory.machine_pages,
+    read_memory.stat,
+    read_request.mems_allowed,
+    read_request.trace,
+    read_outcome.nobody,
+    read_outcome.panic,
+    read_request.sysrq,
+    read_outcome.gap,
+)
+
+_READERS_OF: dict[str, tuple[Reader, ...]] = {
+    "summary": (read_outcome.summary,),
+    "reaped": (read_outcome.reaped,),
+    "kill": (read_outcome.choice, read_outcome.kill_line, read_outcome.nobody),
+    "stats": (read_memory.stats,),
+    "usage": (read_memory.usage,),
+    "task": (read_memory.limit, read_outcome.group),
+    "cpu": (read_request.cpu,),
+    "counters": (read_memory.counters,),
+    "zone": (read_memory.zone,),
+    "buddy": (read_memory.buddy,),
+    "swap": (read_memory.swap,),
+    "pages": (read_memory.machine_pages,),
+    "stat": (read_memory.stat,),
+    "panic": (read_outcome.nobody, read_outcome.panic),
+    "table": (read_tasks.table,),
+    "sysrq": (read_request.sysrq, read_outcome.nobody),
+    "gap": (read_outcome.gap,),
+}
+
+
+class KernelStream:
+    """Takes lines in order. `number` counts the lines of the whole log: a report of which `patience` lines of it show
+    nothing more was cut off."""
+
+    def __init__(self, assembly: Assembly, patience: int) -> None:
+        self.assembly = assembly
+        self._patience = patience
+        self.last_number = 0
+        """The number of the last line that belonged to a report."""
+
+    def take(self, number: int, origin: Origin, text: str) -> list[OomKill]:
+        """Take in a line that has a prefix."""
+        assembly = self.assembly
+        assembly.origin = origin
+        if assembly.broken is not None:
+            self._mend()
+        self._read_or_pass(number, text, anywhere=lines.may_be_inside(text))
+        assembly.previous = text
+        return assembly.take_done()
+
+    def take_bare(self, number: int, text: str, line: str) -> list[OomKill]:
+        """Take in a line without a prefix (`text`: `line` without blanks in front). Where the one before has one, it
+        may be the rest of that."""
+        assembly = self.assembly
+        below = line[len(assembly.origin.prefix) :] if self.is_below(line) else None
+        joined = assembly.broken is not None and self._join(text, below)
+        if not joined and not (below is not None and self._line_feed_in_name(below)):
+            self._read_or_pass(number, text, anywhere=lines.may_be_behind(text))
+        assembly.previous = text if below is None else below
+        return assembly.take_done()
+
+    def is_below(self, line: str) -> bool:
+        """Whether a line stands under the text of the one before, as dmesg sets what follows a line feed."""
+        width = len(self.assembly.origin.prefix)
+        return width > 8 and line.startswith(" " * width)
+
+    def pass_over(self, origin: Origin, text: str) -> None:
+        """Take in a line that surely says nothing of an OOM."""
+        self.assembly.origin = origin
+        self.assembly.previous = text
+        self.assembly.noise()
+
+    def give_up(self, number: int) -> list[OomKill]:
+        """Close the report if nothing more of it came for long."""
+        if number - self.last_number > self._patience and self.assembly.report is not None:
+            self.assembly.close()
+        return self.assembly.take_done()
+
+    def flush(self) -> list[OomKill]:
+        """The log ends here, or is silent."""
+        self._mend()
+        self.assembly.end()
+        return self.assembly.take_done()
+
+    def _read_or_pass(self, number: int, text: str, *, anywhere: bool) -> None:
+        if self._read(text) or (anywhere and self._read_any(text)):
+            self.last_number = number
+        else:
+            self.assembly.noise()
+
+    def _read(self, text: str) -> bool:
+        """Read a line as what it begins like."""
+        report = self.assembly.report
+        if report is not None and report.layout is not None and text[:1] == "[" and read_tasks.row(self.assembly, text):
+            return True
+        kind = lines.kind(text)
+        return kind is not None and any(read(self.assembly, text) for read in _READERS_OF[kind])
+
+    def _read_any(self, text: str) -> bool:
+        """Read a line that begins with something else than what it is."""
+        return any(read(self.assembly, text) for read in _READERS)
+
+    # Lines that a name, a mailer or an editor broke.
+
+    def _line_feed_in_name(self, below: str) -> bool:
+        """dmesg sets what follows a line feed under the text of the first line."""
+        assembly = self.assembly
+        report, previous = assembly.report, assembly.previous
+        if "invoked oom-killer" in below:
+            return read_request.invoked(assembly, f"{previous}\n{below}")
+        if report is not None and report.tasks and not report.past_table() and previous.endswith(report.tasks[-1].comm):
+            task = report.tasks[-1]
+            if len(task.comm) < _NAME_MAX:
+                report.tasks[-1] = task._replace(comm=f"{task.comm}\n{below}")
+            return True
+        return False
+
+    def _join(self, text: str, below: str | None) -> bool:
+        """Put `text` behind the line that was broken before it, if it belongs there."""
+        assert self.assembly.broken is not None
+        read, start = self.assembly.broken
+        belongs = len(start) < _JOINED_MAX
+        if belongs and read == read_outcome.kill_line:
+            belongs = below is not None or lines.continues_kill_line(text)
+        elif belongs:
+            belongs = lines.kind(text) is None and "oom-kill" not in text
+        if not belongs:
+            self._mend()
+            return False
+        self.assembly.broken = None
+        read(self.assembly, f"{start}\n{below}" if below is not None else f"{start.rstrip()} {text.lstrip()}")
+        return True
+
+    def _mend(self) -> None:
+        """What was broken gets no other half."""
+        if self.assembly.broken is None:
+            return
+        read, start = self.assembly.broken
+        self.assembly.broken = None
+        if read == read_outcome.kill_line:
+            read_outcome.kill(self.assembly, start)

@@ -1,0 +1,60 @@
+"""A prefix that nobody knows, learned from the log itself. Pure.
+
+Some lines of a report begin with words that the kernel alone writes. What stands before them in a log comes before
+each line of it, numbers apart.
+"""
+
+import re
+
+from oomwatchd.oomlog.prefix import Line, without_numbers
+
+# Lines that a name doesn't begin, and that a report has.
+_SURE_WORDS = re.compile(
+    r"CPU: \d+ (?:UID: \d+ )?PID: \d+ Comm: |Pid: \d+, comm: |Mem-[Ii]nfo:$|Tasks state \(memory values"
+    r"|Call [Tt]race:$|\[ *pid *\] +uid +tgid|oom-kill:constraint=CONSTRAINT|memory: usage \d+kB"
+    r"|Memory cgroup stats for /|Task in /\S* ki|(?:Memory cgroup o|O)ut of memory: Kill|(?:Kill|Killed) process \d+ \("
+)
+_PREFIX_MAX = 300
+_PATTERNS_MAX = 4
+_NUMBER_OR_BLANK = re.compile(r"(\d+)|(\s+)")
+
+
+class Learned:
+    """The shapes of prefixes that a log was seen to have."""
+
+    def __init__(self) -> None:
+        self._patterns: list[re.Pattern[str]] = []
+
+    def learn(self, text: str) -> bool:
+        """Take the prefix of `text` in, if it holds words that tell where it ends. Whether it begins with them."""
+        words = _SURE_WORDS.search(text)
+        if words is None or words.start() > _PREFIX_MAX:
+            return False
+        if words.start() == 0:
+            return True
+        pattern = _shape(text[: words.start()])
+        if all(pattern.pattern != known.pattern for known in self._patterns):
+            self._patterns = [pattern, *self._patterns][:_PATTERNS_MAX]
+        return False
+
+    def split(self, line: Line) -> Line | None:
+        """Take a learned prefix off what is left of a line; None if it has none."""
+        assert line.text is not None
+        for pattern in self._patterns:
+            match = pattern.match(line.text)
+            if match is not None:
+                prefix = line.prefix + match[0]
+                lead = line.lead + without_numbers(match[0])
+                return Line(prefix, line.text[match.end() :], line.host, lead, False, line.dated)
+        return None
+
+
+def _shape(prefix: str) -> re.Pattern[str]:
+    """Matches prefixes that differ in numbers alone, and in the padding before these. The blanks at the end count: a
+    text may begin with some."""
+    body = prefix.rstrip()
+    pattern = _NUMBER_OR_BLANK.sub(lambda hit: "\0" if hit[1] else "\1", body)
+    pattern = re.escape(pattern).replace("\0", r"\d+").replace("\1", r"\s+").replace("\\\0", r"\d+")
+    # grep -n with context writes ":" in a line that fits, "-" in one around it.
+    pattern = re.sub(r"(?::|\\-)(?=\\d\+)|(?<=\\d\+)(?::|\\-)", "[:-]", pattern)
+    return re.compile((r"\s*" if prefix[:1].isspace() else "") + pattern.removeprefix(r"\s+") + prefix[len(body) :])

@@ -1,0 +1,108 @@
+"""Readers of the memory picture in a report: of the memory cgroup, of the machine. Pure. (See `read_request`.)"""
+
+from oomwatchd.oomlog import lines
+from oomwatchd.oomlog.assembly import Assembly
+from oomwatchd.oomlog.report import MAX_ZONES
+
+
+def limit(assembly: Assembly, text: str) -> bool:
+    """ "Task in /a killed as a result of limit of /b" (until 4.20)."""
+    found = lines.limit_of(text)
+    if found is None:
+        return False
+    report = assembly.before_table()
+    if report.memcg is not None:
+        report = assembly.new()
+    report.in_memcg = True
+    report.constraint = "CONSTRAINT_MEMCG(implied)"
+    report.task_memcg, report.memcg = found
+    return True
+
+
+def usage(assembly: Assembly, text: str) -> bool:
+    """ "memory: usage 4kB, limit 4kB, failcnt 9"."""
+    found = lines.usage(text)
+    if found is None:
+        return False
+    report = assembly.before_table()
+    if "usage_kb" in found and "usage_kb" in report.memory:
+        report = assembly.new()
+    report.in_memcg = True
+    report.memory |= found
+    return True
+
+
+def stats(assembly: Assembly, text: str) -> bool:
+    """ "Memory cgroup stats for /a:"."""
+    found = lines.stats_of(text)
+    if found is None:
+        return False
+    report = assembly.before_table()
+    report.in_memcg = True
+    path, figures = found
+    if figures is None:
+        report.memcg = path
+    elif len(report.cgroups) < MAX_ZONES:
+        report.cgroups[path] = figures
+    return True
+
+
+def stat(assembly: Assembly, text: str) -> bool:
+    """A line of a memory cgroup's memory.stat."""
+    found = lines.stat(text)
+    if found is None:
+        return False
+    report = assembly.report
+    if report is not None and report.in_memcg and report.tasks is None:
+        report.memory[found[0]] = found[1]
+    return True
+
+
+def counters(assembly: Assembly, text: str) -> bool:
+    """ "active_anon:1 inactive_anon:2 …" of the machine. Another CPU may show them too, within the report: each counter
+    is taken once, the last time."""
+    found = lines.counters(text)
+    if not found:
+        return False
+    assembly.before_table().pages.update(found)
+    return True
+
+
+def zone(assembly: Assembly, text: str) -> bool:
+    """ "Node 0 DMA free:4kB … present:9kB …"."""
+    found = lines.zone(text)
+    if found is None:
+        return False
+    report = assembly.report
+    if report is not None and len(report.zones) < MAX_ZONES:
+        node, name, kb = found
+        report.zones[node, name] = kb
+    return True
+
+
+def buddy(assembly: Assembly, text: str) -> bool:
+    """ "Node 0 DMA: 1*4kB …" shows the page size."""
+    found = lines.smallest_block(text)
+    if found is None:
+        return False
+    if assembly.report is not None:
+        assembly.report.page_kb = found or None
+    return True
+
+
+def swap(assembly: Assembly, text: str) -> bool:
+    """ "Total swap = 4kB"."""
+    found = lines.swap(text)
+    if found is None:
+        return False
+    assembly.before_table().memory[found[0]] = found[1]
+    return True
+
+
+def machine_pages(assembly: Assembly, text: str) -> bool:
+    """ "9 pages RAM"."""
+    found = lines.machine_pages(text)
+    if found is None:
+        return False
+    assembly.before_table().pages[found[0]] = found[1]
+    return True

@@ -1,0 +1,65 @@
+"""Readers of the task table of a report. Pure. (See `read_request`.)"""
+
+from oomwatchd.oomlog import lines
+from oomwatchd.oomlog.assembly import Assembly
+from oomwatchd.oomlog.record import Task
+from oomwatchd.oomlog.report import Report
+
+_MOST_COLUMNS = 12
+
+
+def table(assembly: Assembly, text: str) -> bool:
+    """A header or a row, whatever stands before it."""
+    start = text.find("[")
+    if start < 0:
+        return False
+    if "total_vm" in text and header(assembly, text):
+        return True
+    if assembly.report is not None and assembly.report.layout is not None:
+        return row(assembly, text[start:])
+    task = lines.row_without_header(text)
+    if task is None:
+        return lines.row_is_broken(text) and assembly.hold(row, text)
+    report = assembly.report
+    report = assembly.open(another=report is not None and report.past_table())
+    report.cut = True
+    _add(assembly, report, task)
+    return True
+
+
+def header(assembly: Assembly, text: str) -> bool:
+    """ "[ pid ]   uid  tgid total_vm …  name"."""
+    columns = lines.header(text)
+    if columns is None:
+        return False
+    if columns[-1] != "name":
+        # Broken once more is possible; what can't be a header any longer is given up.
+        return len(columns) > _MOST_COLUMNS or assembly.hold(header, text)
+    report = assembly.before_table()
+    report.layout = lines.layout(columns)
+    report.tasks = []
+    assembly.at_row = True
+    return True
+
+
+def row(assembly: Assembly, text: str) -> bool:
+    """A row of the table under the header that was read."""
+    report = assembly.report
+    if report is None or report.layout is None:
+        task = lines.row_without_header(text)
+        if task is not None:
+            _add(assembly, assembly.open(), task)
+        return task is not None
+    task = report.layout.row(text)
+    if task is None:
+        return assembly.broken is None and lines.row_is_broken(text) and assembly.hold(row, text)
+    if report.past_table():
+        report = assembly.new()
+        report.cut = True
+    _add(assembly, report, task)
+    return True
+
+
+def _add(assembly: Assembly, report: Report, task: Task) -> None:
+    assembly.at_row = True
+    report.add(task)

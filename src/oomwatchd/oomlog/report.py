@@ -1,0 +1,273 @@
+"""An OOM report while its lines come in, and the event that it makes in the end. Pure."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from oomwatchd.oomlog import lines, times
+from oomwatchd.oomlog.record import Chosen, Invoker, Killed, Memory, OomKill, Task
+
+# A process has one row; a log that claims more of them is hostile.
+MAX_TASKS = 100_000
+MAX_ZONES = 4096
+
+_SCOPES = {
+    "CONSTRAINT_NONE": "global",
+    "CONSTRAINT_MEMCG": "memcg",
+    "CONSTRAINT_CPUSET": "cpuset",
+    "CONSTRAINT_MEMORY_POLICY": "mempolicy",
+}
+_PAGE_KB = 4
+# Linux's page sizes, in KiB.
+_PAGE_SIZES_KB = (4, 8, 16, 32, 64, 256)
+_SUMS = {
+    "anon_kb": ("active_anon", "inactive_anon"),
+    "file_kb": ("active_file", "inactive_file"),
+    "slab_kb": ("slab_reclaimable", "slab_unreclaimable"),
+    "shmem_kb": ("shmem",),
+    "free_kb": ("free",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a report was read. time: the container's, else None: it is in `prefix`."""
+
+    prefix: str = ""
+    time: str | float | None = None
+    host: str | None = None
+    file: str | None = None
+
+
+@dataclass(slots=True)
+class Report:
+    """An event while its lines come in. Sizes in KiB, but for `pages` (show_mem()'s counters, in pages).
+
+    zones: (NUMA node, zone) to its memory. cgroups: memory cgroup to its figures, for the old statistics of each cgroup
+    below the limit. page_kb: the page size, where a line shows it."""
+
+    origin: Origin
+    invoker: Invoker | None = None
+    invoker_pid: int | None = None
+    kernel: str | None = None
+    sysrq: bool = False
+    in_memcg: bool = False
+    constraint: str | None = None
+    memcg: str | None = None
+    task_memcg: str | None = None
+    nodes: str | None = None
+    mems_allowed: str | None = None
+    layout: lines.Layout | None = None
+    tasks: list[Task] | None = None
+    chosen: Chosen | None = None
+    summary: lines.Summary | None = None
+    killed: list[Killed] = field(default_factory=list)
+    reaped: list[Killed] = field(default_factory=list)
+    words: str = ""
+    group: str | None = None
+    no_killable: bool = False
+    panic: str | None = None
+    memory: dict[str, int] = field(default_factory=dict)
+    pages: dict[str, int] = field(default_factory=dict)
+    zones: dict[tuple[int, str], int] = field(default_factory=dict)
+    cgroups: dict[str, dict[str, int]] = field(default_factory=dict)
+    page_kb: int | None = None
+    cut: bool = False
+
+    def decided(self) -> bool:
+        """Whether the report has its outcome."""
+        return bool(self.killed) or self.no_killable or self.panic is not None
+
+    def past_table(self) -> bool:
+        """Whether nothing that stands before the table or in it can come any more."""
+        return self.decided() or self.summary is not None or self.chosen is not None
+
+    def is_oom(self) -> bool:
+        """Whether it is an OOM at all: the kernel shows its memory for other reasons too."""
+        return (
+            self.invoker is not None
+            or self.past_table()
+            or self.in_memcg
+            or self.tasks is not None
+            or bool(self.reaped)
+        )
+
+    def awaits_more(self) -> bool:
+        """Whether lines may follow that matter: the outcome, or, after a panic, who asked."""
+        return not self.decided() or (self.panic is not None and self.invoker_pid is None)
+
+    def add(self, task: Task) -> None:
+        """Take in a row of the table."""
+        if self.tasks is None:
+            self.tasks = []
+        if len(self.tasks) < MAX_TASKS:
+            self.tasks.append(task)
+        else:
+            self.cut = True
+
+    def time(self, reference: datetime, calendar: times.Calendar) -> str | float | None:
+        """When it was logged (see `times.time_of`)."""
+        stamp = self.origin.time
+        if isinstance(stamp, float):
+            return stamp
+        text = f"{stamp} " if stamp is not None else self.origin.prefix
+        return times.time_of(text, reference, calendar)
+
+
+def finish(report: Report, reference: datetime, calendar: times.Calendar) -> OomKill:
+    """The event. `reference`: see `times.time_of`."""
+    victim = _victim(report)
+    page_kb = _page_kb(report, victim)
+    asked = report.invoker or Invoker()
+    comm = None if asked.comm is None else _likely_name(asked.comm)
+    return OomKill(
+        time=report.time(reference, calendar),
+        kernel=report.kernel,
+        scope=_scope(report),
+        constraint=report.constraint,
+        memcg=report.memcg,
+        task_memcg=report.task_memcg,
+        invoker=Invoker(report.invoker_pid, comm, asked.gfp_mask, asked.order, asked.oom_score_adj),
+        victim=victim,
+        also_killed=tuple(report.killed[1:]),
+        tasks=_tasks(report, page_kb),
+        columns=report.layout.columns if report.layout is not None else None,
+        chosen=report.chosen,
+        reaped=tuple(killed.pid for killed in report.reaped),
+        group=report.group,
+        allocating_task="allocating" in report.words,
+        no_killable=report.no_killable,
+        panic=report.panic,
+        nodes=report.nodes or report.mems_allowed,
+        memory=_memory(report, page_kb or _PAGE_KB),
+        truncated=_is_truncated(report, victim),
+        host=report.origin.host,
+        file=report.origin.file,
+        page_bytes=None if page_kb is None else 1024 * page_kb,
+        uptime=times.uptime_of(report.origin.prefix),
+        victim_uid=_uid(report, victim),
+    )
+
+
+def _likely_name(name: str) -> str:
+    """The invoker's name, where a prefix that nobody knows stands before it. A name has at most 15 bytes."""
+    if lines.comm_length(name) <= lines.COMM_MAX:
+        return name
+    tail = re.split(r"(?:[:|>\]})\"]\s|\t|[|\"])\s*", name)[-1]
+    if lines.comm_length(tail) > lines.COMM_MAX or not tail:
+        tail = name.split()[-1] if name.split() else name
+    return tail if lines.comm_length(tail) <= lines.COMM_MAX else name
+
+
+def _tasks(report: Report, page_kb: int | None) -> tuple[Task, ...] | None:
+    if report.tasks is None:
+        return None
+    layout = report.layout
+    if layout is None or not layout.counts_tables or page_kb in (None, _PAGE_KB):
+        return tuple(report.tasks)
+    factor = (page_kb or _PAGE_KB) // _PAGE_KB
+    return tuple(task._replace(pgtables_bytes=factor * (task.pgtables_bytes or 0)) for task in report.tasks)
+
+
+def _page_kb(report: Report, victim: Killed | None) -> int | None:
+    """The machine's page size: the buddy lists' smallest block, or the kill line in KiB against the table in pages."""
+    if report.page_kb is not None:
+        return report.page_kb
+    rows = {task.pid: task for task in report.tasks or ()}
+    for killed in (victim, *report.killed):
+        row = None if killed is None else rows.get(killed.pid)
+        if killed is None or row is None or not killed.total_vm_kb or row.total_vm <= 0:
+            continue
+        size, rest = divmod(killed.total_vm_kb, row.total_vm)
+        if rest == 0 and size in _PAGE_SIZES_KB:
+            return size
+    return None
+
+
+def _memory(report: Report, page_kb: int) -> Memory:
+    figures = dict(report.memory)
+    for one in report.cgroups.values():
+        for key, kb in one.items():
+            figures[key] = figures.get(key, 0) + kb
+    for key, parts in _SUMS.items():
+        shown = [report.pages[part] for part in parts if part in report.pages]
+        if shown:
+            figures[key] = page_kb * sum(shown)
+    for key in ("ram", "reserved"):
+        if key in report.pages:
+            figures[f"{key}_kb"] = page_kb * report.pages[key]
+    nodes: dict[int, int] = {}
+    for (node, _), kb in report.zones.items():
+        nodes[node] = nodes.get(node, 0) + kb
+    return Memory(**figures, node_kb=tuple(sorted(nodes.items())))
+
+
+def _victim(report: Report) -> Killed | None:
+    if report.killed:
+        return report.killed[0]
+    victim = None
+    if report.summary is not None and report.summary.pid is not None and report.summary.names:
+        victim = Killed(report.summary.pid, report.summary.names[0], report.summary.uid)
+    elif report.reaped and not report.no_killable:
+        victim = report.reaped[0]
+    if victim is None:
+        return None
+    row = next((task for task in report.tasks or () if task.pid == victim.pid), None)
+    if row is None:
+        return victim
+    names = report.summary.names if report.summary is not None else ()
+    return replace(victim, comm=row.comm if row.comm in names else victim.comm, oom_score_adj=row.oom_score_adj)
+
+
+def _uid(report: Report, victim: Killed | None) -> tuple[int, str] | None:
+    """The victim's user, and which part of the report says so."""
+    if victim is None:
+        return None
+    if victim.uid is not None and report.killed:
+        return victim.uid, "kill line"
+    summary = report.summary
+    if summary is not None and summary.pid == victim.pid and summary.uid is not None:
+        return summary.uid, "summary"
+    row = next((task for task in report.tasks or () if task.pid == victim.pid), None)
+    return None if row is None else (row.uid, "table")
+
+
+def _scope(report: Report) -> str | None:
+    if report.sysrq:
+        return "sysrq"
+    if report.summary is not None and report.summary.constraint in _SCOPES:
+        return _SCOPES[report.summary.constraint]
+    if report.in_memcg or report.words.startswith("Memory"):
+        return "memcg"
+    if report.nodes is not None and _is_bound(report.nodes, report.mems_allowed):
+        return "mempolicy"
+    # With panic_on_oom=1, or when nobody can be killed, only a global OOM panics.
+    panic = report.panic or ""
+    if report.words or "deadlocked" in panic or "system-wide" in panic or "no killable" in panic:
+        return "global"
+    return None
+
+
+def _is_bound(nodes: str, allowed: str | None) -> bool:
+    """Whether an allocation bound to `nodes` may use less than the machine. Every machine has a node 0."""
+    bound = lines.nodes(nodes)
+    return bool(bound) and (bound < lines.nodes(allowed) if allowed is not None else 0 not in bound)
+
+
+def _is_truncated(report: Report, victim: Killed | None) -> bool:
+    if report.cut or not report.decided() or report.invoker is None or report.invoker_pid is None:
+        return True
+    if report.invoker.gfp_mask is None or report.invoker.order is None:
+        return True
+    if victim is None:
+        # A cgroup may be empty: its charges are those of processes that have left.
+        return report.tasks is not None and not report.tasks and not report.no_killable
+    # The newer kill line comes with a summary.
+    if victim.pgtables_kb is not None and report.summary is None:
+        return True
+    return report.tasks is not None and not _has_row(report.tasks, victim.pid)
+
+
+def _has_row(tasks: Iterable[Task], pid: int) -> bool:
+    return any(pid in (task.pid, task.tgid) for task in tasks)
