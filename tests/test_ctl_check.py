@@ -7,7 +7,8 @@ import pytest
 
 from oomwatchd.config import load as config
 from oomwatchd.config.document import Source
-from oomwatchd.config.lint import covers, warnings
+from oomwatchd.config.lint import warnings
+from oomwatchd.config.shadows import covers
 from oomwatchd.ctl import main
 from oomwatchd.ctl.check import as_toml, overlooked
 from oomwatchd.ctl.protection import too_wide
@@ -18,7 +19,7 @@ GUARD = 'exe = "/usr/bin/env"'
 def found(*rules: str) -> list[str]:
     """Warnings about rules that are given without their names and with another value each."""
     text = "\n".join(f'[[rule]]\nname = "r{i}"\n{rule}' for i, rule in enumerate(rules))
-    return [problem.message for problem in warnings(config.parse([Source("f", text)]).rules)]
+    return [problem.message for problem in warnings(config.parse([Source("f", text)]))]
 
 
 def raised(criteria: str) -> str:
@@ -72,7 +73,7 @@ def test_a_shadow_is_named() -> None:
 def test_duplicates_across_files() -> None:
     rules = [f'[[rule]]\nname = "{name}"\n{raised("user = 0")}' for name in "ab"]
     parsed = config.parse([Source("/etc/a.toml", rules[0]), Source("/etc/b.toml", rules[1])])
-    (problem,) = warnings(parsed.rules)
+    (problem,) = warnings(parsed)
     assert problem.file == "/etc/b.toml"
     assert "a duplicate: it asks for the same as rule 'a' at /etc/a.toml:1" in problem.message
 
@@ -92,7 +93,7 @@ def test_a_disabled_rule_shadows_nothing_and_is_not_looked_at() -> None:
         ('unit = "ssh"', "such as 'ssh.service'"),
         ('unit = "ssh@.service"', "isn't the whole name"),
         ('user_unit = "foo.slice"', "isn't the whole name"),
-        ('slice = "user"', "such as 'app.slice'"),
+        ('slice = "user"', "such as 'user-*.slice'"),
         ('cgroup = "system.slice"', "begins with a slash"),
     ],
 )
@@ -161,7 +162,7 @@ def test_protection_needs_no_look_without_minus_1000(tmp_path: Path) -> None:
 def test_warnings_come_in_the_order_of_the_files() -> None:
     text = '[[rule]]\nname = "a"\nexe = "/no/such"\noom_score_adj = 1\n[[rule]]\nname = "b"\nuser = "nosuchuser"\n'
     problems = overlooked(config.parse([Source("f", f"{text}oom_score_adj = 1\n")]))
-    assert [problem.line for problem in problems] == [1, 5]
+    assert [problem.line for problem in problems] == [3, 5]
 
 
 # The command line

@@ -1,6 +1,7 @@
 """The commonest mistakes in a configuration: what is said, and where. Each is told of once, and alone."""
 
 import re
+from pathlib import Path
 
 import pytest
 import tomli
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oomwatchd.config.document import Source
+from oomwatchd.config.lint import warnings
 from oomwatchd.config.load import ConfigError, parse
 from oomwatchd.config.syntax_hints import diagnose
 
@@ -149,6 +151,173 @@ def test_the_rest_of_a_broken_rule_is_no_further_error() -> None:
     text += '[[rule]]\nname = "s"\ndescendant_of = "x"\nignore = true\n'
 
     assert [line for line, _, _ in problems(text)] == [2, 3, 4]
+
+
+# Keys and values that are TOML, and wrong.
+VALUES: list[tuple[str, list[tuple[int, int, str]]]] = [
+    (HEAD + "OOMScoreAdjust = -5", [(4, 1, "did you mean 'oom_score_adj'")]),
+    (HEAD + "oom-score-adj = -5", [(4, 1, "did you mean 'oom_score_adj'")]),
+    (HEAD + "Oom_Score_Adj = -5", [(4, 1, "did you mean 'oom_score_adj'")]),
+    (HEAD + "oom_adj = -1000", [(4, 1, "old scale.*oom_score_adj = -1000")]),
+    (HEAD + "oom_score_adj = 1001", [(4, 1, "-1000 to 1000")]),
+    (HEAD + 'oom_score_adj = "-1000"', [(4, 1, "without quotes: -1000")]),
+    (HEAD + "oom_score_adj = -5.0", [(4, 1, "whole number")]),
+    (RULE + 'enabled = "true"', [(5, 1, "without quotes: true")]),
+    (RULE + "containers = 1", [(5, 1, "true or false")]),
+    (RULE + "children = true", [(5, 1, "true is neither")]),
+    (RULE + 'children = "none"', [(5, 1, "'none' is neither")]),
+    (RULE + 'children = "Reset"', [(5, 1, "did you mean 'reset'")]),
+    (RULE + 'children = "-5"', [(5, 1, "without quotes: -5")]),
+    (RULE + 'executable = "/x"', [(5, 1, "did you mean 'exe'")]),
+    (RULE + 'args = "x"', [(5, 1, "did you mean 'cmdline'")]),
+    (RULE + 'service = "x"', [(5, 1, "did you mean 'unit'")]),
+    (RULE + 'exclude = { user = "x" }', [(5, 1, "did you mean 'not'")]),
+    (RULE + 'scan_interval = "5s"', [(5, 1, r"belongs below \[daemon\]")]),
+    ('[daemon]\nname = "x"', [(2, 1, r"belongs below \[\[rule\]\]")]),
+    ('name = "x"', [(1, 1, r"belongs below \[\[rule\]\]")]),
+    ("dry_run = true", [(1, 1, r"belongs below \[daemon\]")]),
+    ('[not]\nuser = "x"', [(1, 1, r"\[rule\.not\]")]),
+    ("[[rules]]", [(1, 1, r"\[\[rule\]\]")]),
+    ("[rule]\n" + RULE[9:], [(1, 1, r"\[\[rule\]\]")]),
+    ("[Daemon]", [(1, 1, r"\[daemon\]")]),
+    ("[daemon]\nproc_events = true", [(2, 1, '"auto", "required", "off"')]),
+    ('[daemon]\non_exit = "Keep"', [(2, 1, "did you mean 'keep'")]),
+    ('[daemon]\ndryrun = true', [(2, 1, "did you mean 'dry_run'")]),
+    (RULE + 'comm = { regexp = "x" }', [(5, 10, "did you mean 'regex'")]),
+    (RULE + 'comm = { glob = "x" }', [(5, 10, "without braces")]),
+    (RULE + 'comm = { regex = ["a", "b"] }', [(5, 1, "one string")]),
+    (RULE + 'comm = { regex = "" }', [(5, 1, "empty")]),
+    (RULE + 'comm = { regex = "*x" }', [(5, 1, "shell glob")]),
+    (RULE + 'comm = { regex = "(x" }', [(5, 1, "isn't a regular expression")]),
+    (RULE + 'comm = ""', [(5, 1, "empty")]),
+    (RULE + 'not = "x"', [(5, 1, "table of criteria")]),
+    (RULE + 'comm = "sixteen-bytes-16"', [(5, 1, "write 'sixteen-bytes-1'")]),
+    ('[[rule]]\nname = "r"\nusr = "root"\ncomm = "x"\noom_score_adj = -5', [(3, 1, "did you mean 'user'")]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "expected"), VALUES)
+def test_what_is_refused(text: str, expected: list[tuple[int, int, str]]) -> None:
+    found = problems(text)
+
+    assert [place[:2] for place in found] == [place[:2] for place in expected], found
+    for (_, _, message), (_, _, pattern) in zip(found, expected, strict=True):
+        assert re.search(pattern, message), message
+
+
+RAISE = '[[rule]]\nname = "r"\noom_score_adj = { at_least = 300 }\n'
+"""Three lines; the fourth is a criterion."""
+
+# What is accepted, with one warning each.
+PLAUSIBLE: list[tuple[str, tuple[int, int], str]] = [
+    (HEAD + "oom_score_adj = -17", (4, 1), "old scale.*oom_adj = -17"),
+    (HEAD + "oom_score_adj = { at_least = -1000 }", (4, 1), "whole range"),
+    (HEAD + "ignore = true\nchildren = 5", (5, 1), "children says nothing"),
+    (HEAD + 'oom_score_adj = -1000\nchildren = "inherit"', (5, 1), "can't be killed either"),
+    (RAISE, (1, 1), "fits every process"),
+    (RAISE + 'user = "root"\nnot = { user = "root" }', (5, 1), "excludes all"),
+    (RAISE + 'exe = "/usr"', (4, 1), r"a directory; write '/usr/\*'"),
+    (RAISE + 'exe = "/usr/"', (4, 1), "write '/usr'"),
+    (RAISE + 'exe = "/usr//bin/env"', (4, 1), "write '/usr/bin/env'"),
+    (RAISE + 'exe = "/usr/./bin/../bin/env"', (4, 1), "write '/usr/bin/env'"),
+    (RAISE + 'exe = "/usr/bin/env (deleted)"', (4, 1), "no part of the path"),
+    (RAISE + 'exe = "/usr/bin/env -i"', (4, 1), "arguments are no part"),
+    (RAISE + 'exe = "/etc/passwd"', (4, 1), "isn't executable"),
+    (RAISE + 'exe = ["/usr/bin/env", "/no/such"]', (4, 24), "there is no /no/such"),
+    (RAISE + 'exe = "env"', (4, 1), "write '/usr/bin/env'"),
+    (RAISE + 'exe = "~/bin/x"', (4, 1), "~ are not replaced"),
+    (RAISE + 'exe = "/opt/{a,b}/x"', (4, 1), "braces mean nothing"),
+    (RAISE + 'comm = "/usr/sbin/sshd"', (4, 1), 'write comm = "sshd"'),
+    (RAISE + 'comm = "bin/sshd"', (4, 1), 'write comm = "sshd"'),
+    (RAISE + 'comm = "cc1, ld"', (4, 1), r'comm = \["cc1", "ld"\]'),
+    (RAISE + 'comm = "cc1|ld"', (4, 1), r'comm = \["cc1", "ld"\]'),
+    (RAISE + 'comm = "ld "', (4, 1), "ends with a blank"),
+    (RAISE + 'comm = "nginx.*"', (4, 1), r"regex = 'nginx\.\*'"),
+    (RAISE + 'comm = "^nginx$"', (4, 1), "reads like a regular expression"),
+    (RAISE + "cmdline = '.*--x \\d+'", (4, 1), "reads like a regular expression"),
+    (RAISE + 'cmdline = "--type=x"', (4, 1), r"write '\*--type=x\*'"),
+    (RAISE + "comm = \"[^a]*\"", (4, 1), r"\[!…\]"),
+    (RAISE + 'cmdline = { regex = "[[:digit:]]+" }', (4, 1), r"write \\d"),
+    (RAISE + 'exe = { regex = "/usr/bin/*" }', (4, 1), "reads like a shell glob"),
+    (RAISE + 'comm = { regex = "nginx*" }', (4, 1), "reads like a shell glob"),
+    (RAISE + 'comm = { regex = "\\bx" }', (4, 1), "single quotes"),
+    (RAISE + 'slice = "user.slice"', (4, 1), r"write 'user-\*\.slice'"),
+    (RAISE + 'slice = "app.slice"', (4, 1), r'cgroup = "\*/app.slice/\*"'),
+    (RAISE + 'slice = "system"', (4, 1), "such as 'system.slice'"),
+    (RAISE + 'unit = "ssh"', (4, 1), "such as 'ssh.service'"),
+    (RAISE + 'unit = "backup.timer"', (4, 1), "write 'backup.service'"),
+    (RAISE + 'unit = "getty@.service"', (4, 1), r"write 'getty@\*\.service'"),
+    (RAISE + 'cgroup = "system.slice"', (4, 1), "begins with a slash"),
+    (RAISE + 'cgroup = "/sys/fs/cgroup/a"', (4, 1), "write '/a'"),
+    (RAISE + 'cgroup = "/system.slice"', (4, 1), r"write '/system\.slice/\*'"),
+    (RAISE + 'cgroup = "/a/"', (4, 1), r"write '/a/\*'"),
+    (RAISE + 'not = { exe = "/no/such" }\nuser = 0', (4, 9), "not: exe '/no/such'"),
+    (RAISE + 'descendant_of = "s"\n[[rule]]\nname = "s"\nuser = 0\nignore = true', (4, 1), "holds nobody"),
+    (
+        RAISE + 'descendant_of = "s"\n[[rule]]\nname = "s"\nuser = 0\noom_score_adj = 5\nenabled = false',
+        (4, 1),
+        "is disabled",
+    ),
+]  # fmt: skip
+
+
+def overlooked(text: str) -> list[tuple[int, int, str]]:
+    return [(problem.line, problem.column, problem.message) for problem in warnings(parse([Source("f", text)]))]
+
+
+@pytest.mark.parametrize(("text", "place", "pattern"), PLAUSIBLE)
+def test_what_is_warned_of(text: str, place: tuple[int, int], pattern: str) -> None:
+    found = overlooked(text)
+
+    assert [problem[:2] for problem in found] == [place], found
+    assert re.search(pattern, found[0][2]), found
+
+
+def test_descent_in_a_circle() -> None:
+    text = "".join(
+        f'[[rule]]\nname = "{name}"\nuser = 0\noom_score_adj = 5\ndescendant_of = "{other}"\n'
+        for name, other in ("ab", "bc", "ca")
+    )
+
+    assert [(line, "in a circle" in message) for line, _, message in overlooked(text) if "decide" not in message] == [
+        (5, True),
+        (10, True),
+        (15, True),
+    ]
+
+
+def test_a_script_and_what_is_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "script").write_text("#!/bin/sh -e\n")
+    (tmp_path / "script").chmod(0o755)
+    (tmp_path / "link").symlink_to("script")
+
+    ((_, _, script),) = overlooked(RAISE + f'exe = "{tmp_path}/script"')
+    ((_, _, link),) = overlooked(RAISE + f'exe = "{tmp_path}/link"')
+
+    assert 'it is a script, and what runs is /bin/sh -e; write comm = "script"' in script
+    assert f"write '{tmp_path}/script'; but that is a script" in link
+
+
+@pytest.mark.parametrize(
+    "criterion",
+    [
+        'comm = ["python3.*", "Web Content", "[ab]*", "a.b", "(sd-pam)"]',
+        'exe = ["/usr/bin/env", "/usr/*", "*/x"]',
+        'cmdline = ["-bash", "*--x=*", "postgres: *", "* -c *.conf"]',
+        'unit = ["a*.service", "a.service", "session-1.scope"]',
+        'slice = ["system.slice", "user-*.slice"]',
+        "cmdline = { regex = '^/usr/bin/x( .*)?$' }",
+        "comm = { regex = 'a*b' }",
+    ],
+)
+def test_what_is_right_is_not_warned_of(criterion: str) -> None:
+    assert overlooked(RAISE + criterion) == []
+
+
+def test_a_posix_class_brings_no_warning_of_python(recwarn: pytest.WarningsRecorder) -> None:
+    parse([Source("f", RAISE + 'comm = { regex = "[[:upper:]]" }')])
+
+    assert not recwarn.list
 
 
 words = st.sampled_from(

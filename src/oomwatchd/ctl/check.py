@@ -54,7 +54,7 @@ def overlooked(loaded: Config) -> list[Problem]:
     from oomwatchd.ctl.protection import too_wide
 
     order = {source.path: i for i, source in enumerate(loaded.sources)}
-    found = [*loaded.warnings, *warnings(loaded.rules), *too_wide(loaded.rules)]
+    found = [*loaded.warnings, *warnings(loaded), *too_wide(loaded.rules)]
     return sorted(found, key=lambda problem: (order.get(problem.file, -1), problem.line))
 
 

@@ -4,6 +4,7 @@ Text facts are `str` decoded as UTF-8 with surrogateescape, so that a name of an
 
 import fnmatch
 import re
+import warnings
 from dataclasses import dataclass
 
 OOM_SCORE_ADJ_MIN = -1000
@@ -78,7 +79,9 @@ def literal_or_glob(text: str) -> Pattern:
 
 def regex(text: str) -> Pattern:
     """A pattern out of `{ regex = text }`. Raises re.error."""
-    return Pattern(text, re.compile(text))
+    with warnings.catch_warnings():  # of sets within sets, which lint tells of in words of its own
+        warnings.simplefilter("ignore", FutureWarning)
+        return Pattern(text, re.compile(text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,144 @@
+"""Executables that rules name, and what lies there on this machine."""
+
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterator
+
+from oomwatchd.config.lint_texts import WILD
+from oomwatchd.rules.model import Criterion, Pattern, Rule
+
+_USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
+
+
+def path(text: str, *, is_glob: bool) -> str:
+    """What is to be said of an executable's path or glob; empty: nothing."""
+    if text[0] not in ("/", *WILD):
+        return _relative(text)
+    if text.endswith(" (deleted)"):
+        return f"exe '{text}' fits nothing: \" (deleted)\" is no part of the path; leave it out"
+    plain = _plain(text)
+    if plain != text:
+        return f"exe '{text}' fits nothing: programs show the plain path; write '{plain}'"
+    place = literal_directory(text) if is_glob else text
+    if not place or place == "/":
+        return ""
+    real = os.path.realpath(place)
+    if real != place:
+        return (
+            f"exe '{text}' fits nothing: {place} is reached by a symbolic link here, and programs show the path behind "
+            f"it; write '{real}{text[len(place) :]}'" + ("" if is_glob else _kind(real))
+        )
+    if not os.path.lexists(place):
+        return _not_there(text, place)
+    return "" if is_glob else _wrong_kind(text)
+
+
+def _relative(text: str) -> str:
+    name = text.partition(" ")[0]
+    found = shutil.which(name, path=_USUAL_PATH) if "/" not in name and not set(WILD) & set(name) else None
+    advice = f"write '{os.path.realpath(found)}'" if found else "write one"
+    return f"exe '{text}' fits nothing: an executable is shown by its whole path; {advice}, or use comm"
+
+
+def _plain(text: str) -> str:
+    """The path as the kernel shows it: one slash, no dots, none at the end."""
+    parts: list[str] = []
+    for part in text.split("/"):
+        if part == ".." and parts and not set(WILD) & set(parts[-1]):
+            parts.pop()
+        elif part not in ("", "."):
+            parts.append(part)
+    return ("/" if text.startswith("/") else "") + "/".join(parts)
+
+
+def _not_there(text: str, place: str) -> str:
+    words = re.split(r"[ \t]+", text, maxsplit=1)
+    if len(words) == 2 and os.path.isfile(words[0]):
+        return (
+            f"exe '{text}' fits nothing: arguments are no part of the path; write exe = \"{words[0]}\" and "
+            f'cmdline = "* {words[1]}"'
+        )
+    return f"exe '{text}' fits nothing (yet): there is no {place} here"
+
+
+def _wrong_kind(text: str) -> str:
+    try:
+        status = os.stat(text)
+    except OSError:
+        return ""
+    if stat.S_ISDIR(status.st_mode):
+        return f"exe '{text}' fits nothing: it is a directory; write '{text}/*' for all programs below it"
+    if not stat.S_ISREG(status.st_mode):
+        return f"exe '{text}' fits nothing: it is no regular file"
+    interpreter = _interpreter(text)
+    if interpreter:
+        comm = os.path.basename(text).encode()[:15].decode(errors="ignore")
+        return (
+            f"exe '{text}' fits nothing: it is a script, and what runs is {interpreter}; write comm = \"{comm}\" or "
+            f'cmdline = "*{text}*"'
+        )
+    if not status.st_mode & 0o111:
+        return f"exe '{text}' fits nothing: the file isn't executable"
+    return ""
+
+
+def _kind(real: str) -> str:
+    """What else is wrong with the path behind a link."""
+    interpreter = _interpreter(real) if os.path.isfile(real) else ""
+    return f"; but that is a script, and what runs is {interpreter}: use comm or cmdline" if interpreter else ""
+
+
+def _interpreter(file: str) -> str:
+    """The program that runs a script; empty: the file is none, or can't be read."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError:
+        return ""
+    try:
+        first = os.read(descriptor, 256)
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
+    if not first.startswith(b"#!"):
+        return ""
+    return first[2:].split(b"\n")[0].strip().decode(errors="backslashreplace") or "its interpreter"
+
+
+def literal_directory(glob: str) -> str:
+    """The directory of a glob, as far as it is literal; empty: it begins with a wildcard."""
+    at = min(i for i in map(glob.find, WILD) if i >= 0)
+    return glob[:at].rpartition("/")[0] or ("/" if glob.startswith("/") else "")
+
+
+def loose(rule: Rule, criterion: Criterion) -> Iterator[tuple[int, str]]:
+    """Paths can't be faked, but a user's own program may lie at one that the pattern matches. Yields the number of
+    each such member with what to say of it."""
+    if any(c.key in ("user", "group", "unit", "slice") for c in rule.criteria) or rule.spoofable:
+        return
+    for number, pattern in enumerate(criterion.patterns):
+        why = "" if pattern.literal else _why_loose(pattern)
+        if why:
+            yield (
+                number,
+                f"exe '{pattern}' may fit programs that users have put there themselves, and the rule lowers: {why}; "
+                "name the directory, or ask for user too",
+            )
+
+
+def _why_loose(pattern: Pattern) -> str:
+    directory = literal_directory(pattern.text) if pattern.is_glob else ""
+    if directory and _others_write(directory):
+        return f"users write below {directory}"
+    return "it doesn't begin with a literal directory" if directory in ("", "/") else ""
+
+
+def _others_write(directory: str) -> bool:
+    """Whether someone besides root can make files there."""
+    try:
+        status = os.stat(directory)
+    except OSError:
+        return False
+    return status.st_uid != 0 or bool(status.st_mode & stat.S_IWOTH)

@@ -1,0 +1,35 @@
+"""Where the keys of rules stand, worked out when somebody asks: most of the time nobody does."""
+
+from collections.abc import Mapping, Sequence
+
+from oomwatchd.config.document import Source
+from oomwatchd.config.problems import Problem
+from oomwatchd.config.toml_positions import Path, Position, locate
+from oomwatchd.rules.model import Rule
+
+
+class Places:
+    """Of all rules of a configuration that is valid."""
+
+    def __init__(self, sources: Sequence[Source], rules: Sequence[Rule]) -> None:
+        self._texts = {source.path: source.text for source in sources}
+        self._rules = rules
+        self._numbers: list[int] = []
+        """For each rule the how manieth of its file it is."""
+        count: dict[str, int] = {}
+        for rule in rules:
+            self._numbers.append(count.get(rule.file, 0))
+            count[rule.file] = self._numbers[-1] + 1
+        self._positions: dict[str, Mapping[Path, Position]] = {}
+
+    def problem(self, number: int, key: Path, message: str) -> Problem:
+        """What is to be said of rule `number`, at its key or, where that has no place of its own, above it."""
+        rule = self._rules[number]
+        if rule.file not in self._positions:
+            self._positions[rule.file] = locate(self._texts.get(rule.file, "")).positions
+        positions = self._positions[rule.file]
+        path: Path = ("rule", self._numbers[number], *key)
+        while path and path not in positions:
+            path = path[:-1]
+        line, column = positions.get(path, (rule.line or 1, 1))
+        return Problem(rule.file, line, column, f"Rule '{rule.name}': {message}")
