@@ -14,18 +14,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from oomwatchd.control.budget import Budget
 from oomwatchd.control.client import Client, NotRunning
 from oomwatchd.control.protocol import REQUEST_BYTES, Json
 from oomwatchd.control.server import BACKLOG_BYTES, Connection, Server
+from oomwatchd.daemon.internal_errors import InternalErrors
 
 
 class Served:
     """A server whose turns the test takes itself, so that nothing depends on time."""
 
     def __init__(self, path: Path) -> None:
-        self.server = Server(str(path))
+        self.cpu = 0.0
+        """CPU time of this thread, as the server sees it."""
+        self.server = Server(str(path), lambda: self.cpu)
         self.path = str(path)
+        self.errors: list[Exception] = []
         self.now = 0.0
+        self.resumes_after: float | None = None
         self.requests: list[Json] = []
         self.answer: Callable[[Connection, Json], None] = lambda connection, request: connection.send(request)
 
@@ -37,7 +43,7 @@ class Served:
         """One turn, if there is something to do."""
         if not select.select([self.server], [], [], 0)[0]:
             return False
-        self.server.turn(self.handle, self.now)
+        self.resumes_after = self.server.turn(self.handle, lambda _, error: self.errors.append(error), self.now)
         return True
 
     def settle(self, most: int = 100_000) -> int:
@@ -46,6 +52,15 @@ class Served:
             if not self.turn():
                 return count
         raise AssertionError("it never comes to rest")
+
+    def wait(self) -> bool:
+        """Let the time pass until somebody has CPU time again who had used it up; False: there is nobody."""
+        if self.resumes_after is None:
+            return False
+        self.now += self.resumes_after
+        self.resumes_after = self.server.resume(self.now)
+        self.settle()
+        return True
 
     def connect(self) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX)
@@ -171,7 +186,7 @@ def test_whoever_does_not_read_is_not_read_from(served: Served) -> None:
             while True:
                 sent += sock.send(b'{"verb": "x"}\n')
                 served.settle()
-        (connection,) = served.server.connections.values()
+        (connection,) = served.server.connections
         assert len(connection._output) < 100_100
         assert len(connection._input) <= REQUEST_BYTES
         answered = len(served.requests)
@@ -212,7 +227,7 @@ def test_the_silent_are_dropped_and_monitors_are_not(served: Served) -> None:
     served.server.prune(served.now)
     served.settle()
     assert silent.recv(1) == b""
-    assert [connection.monitoring for connection in served.server.connections.values()] == [True]
+    assert [connection.monitoring for connection in served.server.connections] == [True]
     monitoring.close()
     served.settle()
     assert not served.server.monitors
@@ -268,10 +283,93 @@ def test_a_handler_that_fails_costs_one_connection(served: Served) -> None:
     served.answer = fail
     with served.connect() as sock:
         sock.send(b'{"verb": "x"}\n')
-        with pytest.raises(ZeroDivisionError):
-            served.settle()
+        served.settle()
+        assert [type(error) for error in served.errors] == [ZeroDivisionError]
         assert not served.server.connections
         assert sock.recv(1) == b""
+
+
+# CPU time
+
+
+def test_a_budget_is_spent_at_once_and_comes_back_as_a_share() -> None:
+    budget = Budget(share=0.125, burst=0.25)
+
+    budget.spend(0.125, 1000.0)
+    assert (budget.wait(1000.0), budget.full(1000.0)) == (0.0, False)
+    budget.spend(0.125, 1000.0)
+    assert budget.wait(1000.0) == pytest.approx(0.04)
+    assert budget.wait(1000.05) == 0.0
+    assert budget.full(1002.0)
+
+
+def test_a_budget_gathers_no_more_than_its_burst_and_no_endless_debt() -> None:
+    budget = Budget(share=0.125, burst=0.25)
+
+    budget.spend(0.125, 1e6)
+    assert budget.wait(1e6) == 0.0
+    budget.spend(50.0, 1e6)
+    assert budget.wait(1e6) == pytest.approx(2.04)
+
+
+def test_whoever_has_used_up_the_cpu_time_waits_and_loses_nothing(served: Served) -> None:
+    def work(connection: Connection, request: Json) -> None:
+        served.cpu += 0.3
+        connection.send(request)
+
+    served.answer = work
+    with served.connect() as sock:
+        sock.send(b'{"verb": "x"}\n' * 10)
+        served.settle()
+        assert len(served.requests) == 4  # 1.2 s of CPU time, where 1 s is allowed at once
+        assert served.resumes_after == pytest.approx((0.2 + 0.005) / 0.5)
+        served.wait()
+        assert len(served.requests) == 5
+        while served.wait():
+            pass
+        assert len(replies(sock)) == 10
+
+
+def test_accepting_has_a_budget_of_its_own(served: Served) -> None:
+    served.server._cpu_clock = lambda: served.now / 1000 + 0.02 * len(served.server.connections)
+    socks = []
+    for _ in range(10):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(served.path)
+        sock.setblocking(False)
+        socks.append(sock)
+
+    served.settle()
+    assert len(served.server.connections) == 5
+    served.answer = lambda connection, request: connection.send(request)
+    socks[0].send(b'{"verb": "x"}\n')
+    served.settle()
+    assert replies(socks[0]) == [{"verb": "x"}]
+    while served.wait():
+        pass
+    assert len(served.server.connections) == 10
+    for sock in socks:
+        sock.close()
+
+
+def test_internal_errors_are_told_once_and_then_counted() -> None:
+    errors = InternalErrors()
+
+    def note(error: Exception, now: float, doing: str = "") -> list[str]:
+        record = errors.note(error, now, doing)
+        return [] if record is None else [record.message]
+
+    assert note(ValueError("a"), 10.0) == ["Internal error, going on: ValueError: 'a'"]
+    assert [note(ValueError("b"), 10.0 + i / 100) for i in range(1000)] == [[]] * 1000
+    assert note(ValueError("c"), 11.0, " in answering a client of uid 7") != []
+    assert errors.summaries(20.0) == []
+    assert [record.message for record in errors.summaries(71.0)] == [
+        "Internal error, going on: ValueError: 'b' (1000 times more)"
+    ]
+    assert note(ValueError("d"), 72.0) == []
+    assert len(errors.summaries(72.0, final=True)) == 1
+    told = [message for i in range(1000) for message in note(ValueError("e"), 80.0, f" of {i}")]
+    assert len(told) <= 65
 
 
 ODD = [

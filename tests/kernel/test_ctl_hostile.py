@@ -5,7 +5,10 @@ import json
 import os
 import random
 import socket
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +16,10 @@ from typing import Any
 import pytest
 
 from oomwatchd.control.client import Client
-from tests.kernel.running import Daemon, Processes, oom_score_adj, rule, wait_for_value
+from tests.kernel.running import Daemon, Processes, oom_score_adj, rule, wait_for_value, wait_until
 
 NOBODY = 65534
+FLOOD_PROGRAM = Path(__file__).with_name("flood.py").read_text()
 VERBS = ["status", "list", "rules", "loaded", "lineage", "monitor", "metrics", "reload", "pin", "unpin"]
 
 
@@ -104,6 +108,38 @@ def test_a_flood_neither_bloats_nor_stops_it(open_daemon: Daemon, processes: Pro
             wait_for_value(pid, 300)
         assert open_daemon.status()["pinned"] == 50
         assert resident_kib(open_daemon.pid) - before < 16 << 10
+
+
+FLOODS = ['{"verb": "lineage", "pids": [PIDS]}', '{"verb": "list"}', '{"verb": "\\ud800"}', "[" * 1000]
+
+
+def cpu_seconds(pid: int) -> float:
+    return float(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+
+
+@pytest.mark.parametrize("line", FLOODS, ids=["lineage", "list", "surrogate", "nested"])
+def test_users_that_flood_it_keep_neither_root_nor_programs_waiting(
+    line: str, open_daemon: Daemon, processes: Processes, target: Path
+) -> None:
+    """Four of them, 64 connections full of requests. Without a budget they take all the CPU time that there is."""
+    pids = ", ".join([str(os.getpid())] * 32)
+    socket_path = open_daemon.runtime / "control"
+    for uid in range(60001, 60005):
+        request = line.replace("PIDS", pids)
+        processes.start(sys.executable, "-c", FLOOD_PROGRAM, socket_path, str(uid), request, stdout=subprocess.PIPE)
+        flood = processes.children[-1].stdout
+        assert flood is not None
+        with flood:
+            assert flood.readline() == b"flooding\n"
+    started, used = time.monotonic(), cpu_seconds(open_daemon.pid)
+
+    for _ in range(20):
+        assert open_daemon.status()["proc_events"]
+        wait_for_value(processes.start(target, "600"), 300)
+    wait_until(lambda: time.monotonic() - started > 2, "enough to measure")
+
+    assert (cpu_seconds(open_daemon.pid) - used) / (time.monotonic() - started) < 0.5
+    assert open_daemon.log().count("Internal error") == 0
 
 
 def arguments(chance: random.Random) -> dict[str, object]:

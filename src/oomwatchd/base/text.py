@@ -8,8 +8,15 @@ def decode(raw: bytes | str) -> str:
     if isinstance(raw, str):
         if raw.isascii():
             return raw
-        raw = raw.encode("utf-8", "surrogateescape")
+        raw = _encode(raw)
     return raw.decode("utf-8", "backslashreplace")
+
+
+def _encode(text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte, as JSON may hold it
+        return text.encode("utf-8", "surrogatepass")
 
 
 def printable(raw: bytes | str) -> str:

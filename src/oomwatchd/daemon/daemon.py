@@ -17,6 +17,7 @@ from oomwatchd.control.protocol import SOCKET_NAME, Json, runtime_directory
 from oomwatchd.control.server import Connection, Server
 from oomwatchd.daemon import monitor_stream
 from oomwatchd.daemon.event_pump import Events
+from oomwatchd.daemon.internal_errors import InternalErrors
 from oomwatchd.daemon.journal import ERR, INFO, NOTICE, WARNING, PinLog, Record, of_decision
 from oomwatchd.daemon.log import Log
 from oomwatchd.daemon.loop import Loop
@@ -102,6 +103,7 @@ class Daemon:
         self.server: Server | None = None
         self._watch: ConfigWatch | None = None
         self.kills = OomKills()
+        self._errors = InternalErrors()
         self._loop = Loop(self._internal_error)
         self._supervisor = SdNotify()
         self._scan: Iterator[None] | None = None
@@ -189,7 +191,8 @@ class Daemon:
             self.pinner.ledger.flush()
         self.pinner.identify_all()
         self.log_decisions()
-        for record in self.pin_log.summaries(time.monotonic(), final=True):
+        now = time.monotonic()
+        for record in (*self.pin_log.summaries(now, final=True), *self._errors.summaries(now, final=True)):
             self.emit(record)
         with contextlib.suppress(OSError):
             self.pinner.ledger.rewrite()
@@ -250,12 +253,10 @@ class Daemon:
             self._supervisor.tell("WATCHDOG=1")
             self._loop.later(seconds, self._ping)
 
-    def _internal_error(self, error: Exception) -> None:
-        place = error.__traceback__
-        while place is not None and place.tb_next is not None:
-            place = place.tb_next
-        where = "" if place is None else f" at {os.path.basename(place.tb_frame.f_code.co_filename)}:{place.tb_lineno}"
-        self.emit(Record("pin-failed", ERR, f"Internal error{where}, going on: {type(error).__name__}: {str(error)!a}"))
+    def _internal_error(self, error: Exception, doing: str = "") -> None:
+        record = self._errors.note(error, time.monotonic(), doing)
+        if record is not None:
+            self.emit(record)
 
     def _on_signals(self, numbers: bytes) -> None:
         if signal.SIGTERM in numbers or signal.SIGINT in numbers:
@@ -523,7 +524,7 @@ class Daemon:
         self.state.scan_seconds += now - started
         self._source = "scan"
         self.log_decisions()
-        for record in self.pin_log.summaries(now):
+        for record in (*self.pin_log.summaries(now), *self._errors.summaries(now)):
             self.emit(record)
         if self.server is not None:
             self.server.prune(now)
@@ -669,7 +670,18 @@ class Daemon:
 
     def _on_client(self) -> None:
         if self.server is not None:
-            self.server.turn(self._answer, time.monotonic())
+            self._resume_clients_after(self.server.turn(self._answer, self._client_error, time.monotonic()))
+
+    def _resume_clients(self) -> None:
+        if self.server is not None:
+            self._resume_clients_after(self.server.resume(time.monotonic()))
+
+    def _resume_clients_after(self, seconds: float | None) -> None:
+        if seconds is not None:
+            self._loop.later(seconds, self._resume_clients)
+
+    def _client_error(self, connection: Connection, error: Exception) -> None:
+        self._internal_error(error, f" in answering a client of uid {connection.uid}")
 
     def _answer(self, connection: Connection, request: Json) -> None:
         from oomwatchd.daemon import requests
