@@ -2,7 +2,9 @@
 
 import json
 import os
+import subprocess
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -287,17 +289,26 @@ def test_oom_score_is_the_kernel_s() -> None:
 
 
 def test_oom_score_is_what_this_kernel_shows() -> None:
-    """Within a unit or two: both change while they are read."""
+    """Over idle processes of its own; within a unit or two, for the memory around them changes."""
     total, era = read_machine().total, era_of(os.uname().release)
-    differing = compared = 0
-    for process in read_processes()[0]:
-        try:
-            shown = int(Path(f"/proc/{process.task.pid}/oom_score").read_text())
-        except OSError:
-            continue
-        compared += 1
-        differing += abs(shown - oom_score(process.task, total, era)) > 3
-    assert compared > 3 and differing <= compared // 10
+    sleepers = {}
+    for value in (0, 500, 1000):
+        child = subprocess.Popen(
+            ["sh", "-c", f"echo {value} >/proc/self/oom_score_adj; echo; exec sleep 100"], stdout=PIPE
+        )
+        assert child.stdout is not None
+        child.stdout.readline()
+        sleepers[child.pid] = child
+    try:
+        found = {process.task.pid: process.task for process in read_processes()[0] if process.task.pid in sleepers}
+        shown = {pid: int(Path(f"/proc/{pid}/oom_score").read_text()) for pid in sleepers}
+    finally:
+        for child in sleepers.values():
+            child.kill()
+            child.communicate()
+    assert found.keys() == sleepers.keys()
+    differing = {pid: (shown[pid], oom_score(found[pid], total, era)) for pid in sleepers}
+    assert all(abs(kernels - ours) <= 3 for kernels, ours in differing.values()), differing
 
 
 def test_memory_oom_group_takes_the_topmost_below_what_is_out_of_memory() -> None:
