@@ -174,7 +174,8 @@ def test_a_log_without_line_feeds_takes_no_memory() -> None:
 # The verb.
 
 KEYS = [
-    "time", "kernel", "scope", "constraint", "memcg", "task_memcg", "invoker", "victim", "also_killed", "tasks",
+    "killer", "time", "host", "file", "page_bytes", "unit", "container", "trigger", "kernel",
+    "scope", "constraint", "memcg", "task_memcg", "invoker", "victim", "also_killed", "tasks",
     "no_killable", "panic", "truncated", "replay",
 ]  # fmt: skip
 VICTIM = [

@@ -101,7 +101,14 @@ def as_json(kill: OomKill) -> dict[str, Any]:
     again = replay.replay(kill)
     asked = kill.invoker
     return {
+        "killer": kill.killer,
         "time": kill.time,
+        "host": kill.host,
+        "file": kill.file,
+        "page_bytes": kill.page_bytes,
+        "unit": kill.unit,
+        "container": kill.container,
+        "trigger": kill.trigger,
         "kernel": kill.kernel,
         "scope": kill.scope,
         "constraint": kill.constraint,

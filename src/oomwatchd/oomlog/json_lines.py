@@ -40,6 +40,10 @@ _PROGRAM = ("SYSLOG_IDENTIFIER", "program", "PROGRAM", "appname", "app_name", "p
 _FACILITY = ("SYSLOG_FACILITY", "syslogfacility-text", "syslog_facility", "facility", "FACILITY")
 _INSIDE = ("host", "hostname", "syslog", "process", "agent", "resource", "labels", "kubernetes", "log", "metadata")
 """Objects that tell of the record in which they stand."""
+_SERVICES = frozenset(
+    ("systemd-oomd", "earlyoom", "nohang", "nohang-desktop", "oomd", "kubelet", "containerd", "dockerd")
+)
+"""Programs whose word is believed, and the units that they run in."""
 _KILL_WORDS = ("invoked oom-killer", "Killed process", "Kill process", "oom-kill:", "ut of memory")
 _MAX_DEPTH = 64
 
@@ -167,7 +171,17 @@ def _program(record: Mapping[str, object]) -> str | None:
         program = re.sub(r"(?:\[\d*\])?:?$", "", program)
     if isinstance(transport, str) and program in (None, "kernel"):
         return transport
-    return program
+    return program if program is None or _may_be(program, record) else f"not {program}"
+
+
+def _may_be(program: str, record: Mapping[str, object]) -> bool:
+    """Whether the fields that journald itself sets let a record be of that program: the identifier is anybody's."""
+    unit, pid = record.get("_SYSTEMD_UNIT"), record.get("_PID")
+    if program == "systemd":
+        return pid in (None, "1") or (isinstance(unit, str) and unit.startswith("user@"))
+    if program not in _SERVICES or not isinstance(unit, str):
+        return True
+    return unit.removesuffix(".service").startswith(program)
 
 
 def _words(record: Mapping[str, object]) -> tuple[str | None, str | None]:

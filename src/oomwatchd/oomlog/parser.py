@@ -212,14 +212,14 @@ class Parser:
             parts = self._learned.split(parts) or parts
         host = line.host or parts.host
         file = line.file or self.file
-        self._stream = self._stream_of((file, host, parts.lead, True))
+        self._stream = self._stream_of((line.file, host, parts.lead, True))
         self._last = Line("", "")
         self._origin = Origin(parts.prefix, line.time, host, file)
         self._done += self._stream.take(self._number, self._origin, parts.text or "")
 
     def _take(self, parts: Line) -> None:
         self._last = parts
-        self._stream = self._stream_of((self.file, parts.host, parts.lead, parts.dated))
+        self._stream = self._stream_of((None, parts.host, parts.lead, parts.dated))
         self._origin = Origin(parts.prefix, None, parts.host, self.file)
         self._take_text(parts.text or "")
 

@@ -88,7 +88,9 @@ class OomKill:
     killer: "kernel", or the program that killed ("systemd-oomd"). host, file: whose log, and where it was read.
     page_bytes: the machine's page size, where the report shows it. uptime: seconds since boot, where the log has them
     beside the date. victim_uid: the victim's user, and which part of the report says so ("kill line", "summary",
-    "table"): `victim` itself has what its own line says."""
+    "table"): `victim` itself has what its own line says. trigger: what another killer says of why. unit, container:
+    whose the victim was, by its cgroup and by what a service manager says beside the event. original: the lines that
+    it was read from, as far as they are kept."""
 
     time: str | float | None
     kernel: str | None
@@ -116,3 +118,7 @@ class OomKill:
     page_bytes: int | None = None
     uptime: float | None = None
     victim_uid: tuple[int, str] | None = None
+    trigger: str | None = None
+    unit: str | None = None
+    container: str | None = None
+    original: tuple[str, ...] = ()

@@ -3,14 +3,15 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from datetime import datetime
 from itertools import chain
 
 from oomwatchd.oomlog import journal, prefix, times
+from oomwatchd.oomlog.beside import Beside, Tapped
 from oomwatchd.oomlog.json_document import Cut, is_document, read_document
 from oomwatchd.oomlog.logfile import Failed, LogFile, SourceError, Spool, find_logs
 from oomwatchd.oomlog.logline import LogLine
+from oomwatchd.oomlog.order import merged, with_others
 from oomwatchd.oomlog.parser import Parser
 from oomwatchd.oomlog.record import OomKill
 from oomwatchd.oomlog.scan import BEFORE, scan
@@ -71,56 +72,8 @@ def kills(paths: Iterable[str], failed: Failed, journal_arguments: Sequence[str]
     """The OOM events of the logs at `paths`: files, folders, archives, "-" for standard input. What can't be read goes
     to `failed`, and the rest is read all the same. `journal_arguments`: journalctl's options for journal files."""
     with closing(Spool()) as spool:
-        for members in in_order(list(find_logs(paths, spool, failed))):
-            if members[0].journal:
-                yield from _of_journal_files(members, failed, journal_arguments)
-            else:
-                yield from _of_text(members, failed)
-
-
-def _of_text(members: Sequence[LogFile], failed: Failed) -> Iterator[OomKill]:
-    parser = Parser(members[0].changed)
-    for log in members:
-        parser.reference = log.changed
-        try:
-            with log.opened() as stream:
-                for kill in _events(stream, parser, log.name, failed):
-                    yield _of_file(kill, log.name)
-                _tell_damage(stream, log.name, failed)
-        except SourceError as error:
-            failed(error)
-    for kill in parser.flush():
-        yield _of_file(kill, members[-1].name)
-
-
-def _events(stream: Stream, parser: Parser, name: str, failed: Failed) -> Iterator[OomKill]:
-    if not is_document(stream.peek(_LOOK)):
-        yield from scan(stream, parser)
-        return
-    try:
-        yield from feed(read_document(stream), parser)
-    except Cut:
-        failed(SourceError(f"Failed to read all of {name}: the JSON is cut off. What stands before that was read."))
-
-
-def _tell_damage(stream: Stream, name: str, failed: Failed) -> None:
-    if stream.damage is not None:
-        failed(SourceError(f"Failed to read all of {name}: {stream.damage}. What stands before that was read."))
-
-
-def _of_file(kill: OomKill, name: str) -> OomKill:
-    return kill if kill.file is not None else replace(kill, file=name)
-
-
-def _of_journal_files(members: Sequence[LogFile], failed: Failed, arguments: Sequence[str]) -> Iterator[OomKill]:
-    name = members[0].name if len(members) == 1 else f"{members[0].name.rpartition('/')[0] or '.'}/*.journal"
-    paths = [log.path for log in members if log.path is not None]
-    try:
-        stream = journal.read_journal_files(paths, name, arguments)
-    except SourceError as error:
-        failed(error)
-        return
-    yield from _of_stream(stream, name, failed)
+        families = in_order(list(find_logs(paths, spool, failed)))
+        yield from merged([_of_family(members, failed, journal_arguments) for members in families])
 
 
 def system_journal(failed: Failed, arguments: Sequence[str] = ()) -> Iterator[OomKill]:
@@ -134,14 +87,62 @@ def system_journal(failed: Failed, arguments: Sequence[str] = ()) -> Iterator[Oo
     yield from _of_stream(stream, "the journal", failed)
 
 
+def _of_family(members: Sequence[LogFile], failed: Failed, arguments: Sequence[str]) -> Iterator[OomKill]:
+    if not members[0].journal:
+        beside = Beside(members[0].changed)
+        yield from with_others(_of_text(members, beside, failed), beside)
+        return
+    name = members[0].name if len(members) == 1 else f"{members[0].name.rpartition('/')[0] or '.'}/*.journal"
+    paths = [log.path for log in members if log.path is not None]
+    try:
+        stream = journal.read_journal_files(paths, name, arguments)
+    except SourceError as error:
+        failed(error)
+        return
+    yield from _of_stream(stream, name, failed)
+
+
+def _of_text(members: Sequence[LogFile], beside: Beside, failed: Failed) -> Iterator[OomKill]:
+    parser = Parser(members[0].changed, members[0].name)
+    for log in members:
+        parser.reference, parser.file = log.changed, log.name
+        beside.begin(log.changed, log.name)
+        try:
+            with log.opened() as stream:
+                yield from _events(stream, parser, beside, log.name, failed)
+                _tell_damage(stream, log.name, failed)
+        except SourceError as error:
+            failed(error)
+    yield from parser.flush()
+
+
+def _events(stream: Stream, parser: Parser, beside: Beside, name: str, failed: Failed) -> Iterator[OomKill]:
+    if not is_document(stream.peek(_LOOK)):
+        yield from scan(Tapped(stream, beside), parser)
+        return
+    try:
+        yield from feed(read_document(stream), parser, beside)
+    except Cut:
+        failed(SourceError(f"Failed to read all of {name}: the JSON is cut off. What stands before that was read."))
+
+
 def _of_stream(stream: Stream, name: str, failed: Failed) -> Iterator[OomKill]:
-    parser = Parser(datetime.now())
-    for kill in chain(scan(stream, parser), parser.flush()):
-        yield _of_file(kill, name)
+    parser, beside = Parser(datetime.now(), name), Beside(datetime.now(), name)
+    yield from with_others(chain(scan(Tapped(stream, beside), parser), _flushed(parser)), beside)
     _tell_damage(stream, name, failed)
 
 
-def feed(lines: Iterable[LogLine], parser: Parser) -> Iterator[OomKill]:
+def _flushed(parser: Parser) -> Iterator[OomKill]:
+    yield from parser.flush()
+
+
+def _tell_damage(stream: Stream, name: str, failed: Failed) -> None:
+    if stream.damage is not None:
+        failed(SourceError(f"Failed to read all of {name}: {stream.damage}. What stands before that was read."))
+
+
+def feed(lines: Iterable[LogLine], parser: Parser, beside: Beside) -> Iterator[OomKill]:
     """The events that lines out of a container complete."""
     for line in lines:
+        beside.take_line(line)
         yield from parser.feed(line)

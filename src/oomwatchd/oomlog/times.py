@@ -52,6 +52,17 @@ def uptime_of(prefix: str) -> float | None:
     return None if uptime is None else float(uptime[1])
 
 
+def seconds_of(time: str | float | None) -> float | None:
+    """A time as seconds, to compare it with another of its kind. One without an offset is taken for local."""
+    if time is None or isinstance(time, float):
+        return time
+    try:
+        moment = datetime.fromisoformat(time)
+        return (moment if moment.tzinfo is not None else moment.astimezone()).astimezone(UTC).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
 def utc(microseconds: int) -> str | None:
     """Microseconds since 1970 in ISO 8601, UTC; None for a year that there isn't."""
     try:

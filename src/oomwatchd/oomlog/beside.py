@@ -1,0 +1,139 @@
+"""Reads along with the kernel's reports: what other killers and service managers say in the same log. Pure.
+
+Nearly nothing of a log is theirs, so a block is only split into lines if it has one of a few words.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+
+from oomwatchd.oomlog import json_lines
+from oomwatchd.oomlog.logline import LogLine
+from oomwatchd.oomlog.stream import Stream
+from oomwatchd.oomlog.ties import MANAGERS, Ties
+from oomwatchd.oomlog.times import Calendar, time_of
+from oomwatchd.oomlog.userspace import PROGRAMS, Killers, Said
+
+_WORDS = (
+    *(b"oomd", b"earlyoom", b"nohang", b"low memory!", b"corrective action", b"OOM", b"'oom-kill'", b"/tasks/oom"),
+    b"container oom",
+)
+_LINE = re.compile(
+    rb"(?m)^.*(?:oomd|earlyoom|nohang|low memory!|mem avail: |sending SIG|Killing process |correcti|_threshold_|PID: "
+    rb"|Vm, MiB: |oom_score_adj: |cgroup_v[12]: |victim|OOM|'oom-kill'|/tasks/oom|container oom|kill failed: |dryrun"
+    rb"|exited after|Cannot send a signal).*$"
+)
+_LONGEST = 64 << 10
+_TAG = re.compile(r"(?:^|(?<=\s))(?P<tag>[A-Za-z][\w@./\\+-]{0,63})(?:\[\d{1,10}\])?: ")
+_RFC5424 = re.compile(r"(?:<\d{1,3}>)?1 (?P<time>\S+) (?P<host>\S+) (?P<tag>\S+) \S+ \S+ (?:-|\[.*?\]) (?P<text>.*)")
+_HOST = re.compile(r"(?:^|\s)(?P<host>[^\s:\[\]()]{1,255})\s+$")
+_CLOCK = re.compile(r"\d:\d\d")
+_BARE = (
+    (re.compile(r"(?:Killed|Marked) /.* due to (?:memory|swap)"), "systemd-oomd"),
+    (re.compile(r"low memory! at or below|^mem avail: |sending SIG\w+ to process \d"), "earlyoom"),
+    (
+        re.compile(
+            r"corrective action|_threshold_|PID: +\d+, [Nn]ame: |to the victim|Vm, MiB: |cgroup_v[12]: |badness: "
+        ),
+        "nohang",
+    ),
+)
+"""What only these say, where a log has no tags: `journalctl -o cat`, standard error in a file."""
+
+
+class Beside:
+    """Gets a log block by block, or line by line; has the other killers' kills, and what ties units to the kernel's."""
+
+    def __init__(self, reference: datetime, file: str | None = None) -> None:
+        self.killers = Killers()
+        self.ties = Ties()
+        self._reference = reference
+        self._file = file
+        self._calendar = Calendar()
+        self._held = b""
+
+    def begin(self, reference: datetime, file: str) -> None:
+        """Another file of the same log follows."""
+        self._reference, self._file = reference, file
+
+    def take_block(self, data: bytes) -> None:
+        """The next bytes of the log; empty at its end."""
+        data = self._held + data if data else self._held + b"\n"
+        end = data.rfind(b"\n") + 1
+        self._held = data[end : end + _LONGEST]
+        if not any(word in data for word in _WORDS):
+            return
+        for match in _LINE.finditer(data, 0, end):
+            raw = match[0][:_LONGEST].decode("utf-8", "backslashreplace").rstrip("\r")
+            for line in self._lines(raw):
+                self.take_line(line, raw)
+
+    @staticmethod
+    def _lines(raw: str) -> Iterable[LogLine]:
+        if raw.lstrip("\x1e \t")[:1] == "{":
+            unwrapped = json_lines.unwrap(raw)
+            if unwrapped is not None:
+                return unwrapped
+        return (LogLine(raw),)
+
+    def take_line(self, line: LogLine, raw: str = "") -> None:
+        """A line, with what its container knows."""
+        said = self._said(line, raw)
+        if said is None:
+            return
+        if said.program in PROGRAMS or said.program == "kernel":
+            self.killers.feed(said)
+        self.ties.feed(said)
+
+    def _said(self, line: LogLine, raw: str) -> Said | None:
+        said = self._tagged(line, raw)
+        return None if said is None else replace(said, file=line.file or self._file)
+
+    def _tagged(self, line: LogLine, raw: str) -> Said | None:
+        if line.program is not None:
+            return Said(_base(line.program), line.text, self._time(line, ""), line.host, raw)
+        if match := _RFC5424.match(line.text):
+            host = line.host or match["host"]
+            return Said(_base(match["tag"]), match["text"], self._time(line, match["time"]), host, raw)
+        match = _TAG.search(line.text)
+        before = "" if match is None else line.text[: match.start()]
+        if match is not None and (
+            _base(match["tag"]) in _KNOWN or (_CLOCK.search(before) and match["tag"][0].islower())
+        ):
+            host = _HOST.search(before)
+            named = host["host"] if host is not None and not _CLOCK.search(host["host"]) else None
+            text = line.text[match.end() :]
+            return Said(_base(match["tag"]), text, self._time(line, before), line.host or named, raw)
+        for pattern, program in _BARE:
+            if found := pattern.search(line.text):
+                return Said(program, line.text, self._time(line, line.text[: found.start()]), line.host, raw)
+        return None
+
+    def _time(self, line: LogLine, before: str) -> str | float | None:
+        if isinstance(line.time, str):
+            return time_of(f"{line.time} ", self._reference, self._calendar) or line.time
+        return time_of(before, self._reference, self._calendar) if line.time is None else line.time
+
+
+_KNOWN = frozenset((*PROGRAMS, *MANAGERS, "kernel"))
+
+
+def _base(tag: str) -> str:
+    """A tag as a program's name: "/usr/bin/earlyoom" too."""
+    return tag.rpartition("/")[2].removesuffix(".service")
+
+
+class Tapped(Stream):
+    """A stream that shows `beside` all that is read from it."""
+
+    def __init__(self, stream: Stream, beside: Beside) -> None:
+        super().__init__(iter(()))
+        self._source = stream
+        self._beside = beside
+
+    def read(self, size: int) -> bytes:
+        data = self._source.read(size)
+        self._beside.take_block(data)
+        self.damage = self._source.damage
+        return data
