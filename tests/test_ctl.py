@@ -21,6 +21,11 @@ on_exit = "keep"
 log_pins = "auto"
 """
 
+NOTHING = (
+    "{runtime}/etc/oomwatchd.toml:1:1: warning: There is no configuration, neither this file nor a drop-in: "
+    "nothing is protected"
+)
+
 # argv, exit status, stdout, stderr
 TABLE = [
     (["--version"], 0, f"oomwatchctl {__version__}\n", ""),
@@ -39,9 +44,11 @@ TABLE = [
     (["pin", "1", "1001"], 2, "", "1001 is out of range"),
     (["pin", "1", "5", "--for", "0"], 2, "", "isn't a time span"),
     (["unpin", "1"], 3, "", NOT_RUNNING),
-    (["--root", "/nonexistent", "config"], 0, "# no files\n{defaults}", ""),
-    (["--root", "/nonexistent", "check"], 0, "", ""),
-    (["--root", "/nonexistent", "check", "--json"], 0, '{{"ok": true, "errors": [], "warnings": []}}\n', ""),
+    (["--root", "{runtime}", "config"], 0, "# no files\n{defaults}", ""),
+    (["--root", "{runtime}", "check"], 0, "{nothing}\nValid: 0 files, 0 rules, 1 warning\n", ""),
+    (["--root", "{runtime}", "check", "--strict"], 1, "{nothing}\nValid: 0 files, 0 rules, 1 warning\n", ""),
+    (["--root", "/nonexistent", "config"], 1, "", "/nonexistent:1:1: No such directory"),
+    (["--root", "/nonexistent", "check"], 1, "/nonexistent:1:1: No such directory; it was given as --root\n", ""),
     (["explain", "-c", "/nonexistent", "1"], 1, "", "/nonexistent:1:1: No such file"),
     (["config", "-c", "/nonexistent"], 1, "", "/nonexistent:1:1: No such file"),
     (["check", "/nonexistent"], 1, "/nonexistent:1:1: No such file\n", ""),
@@ -64,12 +71,13 @@ def test_without_a_daemon(
 ) -> None:
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
     try:
-        result: object = main(argv)
+        result: object = main([word.format(runtime=tmp_path) for word in argv])
     except SystemExit as end:
         result = end.code
     shown = capsys.readouterr()
     assert result == status
-    assert shown.out == stdout.format(runtime=tmp_path, defaults=DEFAULTS)
+    nothing = NOTHING.format(runtime=tmp_path)
+    assert shown.out == stdout.format(runtime=tmp_path, defaults=DEFAULTS, nothing=nothing)
     expected = stderr.format(runtime=tmp_path)
     assert expected in shown.err if expected else not shown.err
 

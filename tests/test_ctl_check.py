@@ -173,7 +173,7 @@ def test_several_files_each_by_itself(tmp_path: Path, capsys: pytest.CaptureFixt
     good.write_text('[[rule]]\nname = "same"\nuser = 0\noom_score_adj = 1\n')
     bad.write_text('[[rule]]\nname = "same"\nuser = 0\noom_score_adj = "1"\nunknown = 1\n')
     assert main(["check", str(good), str(good)]) == 0
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out == "Valid: 2 files, 2 rules, 0 warnings\n"
     assert main(["check", "--json", str(good), str(bad), str(missing)]) == 1
     answer = json.loads(capsys.readouterr().out)
     assert list(answer) == ["ok", "errors", "warnings"]
@@ -194,6 +194,7 @@ def test_root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main_file.write_text('[[rule]]\nname = "a"\nuser = 0\noom_score_adj = 1\n')
     drop_in.write_text('[daemon]\nscan_interval = "1min"\n[[rule]]\nname = "b"\ngroup = 0\noom_score_adj = 2\n')
     assert main(["--root", str(tmp_path), "check"]) == 0
+    assert capsys.readouterr().out == "Valid: 2 files, 2 rules, 0 warnings\n"
     assert main(["config", "--json", "--root", str(tmp_path)]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["files"] == [str(main_file), str(drop_in)]
@@ -203,6 +204,60 @@ def test_root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ("b", str(drop_in), 3),
     ]
     assert answer["rules"][1]["table"] == {"name": "b", "group": 0, "oom_score_adj": 2}
+
+
+def test_a_warning_is_an_error_where_that_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text(
+        '[[rule]]\nname = "a"\nuser = 0\noom_score_adj = -17\n[[rule]]\nname = "b"\nuser = 1\nignore = true\n'
+    )
+    file.write_text(file.read_text() + "enabled = false\n")
+
+    assert main(["check", str(file)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"{file}:4:1: warning: ")
+    assert shown.endswith("\nValid: 1 file, 2 rules (1 disabled), 1 warning\n")
+    assert main(["check", "--strict", str(file)]) == 1
+    capsys.readouterr()
+    assert main(["check", "--strict", "--json", str(file)]) == 1
+    assert json.loads(capsys.readouterr().out)["ok"] is False
+
+
+def test_what_is_found_beside_the_rules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    drop_ins = tmp_path / "etc/oomwatchd.d"
+    drop_ins.mkdir(parents=True)
+    for name in ("10-a.conf", "b.TOML", "c.toml~", ".d.toml", "e.toml.dpkg-old", "README"):
+        (drop_ins / name).write_text("nonsense")
+    (drop_ins / "gone.toml").symlink_to("nowhere")
+    (tmp_path / "etc/oomwatchd.toml").write_text("[daemon]\n")
+
+    assert main(["check", "--root", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": warning: ") for line in lines[:-1]] == [
+        [f"{drop_ins}/10-a.conf:1:1", "Not read: the name of a drop-in ends in .toml"],
+        [f"{drop_ins}/b.TOML:1:1", "Not read: the name of a drop-in ends in .toml"],
+        [f"{drop_ins}/gone.toml:1:1", "A symbolic link to nowhere, which isn't there"],
+        [f"{tmp_path}/etc/oomwatchd.toml:1:1", "No rule is in force: nothing is protected"],
+    ]
+
+
+def test_ten_thousand_rules_are_compared_with_few_others() -> None:
+    """Each with each would be fifty million comparisons."""
+    from oomwatchd.config import shadows
+
+    text = "".join(f'[[rule]]\nname = "{i}"\ncomm = "n{i}"\nuser = 0\noom_score_adj = 1\n' for i in range(10_000))
+    rules = config.parse([Source("f", text)]).rules
+    index = shadows._Index()
+    candidates = 0
+    for number, rule in enumerate(rules):
+        candidates += len(index.candidates(rule))
+        index.add(number, rule)
+    assert candidates == 0
+
+
+def test_a_list_of_many_names_shadows_one() -> None:
+    names = ", ".join(f'"n{i}"' for i in range(15_000))
+    assert any("never decides" in m for m in found(raised(f"comm = [{names}]"), raised('comm = ["n14999", "n7"]')))
 
 
 CONFIG = """

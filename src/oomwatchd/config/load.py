@@ -3,23 +3,18 @@
 oomwatchd.toml(5) describes the language."""
 
 import grp
-import os
 import pwd
-import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from oomwatchd.config.document import Document, Settings, Source
+from oomwatchd.config.files import Layout as Layout
+from oomwatchd.config.files import layout as layout
+from oomwatchd.config.files import read_files
 from oomwatchd.config.problems import Findings, Problem, suggestion
 from oomwatchd.config.rule_reader import Placed, read_rules
 from oomwatchd.rules.criteria import CRITERIA, Form
 from oomwatchd.rules.model import Criterion, Rule
-
-MAIN_FILE = "/etc/oomwatchd.toml"
-DROP_IN_DIRS = ("/etc/oomwatchd.d", "/run/oomwatchd.d", "/usr/lib/oomwatchd.d")
-"""A name in an earlier one masks the same name in a later one."""
-
-_MAX_FILE_BYTES = 4 << 20
 
 
 class ConfigError(Exception):
@@ -43,47 +38,23 @@ class Config:
     """Of the warnings those about users and groups that don't exist (yet)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Where to look for configuration."""
-
-    main_file: str
-    drop_in_dirs: tuple[str, ...] = ()
-    main_file_required: bool = False
-
-
-def layout(file: str | None = None, root: str = "/") -> Layout:
-    """The layout for `-c file` (that file alone) or `--root root`."""
-    if file is not None:
-        return Layout(os.path.abspath(file), main_file_required=True)
-    prefix = os.path.abspath(root).rstrip("/")
-    return Layout(prefix + MAIN_FILE, tuple(prefix + directory for directory in DROP_IN_DIRS))
-
-
 def load(where: Layout) -> Config:
     """Read, check and resolve the configuration. Raises ConfigError."""
-    problems: list[Problem] = []
-    sources = []
-    for path in [where.main_file, *_drop_ins(where.drop_in_dirs, problems)]:
-        try:
-            sources.append(_read(path))
-        except FileNotFoundError:
-            if path == where.main_file and where.main_file_required:
-                problems.append(Problem(path, 1, 1, "No such file"))
-        except OSError as error:
-            problems.append(Problem(path, 1, 1, f"Failed to read the file: {error.strerror}"))
-        except _Refused as refusal:
-            problems.append(Problem(path, 1, 1, str(refusal)))
-    return parse(sources, problems)
+    found = Findings([])
+    sources = read_files(where, found)
+    return _parsed(sources, found)
 
 
 def parse(sources: Iterable[Source], problems: Iterable[Problem] = ()) -> Config:
     """Check texts that were read before. `problems` are what reading them brought up. Raises ConfigError."""
-    found = Findings(list(problems))
+    return _parsed(sources, Findings(list(problems)))
+
+
+def _parsed(sources: Iterable[Source], found: Findings) -> Config:
     settings = Settings()
     placed: list[Placed] = []
     kept = tuple(sources)
-    all_named = True
+    all_named = not found.errors
     for source in kept:
         document = Document.read(source, found)
         if document is None:
@@ -95,6 +66,8 @@ def parse(sources: Iterable[Source], problems: Iterable[Problem] = ()) -> Config
     checked = _guarded(placed)
     if found.errors:
         raise ConfigError(sorted(found.errors, key=_in_order(kept)), found.warnings)
+    if kept and not any(rule.enabled for rule in checked):
+        found.warnings.append(Problem(kept[0].path, 1, 1, "No rule is in force: nothing is protected"))
     resolved, missing = resolve(checked)
     return Config(settings, resolved, kept, (*found.warnings, *missing), missing)
 
@@ -139,65 +112,6 @@ def _id_of(key: str, name: str) -> int | None:
         return pwd.getpwnam(name).pw_uid if key == "user" else grp.getgrnam(name).gr_gid
     except (KeyError, ValueError):
         return int(name) if name.isascii() and name.isdigit() else None
-
-
-# Files
-
-
-class _Refused(Exception):
-    """A file that must not be read, and why."""
-
-
-def _drop_ins(directories: Sequence[str], problems: list[Problem]) -> list[str]:
-    """The drop-ins in force, by file name."""
-    chosen: dict[str, str] = {}
-    for directory in directories:
-        try:
-            names = os.listdir(directory)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as error:
-            problems.append(Problem(directory, 1, 1, f"Failed to list the directory: {error.strerror}"))
-            continue
-        for name in names:
-            if name.endswith(".toml") and not name.startswith("."):
-                chosen.setdefault(name, os.path.join(directory, name))
-    return [chosen[name] for name in sorted(chosen) if not _masks(chosen[name])]
-
-
-def _masks(path: str) -> bool:
-    """Whether a drop-in says nothing but that the ones of its name further down don't count."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return False
-    is_null = stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3)
-    return is_null or (stat.S_ISREG(status.st_mode) and status.st_size == 0)
-
-
-def _read(path: str) -> Source:
-    # O_NONBLOCK: a FIFO in the file's place must not hold us up.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise _Refused("Not a regular file")
-        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise _Refused(
-                f"Others than the owner may write this file (mode {stat.S_IMODE(status.st_mode):04o}), so whom it "
-                f"protects can't be trusted; run: chmod go-w {path}"
-            )
-        if status.st_size > _MAX_FILE_BYTES:
-            raise _Refused(f"Larger than {_MAX_FILE_BYTES >> 20} MiB")
-        with open(descriptor, "rb", closefd=False) as file:
-            raw = file.read(_MAX_FILE_BYTES + 1)
-    finally:
-        os.close(descriptor)
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise _Refused(f"Not UTF-8 (byte {error.start}), as TOML wants it") from None
-    return Source(path, text.replace("\r\n", "\n"), bool(status.st_mode & stat.S_IROTH))
 
 
 # Checks

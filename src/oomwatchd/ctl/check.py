@@ -19,32 +19,55 @@ from oomwatchd.ctl.table import RED, YELLOW, colour
 def configure_check(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "Without FILE: the configuration that oomwatchd would load now. Each FILE is read by itself."
     parser.add_argument("files", nargs="*", metavar="FILE")
+    parser.add_argument("--strict", action="store_true", help="a warning counts as an error")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     add_options(parser)
     parser.set_defaults(usage_error=parser.error)
 
 
 def run_check(arguments: argparse.Namespace) -> int:
-    """Exit status: 0; 1 errors."""
+    """Exit status: 0; 1 errors, with --strict also warnings."""
     if arguments.files and arguments.file is not None:
         arguments.usage_error("-c is the same as FILE; give one of them")
     layouts = [config.layout(file) for file in arguments.files] or [find_layout(arguments)]
     errors: list[Problem] = []
     warnings: list[Problem] = []
+    valid: list[Config] = []
     for where in layouts:
         try:
-            warnings += overlooked(config.load(where))
+            valid.append(config.load(where))
+            warnings += overlooked(valid[-1])
         except ConfigError as error:
             errors += error.problems
             warnings += error.warnings
+    ok = not errors and not (arguments.strict and warnings)
     if arguments.json:
-        print(json.dumps({"ok": not errors, "errors": _as_json(errors), "warnings": _as_json(warnings)}))
-        return 1 if errors else 0
+        print(json.dumps({"ok": ok, "errors": _as_json(errors), "warnings": _as_json(warnings)}))
+        return 0 if ok else 1
+    print_problems(errors, warnings)
+    if not errors:
+        print(_summary(valid, len(warnings)))
+    return 0 if ok else 1
+
+
+def print_problems(errors: Iterable[Problem], warnings: Iterable[Problem]) -> None:
     for problem in errors:
         print(f"{colour(_where(problem), RED)} {printable(problem.message)}")
     for problem in warnings:
         print(f"{_where(problem)} {colour('warning:', YELLOW)} {printable(problem.message)}")
-    return 1 if errors else 0
+
+
+def _summary(valid: Iterable[Config], warnings: int) -> str:
+    """What was looked at, on one line."""
+    files = sum(len(each.sources) for each in valid)
+    rules = [rule for each in valid for rule in each.rules]
+    disabled = sum(not rule.enabled for rule in rules)
+    count = _count(len(rules), "rule") + (f" ({disabled} disabled)" if disabled else "")
+    return f"Valid: {_count(files, 'file')}, {count}, {_count(warnings, 'warning')}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def overlooked(loaded: Config) -> list[Problem]:
@@ -55,7 +78,7 @@ def overlooked(loaded: Config) -> list[Problem]:
 
     order = {source.path: i for i, source in enumerate(loaded.sources)}
     found = [*loaded.warnings, *warnings(loaded), *too_wide(loaded.rules)]
-    return sorted(found, key=lambda problem: (order.get(problem.file, -1), problem.line))
+    return sorted(found, key=lambda problem: (order.get(problem.file, -1), problem.line, problem.column))
 
 
 def _where(problem: Problem) -> str:

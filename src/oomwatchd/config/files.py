@@ -1,0 +1,148 @@
+"""Which files make up the configuration, and what they hold."""
+
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from oomwatchd.config.document import Source
+from oomwatchd.config.problems import Findings, Problem
+
+MAIN_FILE = "/etc/oomwatchd.toml"
+DROP_IN_DIRS = ("/etc/oomwatchd.d", "/run/oomwatchd.d", "/usr/lib/oomwatchd.d")
+"""A name in an earlier one masks the same name in a later one."""
+
+_MAX_FILE_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where to look for configuration."""
+
+    main_file: str
+    drop_in_dirs: tuple[str, ...] = ()
+    main_file_required: bool = False
+    root: str = "/"
+    """The directory below which all of them lie."""
+
+
+def layout(file: str | None = None, root: str = "/") -> Layout:
+    """The layout for `-c file` (that file alone) or `--root root`."""
+    if file is not None:
+        return Layout(os.path.abspath(file), main_file_required=True)
+    prefix = os.path.abspath(root).rstrip("/")
+    drop_ins = tuple(prefix + directory for directory in DROP_IN_DIRS)
+    return Layout(prefix + MAIN_FILE, drop_ins, root=prefix or "/")
+
+
+def read_files(where: Layout, found: Findings) -> list[Source]:
+    """The main file and the drop-ins in force, in the order of their rules."""
+    if not os.path.isdir(where.root):
+        found.errors.append(Problem(where.root, 1, 1, "No such directory; it was given as --root"))
+        return []
+    sources = []
+    for path in [where.main_file, *_drop_ins(where.drop_in_dirs, found)]:
+        try:
+            sources.append(_read(path))
+        except FileNotFoundError:
+            _note_missing(path, where, found)
+        except OSError as error:
+            found.errors.append(Problem(path, 1, 1, f"Failed to read the file: {error.strerror}"))
+        except _Refused as refusal:
+            found.errors.append(Problem(path, refusal.line, 1, str(refusal)))
+    if not sources and not found.errors:
+        message = "There is no configuration, neither this file nor a drop-in: nothing is protected"
+        found.warnings.append(Problem(where.main_file, 1, 1, message))
+    return sources
+
+
+class _Refused(Exception):
+    """A file that must not be read, and why."""
+
+    def __init__(self, message: str, line: int = 1) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+def _note_missing(path: str, where: Layout, found: Findings) -> None:
+    """Say of a file that isn't there what is to be said: nothing of a main file that nobody asked for."""
+    if os.path.islink(path):
+        message = f"A symbolic link to {os.readlink(path)}, which isn't there"
+        problems = found.errors if path == where.main_file else found.warnings
+        problems.append(Problem(path, 1, 1, message))
+    elif path == where.main_file and where.main_file_required:
+        found.errors.append(Problem(path, 1, 1, "No such file"))
+
+
+_LEFT_ALONE = (".bak", ".orig", ".rej", ".save", ".disabled", ".off", ".swp", ".tmp", "~")
+"""Ends of names that people and programs give to what shall not be read."""
+
+
+def _is_meant(name: str) -> bool:
+    """Whether a file in a directory of drop-ins was meant to be read, though its name doesn't end in .toml."""
+    if name.startswith((".", "#", "README")) or name.endswith(_LEFT_ALONE):
+        return False
+    return not any(mark in name for mark in (".toml.", ".dpkg-", ".ucf-", ".rpm"))
+
+
+def _drop_ins(directories: Sequence[str], found: Findings) -> list[str]:
+    """The drop-ins in force, by file name."""
+    chosen: dict[str, str] = {}
+    for directory in directories:
+        try:
+            names = os.listdir(directory)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            found.errors.append(Problem(directory, 1, 1, f"Failed to list the directory: {error.strerror}"))
+            continue
+        for name in names:
+            if name.endswith(".toml") and not name.startswith("."):
+                chosen.setdefault(name, os.path.join(directory, name))
+            elif _is_meant(name):
+                message = "Not read: the name of a drop-in ends in .toml"
+                found.warnings.append(Problem(os.path.join(directory, name), 1, 1, message))
+    return [chosen[name] for name in sorted(chosen) if not _masks(chosen[name])]
+
+
+def _masks(path: str) -> bool:
+    """Whether a drop-in says nothing but that the ones of its name further down don't count."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return False
+    is_null = stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3)
+    return is_null or (stat.S_ISREG(status.st_mode) and status.st_size == 0)
+
+
+def _read(path: str) -> Source:
+    # O_NONBLOCK: a FIFO in the file's place must not hold us up.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise _Refused("Not a regular file")
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise _Refused(
+                f"Others than the owner may write this file (mode {stat.S_IMODE(status.st_mode):04o}), so whom it "
+                f"protects can't be trusted; run: chmod go-w {path}"
+            )
+        if status.st_size > _MAX_FILE_BYTES:
+            raise _Refused(f"Larger than {_MAX_FILE_BYTES >> 20} MiB")
+        with open(descriptor, "rb", closefd=False) as file:
+            raw = file.read(_MAX_FILE_BYTES + 1)
+    finally:
+        os.close(descriptor)
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _Refused(*_not_utf8(raw, error.start)) from None
+    return Source(path, text.replace("\r\n", "\n"), bool(status.st_mode & stat.S_IROTH))
+
+
+def _not_utf8(raw: bytes, at: int) -> tuple[str, int]:
+    """What to say of a file that isn't UTF-8, and the line."""
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "Not UTF-8, as TOML wants it, but UTF-16; save it as UTF-8", 1
+    line = raw.count(b"\n", 0, at) + 1
+    return f"Not UTF-8 (byte {at}: 0x{raw[at]:02x}), as TOML wants it; save it as UTF-8", line
