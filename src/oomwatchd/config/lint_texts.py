@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from oomwatchd.config.rule_reader import TASK_COMM_LEN
 from oomwatchd.kernel.systemd_cgroups import parse_units
+from oomwatchd.rules.effort import slow_part
 from oomwatchd.rules.model import Pattern
 
 WILD = "*?["
@@ -58,6 +59,11 @@ def _regex(key: str, text: str) -> Iterator[str]:
     elif _GLOB_IN_REGEX.search(text):
         better = f'write {key} = "{text}"'
         yield f"{key}: '{text}' reads like a shell glob, but here * repeats what stands before it; {better}"
+    elif why := slow_part(text):
+        yield (
+            f"{key}: '{text}' can take long on a text made for it: {why}; who shows one doesn't fit the rule (a few "
+            "milliseconds are spent on it)"
+        )
 
 
 def _any_text(key: str, text: str) -> str:

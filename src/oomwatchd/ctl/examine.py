@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from oomwatchd.base.notyet import settled
 from oomwatchd.control.protocol import Json
 from oomwatchd.ctl.ask import reply_to
 from oomwatchd.ctl.rulebook import Rulebook
@@ -146,13 +147,14 @@ class Examiner:
                 with ProcessDir(pid, self.proc) as directory:
                     stat, exe = directory.read_stat(), directory.read_exe()
                     process = read_process(directory, stat, exe, EVERYTHING, self.ours, True, above)
-                    rule = self.rules.decide(process)
+                    rule = settled(lambda: self.rules.decide(process))
                     self._decided[pid] = "" if rule is None else rule.name
             except (Vanished, OSError):
                 pass
         return frozenset({self._decided[pid]} - {""})
 
     def _weigh(self, process: Process, value: int, node: Node, lineage: Json) -> Explanation:
+        settled(lambda: self.rules.prepare(process))
         held = lineage.get("rule") if self.book.loaded else None
         verdicts = [Verdict(rule, _why_not(rule, process, held)) for rule in self.rules.rules]
         decided = next((verdict.rule for verdict in verdicts if verdict.failed is None), None)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from oomwatchd.base import footprint
+from oomwatchd.base.helper import ForkServer
+from oomwatchd.base.notyet import NotYet
 from oomwatchd.config import load as config
 from oomwatchd.config.load import Config, ConfigError, Layout
 from oomwatchd.config.problems import Problem
@@ -22,6 +24,7 @@ from oomwatchd.daemon.journal import ERR, INFO, NOTICE, WARNING, PinLog, Record,
 from oomwatchd.daemon.log import Log
 from oomwatchd.daemon.loop import Loop
 from oomwatchd.daemon.oom_kills import OomKills
+from oomwatchd.daemon.put_off import FUNCTIONS, OverdueLog, PutOff
 from oomwatchd.daemon.sd_notify import SdNotify
 from oomwatchd.kernel import procfs
 from oomwatchd.kernel.cpus import Cpus
@@ -64,6 +67,8 @@ _HEARD = 1024
 """Of so many births it is remembered whose they were, for when the parent's own event turns out to be read later."""
 _GROWTH = 20_000
 """So many processes may come into the ledger until a scan drops those that have died since."""
+_PUT_OFF_SECONDS = 2.0
+"""How long READY=1 waits for what the first scan could not decide at once."""
 _HIDEPID_SECONDS = 60.0
 """How long an answer to whether /proc is mounted with hidepid= is good for."""
 
@@ -98,7 +103,16 @@ class Daemon:
         self.events = Events()
         self._waking: int | None = None
         self._cpus = Cpus()
-        self.pinner = Pinner(RuleSet(loaded.rules), self._new_ledger(), dry_run=self.dry_run, pause=self._pause)
+        self._put_off: PutOff | None = None
+        """None: answers are waited for."""
+        self._overdue_log = OverdueLog()
+        self.pinner = Pinner(
+            RuleSet(loaded.rules),
+            self._new_ledger(),
+            dry_run=self.dry_run,
+            pause=self._pause,
+            defer=self._put_look_off,
+        )
         self.pin_log = PinLog(loaded.settings.log_pins)
         self.server: Server | None = None
         self._watch: ConfigWatch | None = None
@@ -144,6 +158,7 @@ class Daemon:
 
     def run(self) -> None:
         """Start, work until told to stop, end. Raises Failure, and Unavailable where process events are required."""
+        self._put_off = PutOff(self._loop, ForkServer(FUNCTIONS), self._look_at_put_off)
         self._loop.catch_signals((signal.SIGHUP, signal.SIGTERM, signal.SIGINT), self._on_signals)
         self._open_ledger()
         self._open_server()
@@ -154,6 +169,7 @@ class Daemon:
         self.state.missing_capabilities = procfs.missing_capabilities()
         self._end_expired_pins()
         self._scan_whole()
+        self._finish_put_off()
         self._log_started()
         self.log_decisions()
         self._supervisor.tell("READY=1")
@@ -189,6 +205,8 @@ class Daemon:
             self.pinner.release_all()
             self._read_all_events()  # children born meanwhile
             self.pinner.ledger.flush()
+        if self._put_off is not None:
+            self._put_off.close()
         self.pinner.identify_all()
         self.log_decisions()
         now = time.monotonic()
@@ -435,6 +453,29 @@ class Daemon:
             message = f"Process events are gone: {reason}; scanning every {self.interval:g} s"
             self.emit(Record("events-lost", WARNING, message))
 
+    def _put_look_off(self, pid: int, trigger: Trigger, owner: int, question: NotYet) -> bool:
+        if self._put_off is None:
+            return False
+        self._put_off.add(pid, trigger, owner, question)
+        return True
+
+    def _finish_put_off(self) -> None:
+        """Have done what the first scan has put off, unless that takes too long."""
+        finished: list[bool] = []
+        give_up = lambda: finished.append(False)  # noqa: E731 - the loop knows timers by what they call
+        if self._put_off is not None:
+            self._put_off.when_done(lambda: finished.append(True))
+        self._loop.later(_PUT_OFF_SECONDS, give_up)
+        while not finished and not self._stopping:
+            self._loop.turn(wait=True)
+        self._loop.cancel(give_up)
+
+    def _look_at_put_off(self, pid: int, trigger: Trigger) -> None:
+        self.pinner.look(pid, trigger)
+        self._remember_second_look(pid)
+        self.pinner.ledger.flush()
+        self.log_decisions()
+
     # Scans
 
     def _scan_whole(self) -> None:
@@ -532,7 +573,10 @@ class Daemon:
             self._subscribe()
         waiting, self._after_scan = self._after_scan, []
         for done in waiting:
-            done()
+            if self._put_off is None:
+                done()
+            else:
+                self._put_off.when_done(done)
         self._show_status()
 
     def _resolve_again(self) -> None:
@@ -725,6 +769,9 @@ class Daemon:
         """Tell of what was done, those who watch live of all of it. `events` are what brought it about."""
         now = time.monotonic()
         decisions = self.pinner.take_decisions()
+        overdue = self.pinner.rules.searches.take_news()
+        for record in self._overdue_log.records(overdue, now) if overdue else ():
+            self.emit(record)
         for decision in decisions:
             if self.pin_log.admits(decision, now):
                 self.emit(of_decision(decision, dry_run=self.dry_run))

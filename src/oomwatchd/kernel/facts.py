@@ -1,6 +1,7 @@
 """The facts of a process that rules are compared with, read as far as the rules ask for them."""
 
 import os
+import time
 
 from oomwatchd.kernel.executable import Namespaces, split_deleted, verify_exe
 from oomwatchd.kernel.procfs import ProcessDir, Stat, parse_status, text
@@ -27,6 +28,7 @@ def read_process(
     be believed. Raises Vanished."""
     process = Process(directory.pid, stat.starttime, stat.ppid, text(stat.comm), stat.session == directory.pid)
     process.ancestors = ancestors
+    process.read_ns = time.monotonic_ns()
     if exe is not None:
         path, deleted = split_deleted(exe)
         process.exe = text(path)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from oomwatchd.base.notyet import settled
 from oomwatchd.oomlog import replay
 from oomwatchd.oomlog.record import OomKill, Task
 from oomwatchd.rules.model import OOM_SCORE_ADJ_MIN, Criterion, Pattern, Process, Rule, literal_or_glob
@@ -63,9 +64,8 @@ class Rules:
         return Outlook(first, tuple(changes), self.left_out)
 
     def _change(self, task: Task) -> Change | None:
-        rule = self._rules.decide(
-            Process(task.pid, 0, 0, task.comm, session_leader=False, uid=task.uid, foreign_pid_ns=False)
-        )
+        process = Process(task.pid, 0, 0, task.comm, session_leader=False, uid=task.uid, foreign_pid_ns=False)
+        rule = settled(lambda: self._rules.decide(process))
         if rule is None or rule.action.ignore or task.oom_score_adj is None or task.pid == 1:
             return None
         value = rule.target(task.oom_score_adj)

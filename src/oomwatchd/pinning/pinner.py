@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from oomwatchd.base.notyet import NotYet
 from oomwatchd.kernel import procfs
 from oomwatchd.kernel.executable import Namespaces, split_deleted
 from oomwatchd.kernel.facts import read_process
@@ -64,6 +65,11 @@ def _lineage(node: Node) -> Iterator[Node]:
         above = above.parent
 
 
+Defer = Callable[[int, Trigger, int, NotYet], bool]
+"""Called with a PID, why it is looked at, the user id of its owner, and what has to be found out before it is to be
+looked at again. Whether it has taken that over; else the answer is waited for."""
+
+
 class Pinner:
     """Rules, ledger, and what brings processes in line with both."""
 
@@ -76,6 +82,7 @@ class Pinner:
         proc: str = "/proc",
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[], None] = lambda: None,
+        defer: Defer | None = None,
     ) -> None:
         self.rules = rules
         self.ledger = ledger
@@ -84,6 +91,7 @@ class Pinner:
         self.prefilter = Prefilter(rules, proc)
         self.clock = clock
         self.pause = pause
+        self._defer = defer
         """Called after what an event about the process itself has led to, before what need not be done at once."""
         self.counters = Counters()
         self.latencies = Latencies()
@@ -285,7 +293,13 @@ class Pinner:
             node = Node(pid, stat.starttime, None)
             node.seen_ns = time.monotonic_ns()
         known = nodes.get(pid) is node
-        rule, process = self.decide(directory, stat, node)
+        if trigger.source == "exec":
+            self.rules.searches.executed(pid, trigger.event_ns)
+        try:
+            rule, process = self.decide(directory, stat, node)
+        except NotYet as question:
+            self._put_off(directory, trigger, question)
+            return
         look = _Look(directory, stat, node, trigger, process)
         left_to = rule.name if rule is not None and rule.action.ignore else ""
         if left_to and left_to != node.left_to:
@@ -301,6 +315,14 @@ class Pinner:
         self._keep_if(look, related or node.refused is not None)
         if related and not known:
             self._newcomers.add(node)
+
+    def _put_off(self, directory: ProcessDir, trigger: Trigger, question: NotYet) -> None:
+        """Look again when it is known what can't be known at once."""
+        owner = os.fstat(directory.descriptor).st_uid
+        if self._defer is not None and self._defer(directory.pid, trigger, owner, question):
+            return
+        question.find_out()
+        self._todo.append((directory.pid, trigger))
 
     def _meet_families(self) -> None:
         """Processes have come to mean something: so do the children that they have already."""

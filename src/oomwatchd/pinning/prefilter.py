@@ -4,6 +4,7 @@ don't ask again each time what only an event can have changed."""
 
 from collections.abc import Mapping
 
+from oomwatchd.base.notyet import NotYet
 from oomwatchd.kernel import procfs
 from oomwatchd.kernel.executable import split_deleted
 from oomwatchd.kernel.procfs import Vanished
@@ -53,6 +54,8 @@ class Prefilter:
                 comm = procfs.read_comm(pid, self._proc)
                 bits = self._by_comm.get(comm)
                 possible &= self._sift_comm(comm) if bits is None else bits
+        except NotYet:
+            return True
         except Vanished:  # a kernel thread among them, which scans ask about
             if inode == 0:
                 self.gone.add(pid)

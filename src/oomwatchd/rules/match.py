@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 
 from oomwatchd.rules.criteria import CRITERIA, Form
-from oomwatchd.rules.model import Criterion, Process, Rule
+from oomwatchd.rules.model import Criterion, Process, Rule, Searched
+
+_SHOWN = 200
+"""Characters of a text that takes too long."""
 
 Found = str | int | bool | list[str] | None
 
@@ -18,7 +21,7 @@ class Mismatch:
 
 
 def holds(criterion: Criterion, process: Process) -> bool | None:
-    """Whether the process meets the criterion; None where the fact was refused."""
+    """Whether the process meets the criterion; None where the fact was refused, or a search in it takes too long."""
     row = CRITERIA[criterion.key]
     value = getattr(process, row.fact)
     if value is None:
@@ -31,8 +34,9 @@ def holds(criterion: Criterion, process: Process) -> bool | None:
         return value in criterion.ids
     if not value and criterion.key != "cmdline":
         return False
-    if not criterion.matches(value):
-        return False
+    found = criterion.matches(value)
+    if not found:
+        return found
     return process.exe_verified if criterion.key == "exe" else True
 
 
@@ -60,6 +64,8 @@ def _found(criterion: Criterion, process: Process) -> Found:
     if criterion.key == "exe" and process.exe and criterion.matches(process.exe) and process.exe_doubt:
         return f"{process.exe} ({process.exe_doubt})"
     value = getattr(process, CRITERIA[criterion.key].fact)
+    if isinstance(value, Searched) and criterion.matches(value) is None:
+        return f"{value[:_SHOWN]}… (takes too long to search)"
     if isinstance(value, frozenset):
         return sorted(value)
     return None if value is None or not isinstance(value, (str, int)) else value

@@ -5,6 +5,7 @@ Text facts are `str` decoded as UTF-8 with surrogateescape, so that a name of an
 import fnmatch
 import re
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 OOM_SCORE_ADJ_MIN = -1000
@@ -46,6 +47,19 @@ class Process:
     """Whether the process lives in another PID namespace than the daemon."""
     ancestors: frozenset[str] = frozenset()
     """Names of the rules that hold an ancestor, or held one when it died."""
+    read_ns: int = 0
+    """When the facts were read, by CLOCK_MONOTONIC; 0: they weren't read of a process."""
+
+
+NO, YES, OVERDUE = 0, 1, 2
+"""What a search has found. OVERDUE: it has taken too long."""
+
+
+class Searched(str):
+    """A text in which searches can take long, and what they have found."""
+
+    found: Mapping[str, int]
+    """By the source of the expression NO, YES or OVERDUE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +71,13 @@ class Pattern:
     regex: re.Pattern[str] | None = None
     is_glob: bool = False
 
-    def matches(self, value: str) -> bool:
+    def matches(self, value: str) -> bool | None:
+        """Whether the value fits; None where that takes too long to find out."""
         if self.regex is None:
             return value == self.text
+        if isinstance(value, Searched):
+            found = value.found.get(self.regex.pattern, OVERDUE)
+            return None if found == OVERDUE else found == YES
         return self.regex.search(value) is not None
 
     @property
@@ -98,8 +116,15 @@ class Criterion:
     flag: bool = False
     """For FLAG."""
 
-    def matches(self, value: str) -> bool:
-        return any(pattern.matches(value) for pattern in self.patterns)
+    def matches(self, value: str) -> bool | None:
+        """Whether one of the patterns fits; None where none does, but one takes too long to find out."""
+        overdue = False
+        for pattern in self.patterns:
+            found = pattern.matches(value)
+            if found:
+                return True
+            overdue = overdue or found is None
+        return None if overdue else False
 
     @property
     def wanted(self) -> str | list[str] | bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from oomwatchd.rules.criteria import CRITERIA, Form, Source
 from oomwatchd.rules.match import mismatch
 from oomwatchd.rules.model import Criterion, Process, Rule
+from oomwatchd.rules.search import Searches
 
 Value = str | int | None
 
@@ -75,6 +76,7 @@ class RuleSet:
         self._names: dict[str, dict[Value, int]] = {key: {} for key in _NAMES if key in asked}
         self._others: dict[str, dict[Value, int]] = {key: {} for key in _OTHERS if key in asked}
         self._open = tuple(map(_left_open, self.rules))
+        self.searches = Searches(self.rules)
 
     def possible_exe(self, exe: str | None) -> int:
         """The rules that `exe` alone doesn't rule out, as bits; 0 for most processes of a machine, which then need no
@@ -88,7 +90,10 @@ class RuleSet:
     def names_exe(self, exe: str) -> bool:
         """Whether a rule asks for an executable at this path, so that it matters if the path can be believed. Not
         remembered either."""
-        return any(c.key == "exe" and c.matches(exe) for rule in self.rules for c in (*rule.criteria, *rule.excluded))
+        if exe and "exe" in self.searches.keys:
+            exe = self.searches.prepare("exe", self._enabled, exe)
+        criteria = (c for rule in self.rules for c in (*rule.criteria, *rule.excluded))
+        return any(c.key == "exe" and c.matches(exe) is not False for c in criteria)
 
     def decide(self, process: Process, possible: int | None = None) -> Rule | None:
         """The first rule that fits; `possible` where it is known already which ones exe and comm don't rule out."""
@@ -97,11 +102,15 @@ class RuleSet:
             bits = self._narrow(bits, self._names, process)
         if self._others:
             bits = self._narrow(bits, self._others, process)
+        prepared = False
         while bits:
             lowest = bits & -bits
             number = lowest.bit_length() - 1
             rule, left = self.rules[number], self._open[number]
             if left == "all":
+                if not prepared:  # for all that are still possible: one call for many searches
+                    self.prepare(process, bits)
+                    prepared = True
                 fits = mismatch(rule, process) is None
             elif process.foreign_pid_ns is not False and not rule.containers:
                 fits = False
@@ -111,6 +120,22 @@ class RuleSet:
                 return rule
             bits ^= lowest
         return None
+
+    def prepare(self, process: Process, possible: int | None = None) -> None:
+        """Search in the texts of a process for what rules want, all or those that are `possible`, as far as that can
+        take long. Raises NotYet."""
+        bits = self._enabled if possible is None else possible
+        searches = self.searches
+        if not searches.keys:
+            return
+        skip = searches.struck(process)
+        for key in searches.keys:
+            fact = CRITERIA[key].fact
+            value = getattr(process, fact)
+            if value:
+                prepared = searches.prepare(key, bits, value, skip)
+                setattr(process, fact, prepared)
+                searches.strike(process, prepared)
 
     def _narrow(self, bits: int, memos: dict[str, dict[Value, int]], process: Process) -> int:
         for key, memo in memos.items():
@@ -126,6 +151,8 @@ class RuleSet:
         return bits
 
     def _possible(self, key: str, value: Value) -> int:
+        if isinstance(value, str) and value and key in self.searches.keys:
+            value = self.searches.prepare(key, self._enabled, value)
         return sum(1 << i for i, rule in enumerate(self.rules) if _not_ruled_out(rule.criterion(key), value))
 
 
@@ -143,4 +170,4 @@ def _not_ruled_out(criterion: Criterion | None, value: Value) -> bool:
         return True
     if isinstance(value, int):
         return value in criterion.ids
-    return bool(value) and value is not None and criterion.matches(value)
+    return bool(value) and value is not None and bool(criterion.matches(value))

@@ -1,0 +1,205 @@
+"""Processes of their own for calls that may take for ever: they can be killed, and their death takes nobody with it.
+
+A thread could not: one that waits for a file system keeps the whole process from ending, and one that holds the
+interpreter's lock at normal priority keeps a thread at real-time priority waiting.
+
+Helpers are forked by a fork server, itself a fork of this process, so that nothing has to be loaded. Not by this
+process: it would copy its page tables each time, and for as long as a helper still had its descriptors, closing one
+would not remove it from an epoll set. At real-time priority with SCHED_RESET_ON_FORK all of them run at normal
+priority. They end with this process."""
+
+import contextlib
+import ctypes
+import gc
+import marshal
+import os
+import select
+import signal
+import socket
+from collections.abc import Callable, Mapping
+
+Function = Callable[..., object]
+"""Takes and returns what marshal knows: None, numbers, strings, bytes, and tuples, lists, dictionaries of these."""
+
+_MESSAGE_BYTES = 192 << 10
+"""More than any message has; less than a socket's buffer holds by default, net.core.wmem_default."""
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
+_START, _KILL = b"s", b"k"
+
+
+class HelperError(Exception):
+    """There is no answer, and there will be none."""
+
+
+class ForkServer:
+    """Starts helpers, which know `functions` by name. Raises OSError where the system has no room for a process."""
+
+    def __init__(self, functions: Mapping[str, Function]) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self.pid = os.fork()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
+        if self.pid == 0:
+            _never_return(lambda: _serve_starts(theirs.detach(), functions))
+        theirs.close()
+        ours.setblocking(False)
+        self._socket = ours
+        self._started = 0
+
+    def start(self) -> "Helper":
+        """A new helper. Raises HelperError where the fork server has ended, or has too much to do."""
+        self._started += 1
+        token = b"%d" % self._started
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            socket.send_fds(self._socket, [_START + token], [theirs.fileno()])
+        except OSError as error:
+            ours.close()
+            raise HelperError(str(error)) from None
+        finally:
+            theirs.close()
+        return Helper(self, token, ours)
+
+    def kill(self, token: bytes) -> None:
+        """Have a helper killed."""
+        with contextlib.suppress(OSError):  # it has ended, and its helpers with it
+            self._socket.send(_KILL + token)
+
+    def close(self) -> None:
+        """End it and its helpers, but for those that can't be killed; without waiting."""
+        self._socket.close()
+        os.kill(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
+
+class Helper:
+    """One helper, which serves one call at a time."""
+
+    __slots__ = ("_server", "_socket", "_token")
+
+    def __init__(self, server: ForkServer, token: bytes, connection: socket.socket) -> None:
+        self._server, self._token, self._socket = server, token, connection
+
+    def fileno(self) -> int:
+        """Readable when the answer is there, or none will come."""
+        return self._socket.fileno()
+
+    def send(self, name: str, arguments: tuple[object, ...]) -> None:
+        """Ask for a call. Raises HelperError."""
+        try:
+            self._socket.send(_packed((name, arguments)), socket.MSG_DONTWAIT)
+        except OSError as error:
+            raise HelperError(str(error)) from None
+
+    def receive(self, seconds: float) -> object:
+        """The answer. Raises HelperError if it isn't there within so many seconds."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        if not poll.poll(seconds * 1000):
+            raise HelperError(f"no answer in {seconds:g} s")
+        try:
+            raw = self._socket.recv(_MESSAGE_BYTES)
+        except OSError as error:
+            raise HelperError(str(error)) from None
+        if not raw:
+            raise HelperError("the helper has ended")
+        return marshal.loads(raw)
+
+    def kill(self) -> None:
+        """Kill it. One that waits for a file system stays until that answers: see has_ended()."""
+        self._server.kill(self._token)
+
+    def has_ended(self) -> bool:
+        """Whether a helper that was killed is gone. To be called until it is: then it has been closed too."""
+        try:
+            while self._socket.recv(_MESSAGE_BYTES, socket.MSG_DONTWAIT):
+                pass
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        self._socket.close()
+        return True
+
+
+_kept: dict[Function, Helper] = {}
+
+
+def call(function: Function, *arguments: object, seconds: float) -> object:
+    """One call by a helper, waited for, but not for longer. For programs that have nothing else to do meanwhile. Raises
+    HelperError where there is no answer, and OSError where the system has no room for a process."""
+    name = function.__name__
+    helper = _kept.pop(function, None) or ForkServer({name: function}).start()
+    helper.send(name, arguments)
+    answer = helper.receive(seconds)
+    _kept[function] = helper  # for the next call of the same
+    return answer
+
+
+def _packed(message: object) -> bytes:
+    return marshal.dumps(message)  # type: ignore[arg-type]  # Function says what it may be
+
+
+def _never_return(do: Callable[[], None]) -> None:
+    status = 1
+    try:
+        do()
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _begin(descriptor: int, name: bytes) -> None:
+    """What a new process does first: away with the descriptors of the one that it was forked from."""
+    os.closerange(3, descriptor)
+    os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    libc.prctl(_PR_SET_NAME, name, 0, 0, 0)
+
+
+def _serve_starts(descriptor: int, functions: Mapping[str, Function]) -> None:
+    """What the fork server does for as long as it lives."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM):
+        signal.signal(number, signal.SIG_DFL)
+    _begin(descriptor, b"oomwatchd-fork")
+    gc.disable()  # it would copy what is shared with the daemon
+    children: dict[bytes, int] = {}
+
+    def reap(_signal: int, _frame: object) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while (pid := os.waitpid(-1, os.WNOHANG)[0]) != 0:
+                for token in [token for token, child in children.items() if child == pid]:
+                    del children[token]
+
+    signal.signal(signal.SIGCHLD, reap)
+    connection = socket.socket(fileno=descriptor)
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(connection, 64, 1)
+        if not message:
+            return
+        kind, token = message[:1], message[1:]
+        if kind == _KILL and token in children:
+            os.kill(children[token], signal.SIGKILL)
+        if kind != _START or not descriptors:
+            continue
+        with contextlib.suppress(OSError):  # no room for a process: the daemon sees the connection end
+            children[token] = os.fork()
+            if children[token] == 0:
+                _never_return(lambda: _serve_calls(descriptors[0], functions))  # noqa: B023 - called at once
+        os.close(descriptors[0])
+
+
+def _serve_calls(descriptor: int, functions: Mapping[str, Function]) -> None:
+    """What a helper does for as long as it lives."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _begin(descriptor, b"oomwatchd-help")
+    connection = socket.socket(fileno=descriptor)
+    while message := connection.recv(_MESSAGE_BYTES):
+        name, arguments = marshal.loads(message)
+        connection.send(_packed(functions[name](*arguments)))

@@ -1,0 +1,146 @@
+"""Calls that may take for ever, made by helper processes while the loop goes on."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from oomwatchd.base.helper import ForkServer, Helper, HelperError
+from oomwatchd.daemon.loop import Loop
+
+Done = Callable[[object], None]
+"""Called with what the call has returned; None: it has not, in its time."""
+
+_IDLE_SECONDS = 30.0
+_QUEUE = 512
+"""Calls of one owner that may wait. Owners are user ids, so that all queues together are bounded too."""
+_OWNERS = 64
+
+
+@dataclass(slots=True)
+class Call:
+    """One call, waiting or under way."""
+
+    name: str
+    arguments: tuple[object, ...]
+    done: Done
+    owner: int
+    seconds: float | None
+    """How long it may take from its start; None: for ever."""
+
+
+class HelperPool:
+    """Up to `size` helpers, that serve owners in turn: whoever asks for much doesn't keep others waiting."""
+
+    def __init__(self, loop: Loop, server: ForkServer, size: int) -> None:
+        self._loop = loop
+        self._server = server
+        self._size = size
+        self._workers: list[_Worker] = []
+        self._lingering: list[Helper] = []
+        """Killed, but they wait for something that the kernel doesn't end."""
+        self._queues: dict[int, deque[Call]] = {}
+
+    def submit(self, call: Call) -> bool:
+        """Have a call made. False where too many wait already; then `done` isn't called."""
+        queue = self._queues.get(call.owner)
+        if queue is None:
+            if len(self._queues) >= _OWNERS:
+                return False
+            queue = self._queues[call.owner] = deque()
+        if len(queue) >= _QUEUE:
+            return False
+        queue.append(call)
+        self._start_waiting()
+        return True
+
+    def _start_waiting(self) -> None:
+        while self._queues:
+            worker = self._free_worker()
+            if worker is None:
+                return
+            owner = next(iter(self._queues))
+            queue = self._queues.pop(owner)
+            call = queue.popleft()
+            if queue:
+                self._queues[owner] = queue  # behind all the others
+            worker.start(call)
+
+    def _free_worker(self) -> "_Worker | None":
+        for worker in self._workers:
+            if worker.call is None:
+                return worker
+        self._lingering = [helper for helper in self._lingering if not helper.has_ended()]
+        if len(self._workers) + len(self._lingering) >= self._size:
+            return None
+        try:
+            worker = _Worker(self, self._server.start(), self._loop)
+        except (HelperError, OSError):  # no room for a process: the next call tries again
+            return None
+        self._workers.append(worker)
+        return worker
+
+    def answered(self) -> None:
+        """A worker is free again."""
+        self._start_waiting()
+
+    def gone(self, worker: "_Worker", helper: Helper) -> None:
+        """A worker has ended its helper."""
+        self._workers.remove(worker)
+        helper.kill()
+        if not helper.has_ended():
+            self._lingering.append(helper)
+
+    def close(self) -> None:
+        """Kill all helpers, without waiting for them."""
+        self._queues.clear()
+        for worker in list(self._workers):
+            worker.retire()
+
+
+class _Worker:
+    """A helper, and the call that it is at."""
+
+    def __init__(self, pool: HelperPool, helper: Helper, loop: Loop) -> None:
+        self._pool, self._helper, self._loop = pool, helper, loop
+        self.call: Call | None = None
+        loop.add(helper.fileno(), self._on_answer)
+
+    def start(self, call: Call) -> None:
+        self._loop.cancel(self.retire)
+        self.call = call
+        try:
+            self._helper.send(call.name, call.arguments)
+        except HelperError:
+            self._loop.later(0.0, self._overdue)  # not at once: the caller has yet to take note
+            return
+        if call.seconds is not None:
+            self._loop.later(call.seconds, self._overdue)
+
+    def _on_answer(self) -> None:
+        try:
+            answer = self._helper.receive(0.0)
+        except HelperError:
+            self._overdue()
+            return
+        self._loop.cancel(self._overdue)
+        self._loop.later(_IDLE_SECONDS, self.retire)
+        self._finish(answer)
+
+    def _overdue(self) -> None:
+        """The call has taken too long, or the helper has ended."""
+        self.retire()
+        self._finish(None)
+
+    def _finish(self, answer: object) -> None:
+        call, self.call = self.call, None
+        try:
+            if call is not None:
+                call.done(answer)
+        finally:
+            self._pool.answered()
+
+    def retire(self) -> None:
+        self._loop.cancel(self._overdue)
+        self._loop.cancel(self.retire)
+        self._loop.remove(self._helper.fileno())
+        self._pool.gone(self, self._helper)

@@ -1,0 +1,107 @@
+"""Processes whose look waits for an answer that can't be had at once: a long search, a file system."""
+
+from collections.abc import Callable, Mapping
+
+from oomwatchd.base.helper import ForkServer, Function
+from oomwatchd.base.notyet import NotYet
+from oomwatchd.base.text import printable
+from oomwatchd.daemon.helper_pool import Call, HelperPool
+from oomwatchd.daemon.journal import WARNING, Record
+from oomwatchd.daemon.loop import Loop
+from oomwatchd.kernel import procfs
+from oomwatchd.pinning.decisions import Trigger
+from oomwatchd.rules.search import search
+
+FUNCTIONS: Mapping[str, Function] = {search.__name__: search}
+"""What helpers are asked for."""
+_SEARCHERS = 1
+"""Searches are bounded by their CPU time, so that one helper does, which takes at most one CPU."""
+_TOLD_SECONDS, _TOLD = 60.0, 20
+"""So many processes are told of in so long a time; the rest are counted."""
+
+
+class PutOff:
+    """Has answers found out, and processes looked at again. `look` is called with a PID and its trigger."""
+
+    def __init__(self, loop: Loop, server: ForkServer, look: Callable[[int, Trigger], None]) -> None:
+        self._look = look
+        self._searchers = HelperPool(loop, server, _SEARCHERS)
+        self._waiting: set[int] = set()
+        self._awaited: list[tuple[set[int], Callable[[], None]]] = []
+
+    def add(self, pid: int, trigger: Trigger, owner: int, question: NotYet) -> None:
+        if pid in self._waiting:
+            return
+
+        def done(answer: object) -> None:
+            self._waiting.discard(pid)
+            question.learn(answer)
+            try:
+                self._look(pid, trigger)
+            finally:
+                self._tell_done(pid)
+
+        if self._searchers.submit(Call(question.function.__name__, question.arguments, done, owner, None)):
+            self._waiting.add(pid)  # else the next scan asks again
+
+    def when_done(self, do: Callable[[], None]) -> None:
+        """Call `do` once all that is put off now has been dealt with."""
+        if self._waiting:
+            self._awaited.append((self._waiting.copy(), do))
+        else:
+            do()
+
+    def _tell_done(self, pid: int) -> None:
+        if pid in self._waiting:
+            return  # put off again
+        awaited, self._awaited = self._awaited, []
+        for pids, do in awaited:
+            pids.discard(pid)
+            if pids:
+                self._awaited.append((pids, do))
+            else:
+                do()
+
+    def close(self) -> None:
+        self._searchers.close()
+
+
+class OverdueLog:
+    """What to tell of searches that took too long: a few in a minute, and how many more there were. Time enters as an
+    argument: CLOCK_MONOTONIC seconds."""
+
+    def __init__(self) -> None:
+        self._since = 0.0
+        self._told = 0
+        self._more = 0
+
+    def records(self, overdue: list[tuple[int, str]], now: float) -> list[Record]:
+        """`overdue` are PIDs, 0 where it isn't known, and rules."""
+        if now - self._since >= _TOLD_SECONDS:
+            self._since, self._told = now, 0
+        room = max(_TOLD - self._told, 0)
+        self._told += len(overdue[:room])
+        records = [_of_overdue(pid, rule, self._more) for pid, rule in overdue[:room]]
+        self._more = len(overdue[room:]) + (0 if records else self._more)
+        return records
+
+
+def _of_overdue(pid: int, rule: str, more: int) -> Record:
+    fields: dict[str, str | int] = {"OOMWATCHD_RULE": rule}
+    who = "a process"
+    if pid:
+        fields["OBJECT_PID"] = pid
+        who = f"process {pid}"
+        try:
+            comm = printable(procfs.text(procfs.read_comm(pid)))
+            fields["OOMWATCHD_COMM"] = comm
+            who += f" ({comm})"
+        except (procfs.Vanished, OSError):
+            pass
+    others = f" ({more} more since the last such message)" if more else ""
+    message = (
+        f"A regular expression of rule '{rule}' takes too long on what {who} shows, so that the rule doesn't fit it; "
+        f"not trying again before it executes another program{others}. oomwatchctl check tells which expressions can "
+        "take long"
+    )
+    return Record("pin-failed", WARNING, message, fields)

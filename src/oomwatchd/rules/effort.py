@@ -1,0 +1,215 @@
+"""How long a search for a regular expression can take on a text that wants it to. Pure.
+
+Python's `re` tries one way after the other (backtracking): with k repeats that can each give way to the next, up to
+length to the power of k + 1 steps, and with a repeat within a repeat up to 2 to the power of the length."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from re import _parser  # type: ignore[attr-defined]  # the parser that re itself uses: sre_parse before 3.11
+
+_MANY = 8
+"""A repeat that may take more rounds than this counts as one without end."""
+_SECONDS_LINEAR, _SECONDS_STEP = 10e-9, 3e-9
+"""For one character, measured with Python 3.11 on `.*?x`, and on `\\d+x`, the slowest found."""
+_SAMPLE = "a-/"
+"""A repeat that accepts all of these accepts most of what stands in a command line or a path."""
+
+Item = tuple[object, object]
+
+
+@dataclass(slots=True)
+class Shape:
+    """What of an expression makes it take long."""
+
+    repeats: int = 0
+    options: int = 0
+    """Repeats of few rounds, each of which doubles the ways."""
+    nested: bool = False
+    variable: bool = False
+    """Whether what it matches can have more than one length."""
+
+    def add(self, other: "Shape", times: int = 1) -> None:
+        self.repeats += other.repeats * times
+        self.options += other.options * times
+        self.nested = self.nested or other.nested
+        self.variable = self.variable or other.variable
+
+
+def shape(regex: str) -> Shape:
+    """The shape of an expression that re.compile() takes."""
+    return _shape(_parser.parse(regex))
+
+
+def _shape(items: Iterable[Item]) -> Shape:
+    found = Shape()
+    for operation, argument in items:
+        name = str(operation)
+        if name in _REPEATS:
+            found.add(_shape_of_repeat(*argument))  # type: ignore[misc]
+        elif name in ("GROUPREF", "GROUPREF_IGNORE"):
+            found.repeats += 1
+            found.variable = True
+        else:
+            parts = _parts(name, argument)
+            for part in parts:
+                found.add(_shape(part))
+            if len(parts) > 1:
+                found.options += 1
+                found.variable = True
+    return found
+
+
+_REPEATS = frozenset({"MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"})
+
+
+def _shape_of_repeat(least: int, most: int, body: Sequence[Item]) -> Shape:
+    inner, found = _shape(body), Shape()
+    if most > _MANY:
+        found.add(inner)
+        found.nested = inner.nested or inner.variable
+        found.repeats += least != most
+    else:
+        found.add(inner, times=most)
+        found.options += most - least
+    found.variable = inner.variable or least != most
+    return found
+
+
+def _parts(name: str, argument: object) -> list[Sequence[Item]]:
+    """The expressions within an item that is no repeat."""
+    if name == "BRANCH":
+        return list(argument[1])  # type: ignore[index]
+    if name == "GROUPREF_EXISTS":
+        return [part for part in argument[1:] if part]  # type: ignore[index]
+    if name in ("SUBPATTERN", "ASSERT", "ASSERT_NOT"):
+        return [argument[-1]]  # type: ignore[index]
+    return [argument] if name == "ATOMIC_GROUP" else []  # type: ignore[list-item]
+
+
+def seconds(shapes: Iterable[Shape], length: int) -> float:
+    """An upper bound, by experience, of how long searches take in a text of that many characters."""
+    total = 0.0
+    for each in shapes:
+        if each.nested:
+            total += _SECONDS_LINEAR * 2.0 ** min(length, 100)
+        elif each.repeats or each.options:
+            total += _SECONDS_STEP * float(length) ** (1 + each.repeats) * 2.0 ** min(each.options, 100)
+        total += _SECONDS_LINEAR * length
+    return total
+
+
+def longest_within(shapes: Sequence[Shape], limit: float) -> int:
+    """The length, a power of two, up to which searches take at most `limit` seconds."""
+    length = 1
+    while length < 1 << 24 and seconds(shapes, length * 2) <= limit:
+        length *= 2
+    return length
+
+
+# For people
+
+
+def slow_part(regex: str) -> str:
+    """What can make the expression take long, for a warning; empty: nothing. `foo.*bar` isn't worth one: it takes a
+    command line of many thousands of bytes to exceed the budget."""
+    items = list(_parser.parse(regex))
+    if _has_nested(items):
+        return "it has a repeat within a repeat"
+    ambiguous = _ambiguous(_flattened(items))
+    return f"it has {ambiguous} repeats that can each take what the next one needs" if ambiguous > 1 else ""
+
+
+def _has_nested(items: Iterable[Item]) -> bool:
+    for operation, argument in items:
+        name = str(operation)
+        if name in _REPEATS:
+            most, body = argument[1], argument[2]  # type: ignore[index]
+            if _has_nested(body) or (most > _MANY and name != "POSSESSIVE_REPEAT" and _blurred(_flattened(body))):
+                return True
+        elif any(_has_nested(part) for part in _parts(name, argument)):
+            return True
+    return False
+
+
+def _blurred(body: Sequence[Item]) -> bool:
+    """Whether one round of a repeat may end at different places of the same text, or go different ways: its body has a
+    repeat, and nothing that this one can't take, or choices that begin alike."""
+    for operation, argument in body:
+        if str(operation) == "BRANCH" and _overlap(argument[1]):  # type: ignore[index]
+            return True
+    repeated = [argument[2] for operation, argument in body if _is_long_repeat(operation, argument)]  # type: ignore[index]
+    literals = [chr(argument) for operation, argument in body if str(operation) == "LITERAL"]  # type: ignore[arg-type]
+    return any(all(_accepts(inner, literal) for literal in literals) for inner in repeated)
+
+
+def _overlap(choices: Sequence[Sequence[Item]]) -> bool:
+    """Whether two choices can take the same character first, or one takes none."""
+    firsts = [_flattened(choice)[:1] for choice in choices]
+    letters = [chr(first[0][1]) for first in firsts if first and str(first[0][0]) == "LITERAL"]  # type: ignore[arg-type]
+    if not all(firsts) or len(set(letters)) < len(letters):
+        return True
+    broad = [first for first in firsts if str(first[0][0]) != "LITERAL"]
+    return len(broad) > 1 or any(_accepts(first, letter) for first in broad for letter in letters)
+
+
+def _is_long_repeat(operation: object, argument: object) -> bool:
+    return str(operation) in ("MAX_REPEAT", "MIN_REPEAT") and argument[1] > _MANY  # type: ignore[index]
+
+
+def _flattened(items: Iterable[Item]) -> list[Item]:
+    """The items, those of groups in the place of the groups."""
+    flat: list[Item] = []
+    for operation, argument in items:
+        if str(operation) == "SUBPATTERN":
+            flat += _flattened(argument[-1])  # type: ignore[index]
+        else:
+            flat.append((operation, argument))
+    return flat
+
+
+def _ambiguous(items: Sequence[Item]) -> int:
+    """How many long repeats can take, and give back, what follows them."""
+    count = 0
+    for at, (operation, argument) in enumerate(items):
+        if not _is_long_repeat(operation, argument):
+            continue
+        body = argument[2]  # type: ignore[index]
+        rest = items[at + 1 :]
+        literal = next((chr(a) for o, a in rest if str(o) == "LITERAL"), "")  # type: ignore[arg-type]
+        if rest and all(_accepts(body, c) for c in _SAMPLE) and _accepts(body, literal or _SAMPLE[0]):
+            count += 1
+    return count
+
+
+def _accepts(body: Sequence[Item], character: str) -> bool:
+    """Whether a body of one item takes the character; so too where it can't be told."""
+    if len(body) != 1:
+        return True
+    operation, argument = body[0]
+    name = str(operation)
+    if name == "LITERAL":
+        return bool(argument == ord(character))
+    if name == "NOT_LITERAL":
+        return bool(argument != ord(character))
+    return _in_set(argument, character) if name == "IN" else True  # type: ignore[arg-type]
+
+
+_CATEGORIES = {"DIGIT": r"\d", "SPACE": r"\s", "WORD": r"\w"}
+
+
+def _in_set(members: Sequence[Item], character: str) -> bool:
+    negated = bool(members) and str(members[0][0]) == "NEGATE"
+    return any(_is_member(str(operation), argument, character) for operation, argument in members) is not negated
+
+
+def _is_member(name: str, argument: object, character: str) -> bool:
+    if name == "LITERAL":
+        return argument == ord(character)
+    if name == "RANGE":
+        return argument[0] <= ord(character) <= argument[1]  # type: ignore[index,no-any-return]
+    if name != "CATEGORY":
+        return False
+    kind = str(argument).removeprefix("CATEGORY_")
+    found = re.match(_CATEGORIES.get(kind.removeprefix("NOT_"), "."), character) is not None
+    return found is not kind.startswith("NOT_")

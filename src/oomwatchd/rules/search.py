@@ -1,0 +1,195 @@
+"""Searches in texts that others have written, within a budget.
+
+What can't take long is searched at once. The rest is left to a helper process (NotYet), with a few milliseconds of
+CPU time for each expression; what exceeds them is neither found nor not found."""
+
+import re
+import signal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from oomwatchd.base.alarm import Limit, Overdue
+from oomwatchd.base.notyet import NotYet
+from oomwatchd.rules.effort import Shape, longest_within, shape
+from oomwatchd.rules.model import NO, OVERDUE, YES, Criterion, Pattern, Process, Rule, Searched
+
+_AT_ONCE_SECONDS = 0.002
+"""What cannot take longer than this, all expressions of a criterion taken together, is searched at once."""
+_TRIED_SECONDS, _TRIED_CHARACTERS = 0.003, 1024
+"""What is hardly ever as slow as it can be is tried so long, in a text up to this length."""
+_BUDGET_SECONDS = 0.010
+"""CPU time for one expression and text, in the helper."""
+_CALL_SECONDS = 0.2
+"""CPU time for all of them. `re` may go on for seconds before it looks whether it should stop: then the helper ends."""
+_Key = tuple[str, int, int, int, frozenset[str]]
+"""Criterion, rules, hash and length of a text, expressions that aren't searched for."""
+
+_MEMO_LIMIT = 4096
+_ASKED_LIMIT = 1024
+_STRUCK_LIMIT = 4096
+
+
+def search(patterns: Sequence[str], raw: bytes) -> bytes:
+    """One of NO, YES and OVERDUE for each expression. For the helper: it ends by SIGPROF after _CALL_SECONDS."""
+    text = raw.decode("utf-8", "surrogateescape")
+    signal.setitimer(signal.ITIMER_PROF, _CALL_SECONDS)
+    found = bytes(_search(re.compile(pattern), text) for pattern in patterns)
+    signal.setitimer(signal.ITIMER_PROF, 0.0)
+    return found
+
+
+def _search(regex: re.Pattern[str], text: str) -> int:
+    try:
+        with Limit(_BUDGET_SECONDS):
+            return NO if regex.search(text) is None else YES
+    except Overdue:
+        return OVERDUE
+
+
+@dataclass(slots=True)
+class _Asked:
+    """The expressions of some rules over one criterion."""
+
+    patterns: dict[str, re.Pattern[str]]
+    quick: frozenset[str]
+    """Those that cannot take long, but for the length of the text."""
+    at_once: int
+    """Characters up to which all of them are searched at once."""
+
+
+@dataclass(slots=True)
+class _Struck:
+    """A process that has exceeded the budget. It costs none again until it executes another program."""
+
+    starttime: int
+    exe: str | None
+    read_ns: int
+    sources: frozenset[str] = field(default=frozenset())
+
+
+class Searches:
+    """What one set of rules searches for, and what it has found so far. Sets of rules are given as bits."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self._rules = rules
+        self.keys = tuple({c.key for rule in rules for c in _criteria(rule) if any(p.regex for p in c.patterns)})
+        """Criteria that have something to search for."""
+        self._asked: dict[tuple[str, int], _Asked] = {}
+        self._memo: dict[_Key, bytes] = {}
+        self._hopeless: set[_Key] = set()
+        """Texts that have ended a helper."""
+        self._distrusted: set[str] = set()
+        """Criteria of which a text has been tried that was as slow as it can be: then no more are tried."""
+        self._struck: dict[int, _Struck] = {}
+        self._news: list[tuple[int, str]] = []
+
+    def prepare(self, key: str, bits: int, text: str, skip: frozenset[str] = frozenset()) -> str:
+        """The text, with what those rules search for in it where that can't be had at once. `skip`: expressions that
+        have exceeded their budget. Raises NotYet."""
+        asked = self._asked.get((key, bits)) or self._ask(key, bits)
+        if len(text) <= asked.at_once or isinstance(text, Searched):
+            return text
+        # By hash, which nobody can foresee, since texts may be long.
+        memo_key = (key, bits, hash(text), len(text), skip)
+        found = self._memo.get(memo_key)
+        sources = [source for source in asked.patterns if source not in skip]
+        if found is None and len(text) <= _TRIED_CHARACTERS and key not in self._distrusted:
+            found = self._try(key, [asked.patterns[source] for source in sources], text)
+        if found is None and sources:
+            raise self._not_yet(asked, memo_key, sources, text)
+        searched = Searched(text)
+        searched.found = dict.fromkeys(skip, OVERDUE) | dict(zip(sources, found or b"", strict=True))
+        return searched
+
+    def _ask(self, key: str, bits: int) -> _Asked:
+        if len(self._asked) >= _ASKED_LIMIT:
+            self._asked.clear()
+        rules = [rule for number, rule in enumerate(self._rules) if bits >> number & 1]
+        asked = _asked(p for rule in rules for c in _criteria(rule) if c.key == key for p in c.patterns)
+        self._asked[key, bits] = asked
+        return asked
+
+    def _try(self, key: str, patterns: Sequence[re.Pattern[str]], text: str) -> bytes | None:
+        try:
+            with Limit(_TRIED_SECONDS):
+                return bytes(pattern.search(text) is not None for pattern in patterns)
+        except Overdue:
+            self._distrusted.add(key)
+            return None
+
+    def _not_yet(self, asked: _Asked, memo_key: _Key, wanted: Sequence[str], text: str) -> NotYet:
+        raw = text.encode("utf-8", "surrogateescape")
+        sources = [source for source in wanted if memo_key not in self._hopeless or source in asked.quick]
+
+        def learn(answer: object) -> None:
+            if isinstance(answer, bytes) and len(answer) == len(sources):
+                found = dict(zip(sources, answer, strict=True))
+                self._remember(memo_key, bytes(found.get(source, OVERDUE) for source in wanted))
+            elif memo_key in self._hopeless:
+                self._remember(memo_key, bytes([OVERDUE]) * len(wanted))
+            else:
+                self._hopeless.add(memo_key)  # the next time what can't take long is asked for alone
+
+        return NotYet(search, (sources, raw), learn)
+
+    def _remember(self, memo_key: _Key, found: bytes) -> None:
+        if len(self._memo) >= _MEMO_LIMIT:
+            self._memo.clear()
+            self._hopeless.clear()
+        self._memo[memo_key] = found
+
+    def struck(self, process: Process) -> frozenset[str]:
+        """The expressions that a process has exceeded the budget of."""
+        known = self._struck.get(process.pid)
+        if known is None:
+            return frozenset()
+        if (known.starttime, known.exe) != (process.starttime, process.exe):
+            del self._struck[process.pid]
+            return frozenset()
+        return known.sources
+
+    def strike(self, process: Process, text: str) -> None:
+        """Take note of what a process has exceeded the budget of."""
+        if not isinstance(text, Searched):
+            return
+        sources = frozenset(source for source, found in text.found.items() if found == OVERDUE)
+        known = self.struck(process)
+        new = sources - known
+        if not new:
+            return
+        if len(self._struck) >= _STRUCK_LIMIT:
+            del self._struck[next(iter(self._struck))]
+        self._struck[process.pid] = _Struck(process.starttime, process.exe, process.read_ns, sources | known)
+        if len(self._news) < _STRUCK_LIMIT:
+            self._news += [(process.pid, source) for source in sorted(new)]
+
+    def executed(self, pid: int, event_ns: int) -> None:
+        """The process has executed another program at that time, and starts anew, unless that has been seen."""
+        known = self._struck.get(pid)
+        if known is not None and known.read_ns < event_ns:
+            del self._struck[pid]
+
+    def take_news(self) -> list[tuple[int, str]]:
+        """Processes, and rules with an expression whose budget they have exceeded, since the last call."""
+        taken, self._news = self._news, []
+        return [
+            (pid, rule.name)
+            for pid, source in taken
+            for rule in self._rules
+            if rule.enabled
+            and any(p.regex is not None and p.regex.pattern == source for c in _criteria(rule) for p in c.patterns)
+        ]
+
+
+def _criteria(rule: Rule) -> tuple[Criterion, ...]:
+    return (*rule.criteria, *rule.excluded) if rule.enabled else ()
+
+
+def _asked(patterns: Iterable[Pattern]) -> _Asked:
+    searched = [pattern for pattern in patterns if pattern.regex is not None]
+    compiled = {p.regex.pattern: p.regex for p in searched if p.regex is not None}
+    globs = {p.regex.pattern for p in searched if p.regex is not None and p.is_glob}
+    # fnmatch makes of each star a part that is never gone back to.
+    shapes = {source: Shape() if source in globs else shape(source) for source in compiled}
+    quick = frozenset(s for s, each in shapes.items() if not (each.repeats or each.options or each.nested))
+    return _Asked(compiled, quick, longest_within(list(shapes.values()), _AT_ONCE_SECONDS))
