@@ -38,6 +38,10 @@ class Unwrapper(Protocol):
     The reader of a large file skips what can't matter, so `feed` may get the middle of a record after `restart`: it
     then waits for the next record that it can read. Damaged records are left out; nothing is raised."""
 
+    @property
+    def busy(self) -> bool:
+        """Whether a record is open, so that the next lines matter."""
+
     def feed(self, line: str) -> Sequence[LogLine]:
         """Take one line of the container's text, without its line feed; return what it completes."""
 

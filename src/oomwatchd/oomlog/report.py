@@ -111,8 +111,8 @@ class Report:
         stamp = self.origin.time
         if isinstance(stamp, float):
             return stamp
-        text = f"{stamp} " if stamp is not None else self.origin.prefix
-        return times.time_of(text, reference, calendar)
+        found = None if stamp is None else times.time_of(f"{stamp} ", reference, calendar)
+        return times.time_of(self.origin.prefix, reference, calendar) if found is None else found
 
 
 def finish(report: Report, reference: datetime, calendar: times.Calendar) -> OomKill:

@@ -6,18 +6,15 @@ from contextlib import closing
 from datetime import datetime
 from itertools import chain
 
-from oomwatchd.oomlog import journal, prefix, times
+from oomwatchd.oomlog import gather, journal, prefix, reading, times
 from oomwatchd.oomlog.beside import Beside, Tapped
-from oomwatchd.oomlog.json_document import Cut, is_document, read_document
+from oomwatchd.oomlog.json_document import Cut
 from oomwatchd.oomlog.logfile import Failed, LogFile, SourceError, Spool, find_logs
-from oomwatchd.oomlog.logline import LogLine
-from oomwatchd.oomlog.order import merged, with_others
+from oomwatchd.oomlog.order import with_others
 from oomwatchd.oomlog.parser import Parser
 from oomwatchd.oomlog.record import OomKill
 from oomwatchd.oomlog.scan import BEFORE, scan
 from oomwatchd.oomlog.stream import Stream
-
-_LOOK = 64 << 10
 
 
 def family(name: str) -> str:
@@ -73,7 +70,7 @@ def kills(paths: Iterable[str], failed: Failed, journal_arguments: Sequence[str]
     to `failed`, and the rest is read all the same. `journal_arguments`: journalctl's options for journal files."""
     with closing(Spool()) as spool:
         families = in_order(list(find_logs(paths, spool, failed)))
-        yield from merged([_of_family(members, failed, journal_arguments) for members in families])
+        yield from gather.history([_of_family(members, failed, journal_arguments) for members in families])
 
 
 def system_journal(failed: Failed, arguments: Sequence[str] = ()) -> Iterator[OomKill]:
@@ -117,11 +114,8 @@ def _of_text(members: Sequence[LogFile], beside: Beside, failed: Failed) -> Iter
 
 
 def _events(stream: Stream, parser: Parser, beside: Beside, name: str, failed: Failed) -> Iterator[OomKill]:
-    if not is_document(stream.peek(_LOOK)):
-        yield from scan(Tapped(stream, beside), parser)
-        return
     try:
-        yield from feed(read_document(stream), parser, beside)
+        yield from reading.events(stream, parser, beside, parser.reference)
     except Cut:
         failed(SourceError(f"Failed to read all of {name}: the JSON is cut off. What stands before that was read."))
 
@@ -139,10 +133,3 @@ def _flushed(parser: Parser) -> Iterator[OomKill]:
 def _tell_damage(stream: Stream, name: str, failed: Failed) -> None:
     if stream.damage is not None:
         failed(SourceError(f"Failed to read all of {name}: {stream.damage}. What stands before that was read."))
-
-
-def feed(lines: Iterable[LogLine], parser: Parser, beside: Beside) -> Iterator[OomKill]:
-    """The events that lines out of a container complete."""
-    for line in lines:
-        beside.take_line(line)
-        yield from parser.feed(line)

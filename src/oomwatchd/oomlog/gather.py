@@ -1,0 +1,215 @@
+"""The events of several logs as one history: in the order of time, each once. Pure.
+
+One event may be read several times: kern.log lies beside syslog, a serial console writes what syslog writes too, a log
+was copied behind itself. What one log lacks of it, the other may have.
+"""
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from itertools import chain
+
+from oomwatchd.oomlog.record import Invoker, Killed, OomKill
+
+# So many events are held back, so that one that was logged late still comes in its place.
+_WINDOW = 32
+# Of so many events is remembered that they have been told.
+_REMEMBERED = 4096
+# Two programs stamp one line of the kernel at most so far apart.
+_APART_S = 2.0
+_UPTIME_APART_S = 1.0
+# Time zones differ by quarters of an hour, at most 26 hours from each other.
+_QUARTER_S, _DAY_S = 900.0, 26 * 3600.0
+
+_Key = tuple[float, int]
+
+
+def history(logs: Sequence[Iterable[OomKill]]) -> Iterator[OomKill]:
+    """The events of all `logs`, in the order of time, each once. Logs without dates come last, in their own order."""
+    return _distinct(kill for _, kill in heapq.merge(*(_in_time(n, log) for n, log in enumerate(logs)), key=_key))
+
+
+def _key(item: tuple[_Key, OomKill]) -> _Key:
+    return item[0]
+
+
+def _in_time(number: int, log: Iterable[OomKill]) -> Iterator[tuple[_Key, OomKill]]:
+    """A log's events with what they are sorted by. An event without a date stays where its log has it."""
+    kills = iter(log)
+    head = [kill for kill, _ in zip(kills, range(_WINDOW), strict=False)]
+    last = next((when for kill in head if (when := _when(kill)) is not None), float("inf"))
+    held: list[tuple[float, int, OomKill]] = []
+    for count, kill in enumerate(chain(head, kills)):
+        when = _when(kill)
+        last = last if when is None else when
+        heapq.heappush(held, (last, count, kill))
+        if len(held) > _WINDOW:
+            when_first, _, first = heapq.heappop(held)
+            yield (when_first, number), first
+    while held:
+        when_first, _, first = heapq.heappop(held)
+        yield (when_first, number), first
+
+
+def _when(kill: OomKill) -> float | None:
+    """Seconds since 1970 of an event with a date. One without an offset is taken as this machine's local time."""
+    if not isinstance(kill.time, str):
+        return None
+    try:
+        return datetime.fromisoformat(kill.time).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _distinct(kills: Iterable[OomKill]) -> Iterator[OomKill]:
+    """Each event once. Of those that are still held the parts are put together."""
+    held: OrderedDict[int, OomKill] = OrderedDict()
+    told: OrderedDict[tuple[object, ...], list[tuple[int, OomKill]]] = OrderedDict()
+    for number, kill in enumerate(kills):
+        known = told.setdefault(_who(kill), [])
+        told.move_to_end(_who(kill))
+        for at, (earlier, other) in enumerate(known):
+            if _same(other, kill):
+                if earlier in held:
+                    held[earlier] = _joined(held[earlier], kill)
+                    known[at] = (earlier, _without_table(held[earlier]))
+                break
+        else:
+            held[number] = kill
+            known.append((number, _without_table(kill)))
+            del known[:-8]
+        if len(told) > _REMEMBERED:
+            told.popitem(last=False)
+        if len(held) > _WINDOW:
+            yield held.popitem(last=False)[1]
+    yield from held.values()
+
+
+def _without_table(kill: OomKill) -> OomKill:
+    return replace(kill, tasks=None if kill.tasks is None else kill.tasks[:1])
+
+
+def _who(kill: OomKill) -> tuple[object, ...]:
+    if kill.victim is None:
+        return (kill.killer, None, kill.invoker.comm)
+    return (kill.killer, kill.victim.pid, kill.victim.comm)
+
+
+def _same(one: OomKill, other: OomKill) -> bool:
+    """Whether two records tell of one event."""
+    if not _agree(_short(one.host), _short(other.host)) or _contradict(one, other):
+        return False
+    if one.file == other.file and one.host == other.host and type(one.time) is type(other.time):
+        return _same_record(one, other)
+    if one.uptime is not None and other.uptime is not None:
+        return abs(one.uptime - other.uptime) <= _UPTIME_APART_S and _close(one, other) is not False
+    close = _close(one, other)
+    return _same_figures(one.victim, other.victim) if close is None else close
+
+
+def _same_record(one: OomKill, other: OomKill) -> bool:
+    """Whether a log has one event twice over: whole, or in two halves that a line of others parted."""
+    if one.time is None or one.time != other.time:
+        return False
+    precise = one.uptime is not None or (isinstance(one.time, str) and "." in one.time)
+    tables = len(one.tasks or ()) == len(other.tasks or ()) or one.tasks is None or other.tasks is None
+    return (precise or one.victim == other.victim) and one.uptime == other.uptime and tables
+
+
+def _close(one: OomKill, other: OomKill) -> bool | None:
+    """Whether the dates are those of one event; None if one has none."""
+    if not isinstance(one.time, str) or not isinstance(other.time, str):
+        return None
+    try:
+        first, second = datetime.fromisoformat(one.time), datetime.fromisoformat(other.time)
+    except ValueError:
+        return None
+    if (first.tzinfo is None) == (second.tzinfo is None):
+        return abs((first - second).total_seconds()) <= _APART_S
+    # One of them is local time somewhere.
+    apart = abs((first.replace(tzinfo=UTC) - second.replace(tzinfo=UTC)).total_seconds())
+    if first.tzinfo is not None or second.tzinfo is not None:
+        offset = next(moment.utcoffset() for moment in (first, second) if moment.tzinfo is not None)
+        if offset:
+            apart = abs((_utc(first) - _utc(second)).total_seconds())
+    return apart <= _DAY_S and min(apart % _QUARTER_S, _QUARTER_S - apart % _QUARTER_S) <= _APART_S
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _same_figures(one: Killed | None, other: Killed | None) -> bool:
+    """Whether two kill lines without comparable times are one: pages in use are never the same twice."""
+    if one is None or other is None:
+        return False
+    return one.anon_rss_kb is not None and (one.total_vm_kb, one.anon_rss_kb) == (other.total_vm_kb, other.anon_rss_kb)
+
+
+def _short(host: str | None) -> str | None:
+    return None if host is None else host.partition(".")[0].lower() or host
+
+
+def _agree(one: object, other: object) -> bool:
+    return one is None or other is None or one == other
+
+
+def _contradict(one: OomKill, other: OomKill) -> bool:
+    pairs = [
+        (getattr(one.invoker, name), getattr(other.invoker, name)) for name in ("pid", "comm", "gfp_mask", "order")
+    ]
+    pairs += [(one.kernel, other.kernel), (one.panic, other.panic), (one.memcg, other.memcg)]
+    if one.victim is not None and other.victim is not None:
+        names = ("total_vm_kb", "anon_rss_kb", "file_rss_kb", "uid")
+        pairs += [(getattr(one.victim, name), getattr(other.victim, name)) for name in names]
+    return not all(_agree(first, second) for first, second in pairs)
+
+
+def _joined(first: OomKill, second: OomKill) -> OomKill:
+    """One event out of two records of it: the fuller one, and what only the other has."""
+    base, other = (first, second) if _fullness(first) >= _fullness(second) else (second, first)
+    filled = {
+        field.name: getattr(other, field.name)
+        for field in fields(OomKill)
+        if getattr(base, field.name) is None and getattr(other, field.name) is not None
+    }
+    victim = base.victim
+    if other.victim is not None and (victim is None or _known(other.victim) > _known(victim)):
+        victim = other.victim
+    asked = {
+        name: value if (value := getattr(base.invoker, name)) is not None else getattr(other.invoker, name)
+        for name in Invoker.__slots__
+    }
+    return replace(
+        base,
+        **filled,
+        victim=victim,
+        invoker=Invoker(**asked),
+        time=_better_time(first.time, second.time),
+        also_killed=max(first.also_killed, second.also_killed, key=len),
+        file=first.file,
+        no_killable=first.no_killable or second.no_killable,
+    )
+
+
+def _better_time(one: str | float | None, other: str | float | None) -> str | float | None:
+    """A date with an offset says more than one without, that more than seconds since boot."""
+    return max(one, other, key=lambda time: (time is not None, isinstance(time, str), _is_aware(time)))
+
+
+def _is_aware(time: str | float | None) -> bool:
+    try:
+        return isinstance(time, str) and datetime.fromisoformat(time).tzinfo is not None
+    except ValueError:
+        return False
+
+
+def _fullness(kill: OomKill) -> tuple[bool, int, int]:
+    known = sum(getattr(kill, field.name) is not None for field in fields(OomKill))
+    return (not kill.truncated, len(kill.tasks or ()), known)
+
+
+def _known(killed: Killed) -> int:
+    return sum(getattr(killed, name) is not None for name in Killed.__slots__)

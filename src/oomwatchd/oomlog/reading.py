@@ -1,0 +1,76 @@
+"""How the text of one log is read: as lines, as JSON, in one of the journal's formats, from first to last or turned."""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from itertools import chain, islice
+
+from oomwatchd.oomlog import prefix, shapes
+from oomwatchd.oomlog.beside import Beside, Tapped
+from oomwatchd.oomlog.json_document import Cut, is_document, read_document
+from oomwatchd.oomlog.logline import LogLine, Unwrapper
+from oomwatchd.oomlog.newest_first import is_newest_first, turned
+from oomwatchd.oomlog.parser import Parser
+from oomwatchd.oomlog.record import OomKill
+from oomwatchd.oomlog.scan import scan
+from oomwatchd.oomlog.stream import PIECE, Stream
+
+# How much of a log is looked at to find out what it is.
+_LOOK = 64 << 10
+_SAMPLE = 400
+
+
+def events(stream: Stream, parser: Parser, beside: Beside, reference: datetime) -> Iterator[OomKill]:
+    """The events of the kernel that a log completes; `beside` sees all that may be of others. Raises Cut for JSON that
+    ends early, after what stands before."""
+    head = stream.peek(_LOOK)
+    cut: list[Cut] = []
+    if is_document(head):
+        log = _whole(stream, cut)
+    else:
+        text = head.decode("utf-8", "backslashreplace")
+        unwrapper = shapes.choose(text)
+        if unwrapper is None:
+            rows = [LogLine(row.rstrip("\r")) for row in text.split("\n")[:_SAMPLE]]
+            parser.calendar.observe(prefix.split(row.text).prefix for row in rows)
+            if not is_newest_first(rows, reference):
+                yield from scan(Tapped(stream, beside), parser)
+                return
+            log = map(LogLine, _lines(stream))
+        else:
+            log = _unwrapped(_lines(stream), unwrapper)
+    yield from _of_lines(log, parser, beside, reference)
+    if cut:
+        raise cut[0]
+
+
+def _of_lines(log: Iterator[LogLine], parser: Parser, beside: Beside, reference: datetime) -> Iterator[OomKill]:
+    sample = list(islice(log, _SAMPLE))
+    whole = chain(sample, log)
+    for line in turned(whole) if is_newest_first(sample, reference) else whole:
+        beside.take_line(line)
+        yield from parser.feed(line)
+
+
+def _whole(stream: Stream, cut: list[Cut]) -> Iterator[LogLine]:
+    """The lines in a JSON document. That it is cut is told in the end, after what stands before was read."""
+    try:
+        yield from read_document(stream)
+    except Cut as error:
+        cut.append(error)
+
+
+def _unwrapped(lines: Iterable[str], unwrapper: Unwrapper) -> Iterator[LogLine]:
+    for line in lines:
+        yield from unwrapper.feed(line.rstrip("\r"))
+    yield from unwrapper.flush()
+
+
+def _lines(stream: Stream) -> Iterator[str]:
+    rest = b""
+    while piece := stream.read(PIECE):
+        *whole, rest = (rest + piece).split(b"\n")
+        rest = rest[: prefix.LONGEST]
+        for raw in whole:
+            yield raw[: prefix.LONGEST].decode("utf-8", "backslashreplace").rstrip("\r")
+    if rest:
+        yield rest.decode("utf-8", "backslashreplace")

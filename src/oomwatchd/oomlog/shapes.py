@@ -1,0 +1,270 @@
+"""Texts that aren't a log line by line, though they are no container either: the journal's export and verbose formats,
+CSV, lines that a terminal has wrapped. Pure.
+"""
+
+import csv
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+
+from oomwatchd.oomlog import lines, prefix, times
+from oomwatchd.oomlog.logline import LogLine, Unwrapper
+
+_FIELD = re.compile(r"([A-Z_][A-Z0-9_]{0,63})=(.*)", re.DOTALL)
+_FIELD_NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
+_SIZE = re.compile(r"(?:\\x[0-9a-f]{2}|[\s\S]){8}")
+_VERBOSE = re.compile(r"(?P<date>\S.{10,60}) \[s=[0-9a-f]+;i=[0-9a-f]+;.*?\bt=(?P<microseconds>[0-9a-f]{1,16});.*\]$")
+_KEPT = ("MESSAGE", "_TRANSPORT", "SYSLOG_IDENTIFIER", "SYSLOG_FACILITY", "_HOSTNAME", "__REALTIME_TIMESTAMP")
+_TEXT_MAX = 64 * 1024
+
+
+def choose(head: str) -> Unwrapper | None:
+    """How to read a text that begins so; None: line by line."""
+    rows = [row.rstrip("\r") for row in head.lstrip("\ufeff\n\r").split("\n")[:400]]
+    if _VERBOSE.match(rows[0]) is not None:
+        return JournalVerbose()
+    if _FIELD.match(rows[0]) is not None and any(row.startswith(("__REALTIME_TIMESTAMP=", "MESSAGE=")) for row in rows):
+        return JournalExport()
+    columns = _csv_columns(rows[0])
+    if columns is not None:
+        return Csv(*columns)
+    width = _wrapped_at(rows)
+    return None if width is None else HardWrapped(width)
+
+
+class _Journal:
+    """A record of the journal while its fields come in."""
+
+    def __init__(self) -> None:
+        self._fields: dict[str, str] = {}
+
+    @property
+    def busy(self) -> bool:
+        """Whether a record is open."""
+        return bool(self._fields)
+
+    def restart(self) -> None:
+        """Forget the record that is open."""
+        self._fields = {}
+
+    def flush(self) -> Sequence[LogLine]:
+        """The record ends here."""
+        found, self._fields = self._fields, {}
+        text = found.get("MESSAGE")
+        if text is None:
+            return ()
+        microseconds = found.get("__REALTIME_TIMESTAMP", "")
+        program = _writer(found.get("_TRANSPORT"), found.get("SYSLOG_IDENTIFIER"))
+        return (
+            LogLine(
+                text,
+                time=times.utc(int(microseconds)) if microseconds.isdigit() and len(microseconds) < 18 else None,
+                host=found.get("_HOSTNAME"),
+                program=program,
+                facility="kern" if program == "kernel" else None,
+                verbatim=True,
+            ),
+        )
+
+    def _take(self, name: str, value: str) -> None:
+        if name in _KEPT:
+            self._fields[name] = value[:_TEXT_MAX]
+
+
+def _writer(transport: str | None, identifier: str | None) -> str | None:
+    """journald sets the transport itself, and nobody else can; an identifier anybody can choose."""
+    if transport is None:
+        return identifier
+    return "kernel" if transport == "kernel" else identifier if identifier not in (None, "kernel") else transport
+
+
+class JournalExport(_Journal):
+    """`journalctl -o export`: a line a field, an empty one between records (systemd.io/JOURNAL_EXPORT_FORMATS). A value
+    with a line feed or a byte that isn't text follows its name on the next line, behind its size in eight bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._binary: str | None = None
+
+    def restart(self) -> None:
+        """Forget the record that is open."""
+        super().restart()
+        self._binary = None
+
+    def feed(self, line: str) -> Sequence[LogLine]:
+        """Take one line; return the record that it ends."""
+        field = _FIELD.match(line)
+        if self._binary is not None and self._binary not in self._fields:
+            self._fields[self._binary] = _SIZE.sub("", line, count=1)
+        elif not line:
+            self._binary = None
+            return self.flush()
+        elif field is not None:
+            self._binary = None
+            # Where the empty lines are gone (grep), a field that comes again begins a record.
+            done = self.flush() if field[1] in self._fields else ()
+            self._take(field[1], field[2])
+            return done
+        elif _FIELD_NAME.fullmatch(line) is not None:
+            self._fields.pop(line, None)
+            self._binary = line
+        elif self._binary is not None and len(self._fields[self._binary]) < _TEXT_MAX:
+            self._fields[self._binary] += f"\n{line}"
+        return ()
+
+
+class JournalVerbose(_Journal):
+    """`journalctl -o verbose`: a line with the date and the cursor, the fields below it, indented."""
+
+    def feed(self, line: str) -> Sequence[LogLine]:
+        """Take one line; return the record that it ends."""
+        head = _VERBOSE.match(line)
+        if head is not None:
+            done = self.flush()
+            self._take("__REALTIME_TIMESTAMP", str(int(head["microseconds"], 16)))
+            return done
+        field = _FIELD.match(line.lstrip(" "))
+        if field is not None and line.startswith(" "):
+            self._take(field[1], field[2])
+        return ()
+
+
+# Columns of CSV by what they tell, as shippers and search engines name them.
+_COLUMNS = {
+    "text": ("message", "@message", "syslogmessage", "msg", "log", "_raw", "line", "textpayload", "content", "text"),
+    "time": ("@timestamp", "timestamp", "_time", "time", "timegenerated", "eventtime", "date", "datetime"),
+    "host": ("host", "hostname", "computer", "host.name", "_hostname", "node", "source_host"),
+    "program": ("processname", "program", "syslog_identifier", "process", "appname", "ident", "process.name", "tag"),
+    "facility": ("facility", "syslog_facility"),
+}
+
+
+def _csv_columns(head: str) -> tuple[str, dict[str, int]] | None:
+    """The delimiter and the columns of a table whose first line is `head`; None if it has no column for a text."""
+    for delimiter in (",", ";", "\t"):
+        if delimiter not in head or len(head) > 4096:
+            continue
+        names = [
+            re.sub(r" \[.*\]$", "", name.strip().lower()) for name in next(csv.reader([head], delimiter=delimiter))
+        ]
+        at = {
+            what: names.index(found)
+            for what, known in _COLUMNS.items()
+            if (found := next((name for name in known if name in names), None)) is not None
+        }
+        if "text" in at and all(re.fullmatch(r"[@\w. -]{1,64}", name) for name in names if name):
+            return delimiter, at
+    return None
+
+
+class Csv:
+    """A table with a header, as CloudWatch, Kibana, Splunk and Log Analytics give it."""
+
+    def __init__(self, delimiter: str, columns: dict[str, int]) -> None:
+        self._delimiter = delimiter
+        self._columns = columns
+        self._open = ""
+        self._header = True
+
+    @property
+    def busy(self) -> bool:
+        """Whether a quoted field goes on behind its line."""
+        return bool(self._open)
+
+    def restart(self) -> None:
+        """Forget the row that is open."""
+        self._open = ""
+        self._header = False
+
+    def feed(self, line: str) -> Sequence[LogLine]:
+        """Take one line; return the row that it ends."""
+        if self._header:
+            self._header = False
+            return ()
+        text = f"{self._open}\n{line}" if self._open else line
+        if text.count('"') % 2 == 1 and len(text) < _TEXT_MAX:
+            self._open = text
+            return ()
+        return self._row(text)
+
+    def flush(self) -> Sequence[LogLine]:
+        """The text ends here, perhaps within a row."""
+        return self._row(self._open + '"') if self._open else ()
+
+    def _row(self, text: str) -> Sequence[LogLine]:
+        self._open = ""
+        try:
+            cells = next(csv.reader(text.split("\n"), delimiter=self._delimiter), [])
+        except csv.Error:
+            return ()
+        values = {what: cells[at].strip() for what, at in self._columns.items() if at < len(cells)}
+        words = values.get("text", "")
+        return [
+            LogLine(
+                one,
+                time=values.get("time") or None,
+                host=values.get("host") or None,
+                program=values.get("program", "").partition("[")[0].rstrip(":") or None,
+                facility=values.get("facility", "").replace("0", "kern") or None,
+            )
+            for one in words.split("\n")
+            if one
+        ]
+
+
+def _wrapped_at(rows: Sequence[str]) -> int | None:
+    """The width at which a terminal wrapped these lines within words; None if none did."""
+    widths = [len(row) for row in rows]
+    width = max(widths, default=0)
+    if not 60 <= width <= 250:
+        return None
+    going_on = whole = 0
+    for row, following in pairwise(rows):
+        if len(row) == width and following:
+            if _begins(following):
+                whole += 1
+            else:
+                going_on += 1
+    return width if going_on >= 2 and going_on > 2 * whole and widths.count(width) >= 2 else None
+
+
+def _begins(row: str) -> bool:
+    """Whether a line of the log begins here."""
+    parts = prefix.split(row)
+    return bool(parts.prefix.strip()) or parts.text is None or lines.kind(row) in ("table", "summary", "cpu")
+
+
+class HardWrapped:
+    """Lines that a terminal wrapped at its width, in the middle of words; blanks at the end may have been dropped."""
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._open: str | None = None
+        self._last = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether a line is open."""
+        return self._open is not None
+
+    def restart(self) -> None:
+        """Forget the line that is open."""
+        self._open = None
+
+    def feed(self, line: str) -> Sequence[LogLine]:
+        """Take one line; return the one before it, if this doesn't go on with it."""
+        if self._open is not None and self._goes_on(line) and len(self._open) < _TEXT_MAX:
+            rest = -len(self._open) % self._width
+            self._open += " " * (rest if self._last < self._width else 0) + line
+            self._last = len(line)
+            return ()
+        done, self._open, self._last = self._open, line, len(line)
+        return () if done is None else (LogLine(done),)
+
+    def flush(self) -> Sequence[LogLine]:
+        """The text ends here."""
+        done, self._open = self._open, None
+        return () if done is None else (LogLine(done),)
+
+    def _goes_on(self, line: str) -> bool:
+        return bool(line) and self._last >= self._width - 10 and not _begins(line)
