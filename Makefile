@@ -127,7 +127,8 @@ install: $(if $(shell command -v scdoc),$(MAN_PAGES)) $(BPF_OBJECT) ## into DEST
 	sed -e 's|/usr/bin/oomwatchctl|$(bindir)/oomwatchctl|' systemd/oomwatchd-metrics.service \
 	    > '$(DESTDIR)$(systemdsystemunitdir)/oomwatchd-metrics.service'
 	chmod 644 '$(DESTDIR)$(systemdsystemunitdir)/oomwatchd-metrics.service'
-	$(INSTALL) -m 644 systemd/oomwatchd-metrics.timer '$(DESTDIR)$(systemdsystemunitdir)/oomwatchd-metrics.timer'
+	$(INSTALL) -m 644 systemd/oomwatchd-metrics.timer systemd/oomwatchd-kill.path systemd/oomwatchd-kill.service \
+	    '$(DESTDIR)$(systemdsystemunitdir)/'
 	$(INSTALL) -m 644 systemd/oomwatchd.catalog '$(DESTDIR)$(catalogdir)/oomwatchd.catalog'
 	$(INSTALL) -m 644 systemd/no-ptrace.conf '$(DESTDIR)$(docdir)/examples/no-ptrace.conf'
 	$(INSTALL) -m 644 config/prometheus/oomwatchd.rules.yml config/grafana/oomwatchd.json '$(DESTDIR)$(docdir)/examples/'
@@ -146,11 +147,12 @@ endif
 	$(call tell_systemd)
 
 uninstall: ## what install put there; a changed /etc/oomwatchd.toml stays
-	$(if $(DESTDIR),,-test ! -d /run/systemd/system || systemctl disable --now oomwatchd.service oomwatchd-metrics.timer)
+	$(if $(DESTDIR),,-test ! -d /run/systemd/system || systemctl disable --now oomwatchd.service oomwatchd-metrics.timer oomwatchd-kill.path)
 	rm -rf '$(DESTDIR)$(pkglibdir)' '$(DESTDIR)$(docdir)'
 	rm -f '$(DESTDIR)$(sbindir)/oomwatchd' '$(DESTDIR)$(bindir)/oomwatchctl' \
 	    '$(DESTDIR)$(systemdsystemunitdir)/oomwatchd.service' '$(DESTDIR)$(catalogdir)/oomwatchd.catalog' \
 	    '$(DESTDIR)$(systemdsystemunitdir)/oomwatchd-metrics.service' \
+	    '$(DESTDIR)$(systemdsystemunitdir)/oomwatchd-kill.path' '$(DESTDIR)$(systemdsystemunitdir)/oomwatchd-kill.service' \
 	    '$(DESTDIR)$(systemdsystemunitdir)/oomwatchd-metrics.timer' '$(DESTDIR)$(bashcompletiondir)/oomwatchctl' \
 	    '$(DESTDIR)$(zshcompletiondir)/_oomwatchctl' '$(DESTDIR)$(fishcompletiondir)/oomwatchctl.fish'
 	$(foreach page,$(notdir $(MAN_PAGES)),rm -f '$(DESTDIR)$(mandir)/man$(lastword $(subst ., ,$(page)))/$(page)' &&) true

@@ -58,6 +58,14 @@ def test_without_ptrace_exposure_is_less(tmp_path: Path) -> None:
 
 
 @needs_systemd_analyze
+def test_the_path_that_acts_upon_kills(tmp_path: Path) -> None:
+    for name in ("oomwatchd-kill.service", "oomwatchd-kill.path"):
+        (tmp_path / name).write_text((SYSTEMD / name).read_text())
+    _installed(tmp_path)
+    assert _analyze("verify", "--man=no", str(tmp_path / "oomwatchd-kill.path")) == ""
+
+
+@needs_systemd_analyze
 def test_the_metrics_timer(tmp_path: Path) -> None:
     for name in ("oomwatchd-metrics.service", "oomwatchd-metrics.timer"):
         (tmp_path / name).write_text((SYSTEMD / name).read_text().replace("/usr/bin/oomwatchctl", "/bin/true"))

@@ -1,13 +1,16 @@
 """A real OOM kill, in a small memory cgroup of the test's own, is told of; a faked one isn't."""
 
+import json
 import os
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.kernel.asking import answer
 from tests.kernel.conftest import Compiler
 from tests.kernel.running import Daemon, Processes, rule, wait_for_value, wait_until
 
@@ -71,6 +74,12 @@ def test_kill_is_told_with_what_was_held(daemon: Daemon, processes: Processes, t
     (line,) = told(daemon, eater.pid)
     assert f"The OOM killer has killed process {eater.pid} (eater) in memory cgroup /{memcg.name}" in line
     assert "at oom_score_adj 500; rule 'target' held it at 500" in line
+    last = json.loads((daemon.runtime / "last-kill.json").read_text())
+    assert (last["killer"], last["victim"]["pid"], last["victim"]["rule"]) == ("kernel", eater.pid, "target")
+    assert [held["pid"] for held in last["held"]] == [eater.pid]
+    assert abs(last["time"] - time.time()) < 60
+    counts = answer(daemon, "metrics")["oom_kill_counts"]
+    assert {"killer": "kernel", "rule": "target", "held": True, "count": 1} in counts
 
 
 def fake(pid: int, comm: str) -> str:

@@ -48,8 +48,11 @@ def as_text(figures: Json) -> Iterator[str]:
     yield from _gauge("pinned_processes", "Processes held now.", figures["pinned"])
     for key, name, text in _COUNTERS:
         yield from _family(name, "counter", text, [("_total", counters[key])])
-    text = "Processes that the OOM killer took while the daemon ran."
-    yield from _family("oom_kills", "counter", text, [("_total", figures["oom_kills"])])
+    text = (
+        "Processes that OOM killers took while the daemon ran: all of the kernel's, of others those that a rule held."
+    )
+    kills = [(f"_total{_kill_labels(kill)}", kill["count"]) for kill in figures["oom_kill_counts"]]
+    yield from _family("oom_kills", "counter", text, kills)
     duration = [("_count", counters["scans"]), ("_sum", figures["scan_seconds"])]
     yield from _family("scan_duration_seconds", "summary", "How long scans took, pauses for events included.", duration)
     yield from _latency(figures["latency"])
@@ -59,6 +62,11 @@ def as_text(figures: Json) -> Iterator[str]:
     hits = [(f"_total{label}", rule["hits"]) for label, rule in labels]
     yield from _family("rule_hits", "counter", "Processes that a rule came to fit.", hits)
     yield "# EOF"
+
+
+def _kill_labels(kill: Json) -> str:
+    held = "true" if kill["held"] else "false"
+    return f'{{killer="{_escaped(kill["killer"])}",rule="{_escaped(kill["rule"])}",held="{held}"}}'
 
 
 def _gauge(name: str, text: str, value: float) -> Iterator[str]:

@@ -20,10 +20,12 @@ from oomwatchd.control.server import Connection, Server
 from oomwatchd.daemon import monitor_stream
 from oomwatchd.daemon.event_pump import Events
 from oomwatchd.daemon.internal_errors import InternalErrors
-from oomwatchd.daemon.journal import ERR, INFO, NOTICE, WARNING, PinLog, Record, of_decision
+from oomwatchd.daemon.journal import ERR, INFO, NOTICE, WARNING, PinLog, Record, of_decision, of_other_kill
+from oomwatchd.daemon.last_kill import write_last_kill
 from oomwatchd.daemon.log import Log
 from oomwatchd.daemon.loop import Loop
 from oomwatchd.daemon.oom_kills import OomKills
+from oomwatchd.daemon.other_kills import OtherKills
 from oomwatchd.daemon.put_off import FUNCTIONS, OverdueLog, PutOff
 from oomwatchd.daemon.sd_notify import SdNotify
 from oomwatchd.kernel import procfs
@@ -57,6 +59,8 @@ _SECOND_LOOK_SECONDS = 0.5
 _SECOND_LOOKS = 4096
 _REPORT_SECONDS = 0.3
 """The kernel writes an OOM report in one go; after so long without a line it is complete."""
+_JOURNAL_SECONDS = 0.5
+"""So long the journal has to be read, before it is asked for again."""
 _STAY_NS = 25_000_000
 """So long events that follow each other closely keep the loop from all else."""
 _UNREAD = 16
@@ -118,6 +122,9 @@ class Daemon:
         self._watch: ConfigWatch | None = None
         self.kills = OomKills()
         self._errors = InternalErrors()
+        self.other_kills = OtherKills()
+        self._kills_before = 0
+        """Of those that the kernel has killed, as many were known when it was last looked for others' kills."""
         self._loop = Loop(self._internal_error)
         self._supervisor = SdNotify()
         self._scan: Iterator[None] | None = None
@@ -565,6 +572,7 @@ class Daemon:
         self.state.scan_seconds += now - started
         self._source = "scan"
         self.log_decisions()
+        self._look_for_other_kills()
         for record in (*self.pin_log.summaries(now), *self._errors.summaries(now)):
             self.emit(record)
         if self.server is not None:
@@ -624,8 +632,32 @@ class Daemon:
             self._loop.later(_REPORT_SECONDS, self._tell_kills)
 
     def _tell_kills(self) -> None:
-        for record in self.kills.records():
+        for records in self.kills.records():
+            self._tell_kill(records)
+
+    def _tell_kill(self, records: list[Record]) -> None:
+        """Log a kill, and leave it in a file for whoever acts upon it."""
+        for record in records:
             self.emit(record)
+        if not self.dry_run:
+            with contextlib.suppress(OSError):  # a full disk: the journal has it
+                write_last_kill(self.directory, records, time.time())
+
+    def _look_for_other_kills(self) -> None:
+        """After held processes have died: whether somebody else than the kernel has killed them."""
+        kernel_killed, self._kills_before = self.kills.total > self._kills_before, self.kills.total
+        departed = self.pinner.ledger.take_departed()
+        if self.other_kills.note(departed, self.kills.recent, time.monotonic(), kernel_killed=kernel_killed):
+            self.other_kills.look()
+            self._loop.later(_JOURNAL_SECONDS, self._tell_other_kills)
+
+    def _tell_other_kills(self) -> None:
+        if self.other_kills.looking:
+            self._loop.later(_JOURNAL_SECONDS, self._tell_other_kills)
+            return
+        for kill, nodes in self.other_kills.take():
+            self.kills.counts.update((kill.killer, node.rule) for node in nodes)
+            self._tell_kill([of_other_kill(kill.killer, node, kill.cgroup) for node in nodes])
 
     def _count_kills(self) -> None:
         # In this order: the kernel counts a kill before it writes it to the log.
@@ -635,7 +667,7 @@ class Daemon:
         if self._loop.awaits(self._tell_kills):
             return
         if (record := self.kills.untold()) is not None:
-            self.emit(record)
+            self._tell_kill([record])
         if self.kills.awaited:
             self._loop.later(_REPORT_SECONDS, self._count_kills)
 

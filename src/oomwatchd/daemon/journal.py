@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 from oomwatchd.base.text import printable
 from oomwatchd.pinning.decisions import Decision
-from oomwatchd.pinning.lineage import Node
+from oomwatchd.pinning.lineage import Hold, Node
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from oomwatchd.oomlog.record import OomKill
+    from oomwatchd.oomlog.record import Killed, OomKill
 
 CRIT, ERR, WARNING, NOTICE, INFO, DEBUG = 2, 3, 4, 5, 6, 7
 """syslog(3)."""
@@ -98,32 +98,23 @@ def _advice(decision: Decision) -> str:
     return ""
 
 
-def of_kill(kill: "OomKill", victim: Node | None) -> Record:
-    """What to log of an OOM kill. `victim` is the ledger's node of its PID, if there is one."""
+def of_kill(kill: "OomKill", nodes: Mapping[int, Node | None]) -> list[Record]:
+    """What to log of an OOM kill of the kernel's: a record about the victim, and one about each other process that died
+    with it and that a rule held. `nodes` are the ledger's nodes of their PIDs, as far as there are any."""
     killed = kill.victim
     if killed is None:
         raise ValueError("an OOM event without a victim")
-    hold = None if victim is None else victim.hold
+    others = [other for other in kill.also_killed if other.pid != killed.pid]
+    scope = {"OOMWATCHD_SCOPE": kill.scope, "OOMWATCHD_MEMCG": _shown(kill.memcg)}
     fields: dict[str, str | int | None] = {
-        "OBJECT_PID": killed.pid,
-        "OOMWATCHD_COMM": printable(killed.comm),
-        "OOMWATCHD_UID": killed.uid,
-        "OOMWATCHD_OLD": killed.oom_score_adj,
-        "OOMWATCHD_SCOPE": kill.scope,
-        "OOMWATCHD_MEMCG": _shown(kill.memcg),
+        **_of_killed(killed, nodes.get(killed.pid)),
+        **scope,
         "OOMWATCHD_TASK_MEMCG": _shown(kill.task_memcg),
         "OOMWATCHD_INVOKER": _shown(kill.invoker.comm),
         "OOMWATCHD_INVOKER_PID": kill.invoker.pid,
-        "OOMWATCHD_ANON_RSS_KB": killed.anon_rss_kb,
-        "OOMWATCHD_ALSO_KILLED": " ".join(str(other.pid) for other in kill.also_killed) or None,
+        "OOMWATCHD_ALSO_KILLED": " ".join(str(other.pid) for other in others) or None,
     }
-    if victim is not None and hold is not None:
-        fields |= {
-            "OOMWATCHD_RULE": hold.rule,
-            "OOMWATCHD_NEW": hold.value,
-            "OOMWATCHD_EXE": printable(victim.exe),
-            "OOMWATCHD_UNIT": printable(victim.unit),
-        }
+    hold = _hold(nodes.get(killed.pid))
     where = f"in memory cgroup {_shown(kill.memcg)}" if kill.scope == "memcg" else f"({kill.scope or 'cause unknown'})"
     message = f"The OOM killer has killed process {killed.pid} ({printable(killed.comm)}) {where}"
     if killed.anon_rss_kb is not None:
@@ -133,9 +124,74 @@ def of_kill(kill: "OomKill", victim: Node | None) -> Record:
     message += "; no rule held it" if hold is None else f"; rule '{hold.rule}' held it at {hold.value}"
     if kill.invoker.comm is not None:
         message += f"; memory was asked for by process {kill.invoker.pid or '?'} ({_shown(kill.invoker.comm)})"
-    lowered = hold is not None and hold.lowers
+    records = [_kill_record(message, hold, fields)]
+    for other in others:
+        held = _hold(nodes.get(other.pid))
+        if held is not None:
+            message = (
+                f"The OOM killer has killed process {other.pid} ({printable(other.comm)}), which rule '{held.rule}' "
+                f"held at {held.value}, together with process {killed.pid} ({printable(killed.comm)}): "
+                "memory.oom.group is set"
+            )
+            records.append(_kill_record(message, held, {**_of_killed(other, nodes.get(other.pid)), **scope}))
+    return records
+
+
+def _of_killed(killed: "Killed", node: Node | None) -> dict[str, str | int | None]:
+    return {
+        "OOMWATCHD_KILLER": "kernel",
+        "OBJECT_PID": killed.pid,
+        "OOMWATCHD_COMM": printable(killed.comm),
+        "OOMWATCHD_UID": killed.uid,
+        "OOMWATCHD_OLD": killed.oom_score_adj,
+        "OOMWATCHD_ANON_RSS_KB": killed.anon_rss_kb,
+        **_of_holding(node),
+    }
+
+
+def _hold(node: Node | None) -> Hold | None:
+    return None if node is None else node.hold
+
+
+def _of_holding(node: Node | None) -> dict[str, str | int | None]:
+    """Which rule held it, and what is known of it for that."""
+    if node is None or node.hold is None:
+        return {}
+    return {
+        "OOMWATCHD_RULE": node.hold.rule,
+        "OOMWATCHD_NEW": node.hold.value,
+        "OOMWATCHD_EXE": printable(node.exe),
+        "OOMWATCHD_UNIT": printable(node.unit),
+    }
+
+
+def _kill_record(message: str, hold: Hold | None, fields: Mapping[str, str | int | None]) -> Record:
     known = {name: value for name, value in fields.items() if value is not None}
-    return Record("oom-kill", CRIT if lowered else WARNING, message, known)
+    return Record("oom-kill", CRIT if hold is not None and hold.lowers else WARNING, message, known)
+
+
+def of_other_kill(killer: str, node: Node, cgroup: str | None) -> Record:
+    """What to log of a held process that somebody else than the kernel killed (`killer`; "systemd": it stopped the unit
+    after an OOM kill in it), alone or with all of `cgroup`."""
+    hold = node.hold
+    if hold is None:
+        raise ValueError("nobody held it")
+    who = f"process {node.pid} ({printable(node.comm)}), which rule '{hold.rule}' held at {hold.value}"
+    message = f"{killer} has killed {who}"
+    if killer == "systemd":
+        message = f"systemd has stopped {printable(node.unit)} after an OOM kill in it, with {who} (OOMPolicy=)"
+    elif cgroup is not None:
+        message += f", with all of {printable(cgroup)}; it doesn't look at oom_score_adj"
+    fields: dict[str, str | int | None] = {
+        "OOMWATCHD_KILLER": killer,
+        "OBJECT_PID": node.pid,
+        "OOMWATCHD_COMM": printable(node.comm),
+        "OOMWATCHD_UID": node.uid,
+        "OOMWATCHD_OLD": hold.value,
+        "OOMWATCHD_CGROUP": _shown(cgroup),
+        **_of_holding(node),
+    }
+    return _kill_record(message, hold, fields)
 
 
 def _shown(text: str | None) -> str | None:

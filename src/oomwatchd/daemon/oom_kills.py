@@ -1,6 +1,7 @@
 """OOM kills as they happen, as records: what the kernel's log tells, and how many it has kept to itself."""
 
 import contextlib
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 
 from oomwatchd.daemon.journal import WARNING, Record, of_kill
@@ -18,7 +19,8 @@ class OomKills:
     is told of once, by its report or, where there is none, by its number alone."""
 
     def __init__(self) -> None:
-        self.total = 0
+        self.counts: Counter[tuple[str, str]] = Counter({("kernel", ""): 0})
+        """Processes killed, by killer and the rule that held them (empty: none did)."""
         self.log: KernelLog | None = None
         """None: it may not be read, and the counter alone tells of kills."""
         # Before the log is opened: what is counted from here on and not in the log is told of by its number.
@@ -28,6 +30,8 @@ class OomKills:
         self._waiting = 0
         """As many had been counted and not told of when count() was called last."""
         self._victims: dict[int, Node | None] = {}
+        self.recent: deque[Node] = deque(maxlen=64)
+        """The last ones in the ledger whom the log named as killed."""
         with contextlib.suppress(OSError):
             self.log = KernelLog()
 
@@ -39,21 +43,36 @@ class OomKills:
         under_way = self.log.read()
         for pid in self.log.dying:
             # The next scan forgets it, and may come before the report has ended.
-            self._victims[pid] = ledger.nodes.get(pid)
+            self._victims[pid] = node = ledger.nodes.get(pid)
+            if node is not None:
+                self.recent.append(node)
         self.log.dying.clear()
         return under_way
 
-    def records(self) -> Iterator[Record]:
-        """The kills whose reports are complete, as many of them as the kernel has counted."""
+    def records(self) -> Iterator[list[Record]]:
+        """The kills whose reports are complete, as many of them as the kernel has counted: of each the records, the
+        victim's first."""
         if self.log is None:
             return
         counted = read_counters().kills
         for kill in believed(self.log.finish(), None if counted is None else counted - self._told):
             killed = 1 + len(kill.also_killed)
-            self.total += killed
             self._told += 0 if counted is None else killed
-            yield of_kill(kill, self._victims.get(kill.victim.pid) if kill.victim is not None else None)
+            records = of_kill(kill, self._victims)
+            self._count(records, killed)
+            yield records
         self._victims.clear()
+
+    def _count(self, records: list[Record], killed: int) -> None:
+        """Count a kill of so many processes; some of them have records of their own."""
+        rules = [str(record.fields.get("OOMWATCHD_RULE", "")) for record in records]
+        self.counts.update(("kernel", rule) for rule in rules)
+        self.counts["kernel", ""] += max(killed - len(records), 0)
+
+    @property
+    def total(self) -> int:
+        """Processes killed."""
+        return sum(self.counts.values())
 
     def count(self) -> bool:
         """Read what the kernel counts. Whether somebody has had to wait for memory since the last time."""
@@ -77,10 +96,10 @@ class OomKills:
         if overdue == 0:
             return None
         self._told += overdue
-        self.total += overdue
+        self.counts["kernel", ""] += overdue
         what = "a process" if overdue == 1 else f"{overdue} processes"
         message = f"The OOM killer has killed {what}; the kernel's log didn't tell which"
-        return Record("oom-kill", WARNING, message, {"OOMWATCHD_COUNT": overdue})
+        return Record("oom-kill", WARNING, message, {"OOMWATCHD_KILLER": "kernel", "OOMWATCHD_COUNT": overdue})
 
 
 def believed(kills: "Sequence[OomKill]", counted: int | None) -> "list[OomKill]":

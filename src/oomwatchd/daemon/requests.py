@@ -213,6 +213,10 @@ def _metrics(daemon: "Daemon", connection: Connection, request: Json) -> None:
             "pinned": len(pinner.ledger.held()),
             "counters": asdict(pinner.counters),
             "oom_kills": daemon.kills.total,
+            "oom_kill_counts": [
+                {"killer": killer, "rule": rule, "held": bool(rule), "count": count}
+                for (killer, rule), count in sorted(daemon.kills.counts.items())
+            ],
             "scan_seconds": state.scan_seconds,
             "latency": {
                 "bounds_us": LATENCY_BOUNDS_US,

@@ -7,6 +7,7 @@ import contextlib
 import json
 import math
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii as _quote
@@ -16,6 +17,8 @@ from oomwatchd.pinning.lineage import Birth, Hold, Node
 _FORMAT = 1
 _SLACK_LINES = 512
 """So many superseded lines may stand in the file besides one for each live entry."""
+_DEPARTED = 1024
+"""So many held processes that have died are remembered until somebody asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class Ledger:
     def __init__(self, path: str | None, boot_id: str) -> None:
         self.nodes: dict[int, Node] = {}
         self.runtime_pins: dict[int, RuntimePin] = {}
+        self._departed: deque[Node] = deque(maxlen=_DEPARTED)
         self._ghosts: dict[int, Node] = {}
         self._older_ghosts: dict[int, Node] = {}
         self.path = path
@@ -78,9 +82,17 @@ class Ledger:
         node = self.nodes.pop(pid, None)
         if node is not None:
             node.dead = True
+            if node.hold is not None:
+                self._departed.append(node)
             self._ghosts[pid] = node
             self._log_removal(node)
         self.runtime_pins.pop(pid, None)
+
+    def take_departed(self) -> list[Node]:
+        """The held processes that were found to be dead since the last call, the last ones if they are many."""
+        departed = list(self._departed)
+        self._departed.clear()
+        return departed
 
     def reborn(self, pid: int) -> None:
         """The PID is that of a new process now."""

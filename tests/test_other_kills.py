@@ -1,0 +1,147 @@
+"""Whom a kill took: records, the file of the last kill, and what the journal says of other killers."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from oomwatchd.daemon.journal import CRIT, WARNING, Record, of_kill, of_other_kill
+from oomwatchd.daemon.last_kill import write_last_kill
+from oomwatchd.daemon.other_kills import Entry, OtherKill, OtherKills, kills_in, took
+from oomwatchd.oomlog.record import Invoker, Killed, Memory, OomKill
+from oomwatchd.pinning.ledger import Ledger
+from oomwatchd.pinning.lineage import Hold, Node
+
+
+def node(pid: int, rule: str = "db", value: int = -700, unit: str = "db.service") -> Node:
+    made = Node(pid, 1, None)
+    made.hold = Hold(rule, 0, value, 0, 0.0, "exec")
+    made.comm, made.exe, made.unit = f"p{pid}", f"/p{pid}", unit
+    return made
+
+
+def kill(*also: int) -> OomKill:
+    others = tuple(Killed(pid, f"p{pid}", 1000, 4, 8192, 0, 0, 1, -700) for pid in also)
+    return OomKill(
+        time=None,
+        kernel=None,
+        scope="memcg",
+        constraint=None,
+        memcg="/g",
+        task_memcg="/g",
+        invoker=Invoker(),
+        victim=Killed(7, "hog"),
+        also_killed=others,
+        tasks=None,
+        columns=None,
+        chosen=None,
+        reaped=(),
+        group="/g",
+        allocating_task=False,
+        no_killable=False,
+        panic=None,
+        nodes=None,
+        memory=Memory(),
+        truncated=False,
+    )
+
+
+def test_who_goes_with_the_victim_is_told_of() -> None:
+    records = of_kill(kill(8, 9), {7: None, 8: node(8), 9: Node(9, 1, None)})
+    assert [(r.fields["OBJECT_PID"], r.priority) for r in records] == [(7, WARNING), (8, CRIT)]
+    assert records[0].fields["OOMWATCHD_ALSO_KILLED"] == "8 9"
+    assert records[1].fields["OOMWATCHD_RULE"] == "db"
+    assert {r.fields["OOMWATCHD_KILLER"] for r in records} == {"kernel"}
+    assert "rule 'db' held at -700, together with process 7 (hog)" in records[1].message
+
+
+def test_a_raised_one_is_no_cause_for_alarm() -> None:
+    assert of_other_kill("earlyoom", node(8, value=300), None).priority == WARNING
+    record = of_other_kill("systemd-oomd", node(8), "/system.slice/db.service")
+    assert record.priority == CRIT and record.fields["OOMWATCHD_CGROUP"] == "/system.slice/db.service"
+
+
+def test_the_last_kill_is_one_object(tmp_path: Path) -> None:
+    records = of_kill(kill(8, 9), {8: node(8)})
+    write_last_kill(str(tmp_path), records, 12.5)
+    assert os.listdir(tmp_path) == ["last-kill.json"]
+    made = json.loads((tmp_path / "last-kill.json").read_text())
+    assert (made["time"], made["killer"], made["count"], made["also_killed"]) == (12.5, "kernel", 3, [8, 9])
+    assert (made["victim"]["pid"], made["victim"]["rule"], made["scope"], made["memcg"]) == (7, None, "memcg", "/g")
+    assert [(held["pid"], held["rule"], held["unit"]) for held in made["held"]] == [(8, "db", "db.service")]
+    assert (tmp_path / "last-kill.json").stat().st_mode & 0o777 == 0o600
+    counted = Record("oom-kill", WARNING, "2 processes", {"OOMWATCHD_KILLER": "kernel", "OOMWATCHD_COUNT": 2})
+    write_last_kill(str(tmp_path), [counted], 13.0)
+    made = json.loads((tmp_path / "last-kill.json").read_text())
+    assert (made["count"], made["victim"], made["held"]) == (2, None, [])
+
+
+NOHANG = """\
+TOP printed in 1ms; process with highest badness:
+  PID: 8, name: x
+  PID: 9, name: fake, badness: 700
+Recheck memory levels...
+Implementing a corrective action:
+  Sending SIGTERM to the victim"""
+
+
+@pytest.mark.parametrize(
+    ("unit", "text", "wanted"),
+    [
+        ("earlyoom.service", 'sending SIGTERM to process 8 uid 0 "x": badness 700', OtherKill("earlyoom", 8)),
+        ("earlyoom.service", 'x sending SIGTERM to process 8 uid 0 "x"', None),
+        ("cron.service", 'sending SIGTERM to process 8 uid 0 "x"', None),
+        ("systemd-oomd.service", "Killed /a b/c.service due to memory used (1)", "/a b/c.service"),
+        ("systemd-oomd.service", "Marked /a/c.service for killing due to memory pressure for /a", "/a/c.service"),
+        ("systemd-oomd.service", "Considered 3 cgroups for killing", None),
+        ("nohang.service", NOHANG, OtherKill("nohang", 8)),
+        ("nohang-desktop.service", NOHANG.rpartition("\n")[0], None),
+    ],
+)  # fmt: skip
+def test_what_they_write(unit: str, text: str, wanted: OtherKill | str | None) -> None:
+    expected = OtherKill("systemd-oomd", cgroup=wanted) if isinstance(wanted, str) else wanted
+    assert kills_in(Entry(unit, line) for line in text.split("\n")) == ([] if expected is None else [expected])
+
+
+def test_a_unit_that_failed_for_an_oom_kill() -> None:
+    assert kills_in([Entry("db.service", "Failed", "oom-kill"), Entry("db.service", "Failed", "exit-code")]) == [
+        OtherKill("systemd", unit="db.service")
+    ]
+
+
+def test_whom_they_took() -> None:
+    assert took(OtherKill("earlyoom", pid=8), node(8)) and not took(OtherKill("earlyoom", pid=9), node(8))
+    inside = OtherKill("systemd-oomd", cgroup="/system.slice/db.service")
+    assert took(inside, node(8)) and not took(inside, node(8, unit="b.service")) and not took(inside, node(8, unit=""))
+    assert took(OtherKill("systemd", unit="db.service"), node(8))
+
+
+class Found(OtherKills):
+    """With a journal that says what it is told to."""
+
+    def hear(self, *entries: Entry) -> None:
+        self._found.append(list(entries))
+
+
+def test_each_is_told_of_once() -> None:
+    kills, one, other = Found(), node(8), node(9)
+    assert not kills.note([], [], 1.0, kernel_killed=True)
+    assert not kills.note([one], [one], 1.0, kernel_killed=True), "the kernel's log has told of it"
+    assert kills.note([one, other], [], 2.0, kernel_killed=True)
+    killed = Entry("earlyoom.service", 'sending SIGKILL to process 8 uid 0 "x": ')
+    kills.hear(killed)
+    assert kills.take() == [(OtherKill("earlyoom", pid=8), [one])]
+    kills.hear(killed)
+    assert kills.take() == []
+    assert not kills.note([], [], 60.0, kernel_killed=True), "too long ago"
+
+
+def test_the_ledger_remembers_the_held_that_died() -> None:
+    ledger = Ledger(None, "")
+    held, loose = node(8), Node(9, 1, None)
+    for each in (held, loose):
+        ledger.add(each)
+        ledger.died(each.pid)
+    assert ledger.take_departed() == [held]
+    assert ledger.take_departed() == []
