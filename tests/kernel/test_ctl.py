@@ -42,6 +42,7 @@ def test_list(daemon: Daemon, pinned: int, target: Path) -> None:
     (pin,) = answer(daemon, "list")["pins"]
     assert list(pin) == [
         *("pid", "starttime", "comm", "exe", "uid", "unit", "rule", "oom_score_adj", "original", "since", "source"),
+        "until",
     ]
     assert (pin["pid"], pin["rule"], pin["oom_score_adj"], pin["comm"]) == (pinned, "target", 300, "target")
     assert pin["exe"] == str(target)

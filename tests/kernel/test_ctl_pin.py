@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,23 @@ def test_a_pin_ends_in_time_though_scans_are_rare(daemon: Daemon, plain: int) ->
     wait_for_value(plain, 0)
     assert answer(daemon, "list") == {"pins": []}
     assert [entry["rule"] for entry in answer(daemon, "rules")["rules"]] == ["target"]
+
+
+def test_how_long_a_pin_still_lasts_is_shown(daemon: Daemon, plain: int) -> None:
+    run(daemon, "pin", plain, 400, "--for", "2h 30min")
+    (pin,) = answer(daemon, "list")["pins"]
+    assert pin["until"] == pytest.approx(time.time() + 9000, abs=600)
+    head, line = oomwatchctl(daemon, "list").stdout.splitlines()
+    assert head.split()[-2:] == ["LEFT", "COMM"]
+    assert "2h 29min" in line or "2h 30min" in line
+    daemon.kill()
+    daemon.start()
+    (again,) = answer(daemon, "list")["pins"]
+    assert again["until"] == pytest.approx(pin["until"], abs=1)
+    run(daemon, "pin", plain, 400)
+    (pin,) = answer(daemon, "list")["pins"]
+    assert pin["until"] is None
+    assert "LEFT" not in oomwatchctl(daemon, "list").stdout
 
 
 def test_a_pin_ends_while_the_daemon_is_down(daemon: Daemon, plain: int) -> None:

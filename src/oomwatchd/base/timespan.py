@@ -27,3 +27,16 @@ def parse_time_span(text: str) -> float | None:
         seconds += float(number) * _UNITS[unit]
         at = match.end()
     return seconds if at == len(text) and text.strip() else None
+
+
+def show_time_span(seconds: float) -> str:
+    """A time span for people, its two largest units: "1d 3h", "2h 5min", "12s"."""
+    left = max(round(seconds), 0)
+    parts: list[str] = []
+    for name, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        number, left = divmod(left, length)
+        if number > 0 or (name == "s" and not parts):
+            parts.append(f"{number}{name}")
+        elif parts:
+            break
+    return " ".join(parts[:2])

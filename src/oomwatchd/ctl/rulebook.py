@@ -11,7 +11,7 @@ from oomwatchd.control.client import Client, NotRunning
 from oomwatchd.control.protocol import Json, runtime_directory
 from oomwatchd.ctl.ask import reply_to
 from oomwatchd.ctl.errors import CommandError
-from oomwatchd.pinning.ledger import RuntimePin
+from oomwatchd.pinning.ledger_codec import RuntimePin
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def _loaded(daemon: Client) -> Rulebook:
     reply: Json = reply_to(daemon, {"verb": "loaded"})
     sources = [Source(source["path"], source["text"]) for source in reply["sources"] if source["text"] is not None]
     hidden = tuple(source["path"] for source in reply["sources"] if source["text"] is None)
-    pins = {pin["pid"]: RuntimePin(**pin) for pin in reply["pins"]}
+    pins = {pin["pid"]: RuntimePin(pin["pid"], pin["starttime"], pin["value"]) for pin in reply["pins"]}
     try:
         return Rulebook(config.parse(sources), daemon, True, pins, hidden)
     except ConfigError as error:

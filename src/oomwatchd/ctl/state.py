@@ -5,6 +5,7 @@ import json
 import time
 
 from oomwatchd.base.text import printable
+from oomwatchd.base.timespan import show_time_span
 from oomwatchd.control.protocol import Json
 from oomwatchd.ctl.ask import add_root, ask
 from oomwatchd.ctl.table import BOLD, GREEN, RED, YELLOW, colour, print_table
@@ -67,6 +68,8 @@ def _status_rows(status: Json) -> list[tuple[str, str, str | None]]:
         rows.insert(0, ("Dry run", "nothing is written", YELLOW))
     if missing:
         rows.append(("Lacks", ", ".join(missing), YELLOW))
+    if status.get("ledger_error"):
+        rows.append(("Ledger", f"not written: {status['ledger_error']}", RED))
     if error is not None:
         rows.append(("Refused", f"what is on disk; the old rules stay\n{printable_lines(error)}", RED))
     return rows
@@ -91,13 +94,23 @@ def run_list(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(reply))
         return 0
+    columns = ["pid", "rule", "value", "first", "since", "comm"]
     rows = [
-        (pin["pid"], pin["rule"], pin["oom_score_adj"], pin["original"], clock(pin["since"]), pin["comm"])
+        [pin["pid"], pin["rule"], pin["oom_score_adj"], pin["original"], clock(pin["since"]), pin["comm"]]
         for pin in reply["pins"]
     ]
-    columns = ("pid", "rule", "value", "first", "since", "comm")
+    if any(pin["until"] is not None for pin in reply["pins"]):
+        columns.insert(5, "left")
+        for row, pin in zip(rows, reply["pins"], strict=True):
+            row.insert(5, _left(pin))
     print_table(columns, rows, legend=not arguments.no_legend, right=frozenset({0, 2, 3}))
     return 0
+
+
+def _left(pin: Json) -> str:
+    """How long a pin of `oomwatchctl pin --for` still lasts."""
+    until = pin.get("until")
+    return "-" if until is None else show_time_span(until - time.time())
 
 
 # rules

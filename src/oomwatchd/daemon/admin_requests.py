@@ -2,14 +2,14 @@
 
 import errno
 import os
-import time
 from dataclasses import asdict
 
+from oomwatchd.base.clock import boottime, boottime_as_epoch
 from oomwatchd.control.protocol import Json
 from oomwatchd.control.server import Connection
 from oomwatchd.kernel.procfs import PF_KTHREAD, ProcessDir, Vanished, parse_thread_group
 from oomwatchd.pinning.decisions import Trigger
-from oomwatchd.pinning.ledger import RuntimePin
+from oomwatchd.pinning.ledger_codec import RuntimePin
 from oomwatchd.rules.model import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 
 TYPE_CHECKING = False
@@ -49,7 +49,8 @@ def pin(daemon: "Daemon", connection: Connection, request: Json) -> None:
     except _Refused as reason:
         connection.send({"error": str(reason)})
         return
-    connection.send({"ok": True, "pid": pid, "value": value, "until": pin.until, "dry_run": daemon.dry_run})
+    until = None if pin.ends is None else boottime_as_epoch(pin.ends)
+    connection.send({"ok": True, "pid": pid, "value": value, "until": until, "dry_run": daemon.dry_run})
 
 
 class _Refused(Exception):
@@ -66,7 +67,7 @@ def _new_pin(daemon: "Daemon", pid: int, value: int, seconds: float | None) -> R
         raise _Refused(f"{pid} is a thread; its process is {leader}")
     if pid == 1 or stat.flags & PF_KTHREAD:
         raise _Refused(f"{'PID 1' if pid == 1 else f'Kernel thread {pid}'} is never touched")
-    return RuntimePin(pid, stat.starttime, value, None if seconds is None else time.time() + seconds)
+    return RuntimePin(pid, stat.starttime, value, None if seconds is None else boottime() + seconds)
 
 
 def _put_in_force(daemon: "Daemon", pin: RuntimePin) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from oomwatchd.base import footprint
+from oomwatchd.base.clock import boottime
 from oomwatchd.base.helper import ForkServer
 from oomwatchd.base.notyet import NotYet
 from oomwatchd.config import load as config
@@ -142,6 +143,10 @@ class Daemon:
         self._hidepid_due = 0.0
         self._hides_processes = True
         self._notes: list[str] = []
+        self._server_is_missing = False
+        """Whether the control socket could not be opened, and is to be tried again."""
+        self._ledger_trouble = ""
+        """What was told of it last."""
 
     @property
     def dry_run(self) -> bool:
@@ -219,8 +224,7 @@ class Daemon:
         now = time.monotonic()
         for record in (*self.pin_log.summaries(now, final=True), *self._errors.summaries(now, final=True)):
             self.emit(record)
-        with contextlib.suppress(OSError):
-            self.pinner.ledger.rewrite()
+        self.pinner.ledger.rewrite()
         self.emit(Record("stopped", INFO, f"Stopped; {_count(len(self.pinner.ledger.held()), 'process')} left pinned"))
         self.log.flush()
         self.events.close()
@@ -234,16 +238,14 @@ class Daemon:
         ledger = self.pinner.ledger
         if ledger.path is None:
             return
-        try:
-            os.makedirs(self.directory, mode=0o755, exist_ok=True)
-            trouble = ledger.load(procfs.is_alive)
-            known = [*ledger.held(), *ledger.dead_origins()]
-            self.pinner.births_matter = any(node.hold is not None and not node.hold.inherits for node in known)
-        except OSError as error:
-            raise Failure(f"Failed to write '{ledger.path}': {error.strerror}. Run as root, or --dry-run") from None
-        if trouble is not None:
+        damage = ledger.load(procfs.is_alive)
+        if ledger.trouble and os.geteuid() != 0:
+            raise Failure(f"Failed to write '{ledger.path}': {ledger.trouble}. Run as root, or --dry-run")
+        known = [*ledger.held(), *ledger.dead_origins()]
+        self.pinner.births_matter = any(node.hold is not None and not node.hold.inherits for node in known)
+        if damage is not None:
             self._notes.append(
-                f"The ledger '{ledger.path}' is damaged: {trouble}; going on with what could be read of it"
+                f"The ledger '{ledger.path}' is damaged: {damage}; going on with what could be read of it"
             )
 
     def _open_server(self) -> None:
@@ -255,10 +257,18 @@ class Daemon:
             self.server = Server(f"{self.directory}/{SOCKET_NAME}")
         except OSError as error:
             message = f"Failed to open the control socket in '{self.directory}': {error.strerror}"
-            if not self.dry_run:
+            if self.dry_run:
+                self._notes.append(f"{message}; oomwatchctl won't reach this dry run")
+                return
+            if os.geteuid() != 0:
                 raise Failure(message) from None
-            self._notes.append(f"{message}; oomwatchctl won't reach this dry run")
+            if not self._server_is_missing:
+                self._server_is_missing = True
+                self.emit(Record("summary", WARNING, f"{message}; going on without, and trying again"))
             return
+        if self._server_is_missing:
+            self._server_is_missing = False
+            self.emit(Record("summary", NOTICE, f"The control socket in '{self.directory}' is open"))
         self._loop.add(self.server.fileno(), self._on_client)
 
     def _open_watch(self) -> None:
@@ -541,7 +551,8 @@ class Daemon:
                 yield from self._paced(pinner.find_families(procfs.pids()), time.monotonic())
         pinner.refresh_dead()
         pinner.ledger.flush()
-        pinner.ledger.compact()
+        now = time.monotonic()
+        yield from self._paced(pinner.ledger.tidying(now), now)
         self._scan_done(started)
 
     def _looking(self, present: dict[int, int], trigger: Trigger) -> Iterator[None]:
@@ -577,6 +588,8 @@ class Daemon:
             self.emit(record)
         if self.server is not None:
             self.server.prune(now)
+        elif self._server_is_missing:
+            self._open_server()
         if self.events.births_come and not self.pinner.rules.needs.forks and not self._needs().forks:
             self._subscribe()
         waiting, self._after_scan = self._after_scan, []
@@ -606,15 +619,15 @@ class Daemon:
 
     def _await_end_of_pins(self) -> None:
         self._loop.cancel(self._end_expired_pins)
-        ends = [pin.until for pin in self.pinner.ledger.runtime_pins.values() if pin.until is not None]
+        ends = [pin.ends for pin in self.pinner.ledger.runtime_pins.values() if pin.ends is not None]
         if ends:
-            self._loop.later(max(min(ends) - time.time(), 0.0), self._end_expired_pins)
+            self._loop.later(max(min(ends) - boottime(), 0.0), self._end_expired_pins)
 
     def _end_expired_pins(self) -> None:
-        """By timer, and by scans, since someone may have set the clock."""
-        now = time.time()
+        """By timer, and by scans, since the loop's timers stop while the machine sleeps."""
+        now = boottime()
         pins = self.pinner.ledger.runtime_pins.values()
-        expired = [pin for pin in pins if pin.until is not None and now >= pin.until]
+        expired = [pin for pin in pins if pin.ends is not None and now >= pin.ends]
         for pin in expired:
             self.pinner.ledger.remove_pin(pin)
             self.pinner.look(pin.pid, Trigger("control"))
@@ -799,6 +812,8 @@ class Daemon:
 
     def log_decisions(self, events: Iterable[Event] = ()) -> None:
         """Tell of what was done, those who watch live of all of it. `events` are what brought it about."""
+        if self.pinner.ledger.trouble != self._ledger_trouble:
+            self._tell_ledger_trouble()
         now = time.monotonic()
         decisions = self.pinner.take_decisions()
         overdue = self.pinner.rules.searches.take_news()
@@ -810,11 +825,26 @@ class Daemon:
         if self.server is not None and self.server.monitors:
             monitor_stream.tell(self.server, decisions, events, self.pinner.ledger, hidden=self.hides_processes())
 
+    def _tell_ledger_trouble(self) -> None:
+        ledger = self.pinner.ledger
+        self._ledger_trouble = ledger.trouble
+        if ledger.trouble:
+            message = (
+                f"Failed to write the ledger '{ledger.path}': {ledger.trouble}; going on without, and trying again. If "
+                "the daemon is killed before that succeeds, it won't know what processes had before they were pinned"
+            )
+            self.emit(Record("summary", WARNING, message))
+        else:
+            self.emit(Record("summary", NOTICE, f"The ledger '{ledger.path}' is written again"))
+        self._show_status()
+
     def _show_status(self) -> None:
         """One line for `systemctl status`."""
         rules = sum(rule.enabled for rule in self.pinner.rules.rules)
         events = "process events on" if self.events.on else f"scans alone, {self.events.reason}"
         status = f"{_count(rules, 'rule')}, {_count(len(self.pinner.ledger.held()), 'process')} pinned, {events}"
+        if self.pinner.ledger.trouble:
+            status += f"; the ledger can't be written: {self.pinner.ledger.trouble}"
         if self.state.config_error:
             first = self.state.config_error.split("\n")[0]
             status = f"Configuration refused, old rules in force: {first}"

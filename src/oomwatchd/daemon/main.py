@@ -12,11 +12,11 @@ from oomwatchd import __version__
 from oomwatchd.base.stdio import open_standard_streams
 from oomwatchd.config import load as config
 from oomwatchd.config.load import Config, ConfigError
-from oomwatchd.control.client import Client, NotRunning
 from oomwatchd.control.protocol import runtime_directory
 from oomwatchd.daemon.daemon import Daemon, Failure
 from oomwatchd.daemon.journal import ERR, Record
 from oomwatchd.daemon.log import Log, open_log
+from oomwatchd.daemon.runtime_lock import RuntimeLock, Taken
 from oomwatchd.kernel.proc_connector import Unavailable
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_CAPABILITY, EXIT_CONFIG = 1, 2, 77, 78
@@ -105,9 +105,14 @@ def _run(options: Options, log: Log) -> int:
     except ConfigError as error:
         return fail(f"Not starting, the configuration is invalid:\n{error}", EXIT_CONFIG)
     passing = options.dry_run or (options.once and loaded.settings.dry_run)
-    running = None if passing else _running_daemon(options.root)
-    if running is not None:
-        return fail(f"Not starting: oomwatchd runs already, with PID {running}", EXIT_FAILURE)
+    lock = None
+    try:
+        lock = None if passing else RuntimeLock(runtime_directory(options.root))
+    except Taken as taken:
+        who = f", with PID {taken.pid}" if taken.pid else ""
+        return fail(f"Not starting: oomwatchd runs already{who}", EXIT_FAILURE)
+    except OSError:
+        pass  # the ledger, which is in the same directory, meets the same error, and says so
     try:
         _start(options, where, loaded, log)
     except Unavailable as reason:
@@ -115,6 +120,9 @@ def _run(options: Options, log: Log) -> int:
         return fail(message, EXIT_CAPABILITY)
     except Failure as failure:
         return fail(str(failure), EXIT_FAILURE)
+    finally:
+        if lock is not None:
+            lock.close()
     return 0
 
 
@@ -124,11 +132,3 @@ def _start(options: Options, where: config.Layout, loaded: Config, log: Log) -> 
         daemon.once()
         return
     daemon.run()
-
-
-def _running_daemon(root: str) -> int | None:
-    try:
-        with Client(runtime_directory(root), seconds=5.0) as client:
-            return int(client.ask({"verb": "status"})["pid"])
-    except (NotRunning, OSError, ValueError, KeyError):
-        return None

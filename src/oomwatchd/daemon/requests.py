@@ -8,6 +8,7 @@ from dataclasses import asdict
 from itertools import islice
 
 from oomwatchd import __version__
+from oomwatchd.base.clock import boottime_as_epoch
 from oomwatchd.base.text import decode
 from oomwatchd.config.document import Source
 from oomwatchd.control.protocol import Json
@@ -15,9 +16,9 @@ from oomwatchd.control.server import Connection
 from oomwatchd.daemon import admin_requests
 from oomwatchd.daemon.admin_requests import is_pid
 from oomwatchd.kernel.executable import split_deleted, verify_exe
-from oomwatchd.kernel.procfs import ProcessDir, Vanished, parse_status
+from oomwatchd.kernel.procfs import ProcessDir, Vanished, parse_status, text
 from oomwatchd.pinning.decisions import LATENCY_BOUNDS_US, runtime_rule
-from oomwatchd.pinning.lineage import Node
+from oomwatchd.pinning.lineage import Hold, Node
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def _status(daemon: "Daemon", connection: Connection, request: Json) -> None:
                 "loaded_at": state.loaded_at,
                 "error": state.config_error or None,
             },
+            "ledger_error": daemon.pinner.ledger.trouble or None,
             "dry_run": daemon.dry_run,
             "scan_interval": daemon.interval,
             "missing_capabilities": list(state.missing_capabilities),
@@ -70,7 +72,7 @@ def _list(daemon: "Daemon", connection: Connection, request: Json) -> None:
     nodes = sorted(daemon.pinner.ledger.held(), key=lambda node: node.pid)
     if not connection.privileged and daemon.hides_processes():
         nodes = [node for node in nodes if node.uid == connection.uid]
-    pins = (_pin(node, connection) for node in nodes if node.hold is not None)
+    pins = (_pin(daemon, node, connection) for node in nodes if node.hold is not None)
     connection.stream(_in_pieces("pins", pins))
 
 
@@ -84,7 +86,7 @@ def _in_pieces(key: str, members: Iterable[Json]) -> Iterator[bytes]:
     yield ((head if head != ", " else "") + "]}\n").encode()
 
 
-def _pin(node: Node, connection: Connection) -> Json:
+def _pin(daemon: "Daemon", node: Node, connection: Connection) -> Json:
     hold = node.hold
     if hold is None:
         raise ValueError("not held")
@@ -94,7 +96,7 @@ def _pin(node: Node, connection: Connection) -> Json:
         "pid": node.pid,
         "starttime": node.starttime,
         "comm": decode(node.comm),
-        "exe": decode(node.exe) if may_know else None,
+        "exe": decode(node.exe or _long_exe(node, daemon.pinner.proc)) if may_know else None,
         "uid": node.uid,
         "unit": decode(node.unit) or None,
         "rule": hold.rule,
@@ -102,7 +104,26 @@ def _pin(node: Node, connection: Connection) -> Json:
         "original": hold.first,
         "since": hold.since,
         "source": hold.source,
+        "until": _until(daemon, node),
     }
+
+
+def _until(daemon: "Daemon", node: Node) -> float | None:
+    """When its runtime pin ends, if it has one that ends: seconds since the epoch, as the clock is set now."""
+    pin = daemon.pinner.ledger.runtime_pins.get(node.pid)
+    if pin is None or pin.ends is None or pin.starttime != node.starttime:
+        return None
+    return boottime_as_epoch(pin.ends)
+
+
+def _long_exe(node: Node, proc: str) -> str:
+    """What the kernel tells of the executable of a process, of which we keep short paths only."""
+    try:
+        with ProcessDir(node.pid, proc) as directory:
+            exe = directory.read_exe() if directory.read_stat().starttime == node.starttime else None
+    except (Vanished, OSError):
+        return ""
+    return text(split_deleted(exe or b"")[0])
 
 
 def _rules(daemon: "Daemon", connection: Connection, request: Json) -> None:
@@ -127,7 +148,8 @@ def _rules(daemon: "Daemon", connection: Connection, request: Json) -> None:
 
 def _loaded(daemon: "Daemon", connection: Connection, request: Json) -> None:
     """The rules in force, as text: the same parser makes the same rules of them at the other end."""
-    pins = [asdict(pin) for pin in daemon.pinner.ledger.runtime_pins.values()]
+    runtime_pins = daemon.pinner.ledger.runtime_pins.values()
+    pins = [{"pid": pin.pid, "starttime": pin.starttime, "value": pin.value} for pin in runtime_pins]
     sources = [(source, source.public or connection.privileged) for source in daemon.config.sources]
     connection.stream(_texts_in_pieces({"layout": asdict(daemon.where), "pins": pins}, sources))
 
@@ -177,7 +199,7 @@ def _lineage_of(daemon: "Daemon", connection: Connection, pid: int) -> Json | No
         "exe_doubt": doubt,
         "rule": node.rule or None,
         "ancestors": sorted({above.rule for above in node.ancestors() if above.rule}),
-        "hold": None if node.hold is None else asdict(node.hold),
+        "hold": _hold(node.hold),
         "contended": node.contended,
         "refused": None if node.refused is None else {"rule": node.refused[0], "error": os.strerror(node.refused[1])},
         "origin": None if origin is None or origin.hold is None else _origin(origin),
@@ -185,8 +207,20 @@ def _lineage_of(daemon: "Daemon", connection: Connection, pid: int) -> Json | No
 
 
 def _origin(node: Node) -> Json:
-    hold = None if node.hold is None else asdict(node.hold)
-    return {"pid": node.pid, "comm": decode(node.comm), "alive": not node.dead, "hold": hold}
+    return {"pid": node.pid, "comm": decode(node.comm), "alive": not node.dead, "hold": _hold(node.hold)}
+
+
+def _hold(hold: Hold | None) -> Json | None:
+    if hold is None:
+        return None
+    return {
+        "rule": hold.rule,
+        "first": hold.first,
+        "value": hold.value,
+        "child_value": hold.child_value,
+        "since": hold.since,
+        "source": hold.source,
+    }
 
 
 def _monitor(daemon: "Daemon", connection: Connection, request: Json) -> None:

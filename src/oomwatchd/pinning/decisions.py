@@ -4,7 +4,7 @@ import time
 from bisect import bisect_left
 from dataclasses import dataclass, replace
 
-from oomwatchd.pinning.ledger import RuntimePin
+from oomwatchd.pinning.ledger_codec import RuntimePin
 from oomwatchd.pinning.lineage import Hold, Node
 from oomwatchd.rules.model import Action, Rule
 

@@ -1,39 +1,24 @@
 """What we hold, and what the kernel forgets: per pinned process the value it had before, per descendant its lineage.
 
-Kept in a file that is appended to before each write of oom_score_adj, so that a crash at any point forgets
-nothing: one line of JSON a change, the last one of a process counts. Identity is pid and start time."""
+Kept in a file too, so that a crash at any point forgets nothing: one line a change, the last one of a process counts.
+Identity is pid and start time. The file doesn't hold what the kernel still tells of a process, its name and program."""
 
-import contextlib
-import json
-import math
-import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from json.encoder import encode_basestring_ascii as _quote
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
-from oomwatchd.pinning.lineage import Birth, Hold, Node
+from oomwatchd.pinning import ledger_codec as codec
+from oomwatchd.pinning.ledger_codec import Damaged, NodeEntry, RuntimePin
+from oomwatchd.pinning.ledger_file import LedgerFile
+from oomwatchd.pinning.lineage import Birth, Node
 
-_FORMAT = 1
-_SLACK_LINES = 512
-"""So many superseded lines may stand in the file besides one for each live entry."""
 _DEPARTED = 1024
 """So many held processes that have died are remembered until somebody asks."""
-
-
-@dataclass(frozen=True, slots=True)
-class RuntimePin:
-    """A rule for one process, made by `oomwatchctl pin`."""
-
-    pid: int
-    starttime: int
-    value: int
-    until: float | None = None
-    """Seconds since the epoch."""
-
-    @property
-    def rule(self) -> str:
-        return f"pin {self.pid}"
+_RETRY_SECONDS = 10.0
+"""Where the file can't be written, it is tried again after so long."""
+_SHARED_TEXTS = 1024
+_MOST_NODES = 1 << 17
+"""A file that tells of more processes isn't believed further: each takes about 600 bytes of memory."""
 
 
 class Ledger:
@@ -45,16 +30,31 @@ class Ledger:
         self._departed: deque[Node] = deque(maxlen=_DEPARTED)
         self._ghosts: dict[int, Node] = {}
         self._older_ghosts: dict[int, Node] = {}
-        self.path = path
         self.boot_id = boot_id
-        self._descriptor = -1
-        self._lines = 0
+        self._file = None if path is None else LedgerFile(path)
+        self._retry_at = 0.0
         self._pending: list[str] = []
+        self._texts: dict[str, str] = {}
+
+    @property
+    def path(self) -> str | None:
+        return None if self._file is None else self._file.path
+
+    @property
+    def trouble(self) -> str:
+        """Why what changes isn't saved at present; empty: it is."""
+        return "" if self._file is None else self._file.trouble
 
     # What is held
 
     def held(self) -> list[Node]:
         return [node for node in self.nodes.values() if node.hold is not None]
+
+    def share(self, text: str) -> str:
+        """A text equal to `text`, one for all nodes: most of those that a rule fits have the same."""
+        if len(self._texts) >= _SHARED_TEXTS:
+            self._texts.clear()
+        return self._texts.setdefault(text, text)
 
     def add(self, node: Node) -> None:
         self.nodes[node.pid] = node
@@ -122,171 +122,127 @@ class Ledger:
     # The file
 
     def load(self, is_alive: Callable[[int, int], bool]) -> str | None:
-        """Read the file back, and open it for what comes. Returns what was wrong with it, for a warning."""
-        if self.path is None:
+        """Read the file back, and open it for what comes. Returns what was wrong with what it says, for a warning;
+        `trouble` says whether it can be written."""
+        if self._file is None:
             return None
-        trouble = None
+        damage = None
         try:
-            with open(self.path, "rb") as file:
-                trouble = self._replay(file.read(), is_alive)
+            damage = self._replay(self._file.read(), is_alive)
         except FileNotFoundError:
             pass
         except OSError as error:
-            trouble = error.strerror
+            damage = error.strerror
         self.rewrite()
-        return trouble
+        return damage
 
-    def _replay(self, raw: bytes, is_alive: Callable[[int, int], bool]) -> str | None:
-        lines = raw.split(b"\n")
+    def _replay(self, lines: Iterator[bytes], is_alive: Callable[[int, int], bool]) -> str | None:
         try:
-            header = json.loads(lines[0])
-            if header["oomwatchd_ledger"] != _FORMAT:
-                return "it is of another version"
-            if header["boot_id"] != self.boot_id:
+            if codec.decode_header(next(lines, b"")) != self.boot_id:
                 return None  # another boot's processes: nothing is wrong, nothing is left
-        except (ValueError, KeyError, TypeError):
-            return "its first line isn't that of a ledger"
+        except Damaged as damaged:
+            return str(damaged)
         nodes: dict[tuple[int, int], Node] = {}
         bad = 0
-        for line in lines[1:]:
+        for line in lines:
             if not line:
                 continue
             try:
-                self._replay_line(json.loads(line), nodes)
-            except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+                self._replay_entry(codec.decode(line), nodes)
+            except Damaged:
                 bad += 1
         for (pid, starttime), node in nodes.items():
             node.recorded = True
             node.dead = node.dead or not is_alive(pid, starttime)
             if not node.dead:
                 self.nodes[pid] = node
-            if _is_its_own_ancestor(node):
-                node.parent = None
-                bad += 1
+        bad += _break_circles(nodes.values())
         self.runtime_pins = {pid: pin for pid, pin in self.runtime_pins.items() if is_alive(pin.pid, pin.starttime)}
         return f"{bad} of its lines can't be read" if bad else None
 
-    def _replay_line(self, entry: dict[str, object], nodes: dict[tuple[int, int], Node]) -> None:
-        pid, starttime = _integer(entry["pid"]), _integer(entry["starttime"])
-        if "pin" in entry:
-            until = entry.get("until")
-            self.runtime_pins.pop(pid, None)
-            if entry["pin"] is not None:
-                limit = float(until) if isinstance(until, (int, float)) else None
-                self.runtime_pins[pid] = RuntimePin(pid, starttime, _score(entry["pin"]), limit)
+    def _replay_entry(self, entry: "NodeEntry | codec.PinEntry", nodes: dict[tuple[int, int], Node]) -> None:
+        if isinstance(entry, codec.PinEntry):
+            self.runtime_pins.pop(entry.pin.pid, None)
+            if not entry.ended:
+                self.runtime_pins[entry.pin.pid] = entry.pin
             return
-        node = _node(nodes, pid, starttime)
-        if entry.get("gone"):
-            node.dead = True
+        node = _node(nodes, entry.pid, entry.starttime)
+        node.dead = entry.gone
+        if entry.gone:
             return
-        node.dead = False
-        above = entry.get("parent")
         node.parent = None
-        if isinstance(above, list):
-            node.parent = _node(nodes, _integer(above[0]), _integer(above[1]))  # its own line may come later
+        if entry.parent is not None:
+            node.parent = _node(nodes, *entry.parent)  # its own line may come later
             node.parent.has_children = True
-        node.settled_ns = _integer(entry.get("settled_ns", 0))
-        node.comm, node.exe, node.unit = (str(entry.get(key, "")) for key in ("comm", "exe", "unit"))
-        node.left_to = str(entry.get("left_to", ""))
-        uid = entry.get("uid")
-        node.uid = int(uid) if isinstance(uid, int) else None
-        hold = entry.get("hold")
-        node.hold = _hold(hold) if isinstance(hold, dict) else None
+        node.settled_ns = entry.settled_ns
+        node.left_to = self.share(entry.left_to)
+        hold = entry.hold
+        node.hold = hold and replace(hold, rule=self.share(hold.rule), source=self.share(hold.source))
 
     def record(self, node: Node) -> None:
         """Note the node as it is now; saved by the next flush()."""
         if node.starttime is None:
             return
         node.recorded = True
-        if self.path is None:
-            return
-        above = node.parent
-        while above is not None and (not above.recorded or (above.dead and not above.matters)):
-            above = above.parent
-        # Put together by hand, since each pin waits for it: the encoder takes five times as long.
-        line = f'{{"pid":{node.pid},"starttime":{node.starttime}'
-        if above is not None:
-            line += f',"parent":[{above.pid},{above.starttime}]'
-        if node.left_to:
-            line += f',"left_to":{_quote(node.left_to)}'
-        if node.settled_ns > 0:
-            line += f',"settled_ns":{node.settled_ns}'
-        hold = node.hold
-        if hold is not None:
-            uid = "null" if node.uid is None else node.uid
-            line += (
-                f',"hold":{{"rule":{_quote(hold.rule)},"first":{hold.first},"value":{hold.value},'
-                f'"child_value":{hold.child_value},"since":{hold.since!r},"source":{_quote(hold.source)}}},'
-                f'"comm":{_quote(node.comm)},"exe":{_quote(node.exe)},"uid":{uid},"unit":{_quote(node.unit)}'
-            )
-        self._pending.append(line + "}")
+        if self._file is not None:
+            self._pending.append(codec.encode_node(node, _recorded_above(node)))
 
     def add_pin(self, pin: RuntimePin) -> None:
         self.runtime_pins[pin.pid] = pin
-        self.record_pin(pin)
+        if self._file is not None:
+            self._pending.append(codec.encode_pin(pin))
 
     def remove_pin(self, pin: RuntimePin) -> None:
         self.runtime_pins.pop(pin.pid, None)
-        self.record_pin(pin, ended=True)
-
-    def record_pin(self, pin: RuntimePin, *, ended: bool = False) -> None:
-        """Note that a runtime pin began or ended."""
-        if self.path is None:
-            return
-        value = None if ended else pin.value
-        entry = {"pid": pin.pid, "starttime": pin.starttime, "pin": value, "until": pin.until}
-        self._pending.append(json.dumps(entry))
+        if self._file is not None:
+            self._pending.append(codec.encode_pin(pin, ended=True))
 
     def _log_removal(self, node: Node) -> None:
-        if self.path is not None and node.recorded and node.starttime is not None:
-            self._pending.append(f'{{"pid":{node.pid},"starttime":{node.starttime},"gone":true}}')
+        if self._file is not None and node.recorded and node.starttime is not None:
+            self._pending.append(codec.encode_gone(node))
 
     def flush(self) -> None:
-        """Append what was recorded. Raises OSError."""
-        if not self._pending or self._descriptor < 0:
-            self._pending.clear()
+        """Save what was recorded; `trouble` says whether it could be."""
+        if not self._pending:
             return
-        data = ("\n".join(self._pending) + "\n").encode()
-        self._lines += len(self._pending)
-        self._pending.clear()
-        while data:
-            data = data[os.write(self._descriptor, data) :]
+        pending, self._pending = self._pending, []
+        if self._file is not None:
+            self._file.append(pending)
 
-    def compact(self) -> None:
-        """Rewrite the file if most of it is superseded. Raises OSError."""
-        if self._lines > 2 * len(self.nodes) + _SLACK_LINES:
-            self.rewrite()
+    def tidying(self, now: float) -> Iterator[None]:
+        """Write the file anew if most of it is superseded, or if it could not be written and it is time to try again;
+        pauses now and then. `now` is CLOCK_MONOTONIC in seconds."""
+        if self._file is None:
+            return
+        if self._file.trouble:
+            if now < self._retry_at:
+                return
+            self._retry_at = now + _RETRY_SECONDS
+        elif not self._file.wasteful:
+            return
+        yield from self._rewriting()
 
     def rewrite(self) -> None:
-        """Write the file anew, whole. Raises OSError."""
-        if self.path is None:
+        """Write the file anew, at once; `trouble` says whether it could be."""
+        for _ in self._rewriting():
+            pass
+
+    def _rewriting(self) -> Iterator[None]:
+        if self._file is None:
             return
-        self._pending.clear()
+        self.flush()
         members = list(self._with_ancestors())
         for node in members:
             node.recorded = node.starttime is not None
+        yield from self._file.writing_anew(self._lines_of(members, list(self.runtime_pins.values())))
+
+    def _lines_of(self, members: Sequence[Node], pins: Sequence[RuntimePin]) -> Iterator[str]:
+        yield codec.encode_header(self.boot_id)
         for node in members:
-            self.record(node)
-        for pin in self.runtime_pins.values():
-            self.record_pin(pin)
-        header = json.dumps({"oomwatchd_ledger": _FORMAT, "boot_id": self.boot_id})
-        content = "\n".join([header, *self._pending]) + "\n"
-        self._lines = len(self._pending)
-        self._pending.clear()
-        temporary = f"{self.path}.new"
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            data = content.encode()
-            while data:
-                data = data[os.write(descriptor, data) :]
-            os.rename(temporary, self.path)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        self.close()
-        self._descriptor = descriptor
+            if node.recorded:
+                yield codec.encode_node(node, _recorded_above(node))
+        for pin in pins:
+            yield codec.encode_pin(pin)
 
     def _with_ancestors(self) -> Iterator[Node]:
         """Every node, and the dead ones that they descend from."""
@@ -298,46 +254,39 @@ class Ledger:
                     yield member
 
     def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        if self._file is not None:
+            self._file.close()
+
+
+def _recorded_above(node: Node) -> Node | None:
+    """The nearest ancestor that the file knows of and that means something."""
+    above = node.parent
+    while above is not None and (not above.recorded or (above.dead and not above.matters)):
+        above = above.parent
+    return above
 
 
 def _node(nodes: dict[tuple[int, int], Node], pid: int, starttime: int) -> Node:
-    if (pid, starttime) not in nodes:
-        nodes[pid, starttime] = Node(pid, starttime, None)
-    return nodes[pid, starttime]
+    node = nodes.get((pid, starttime))
+    if node is None:
+        if len(nodes) >= _MOST_NODES:
+            raise Damaged("more processes than there can be")
+        node = nodes[pid, starttime] = Node(pid, starttime, None)
+    return node
 
 
-def _is_its_own_ancestor(node: Node) -> bool:
-    """Whether walking up from `node` never ends, which only a damaged file can bring about."""
-    fast: Node | None = node
-    slow: Node | None = node
-    while fast is not None and slow is not None:
-        slow, fast = slow.parent, None if fast.parent is None else fast.parent.parent
-        if slow is not None and slow is fast:
-            return True
-    return False
-
-
-def _integer(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(value)
-    return value
-
-
-def _score(value: object) -> int:
-    score = _integer(value)
-    if not -1000 <= score <= 1000:
-        raise ValueError(value)
-    return score
-
-
-def _hold(entry: dict[str, object]) -> Hold:
-    first, value, child_value = (_score(entry[key]) for key in ("first", "value", "child_value"))
-    since = entry["since"]
-    if not isinstance(since, (int, float)):
-        raise TypeError(since)
-    return Hold(
-        str(entry["rule"]), first, value, child_value, since if math.isfinite(since) else 0.0, str(entry["source"])
-    )
+def _break_circles(nodes: Iterable[Node]) -> int:
+    """Let nobody descend from itself, which only a damaged file can bring about. Returns how many would."""
+    sound: set[int] = set()
+    broken = 0
+    for node in nodes:
+        walked: dict[int, Node] = {}
+        above: Node | None = node
+        while above is not None and id(above) not in sound and id(above) not in walked:
+            walked[id(above)] = above
+            last, above = above, above.parent
+        if above is not None and id(above) in walked:
+            last.parent = None
+            broken += 1
+        sound.update(walked)
+    return broken

@@ -27,6 +27,8 @@ _BACK_OFF_LIMIT_SECONDS = 3600.0
 _CALM_SECONDS = 600.0
 """After so long without drift the next one counts as the first."""
 _CHANGED = 4096
+_KEPT_PATH = 255
+"""A longer path of an executable isn't kept: the kernel tells it whenever someone asks."""
 _NOBODY = frozenset[str]()
 _BIRTH_NS = 10_000_000_000
 """A child that is being made while its parent is written may inherit the value from before, and yet bear a later
@@ -42,6 +44,8 @@ class _Look:
     node: Node
     trigger: Trigger
     process: Process | None
+    exe: str = ""
+    """Its executable, if that has been read, however long."""
 
 
 def _floor_leaks(node: Node, value: int) -> bool:
@@ -539,29 +543,46 @@ class Pinner:
 
     def _describe(self, look: _Look) -> None:
         """What people want to know of the process, as far as it has been read already."""
-        node, process = look.node, look.process
+        process = look.process
         if process is None:
-            node.comm = procfs.text(look.stat.comm)
-            return
-        node.comm = process.comm
-        node.uid = node.uid if process.uid is None else process.uid
-        node.exe = node.exe if process.exe is None else process.exe
-        node.unit = node.unit if process.unit is None else process.unit
+            self._note(look, comm=procfs.text(look.stat.comm))
+        else:
+            self._note(look, process.comm, process.exe, process.uid, process.unit)
 
     def _describe_fully(self, look: _Look) -> None:
         """... and the rest. Done after the write, which shouldn't wait for it."""
         self._describe(look)
-        node, directory, process = look.node, look.directory, look.process
+        directory, process = look.directory, look.process
         try:
             if process is None or process.uid is None:
-                node.uid = procfs.parse_status(directory.read("status")).uid
+                self._note(look, uid=procfs.parse_status(directory.read("status")).uid)
             if process is None or process.exe is None:
-                node.exe = procfs.text(split_deleted(directory.read_exe() or b"")[0])
+                self._note(look, exe=procfs.text(split_deleted(directory.read_exe() or b"")[0]))
             if process is None or process.unit is None:
-                node.unit = parse_units(procfs.text(parse_cgroup(directory.read("cgroup")))).unit
+                self._note(look, unit=parse_units(procfs.text(parse_cgroup(directory.read("cgroup")))).unit)
         except (Vanished, OSError):
             return  # it has what could be read
-        node.described = True
+        look.node.described = True
+
+    def _note(
+        self,
+        look: _Look,
+        comm: str | None = None,
+        exe: str | None = None,
+        uid: int | None = None,
+        unit: str | None = None,
+    ) -> None:
+        """Keep what is known of a process, in as little memory as can be: there may be thousands."""
+        node, share = look.node, self.ledger.share
+        if comm is not None:
+            node.comm = share(comm)
+        if exe is not None:
+            look.exe = exe
+            node.exe = share(exe) if len(exe) <= _KEPT_PATH else ""
+        if uid is not None:
+            node.uid = uid
+        if unit is not None:
+            node.unit = share(unit)
 
     # Release
 
@@ -735,7 +756,7 @@ class Pinner:
                 new=new,
                 source=look.trigger.source,
                 comm=node.comm,
-                exe=node.exe,
+                exe=look.exe or node.exe,
                 uid=node.uid,
                 unit=node.unit,
                 latency_us=latency_us,

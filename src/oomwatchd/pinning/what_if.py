@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from oomwatchd.oom.memfacts import Process
 from oomwatchd.pinning.decisions import Trigger
-from oomwatchd.pinning.ledger import Ledger, RuntimePin
+from oomwatchd.pinning.ledger import Ledger
+from oomwatchd.pinning.ledger_codec import RuntimePin
 from oomwatchd.pinning.lineage import Hold, Node
 from oomwatchd.pinning.pinner import Pinner
 from oomwatchd.rules.model import Rule

@@ -1,0 +1,240 @@
+"""The ledger's file: what it says is checked before it is believed, it stays small, and a full disk is a state."""
+
+import json
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from oomwatchd.pinning import ledger_codec
+from oomwatchd.pinning.ledger import Ledger
+from oomwatchd.pinning.ledger_codec import Damaged, RuntimePin
+from oomwatchd.pinning.lineage import Hold, Node
+
+HEADER = '{"oomwatchd_ledger":1,"boot_id":"boot"}\n'
+GOOD = '{"pid":5,"starttime":7,"hold":{"rule":"r","first":3,"value":500,"child_value":0,"since":1.5,"source":"exec"}}'
+
+
+def held(pid: int, rule: str = "r") -> Node:
+    node = Node(pid, pid, None)
+    node.hold = Hold(rule, 0, 500, 500, 1.5, "exec")
+    return node
+
+
+def alive(_pid: int, _starttime: int) -> bool:
+    return True
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    made = Ledger(str(tmp_path / "run" / "ledger.json"), "boot")
+    assert made.load(alive) is None
+    yield made
+    made.close()
+
+
+def loaded(path: Path, content: str | bytes) -> tuple[Ledger, str | None]:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    ledger = Ledger(str(path), "boot")
+    damage = ledger.load(alive)
+    ledger.close()
+    return ledger, damage
+
+
+DEEP = "[" * 11_000 + "]" * 11_000
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        DEEP,
+        '{"pid":' * 11_000,
+        f'{{"pid":6,"starttime":7,"parent":{DEEP}}}',
+        f'{{"pid":6,"starttime":7,"hold":{DEEP}}}',
+        '{"pid":NaN,"starttime":7}',
+        '{"pid":6,"starttime":NaN}',
+        '{"pid":6,"starttime":7.5}',
+        '{"pid":true,"starttime":7}',
+        '{"pid":0,"starttime":7}',
+        '{"pid":-6,"starttime":7}',
+        '{"pid":2147483648,"starttime":7}',
+        '{"pid":6,"starttime":' + "9" * 5000 + "}",
+        '{"pid":6,"starttime":' + "9" * 400 + "}",
+        '{"pid":"6","starttime":7}',
+        '{"pid":6}',
+        "null",
+        "6",
+        '"x"',
+        "{",
+        '{"pid":6,"starttime":7,"left_to":5}',
+        '{"pid":6,"starttime":7,"settled_ns":1e9}',
+        '{"pid":6,"starttime":7,"parent":[1]}',
+        '{"pid":6,"starttime":7,"parent":[1,2,3]}',
+        '{"pid":6,"starttime":7,"parent":{"pid":1}}',
+        '{"pid":6,"starttime":7,"hold":5}',
+        '{"pid":6,"starttime":7,"hold":{}}',
+        GOOD.replace('"pid":5', '"pid":6').replace('"first":3', '"first":1001'),
+        GOOD.replace('"pid":5', '"pid":6').replace('"value":500', '"value":"500"'),
+        GOOD.replace('"pid":5', '"pid":6').replace("1.5", "NaN"),
+        GOOD.replace('"pid":5', '"pid":6').replace("1.5", "1e999"),
+        GOOD.replace('"pid":5', '"pid":6').replace('"r"', "7"),
+        '{"pid":6,"starttime":7,"pin":5000,"ends":null}',
+        '{"pid":6,"starttime":7,"pin":5,"ends":NaN}',
+        '{"pid":6,"starttime":7,"pin":5,"ends":"never"}',
+        '{"pid":6,"starttime":7,"pin":true}',
+        "x" * (3 << 20),
+        "\0" * 100,
+    ],
+    ids=lambda line: line[:40],
+)
+def test_a_damaged_line_is_refused_and_the_others_count(tmp_path: Path, line: str) -> None:
+    ledger, damage = loaded(tmp_path / "ledger.json", f"{HEADER}{line}\n{GOOD}\n")
+
+    assert damage is not None
+    assert "can't be read" in damage
+    assert list(ledger.nodes) == [5]
+    assert ledger.nodes[5].hold == Hold("r", 3, 500, 0, 1.5, "exec")
+    assert ledger.runtime_pins == {}
+
+
+@pytest.mark.parametrize(
+    "head",
+    [DEEP, "", "[]", "5", '{"oomwatchd_ledger":NaN}', '{"oomwatchd_ledger":1,"boot_id":[]}', '{"oomwatchd_ledger":9}'],
+    ids=lambda head: head[:30],
+)
+def test_a_damaged_head_is_refused(tmp_path: Path, head: str) -> None:
+    ledger, damage = loaded(tmp_path / "ledger.json", f"{head}\n{GOOD}\n")
+
+    assert damage
+    assert ledger.nodes == {}
+
+
+def test_a_ledger_of_another_boot_is_no_damage(tmp_path: Path) -> None:
+    ledger, damage = loaded(tmp_path / "ledger.json", f"{HEADER.replace('boot', 'other', 1)}\n{GOOD}\n".encode())
+    assert damage
+    ledger, damage = loaded(tmp_path / "ledger.json", HEADER.replace('"boot"', '"other"') + GOOD)
+    assert (damage, ledger.nodes) == (None, {})
+
+
+def test_a_ledger_of_too_many_processes_is_not_believed_further(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oomwatchd.pinning.ledger._MOST_NODES", 100)
+    lines = "".join(f'{{"pid":{pid},"starttime":7}}\n' for pid in range(1, 1000))
+
+    ledger, damage = loaded(tmp_path / "ledger.json", HEADER + lines)
+
+    assert damage == "899 of its lines can't be read"
+    assert len(ledger.nodes) == 100
+
+
+def test_a_long_chain_with_a_circle_at_its_end(tmp_path: Path) -> None:
+    lines = "".join(f'{{"pid":{pid},"starttime":7,"parent":[{pid + 1},7]}}\n' for pid in range(1, 20_000))
+
+    ledger, damage = loaded(
+        tmp_path / "ledger.json", f'{HEADER}{lines}{{"pid":20000,"starttime":7,"parent":[9000,7]}}\n'
+    )
+
+    assert damage == "1 of its lines can't be read"
+    assert len(ledger.nodes) == 20_000
+
+
+def test_a_line_comes_back_as_it_was() -> None:
+    pin = RuntimePin(5, 7, -900, 12.5)
+    entry = ledger_codec.decode(ledger_codec.encode_pin(pin).encode())
+    assert entry == ledger_codec.PinEntry(pin, ended=False)
+    ended = ledger_codec.decode(ledger_codec.encode_pin(pin, ended=True).encode())
+    assert isinstance(ended, ledger_codec.PinEntry)
+    assert ended.ended
+    with pytest.raises(Damaged):
+        ledger_codec.decode(b"\xff")
+
+
+def test_it_is_written_anew_when_most_of_it_is_superseded(ledger: Ledger) -> None:
+    assert ledger.path is not None
+    for _ in range(50):
+        for pid in range(100, 200):
+            node = held(pid, "r" * 200)
+            ledger.add(node)
+            ledger.record(node)
+        ledger.flush()
+        for _ in ledger.tidying(0.0):
+            pass
+        assert os.stat(ledger.path).st_size < 2 * 100 * 400 + (100 << 10)
+    assert len(Path(ledger.path).read_text().splitlines()) > 100
+
+
+def test_what_changes_while_it_is_written_anew_is_in_it(ledger: Ledger) -> None:
+    for pid in range(2, 5000):
+        node = held(pid)
+        ledger.add(node)
+        ledger.record(node)
+        ledger.flush()
+        ledger.record(node)
+        ledger.flush()
+
+    tidying = ledger.tidying(0.0)
+    for pauses, _ in enumerate(tidying):
+        ledger.died(2 + pauses)
+        late = held(10_000 + pauses, "late")
+        ledger.add(late)
+        ledger.record(late)
+        ledger.flush()
+
+    assert pauses > 3
+    again = Ledger(ledger.path, "boot")
+    assert again.load(alive) is None
+    assert set(again.nodes) == {*range(3 + pauses, 5000), *range(10_000, 10_001 + pauses)}
+    again.close()
+
+
+def test_texts_are_shared(ledger: Ledger) -> None:
+    one, other = b"/usr/bin/x".decode(), b"/usr/bin/x".decode()
+    assert one is not other
+    assert ledger.share(one) is ledger.share(other)
+    for number in range(5000):
+        ledger.share(str(number))
+    assert len(ledger._texts) <= 1024
+
+
+@pytest.fixture
+def full() -> Iterator[None]:
+    """Files of this process end at 4 KiB, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.usefixtures("full")
+def test_a_disk_that_fills_is_told_of_and_tried_again(ledger: Ledger) -> None:
+    assert ledger.path is not None
+    for pid in range(2, 102):
+        node = held(pid)
+        ledger.add(node)
+        ledger.record(node)
+        ledger.flush()
+    assert ledger.trouble == "File too large"
+    assert len(ledger.held()) == 100
+    for _ in ledger.tidying(100.0):
+        pass
+    assert ledger.trouble
+    assert not Path(f"{ledger.path}.new").exists()
+
+    for pid in range(12, 102):
+        ledger.died(pid)
+        ledger.flush()
+    for _ in ledger.tidying(105.0):
+        pass
+    assert ledger.trouble  # not yet tried again
+    for _ in ledger.tidying(110.0):
+        pass
+
+    assert ledger.trouble == ""
+    lines = [json.loads(line) for line in Path(ledger.path).read_text().splitlines()]
+    assert {line["pid"] for line in lines[1:]} == set(range(2, 12))
