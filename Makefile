@@ -104,9 +104,9 @@ man: ## the manual pages, from man/*.scd
 	@command -v scdoc >/dev/null || $(call apt_install,scdoc)
 	$(MAKE) --no-print-directory $(MAN_PAGES)
 
-build/man/%: man/%.scd
+build/man/%: man/%.scd man/roff.sed
 	@mkdir -p $(@D)
-	scdoc < $< > $@.new && mv $@.new $@
+	scdoc < $< > $@.scdoc && sed -f man/roff.sed $@.scdoc > $@.new && rm $@.scdoc && mv $@.new $@
 
 # No network here: without scdoc, the pages have to wait for `make man`.
 install: $(if $(shell command -v scdoc),$(MAN_PAGES)) $(BPF_OBJECT) ## into DESTDIR, below PREFIX=/usr/local; /etc/oomwatchd.toml only where there is none

@@ -1,11 +1,14 @@
 """man/*.scd: they build, the formatters have nothing to complain of, and they tell of all there is."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from oomwatchd.config.document import Source
+from oomwatchd.config.load import parse
 from oomwatchd.ctl import VERBS
 
 MAN = Path(__file__).parent.parent / "man"
@@ -13,12 +16,22 @@ SOURCES = sorted(MAN.glob("*.scd"))
 
 needs_scdoc = pytest.mark.skipif(shutil.which("scdoc") is None, reason="scdoc isn't installed (`make man` installs it)")
 
+needs_groff = pytest.mark.skipif(shutil.which("groff") is None, reason="groff isn't installed")
+
 
 def _build(source: Path, directory: Path) -> Path:
     page = directory / source.stem
-    with source.open("rb") as text, page.open("wb") as output:
-        subprocess.run(["scdoc"], stdin=text, stdout=output, check=True, timeout=30)
+    with source.open("rb") as text:
+        made = subprocess.run(["scdoc"], stdin=text, capture_output=True, check=True, timeout=30).stdout
+    mended = subprocess.run(["sed", "-f", MAN / "roff.sed"], input=made, capture_output=True, check=True, timeout=30)
+    page.write_bytes(mended.stdout)
     return page
+
+
+def _rendered(source: Path, directory: Path) -> str:
+    """The page as a terminal of 80 columns shows it, without bold and underline."""
+    command = ["groff", "-t", "-man", "-Tutf8", "-P-c", "-P-b", "-P-u", "-rLL=80n", str(_build(source, directory))]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
 def test_there_are_the_three_pages() -> None:
@@ -47,6 +60,60 @@ def test_mandoc_has_no_warnings(source: Path, tmp_path: Path) -> None:
     # scdoc separates generously.
     complaints = [line for line in done.stdout.splitlines() if "skipping paragraph macro" not in line]
     assert complaints == []
+
+
+@needs_scdoc
+@needs_groff
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
+def test_no_word_is_broken_over_lines(source: Path, tmp_path: Path) -> None:
+    """Else nobody can search for an identifier, or copy it."""
+    page = _rendered(source, tmp_path)
+    assert [line for line in page.splitlines() if line.endswith(("-", "\u2010"))] == []
+    assert "\u2010" not in page
+
+
+def _rules_in(text: str) -> list[str]:
+    """Each example of a configuration: the indented lines from a header up to a line that is indented less."""
+    examples: list[str] = []
+    indent = None
+    for line in text.splitlines():
+        content = line.lstrip()
+        depth = len(line) - len(content)
+        if indent is None and content in ("[[rule]]", "[daemon]"):
+            indent = depth
+            examples.append("")
+        elif indent is not None and content and depth < indent:
+            indent = None
+        if indent is not None:
+            examples[-1] += line[indent:] + "\n"
+    return examples
+
+
+@needs_scdoc
+@needs_groff
+def test_each_example_of_the_manual_holds(tmp_path: Path) -> None:
+    """As it is shown, since it is copied from there."""
+    examples = [example for source in SOURCES for example in _rules_in(_rendered(source, tmp_path))]
+
+    assert len(examples) >= 4
+    for number, example in enumerate(examples):
+        parse([Source(f"example {number}:\n{example}", example)])
+
+
+def test_each_example_of_the_readme_holds() -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", (MAN.parent / "README.md").read_text(), re.DOTALL)
+
+    assert blocks
+    for block in blocks:
+        parse([Source("README.md", block)])
+
+
+def test_the_shipped_configuration_holds_with_all_that_is_commented_out(tmp_path: Path) -> None:
+    text = (MAN.parent / "config/oomwatchd.toml").read_text()
+    rules = re.sub(r"^#(?=\[\[|\w+ *= )", "", text, flags=re.MULTILINE)
+
+    assert len(parse([Source("shipped", text)]).rules) == 1
+    assert len(parse([Source("all of it", rules)]).rules) >= 5
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS) or [pytest.param("", marks=pytest.mark.skip(reason="no verbs yet"))])

@@ -48,7 +48,7 @@ def read_files(where: Layout, found: Findings) -> list[Source]:
             _note_missing(path, where, found)
         except OSError as error:
             found.errors.append(Problem(path, 1, 1, f"Failed to read the file: {error.strerror}"))
-        except _Refused as refusal:
+        except Refused as refusal:
             found.errors.append(Problem(path, refusal.line, 1, str(refusal)))
     if not sources and not found.errors:
         message = "There is no configuration, neither this file nor a drop-in: nothing is protected"
@@ -56,7 +56,7 @@ def read_files(where: Layout, found: Findings) -> list[Source]:
     return sources
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """A file that must not be read, and why."""
 
     def __init__(self, message: str, line: int = 1) -> None:
@@ -121,23 +121,28 @@ def _read(path: str) -> Source:
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise _Refused("Not a regular file")
+            raise Refused("Not a regular file")
         if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise _Refused(
+            raise Refused(
                 f"Others than the owner may write this file (mode {stat.S_IMODE(status.st_mode):04o}), so whom it "
                 f"protects can't be trusted; run: chmod go-w {path}"
             )
         if status.st_size > _MAX_FILE_BYTES:
-            raise _Refused(f"Larger than {_MAX_FILE_BYTES >> 20} MiB")
+            raise Refused(f"Larger than {_MAX_FILE_BYTES >> 20} MiB")
         with open(descriptor, "rb", closefd=False) as file:
             raw = file.read(_MAX_FILE_BYTES + 1)
     finally:
         os.close(descriptor)
+    return Source(path, decode(raw), bool(status.st_mode & stat.S_IROTH))
+
+
+def decode(raw: bytes) -> str:
+    """What a file holds, as text. Raises Refused."""
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise _Refused(*_not_utf8(raw, error.start)) from None
-    return Source(path, text.replace("\r\n", "\n"), bool(status.st_mode & stat.S_IROTH))
+        raise Refused(*_not_utf8(raw, error.start)) from None
+    return text.replace("\r\n", "\n")
 
 
 def _not_utf8(raw: bytes, at: int) -> tuple[str, int]:

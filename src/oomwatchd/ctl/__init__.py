@@ -20,6 +20,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "rules": ("state", "show every rule, and what it matches"),
     "explain": ("explain", "show why a process is or is not pinned"),
     "check": ("check", "validate a configuration, and find what is overlooked in it"),
+    "edit": ("edit", "edit the configuration, and put it in place only if it holds"),
     "config": ("check", "show the merged configuration"),
     "monitor": ("monitor", "show each event as it comes, and what was decided"),
     "pin": ("steer", "pin one process at run time"),

@@ -46,7 +46,7 @@ def run_check(arguments: argparse.Namespace) -> int:
         return 0 if ok else 1
     print_problems(errors, warnings)
     if not errors:
-        print(_summary(valid, len(warnings)))
+        print(summary(valid, len(warnings)))
     return 0 if ok else 1
 
 
@@ -57,7 +57,7 @@ def print_problems(errors: Iterable[Problem], warnings: Iterable[Problem]) -> No
         print(f"{_where(problem)} {colour('warning:', YELLOW)} {printable(problem.message)}")
 
 
-def _summary(valid: Iterable[Config], warnings: int) -> str:
+def summary(valid: Iterable[Config], warnings: int) -> str:
     """What was looked at, on one line."""
     files = sum(len(each.sources) for each in valid)
     rules = [rule for each in valid for rule in each.rules]
