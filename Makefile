@@ -111,8 +111,8 @@ build/man/%: man/%.scd man/roff.sed
 # No network here: without scdoc, the pages have to wait for `make man`.
 install: $(if $(shell command -v scdoc),$(MAN_PAGES)) $(BPF_OBJECT) ## into DESTDIR, below PREFIX=/usr/local; /etc/oomwatchd.toml only where there is none
 	rm -rf '$(DESTDIR)$(pkglibdir)'
-	$(foreach dir,$(sort $(dir $(MODULES))),$(INSTALL) -d '$(DESTDIR)$(pkglibdir)/$(dir)' &&) true
-	$(foreach module,$(MODULES),$(INSTALL) -m 644 src/$(module) '$(DESTDIR)$(pkglibdir)/$(module)' &&) true
+	$(foreach dir,$(sort $(dir $(MODULES))),$(INSTALL) -d '$(DESTDIR)$(pkglibdir)/$(dir)' \
+	    && $(INSTALL) -m 644 -t '$(DESTDIR)$(pkglibdir)/$(dir)' $(wildcard src/$(dir)*.py) &&) true
 	test ! -e $(BPF_OBJECT) || $(INSTALL) -m 644 $(BPF_OBJECT) '$(DESTDIR)$(pkglibdir)/$(BPF_OBJECT:src/%=%)'
 	$(INSTALL) -d '$(DESTDIR)$(sbindir)' '$(DESTDIR)$(bindir)' '$(DESTDIR)/etc/oomwatchd.d'
 	$(call launcher,$(call entry,oomwatchd)) > '$(DESTDIR)$(sbindir)/oomwatchd'
@@ -206,4 +206,4 @@ release: ## all packages and their checksums in dist/, and the tag vVERSION; wan
 	git tag -a v$(VERSION) -m 'oomwatchd $(VERSION)'
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) $(BPF_OBJECT) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BPF_OBJECT) build dist mutants .hypothesis .mypy_cache .pytest_cache .ruff_cache
