@@ -257,8 +257,9 @@ MACHINE = Machine(ram=100_000, swap_total=0, available=50_000, swap_free=0)
 
 def test_a_cgroup_near_its_limit_comes_before_the_machine() -> None:
     near, far = Memcg(b"/g", 2, limit=10_000, usage=9_500), Memcg(b"/h", 2, limit=10_000, usage=100)
+    empty = Memcg(b"/empty", 2, limit=0, usage=0)
     tasks = (task(1, 9_000, memcg=b"/g"), task(2, 40_000))
-    found = kernel.assess(kernel.Scene(MACHINE, tasks, (near, far), ERAS[0]))
+    found = kernel.assess(kernel.Scene(MACHINE, tasks, (near, far, empty), ERAS[0]))
     assert [(t.kind, t.cgroup, t.victim and t.victim.pid) for t in found.triggers] == [
         ("memory-cgroup", b"/g", 1),
         ("memory", None, 2),
@@ -341,6 +342,8 @@ def test_what_follows_is_said() -> None:
     units = [aftermath.Unit("a.service", None, b"/s/a.service", "stop")]
     assert "stops all of a.service" in aftermath.follows(b"/s/a.service/x", b"/", (), units)[0]
     assert aftermath.follows(b"/s/b.service", b"/", (), units) == ()
+    alone = [aftermath.Unit("a.service", None, b"/s/a.service", "stop", alone=True)]
+    assert aftermath.follows(b"/s/a.service", b"/", (), alone) == (), "there is nobody else to stop"
 
 
 # --- files ------------------------------------------------------------------------------------------------

@@ -1,10 +1,13 @@
 """The killers in the order in which they would act, for `oomwatchctl rank`: as JSON and as a table."""
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from oomwatchd.base.text import decode, printable
 from oomwatchd.ctl.table import print_table
+from oomwatchd.kernel.procfs import hides_processes
 from oomwatchd.oom.killers.facts import Reader, Roots
 from oomwatchd.oom.killers.model import HEEDS, Killer, Trigger, Victim, in_order
 from oomwatchd.oom.survey import Survey
@@ -19,8 +22,21 @@ def assess_killers(
     """Today's killers in order, and, where `others` has other values of oom_score_adj by PID, those under them. Where
     memory pressure is at work it takes a second: who is being reclaimed shows between two looks."""
     reader = Reader(roots, survey.processes, survey.era, lambda: time.sleep(_SECOND))
-    today = in_order(reader.killers(survey.machine, survey.values))
-    return today, None if others is None else in_order(reader.killers(survey.machine, others))
+    hidden = survey.refused > 0 or (os.geteuid() != 0 and hides_processes(roots.proc))
+    today = reader.killers(survey.machine, survey.values)
+    then = None if others is None else reader.killers(survey.machine, others)
+    if hidden:
+        today, then = _doubted(today), None if then is None else _doubted(then)
+    return in_order(today), None if then is None else in_order(then)
+
+
+def _doubted(killers: list[Killer]) -> list[Killer]:
+    """The same, where some processes can't be seen."""
+    doubt = "Some processes can't be seen from here, and one of them may be the one; run rank as root."
+    return [
+        replace(killer, triggers=tuple(replace(t, doubts=(*t.doubts, doubt)) for t in killer.triggers))
+        for killer in killers
+    ]
 
 
 def killers_as_json(today: Sequence[Killer], then: Sequence[Killer] | None = None) -> list[dict[str, object]]:

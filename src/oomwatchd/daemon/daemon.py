@@ -1,6 +1,7 @@
 """The daemon: one thread, one selector. The only place that logs."""
 
 import contextlib
+import math
 import os
 import signal
 import time
@@ -62,6 +63,8 @@ _REPORT_SECONDS = 0.3
 """The kernel writes an OOM report in one go; after so long without a line it is complete."""
 _JOURNAL_SECONDS = 0.5
 """So long the journal has to be read, before it is asked for again."""
+_STOP_SECONDS = 120.0
+"""After a kill in it, systemd stops a unit within this time, if TimeoutStopSec= isn't longer than by default."""
 _STAY_NS = 25_000_000
 """So long events that follow each other closely keep the loop from all else."""
 _UNREAD = 16
@@ -124,8 +127,8 @@ class Daemon:
         self.kills = OomKills()
         self._errors = InternalErrors()
         self.other_kills = OtherKills()
-        self._kills_before = 0
-        """Of those that the kernel has killed, as many were known when it was last looked for others' kills."""
+        self._kernel_killed_at = -math.inf
+        """CLOCK_MONOTONIC."""
         self._loop = Loop(self._internal_error)
         self._supervisor = SdNotify()
         self._scan: Iterator[None] | None = None
@@ -646,6 +649,7 @@ class Daemon:
 
     def _tell_kills(self) -> None:
         for records in self.kills.records():
+            self._kernel_killed_at = time.monotonic()
             self._tell_kill(records)
 
     def _tell_kill(self, records: list[Record]) -> None:
@@ -658,9 +662,10 @@ class Daemon:
 
     def _look_for_other_kills(self) -> None:
         """After held processes have died: whether somebody else than the kernel has killed them."""
-        kernel_killed, self._kills_before = self.kills.total > self._kills_before, self.kills.total
+        now = time.monotonic()
         departed = self.pinner.ledger.take_departed()
-        if self.other_kills.note(departed, self.kills.recent, time.monotonic(), kernel_killed=kernel_killed):
+        stopping = now - self._kernel_killed_at < _STOP_SECONDS
+        if self.other_kills.note(departed, self.kills.recent, now, kernel_killed=stopping):
             self.other_kills.look()
             self._loop.later(_JOURNAL_SECONDS, self._tell_other_kills)
 

@@ -20,6 +20,7 @@ class Unit:
     manager: int | None  # uid of the user's manager that it belongs to; None: the system's
     cgroup: bytes
     policy: str  # one of POLICIES
+    alone: bool = False  # it has a single process
 
 
 def killed_with(victim: bytes | None, domain: bytes, together: Collection[bytes]) -> bytes | None:
@@ -57,7 +58,7 @@ def follows(victim: bytes | None, domain: bytes, together: Collection[bytes], un
     if group is not None:
         said.append(f"memory.oom.group of {printable(group)}: all in it but those at -1000 die with the victim.")
     for unit in units:
-        if unit.policy != "continue" and is_within(victim, unit.cgroup):
+        if unit.policy != "continue" and not unit.alone and is_within(victim, unit.cgroup):
             does = "stops" if unit.policy == "stop" else "kills"
             said.append(f"OOMPolicy={unit.policy}: systemd then {does} all of {printable(unit.name)}.")
     return tuple(said)

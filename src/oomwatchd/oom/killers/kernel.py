@@ -49,14 +49,15 @@ def assess(scene: Scene) -> Killer:
 
 
 def near_their_limits(scene: Scene) -> list[Memcg]:
-    """Groups that have little left of their limits and run out before the machine does, if they grow."""
+    """Groups with processes that have little left of their limits and run out before the machine does, if they grow."""
     machine = scene.machine.room
     near = []
     for group in scene.limited:
         room = group.room(scene.machine)
         if room is None or (machine is not None and room >= machine):
             continue
-        if 100 * room <= _NEAR_PERCENT * group.total(scene.machine):
+        inhabited = any(task.has_mm and is_within(task.memcg, group.path) for task in scene.tasks)
+        if inhabited and 100 * room <= _NEAR_PERCENT * group.total(scene.machine):
             near.append(group)
     return near
 

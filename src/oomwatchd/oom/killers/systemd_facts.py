@@ -5,6 +5,7 @@ import os
 import pwd
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from oomwatchd.kernel.systemd_cgroups import parse_units
 from oomwatchd.oom import memfacts
@@ -72,10 +73,14 @@ class SystemdReader:
         found: dict[tuple[str, int | None], Unit] = {}
         for process in processes:
             unit = None if process.task.memcg is None else unit_of_process(process.task.memcg)
-            if unit is not None and (unit[0], unit[1]) not in found and aftermath.has_policy(unit[0]):
-                name, manager, cgroup = unit
-                policy = aftermath.policy_of(name, self._units.settings(name, manager), self._default_policy(manager))
-                found[name, manager] = Unit(name, manager, cgroup, policy)
+            if unit is None or not aftermath.has_policy(unit[0]):
+                continue
+            name, manager, cgroup = unit
+            if (name, manager) in found:
+                found[name, manager] = replace(found[name, manager], alone=False)
+                continue
+            policy = aftermath.policy_of(name, self._units.settings(name, manager), self._default_policy(manager))
+            found[name, manager] = Unit(name, manager, cgroup, policy, alone=True)
         return list(found.values())
 
     def _default_policy(self, manager: int | None) -> str:
