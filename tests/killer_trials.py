@@ -242,7 +242,7 @@ def main() -> int:
     if arguments.killer in kinds:
         prepare_pen()
         disagreement = agreement()
-    trials = []
+    trials: list[Trial] = []
     while len(trials) < arguments.trials:
         trial = one()
         print(trial, flush=True)

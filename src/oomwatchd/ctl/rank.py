@@ -4,21 +4,18 @@ import argparse
 import contextlib
 import json
 import os
-import pwd
-import shutil
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from oomwatchd.base.text import decode, printable
 from oomwatchd.ctl.ask import add_root
 from oomwatchd.ctl.errors import CommandError
 from oomwatchd.ctl.killers import assess_killers, killers_as_json, print_killers
-from oomwatchd.ctl.table import print_table
+from oomwatchd.ctl.rank_table import Outcome, among_first, show, show_beside, since
 from oomwatchd.oom import badness, memfacts
-from oomwatchd.oom.badness import Candidate, Era
+from oomwatchd.oom.badness import Candidate
 from oomwatchd.oom.killers.facts import roots_below
 from oomwatchd.oom.survey import Survey, take_survey
 
@@ -53,7 +50,7 @@ _CLEAR = "\x1b[H\x1b[2J"
 
 def configure_rank(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = FORMULA + "\n".join(f"  {_since(era)}: {era.note}" for era in badness.ERAS)
+    parser.epilog = FORMULA + "\n".join(f"  {since(era)}: {era.note}" for era in badness.ERAS)
     parser.add_argument("-n", type=_count, metavar="N", help="only the first N, today or under FILE")
     parser.add_argument(
         "--cgroup",
@@ -106,9 +103,9 @@ def _run_once(arguments: argparse.Namespace) -> None:
     if legend:
         print_killers(today, then)
     if other is None:
-        _show(survey, arguments.n, legend=legend)
+        show(survey, arguments.n, legend=legend)
     else:
-        _show_beside(survey, other, arguments.n, legend=legend)
+        show_beside(survey, other, arguments.n, legend=legend)
 
 
 def _count(word: str) -> int:
@@ -119,15 +116,6 @@ def _count(word: str) -> int:
 
 
 # --- under other rules ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What other rules would make of one process."""
-
-    place: int
-    candidate: Candidate
-    rule: str  # that would hold it; empty: none
 
 
 def _outlooks(survey: Survey, file: str, root: str) -> Mapping[int, "Outlook"]:
@@ -182,7 +170,7 @@ def as_json(survey: Survey, count: int | None = None, other: Mapping[int, Outcom
         "processes": [
             _process(place, candidate) | _with(candidate, other)
             for place, candidate in enumerate(survey.ranked(), 1)
-            if _among_first(place, candidate, count, other)
+            if among_first(place, candidate, count, other)
         ],
     }
 
@@ -194,11 +182,6 @@ def _with(candidate: Candidate, other: Mapping[int, Outcome] | None) -> dict[str
     changed = ("rank", "badness", "oom_score_adj", "killable", "why_not", "grow_pages")
     then = _process(outcome.place, outcome.candidate)
     return {"with": {key: then[key] for key in changed} | {"rule": outcome.rule or None}}
-
-
-def _among_first(place: int, candidate: Candidate, count: int | None, other: Mapping[int, Outcome] | None) -> bool:
-    """Whether it is among the first `count` today or under the other rules."""
-    return count is None or place <= count or (other is not None and other[candidate.task.pid].place <= count)
 
 
 def _process(place: int, candidate: Candidate) -> dict[str, object]:
@@ -217,194 +200,3 @@ def _process(place: int, candidate: Candidate) -> dict[str, object]:
         "why_not": candidate.why_not,
         "grow_pages": candidate.grow,
     }
-
-
-# --- for people -------------------------------------------------------------------------------------------
-
-
-def size(pages: int) -> str:
-    """Pages as people read them: 4K, 12.3M, -1.5G."""
-    if pages == 0:
-        return "0"
-    kib = abs(pages) * memfacts.PAGE / 1024
-    sign = "-" if pages < 0 else ""
-    if kib < 1024:
-        return f"{sign}{kib:.0f}K"
-    if kib < 1024 * 1024:
-        return f"{sign}{kib / 1024:.1f}M"
-    return f"{sign}{kib / 1024 / 1024:.1f}G"
-
-
-def bar(candidate: Candidate, most: int, room: int, characters: str = "█░") -> str:
-    """The points of `candidate` beside the `most` that anyone has, which fill `room` characters: its memory,
-    then what oom_score_adj adds (or less than its memory, where oom_score_adj takes away)."""
-    if candidate.why_not is not None or candidate.points <= 0 or most <= 0:
-        return ""
-    width = max(1, round(room * candidate.points / most))
-    memory = round(width * min(candidate.task.memory, candidate.points) / candidate.points)
-    return characters[0] * memory + characters[1] * (width - memory)
-
-
-COLUMNS = ("rank", "pid", "user", "comm", "badness", "rss", "swap", "pgtables", "adj", "adj part", "grow")
-RIGHT = frozenset({0, 1, 4, 5, 6, 7, 8, 9, 10})
-# The table without the bar is at most this wide; less is left for the bar than BAR_MIN: it is cut.
-TABLE_WIDTH, BAR_MIN, BAR_MAX = 96, 8, 40
-
-
-def _show(survey: Survey, count: int | None, *, legend: bool) -> None:
-    candidates = survey.ranked()
-    shown = [candidate for candidate in candidates if _is_shown(candidate)][:count]
-    if legend:
-        print(_headline(survey))
-    rows = [_row(place, candidate, survey) for place, candidate in enumerate(shown, 1)]
-    if sys.stdout.isatty():
-        _show_with_bars(rows, shown, legend=legend)
-    else:
-        print_table(COLUMNS, rows, legend=legend, right=RIGHT)
-    if legend:
-        _print_notes(survey, candidates)
-
-
-def _is_shown(candidate: Candidate) -> bool:
-    return not candidate.task.kernel_thread and candidate.task.has_mm
-
-
-BESIDE = ("rank", "then", "pid", "user", "comm", "badness", "then", "adj", "then", "rule")
-
-
-def _show_beside(survey: Survey, other: Mapping[int, Outcome], count: int | None, *, legend: bool) -> None:
-    """Today's order, and beside it that under other rules."""
-    rows = []
-    candidates = survey.ranked()
-    for place, candidate in enumerate(candidates, 1):
-        if _is_shown(candidate) and _among_first(place, candidate, count, other):
-            rows.append(_row_beside(place, candidate, other[candidate.task.pid]))
-    if legend:
-        print(_headline(survey))
-    print_table(BESIDE, rows, legend=legend, right=frozenset({0, 1, 2, 5, 6, 7, 8}))
-    if not legend:
-        return
-    for line in _moves(candidates, other):
-        print(line)
-    if os.geteuid() != 0:
-        print("Without root the executables of others can't be read, so that no rule with `exe` fits them here.")
-    _print_notes(survey, candidates)
-
-
-def _row_beside(place: int, today: Candidate, outcome: Outcome) -> list[object]:
-    then = outcome.candidate
-    return [
-        place if today.why_not is None else "never",
-        outcome.place if then.why_not is None else "never",
-        today.task.pid,
-        _user(today.task.uid),
-        decode(today.task.comm),
-        size(today.points) if today.why_not is None else None,
-        size(then.points) if then.why_not is None else None,
-        today.task.oom_score_adj,
-        then.task.oom_score_adj,
-        outcome.rule or None,
-    ]
-
-
-def _moves(candidates: list[Candidate], other: Mapping[int, Outcome], most: int = 10) -> list[str]:
-    """Who gets another value, and where that moves it: "sshd (812): 3rd → never"."""
-    moves = []
-    for place, today in enumerate(candidates, 1):
-        outcome = other[today.task.pid]
-        if outcome.candidate.task.oom_score_adj == today.task.oom_score_adj or not _is_shown(today):
-            continue
-        before, after = _place(place, today), _place(outcome.place, outcome.candidate)
-        moves.append(f"{printable(today.task.comm)} ({today.task.pid}): {before} → {after}")
-    if len(moves) > most:
-        moves[most:] = [f"and {len(moves) - most} more"]
-    return moves
-
-
-def _place(place: int, candidate: Candidate) -> str:
-    if candidate.why_not is not None:
-        return "never"
-    suffix = "th" if place % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(place % 10, "th")
-    return f"{place}{suffix}"
-
-
-def _show_with_bars(rows: list[list[object]], shown: list[Candidate], *, legend: bool) -> None:
-    plain = not (sys.stdout.encoding or "").lower().startswith("utf")
-    characters = "#+" if plain else "█░"
-    # On a narrow terminal the bar is worth more than the user's name.
-    dropped = {2} if shutil.get_terminal_size().columns < TABLE_WIDTH + BAR_MIN else set[int]()
-    kept = [i for i in range(len(COLUMNS)) if i not in dropped]
-    table = [COLUMNS, *([str(cell) for cell in row] for row in rows)]
-    used = sum(max(len(row[i]) for row in table) + 2 for i in kept)
-    room = min(max(shutil.get_terminal_size().columns - used, BAR_MIN), BAR_MAX)
-    most = shown[0].points if shown else 0
-    for row, candidate in zip(rows, shown, strict=True):
-        row.append(candidate.why_not or bar(candidate, most, room, characters))
-    print_table(
-        [*(COLUMNS[i] for i in kept), ""],
-        [[*(row[i] for i in kept), row[-1]] for row in rows],
-        legend=legend,
-        right=frozenset(new for new, old in enumerate(kept) if old in RIGHT),
-    )
-
-
-def _row(place: int, candidate: Candidate, survey: Survey) -> list[object]:
-    task = candidate.task
-    killable = candidate.why_not is None
-    return [
-        place if killable else "never",
-        task.pid,
-        _user(task.uid),
-        decode(task.comm),
-        size(candidate.points) if killable else None,
-        size(task.rss),
-        size(task.swap),
-        size(task.pgtables),
-        task.oom_score_adj,
-        size(task.oom_score_adj * (survey.total // 1000)),
-        None if not killable else "never" if candidate.grow is None else size(candidate.grow),
-    ]
-
-
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def _headline(survey: Survey) -> str:
-    left = "an unknown amount" if survey.room is None else size(survey.room)
-    weight = f"one point of oom_score_adj weighs {size(survey.total // 1000)}"
-    if survey.memcg is None:
-        machine = survey.machine
-        where = "" if survey.asked is None else f"No limit of its own holds {printable(survey.asked)} back. "
-        return (
-            f"{where}If the machine runs out of memory ({size(machine.ram)} RAM, {size(machine.swap_total)} swap, "
-            f"{left} left), {weight}."
-        )
-    return (
-        f"If the memory cgroup {printable(survey.memcg.path)} runs out of memory ({size(survey.total)}, "
-        f"{left} left), {weight}."
-    )
-
-
-def _print_notes(survey: Survey, candidates: list[Candidate]) -> None:
-    outsider = survey.outsider()
-    if outsider is not None and survey.asked is not None:
-        who = f"{printable(outsider.comm)} ({outsider.pid})"
-        print(f"{printable(survey.asked)} doesn't run out by itself, and {who} outside of it would die first.")
-    if survey.refused > 0:
-        print(f"Not shown: {survey.refused} processes that may not be read; run it as root.")
-    threads = sum(c.task.kernel_thread for c in candidates)
-    zombies = sum(not c.task.has_mm and not c.task.kernel_thread for c in candidates)
-    if threads + zombies > 0:
-        print(f"Never chosen either: {threads} kernel threads, {zombies} zombies.")
-    era = survey.era
-    print(
-        f"Kernel {os.uname().release}, reckoned as since {_since(era)} (mm/oom_kill.c): {era.note}. More under --help."
-    )
-
-
-def _since(era: Era) -> str:
-    return "before" if era.since == (0, 0) else f"{era.since[0]}.{era.since[1]}"
