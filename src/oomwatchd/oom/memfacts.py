@@ -96,10 +96,10 @@ def read_processes(proc: str = "/proc", version: int | None = None) -> tuple[lis
         try:
             with ProcessDir(int(name), proc) as directory:
                 found.append(_read_process(directory, version, initial))
-        except PermissionError:
-            refused += 1
         except Vanished:
             continue
+        except (OSError, ValueError, KeyError, IndexError):  # refused; or no /proc that the kernel has written
+            refused += 1
     return found, refused
 
 
