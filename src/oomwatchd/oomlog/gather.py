@@ -88,7 +88,8 @@ def _distinct(kills: Iterable[OomKill]) -> Iterator[OomKill]:
 
 
 def _without_table(kill: OomKill) -> OomKill:
-    return replace(kill, tasks=None if kill.tasks is None else kill.tasks[:1])
+    """What is remembered of an event: a table may be large."""
+    return replace(kill, tasks=None)
 
 
 def _who(kill: OomKill) -> tuple[object, ...]:
@@ -114,8 +115,7 @@ def _same_record(one: OomKill, other: OomKill) -> bool:
     if one.time is None or one.time != other.time:
         return False
     precise = one.uptime is not None or (isinstance(one.time, str) and "." in one.time)
-    tables = len(one.tasks or ()) == len(other.tasks or ()) or one.tasks is None or other.tasks is None
-    return (precise or one.victim == other.victim) and one.uptime == other.uptime and tables
+    return (precise or one.victim == other.victim) and one.uptime == other.uptime
 
 
 def _close(one: OomKill, other: OomKill) -> bool | None:

@@ -1,5 +1,8 @@
 """The lines of one stream, what one kernel wrote to one log, read into reports. Pure."""
 
+import re
+from collections.abc import Sequence
+
 from oomwatchd.oomlog import lines, read_memory, read_outcome, read_request, read_tasks
 from oomwatchd.oomlog.assembly import Assembly, Reader
 from oomwatchd.oomlog.record import OomKill
@@ -32,6 +35,16 @@ _READERS: tuple[Reader, ...] = (
     read_request.sysrq,
     read_outcome.gap,
 )
+
+# What begins with a name, or follows what another CPU wrote. All else begins the kernel's record: behind its own
+# prefix "x: Out of memory: Killed process 1" is a record of another program, through /dev/kmsg.
+_INSIDE: tuple[Reader, ...] = (
+    read_request.invoked,
+    read_outcome.summary,
+    read_request.mems_allowed,
+    read_request.trace,
+)
+_OF_USERS = re.compile(r"[\w./-]{1,64}\[\d{1,10}\]: ")
 
 _READERS_OF: dict[str, tuple[Reader, ...]] = {
     "summary": (read_outcome.summary,),
@@ -70,7 +83,8 @@ class KernelStream:
         assembly.origin = origin
         if assembly.broken is not None:
             self._mend()
-        self._read_or_pass(number, text, anywhere=lines.may_be_inside(text))
+        inside = lines.may_be_inside(text) and _OF_USERS.match(text) is None
+        self._read_or_pass(number, text, _INSIDE if inside else ())
         assembly.previous = text
         return assembly.take_done()
 
@@ -81,7 +95,7 @@ class KernelStream:
         below = line[len(assembly.origin.prefix) :] if self.is_below(line) else None
         joined = assembly.broken is not None and self._join(text, below)
         if not joined and not (below is not None and self._line_feed_in_name(below)):
-            self._read_or_pass(number, text, anywhere=lines.may_be_behind(text))
+            self._read_or_pass(number, text, _READERS if lines.may_be_behind(text) else ())
         assembly.previous = text if below is None else below
         return assembly.take_done()
 
@@ -108,8 +122,9 @@ class KernelStream:
         self.assembly.end()
         return self.assembly.take_done()
 
-    def _read_or_pass(self, number: int, text: str, *, anywhere: bool) -> None:
-        if self._read(text) or (anywhere and self._read_any(text)):
+    def _read_or_pass(self, number: int, text: str, anywhere: Sequence[Reader]) -> None:
+        """Read a line as what it begins like, else by the readers that look for their words `anywhere` in it."""
+        if self._read(text) or any(read(self.assembly, text) for read in anywhere):
             self.last_number = number
         else:
             self.assembly.noise()
@@ -121,10 +136,6 @@ class KernelStream:
             return True
         kind = lines.kind(text)
         return kind is not None and any(read(self.assembly, text) for read in _READERS_OF[kind])
-
-    def _read_any(self, text: str) -> bool:
-        """Read a line that begins with something else than what it is."""
-        return any(read(self.assembly, text) for read in _READERS)
 
     # Lines that a name, a mailer or an editor broke.
 

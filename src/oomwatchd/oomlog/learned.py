@@ -16,6 +16,7 @@ _SURE_WORDS = re.compile(
 )
 _PREFIX_MAX = 300
 _PATTERNS_MAX = 4
+_NUMBER = re.compile(r"(?<![\w.-])\d+(?![\w.-])")
 _NUMBER_OR_BLANK = re.compile(r"(\d+)|(\s+)")
 
 
@@ -44,7 +45,7 @@ class Learned:
             match = pattern.match(line.text)
             if match is not None:
                 prefix = line.prefix + match[0]
-                lead = line.lead + without_numbers(match[0])
+                lead = line.lead + _NUMBER.sub("", without_numbers(match[0]))
                 return Line(prefix, line.text[match.end() :], line.host, lead, False, line.dated)
         return None
 

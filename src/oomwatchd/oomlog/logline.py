@@ -35,18 +35,10 @@ class LogLine:
 class Unwrapper(Protocol):
     """Reads the lines of a container's text, one by one, into the lines of the log that it holds.
 
-    The reader of a large file skips what can't matter, so `feed` may get the middle of a record after `restart`: it
-    then waits for the next record that it can read. Damaged records are left out; nothing is raised."""
-
-    @property
-    def busy(self) -> bool:
-        """Whether a record is open, so that the next lines matter."""
+    Damaged records are left out; nothing is raised."""
 
     def feed(self, line: str) -> Sequence[LogLine]:
         """Take one line of the container's text, without its line feed; return what it completes."""
 
     def flush(self) -> Sequence[LogLine]:
         """The text ends here."""
-
-    def restart(self) -> None:
-        """Some lines were skipped; forget the record that is open."""

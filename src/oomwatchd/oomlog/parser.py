@@ -71,6 +71,8 @@ class Parser:
         self._stream = self._stream_of((None, None, "", False))
         self._last = Line("", "")
         """The last line's prefix, for a next one that has the same. Its text isn't kept."""
+        self._as_is = False
+        """Whether the last line was free of colours, markup and the like."""
         self._origin = Origin()
 
     @property
@@ -87,12 +89,16 @@ class Parser:
         """Take in one line, without its line feed."""
         self._number += 1
         self._stream.assembly.at_row = False
-        if isinstance(line, LogLine):
+        if isinstance(line, LogLine) and (line.verbatim or line != LogLine(line.text)):
             self._unwrapped(line)
-        elif self._last.sure and line.startswith(self._last.prefix) and self._same_prefix(line):
-            self._take_text(clean(line[len(self._last.prefix) :]))
         else:
-            self._plain(clean(line))
+            line = line.text if isinstance(line, LogLine) else line
+            cleaned = clean(line)
+            self._as_is = cleaned == line
+            if self._last.sure and cleaned.startswith(self._last.prefix) and self._same_prefix(cleaned):
+                self._take_text(cleaned[len(self._last.prefix) :])
+            else:
+                self._plain(cleaned)
         if self._number - self._stream.last_number > PATIENCE:
             self._done += self._stream.give_up(self._number)
         if not self._done:
@@ -107,6 +113,8 @@ class Parser:
         report = assembly.report
         if report is None or report.layout is None or report.past_table() or assembly.broken is not None:
             return start
+        if not self._as_is or self._last.lead.endswith('"'):
+            return start  # so the rows aren't either
         layout, task = report.layout, None
         raw_prefix = self._last.prefix.encode("utf-8", "replace")
         # Hosts and containers may differ in numbers alone.

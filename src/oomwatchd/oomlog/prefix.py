@@ -36,7 +36,7 @@ _LEVELS = r"(?:emerg|alert|crit|err|error|warn|warning|notice|info|debug|panic)"
 _HOST = r"[A-Za-z0-9_][\w.%@/-]*+(?::[\w.:%-]*\w)?"
 # RFC 5424: APP-NAME PROCID MSGID STRUCTURED-DATA.
 _RFC5424 = r"\ (?:-|\d{1,10})\ \S{1,32}\ (?:-|(?:\[[^\]\n]{0,500}\])+)(?:\ \ufeff?|$)"
-_KERNEL = rf"(?:(?:kernel|vmkernel|kern)(?:(?:\[\d*\])?:\ ?|{_RFC5424})|\[kernel\]\ )"
+_KERNEL = rf"(?:(?:kernel|vmkernel|kern)(?:(?:\[\d*\])?:(?:\ \ (?=\S)|\ ?)|{_RFC5424})|\[kernel\]\ )"
 _TAG = rf"""
     (?:(?P<tag>[^\s:\[\]"|{{}},=()<>]{{1,128}})(?:(?:\[[^\]\s]{{0,40}}\])?:\ |{_RFC5424})
      | \[(?P<bracketed>[A-Za-z][\w./-]{{0,60}})\]\ (?=\S))
@@ -51,7 +51,7 @@ _LAYER = re.compile(
   | <(?P<priority>\d{{1,3}})>(?:1\ )?
   | (?P<decoded> (?P<decoded_facility>[a-z0-9]{{3,8}})\ *:\ ?{_LEVELS}\ *:\ ? )
   | (?P<date> (?: {_DATE} | \d{{9,10}}\.\d{{6}}(?=\ ) ) )
-  | (?P<logcat> \d\d-\d\d\ {_CLOCK}\ +(?P<pid>\d+)\ +\d+\ [VDIWEFA]\ (?:(?P<android>[\w./-]*)\ *:\ )? )
+  | (?P<logcat> \d\d-\d\d\ {_CLOCK}\ +(?P<pid>\d+)\ +\d+\ [VDIWEFA]\ (?:(?P<android>kernel|)\ *:\ )? )
   | (?P<runtime> std(?:out|err)\ [FP]\ )
   | (?P<klog> [IWEF]\d{{4}}\ {_CLOCK}\ +\d+\ [\w.-]+:\d+\]\  )
   | (?P<logfmt> time="?\d{{4}}-\d\d-\d\dT[^\s"]+"?\ level=\w+\  )
@@ -231,7 +231,8 @@ class _Splitter:
             return
         match = _OTHER_TAG.match(line, self.at)
         if match is not None and _LAYER.match(text) is None:
-            self.at = -1
+            # Fluentd's tag, before a record that says itself who wrote it.
+            self.at = match.end() if line.startswith('{"', match.end()) else -1
             self.host = match["host"]
             return
         self.at += 1

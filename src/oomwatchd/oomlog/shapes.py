@@ -38,15 +38,6 @@ class _Journal:
     def __init__(self) -> None:
         self._fields: dict[str, str] = {}
 
-    @property
-    def busy(self) -> bool:
-        """Whether a record is open."""
-        return bool(self._fields)
-
-    def restart(self) -> None:
-        """Forget the record that is open."""
-        self._fields = {}
-
     def flush(self) -> Sequence[LogLine]:
         """The record ends here."""
         found, self._fields = self._fields, {}
@@ -85,11 +76,6 @@ class JournalExport(_Journal):
     def __init__(self) -> None:
         super().__init__()
         self._binary: str | None = None
-
-    def restart(self) -> None:
-        """Forget the record that is open."""
-        super().restart()
-        self._binary = None
 
     def feed(self, line: str) -> Sequence[LogLine]:
         """Take one line; return the record that it ends."""
@@ -166,16 +152,6 @@ class Csv:
         self._open = ""
         self._header = True
 
-    @property
-    def busy(self) -> bool:
-        """Whether a quoted field goes on behind its line."""
-        return bool(self._open)
-
-    def restart(self) -> None:
-        """Forget the row that is open."""
-        self._open = ""
-        self._header = False
-
     def feed(self, line: str) -> Sequence[LogLine]:
         """Take one line; return the row that it ends."""
         if self._header:
@@ -214,24 +190,21 @@ class Csv:
 
 def _wrapped_at(rows: Sequence[str]) -> int | None:
     """The width at which a terminal wrapped these lines within words; None if none did."""
-    widths = [len(row) for row in rows]
-    width = max(widths, default=0)
+    width = max(map(len, rows), default=0)
     if not 60 <= width <= 250:
         return None
-    going_on = whole = 0
-    for row, following in pairwise(rows):
-        if len(row) == width and following:
-            if _begins(following):
-                whole += 1
-            else:
-                going_on += 1
-    return width if going_on >= 2 and going_on > 2 * whole and widths.count(width) >= 2 else None
+    full = [(row, following) for row, following in pairwise(rows) if len(row) == width and following]
+    going_on = {row for row, following in full if not _begins(following)}
+    # Without prefixes the next line can't be told from a rest, so it takes more of them.
+    enough = 2 if any(prefix.split(row).sure for row in going_on) else 4
+    return width if len(going_on) >= enough and len(going_on) > 2 * (len(full) - len(going_on)) else None
 
 
 def _begins(row: str) -> bool:
     """Whether a line of the log begins here."""
     parts = prefix.split(row)
-    return bool(parts.prefix.strip()) or parts.text is None or lines.kind(row) in ("table", "summary", "cpu")
+    known = lines.kind(row) is not None or " invoked oom-killer" in row or row.startswith(("{", '"'))
+    return known or bool(parts.prefix.strip()) or parts.text is None
 
 
 class HardWrapped:
@@ -241,15 +214,6 @@ class HardWrapped:
         self._width = width
         self._open: str | None = None
         self._last = 0
-
-    @property
-    def busy(self) -> bool:
-        """Whether a line is open."""
-        return self._open is not None
-
-    def restart(self) -> None:
-        """Forget the line that is open."""
-        self._open = None
 
     def feed(self, line: str) -> Sequence[LogLine]:
         """Take one line; return the one before it, if this doesn't go on with it."""

@@ -16,11 +16,19 @@ from oomwatchd.oomlog.record import OomKill
 from oomwatchd.oomlog.scan import BEFORE, scan
 from oomwatchd.oomlog.stream import Stream
 
+# logrotate(8): start, dateext, dateformat (%Y %m %d %H %M %S %s, and what stands between), extension.
+_ROTATED = re.compile(
+    r"(?P<stem>.*?[^-._])"
+    r"(?P<mark>\.\d{1,4}|[-._](?:(?:19|20)\d\d[-._]?\d\d[-._]?\d\d(?:[-._T]?\d\d[-._h:]?\d\d(?:[-._:]?\d\d)?)?(?:[-._]\d{1,10})?"
+    r"|\d{10}))?(?P<extension>\.(?:log|txt|err|out))?",
+    re.DOTALL,
+)
+
 
 def family(name: str) -> str:
     """What rotation leaves of a log's name: kern.log, kern.log.1 and kern.log-20250101.gz are one log."""
-    name = re.sub(r"\.(?:gz|xz|zst|bz2|lzma|lz4|Z)$", "", name)
-    return re.sub(r"(?:[.-]\d{8}(?:-\d+)?|\.\d{1,4})$", "", name)
+    stem, _, extension = _stem(name)
+    return stem + extension
 
 
 def in_order(logs: Sequence[LogFile]) -> list[list[LogFile]]:
@@ -57,12 +65,20 @@ def _begin(log: LogFile) -> str | None:
 
 
 def _rotation(log: LogFile) -> tuple[int, int]:
-    suffix = log.name.removeprefix(family(log.name))
-    number = re.search(r"\d+", suffix)
-    if number is None:
+    """What parts without dates in them are sorted by."""
+    mark = _stem(log.name)[1]
+    if not mark:
         return (2, 0)
-    # A count goes up with age, a date goes down.
-    return (1, int(suffix[1:9])) if len(number[0]) == 8 else (0, -int(number[0]))
+    # A count goes up with age, a date (logrotate's dateext) goes down.
+    return (0, -int(mark)) if len(mark) < 5 else (1, int(mark.ljust(16, "0")))
+
+
+def _stem(name: str) -> tuple[str, str, str]:
+    """A log's name in parts: what rotation leaves, the digits that it adds, the extension behind these."""
+    match = _ROTATED.fullmatch(re.sub(r"\.(?:gz|xz|zst|bz2|lzma|lz4|Z)$", "", name))
+    if match is None:
+        return name, "", ""
+    return match["stem"], re.sub(r"\D", "", match["mark"] or ""), match["extension"] or ""
 
 
 def kills(paths: Iterable[str], failed: Failed, journal_arguments: Sequence[str] = ()) -> Iterator[OomKill]:

@@ -1,0 +1,327 @@
+"""Whatever stands around a kernel's report, it says the same."""
+
+import csv
+import io
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from oomwatchd.oomlog.record import OomKill
+from oomwatchd.oomlog.source import kills
+from tests.oom_reports import ERAS, Made, made
+
+START = datetime(2026, 3, 15, 4, 7, 35, 927515)
+BOOT = 195_998.443208
+
+
+@dataclass(frozen=True)
+class Shape:
+    """`render`: the text of a log that has these lines. `time`, `host`: what is known of the first line then."""
+
+    render: Callable[[Sequence[str]], str]
+    time: str | float | None = None
+    host: str | None = None
+
+
+def each(prefix: Callable[[int], str], end: str = "") -> Callable[[Sequence[str]], str]:
+    """One prefix a line, made of its number."""
+    return lambda lines: "".join(f"{prefix(number)}{line}{end}\n" for number, line in enumerate(lines))
+
+
+def stamp(number: int) -> str:
+    return f"[{BOOT + number / 1e6:12.6f}] "
+
+
+def at(number: int) -> datetime:
+    return START + timedelta(microseconds=number)
+
+
+def iso(number: int, zone: str = "+00:00") -> str:
+    return at(number).isoformat() + zone
+
+
+DAY = "Mar 15 04:07:35"
+LOCAL = "2026-03-15T04:07:35"
+PRECISE = "2026-03-15T04:07:35.927515"
+UTC_PRECISE = f"{PRECISE}+00:00"
+
+
+def export(lines: Sequence[str]) -> str:
+    us = int(START.replace(tzinfo=UTC).timestamp() * 1e6)
+    return "".join(
+        f"__CURSOR=s=1;i={n}\n__REALTIME_TIMESTAMP={us + n}\n_TRANSPORT=kernel\n_HOSTNAME=h1\nPRIORITY=4\n"
+        f"SYSLOG_IDENTIFIER=kernel\nMESSAGE={line}\n\n"
+        for n, line in enumerate(lines)
+    )
+
+
+def verbose(lines: Sequence[str]) -> str:
+    us = int(START.replace(tzinfo=UTC).timestamp() * 1e6)
+    return "".join(
+        f"Sun 2026-03-15 05:07:35.927515 CET [s=a0;i={n:x};b=b1;m=2;t={us + n:x};x=1]\n    _TRANSPORT=kernel\n"
+        f"    _HOSTNAME=h1\n    PRIORITY=4\n    SYSLOG_IDENTIFIER=kernel\n    MESSAGE={line}\n"
+        for n, line in enumerate(lines)
+    )
+
+
+def journal(lines: Sequence[str], indent: int | None) -> str:
+    us = int(START.replace(tzinfo=UTC).timestamp() * 1e6)
+    records = [
+        {"__REALTIME_TIMESTAMP": str(us + n), "_TRANSPORT": "kernel", "_HOSTNAME": "h1", "MESSAGE": line}
+        for n, line in enumerate(lines)
+    ]
+    return "\n".join(json.dumps(record, indent=indent) for record in records) + "\n"
+
+
+def table(lines: Sequence[str], *, newest_first: bool = False) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["@timestamp", "host", "message"])
+    rows = [[at(number).isoformat(" ") + "Z", "h1", line] for number, line in enumerate(lines)]
+    writer.writerows(reversed(rows) if newest_first else rows)
+    return out.getvalue()
+
+
+def wrapped(lines: Sequence[str], width: int) -> str:
+    whole = [stamp(number) + line for number, line in enumerate(lines)]
+    return "".join(f"{line[at : at + width]}\n" for line in whole for at in range(0, max(1, len(line)), width))
+
+
+def colours(lines: Sequence[str]) -> str:
+    return "".join(f"{DAY} h1 kernel: \x1b[0;1;38;5;185m{line}\x1b[0m\n" for line in lines)
+
+
+def nbsp(lines: Sequence[str]) -> str:
+    return each(stamp)(lines).replace("  ", "\xa0 ")
+
+
+def html(lines: Sequence[str]) -> str:
+    escaped = [line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") for line in lines]
+    return each(stamp, "<br>")(escaped)
+
+
+def turned(prefix: Callable[[int], str]) -> Callable[[Sequence[str]], str]:
+    return lambda lines: "".join(reversed(each(prefix)(lines).splitlines(keepends=True)))
+
+
+def syslog(number: int) -> str:
+    return f"{DAY} h1 kernel: "
+
+
+def newest_json(lines: Sequence[str]) -> str:
+    return json.dumps(
+        [{"textPayload": line, "timestamp": iso(n, "Z")} for n, line in reversed(list(enumerate(lines)))], indent=2
+    )
+
+
+SHAPES = {
+    "bare": Shape(each(lambda n: "")),
+    "dmesg": Shape(each(stamp), BOOT),
+    "dmesg, Windows": Shape(each(stamp, "\r"), BOOT),
+    "dmesg -T": Shape(each(lambda n: "[Sun Mar 15 04:07:35 2026] "), LOCAL),
+    "dmesg -T, Polish": Shape(each(lambda n: "[wto lip 14 09:37:09 2026] "), "2026-07-14T09:37:09"),
+    "dmesg -T, Croatian": Shape(each(lambda n: "[uto srp 14 09:37:09 2026] "), "2026-07-14T09:37:09"),
+    "dmesg -T, Korean": Shape(each(lambda n: "[일  3월 15 04:07:35 2026] "), LOCAL),
+    "dmesg -x": Shape(each(lambda n: f"kern  :warn  : {stamp(n)}"), BOOT),
+    "dmesg -r": Shape(each(lambda n: f"<4>{stamp(n)}"), BOOT),
+    "dmesg iso": Shape(each(lambda n: f"2026-03-15T04:07:35,{927515 + n:06}+01:00 "), f"{PRECISE}+01:00"),
+    "kmsg": Shape(each(lambda n: f"4,{900 + n},{int(BOOT * 1e6) + n},-;"), BOOT),
+    "talosctl": Shape(each(lambda n: f"kern: warning: [{at(n).isoformat()}123Z]: "), UTC_PRECISE),
+    "talosctl with node": Shape(
+        each(lambda n: f"10.0.0.2: kern: warning: [{at(n).isoformat()}123Z]: "), UTC_PRECISE, "10.0.0.2"
+    ),
+    "syslog": Shape(each(syslog), LOCAL, "h1"),
+    "syslog with stamp": Shape(each(lambda n: f"{DAY} h1 kernel: {stamp(n)}"), LOCAL, "h1"),
+    "no host": Shape(each(lambda n: f"{DAY} kernel: "), LOCAL),
+    "no host, stamp": Shape(each(lambda n: f"{DAY} kernel: {stamp(n)}"), LOCAL),
+    "no blank behind tag": Shape(each(lambda n: f"{DAY} h1 kernel:{stamp(n)}"), LOCAL, "h1"),
+    "no date": Shape(each(lambda n: f"kernel:{stamp(n)}"), BOOT),
+    "metalog": Shape(each(lambda n: f"{DAY} [kernel] "), LOCAL),
+    "OpenWrt": Shape(each(lambda n: f"Sun Mar 15 04:07:35 2026 kern.warn kernel: {stamp(n)}"), LOCAL),
+    "busybox": Shape(each(lambda n: f"{DAY} h1 kern.warn kernel: "), LOCAL, "h1"),
+    "year first": Shape(each(lambda n: f"2026 Mar 15 04:07:35 h1 kernel: {stamp(n)}"), LOCAL, "h1"),
+    "day first": Shape(each(lambda n: "15 Mar 2026 04:07:35 h1 kernel: "), LOCAL, "h1"),
+    "rsyslog, precise": Shape(each(lambda n: f"{iso(n)} h1 kernel: "), UTC_PRECISE, "h1"),
+    "RFC 5424": Shape(each(lambda n: f"<4>1 {iso(n)} h1 kernel - - - "), UTC_PRECISE, "h1"),
+    "RFC 5424 without PRI": Shape(each(lambda n: f"{iso(n)} h1 kernel - - - "), UTC_PRECISE, "h1"),
+    "RFC 5424 with data": Shape(each(lambda n: f'<4>1 {iso(n)} h1 kernel - - [m s="{n}"] '), UTC_PRECISE, "h1"),
+    "short-full": Shape(each(lambda n: "Sun 2026-03-15 04:07:35 CET h1 kernel: "), LOCAL, "h1"),
+    "short-full, numbered zone": Shape(
+        each(lambda n: "Sun 2026-03-15 04:07:35 -03 h1 kernel: "), f"{LOCAL}-03:00", "h1"
+    ),
+    "short-full, no host": Shape(each(lambda n: "Sun 2026-03-15 04:07:35 UTC kernel: "), f"{LOCAL}+00:00"),
+    "short-full, Japanese": Shape(each(lambda n: "日 2026-03-15 04:07:35 JST h1 kernel: "), LOCAL, "h1"),
+    "short, Japanese": Shape(each(lambda n: " 3月 15 04:07:35 h1 kernel: "), LOCAL, "h1"),
+    "short, Chinese": Shape(each(lambda n: "3月 15 04:07:35 h1 kernel: "), LOCAL, "h1"),
+    "short, Russian": Shape(each(lambda n: "мар 15 04:07:35 h1 kernel: "), LOCAL, "h1"),
+    "short-monotonic": Shape(each(lambda n: f"[{BOOT + n / 1e6:.6f}] h1 kernel: "), BOOT, "h1"),
+    "short-unix": Shape(each(lambda n: f"{1773547655 + (927515 + n) / 1e6:.6f} h1 kernel: "), UTC_PRECISE, "h1"),
+    "export": Shape(export, UTC_PRECISE, "h1"),
+    "verbose": Shape(verbose, UTC_PRECISE, "h1"),
+    "json": Shape(lambda lines: journal(lines, None), UTC_PRECISE, "h1"),
+    "json-pretty": Shape(lambda lines: journal(lines, 8), UTC_PRECISE, "h1"),
+    "grep -H": Shape(each(lambda n: f"/var/log/kern.log.1:{DAY} h1 kernel: "), LOCAL, "h1"),
+    "grep -Hn": Shape(each(lambda n: f"kern.log:{n + 998}:{DAY} h1 kernel: {stamp(n)}"), LOCAL, "h1"),
+    "grep -n -C": Shape(each(lambda n: f"{n + 8}{':-'[n % 2]}{stamp(n)}"), BOOT),
+    "grep -Hn, bare": Shape(each(lambda n: f"oom.txt:{n + 8}:")),
+    "zgrep": Shape(each(lambda n: f"/var/log/syslog.2.gz:{DAY} h1 kernel: "), LOCAL, "h1"),
+    "rg": Shape(each(lambda n: f"{n + 95}:{DAY} h1 kernel: "), LOCAL, "h1"),
+    "pdsh": Shape(each(lambda n: f"web1: {stamp(n)}"), BOOT, "web1"),
+    "pdsh, bare": Shape(each(lambda n: "web-01: ")),
+    "cat -n": Shape(each(lambda n: f"{n + 1:6}\t{stamp(n)}"), BOOT),
+    "cat -n, bare": Shape(each(lambda n: f"{n + 1:6}\t")),
+    "numbered on a screen": Shape(each(lambda n: f"{n + 97:4} {stamp(n)}"), BOOT),
+    "diff": Shape(each(lambda n: f"+{stamp(n)}"), BOOT),
+    "diff, bare": Shape(each(lambda n: "+")),
+    "mail": Shape(each(lambda n: f"> {stamp(n)}"), BOOT),
+    "mail, twice": Shape(each(lambda n: f">> {DAY} h1 kernel: "), LOCAL, "h1"),
+    "indented": Shape(each(lambda n: f"    {stamp(n)}"), BOOT),
+    "indented by a tab": Shape(each(lambda n: f"\t{DAY} h1 kernel: "), LOCAL, "h1"),
+    "Markdown table": Shape(each(lambda n: f"| {stamp(n)}", " |"), BOOT),
+    "docker logs -t": Shape(each(lambda n: f"{at(n).isoformat()}123Z {stamp(n)}"), UTC_PRECISE),
+    "CRI": Shape(each(lambda n: f"{at(n).isoformat()}123Z stderr F {stamp(n)}"), UTC_PRECISE),
+    "kubectl --prefix": Shape(each(lambda n: f"[pod/log-x7/log] {stamp(n)}"), BOOT),
+    "stern": Shape(each(lambda n: f"log-x7 log {stamp(n)}"), BOOT),
+    "docker compose": Shape(each(lambda n: f"log-1  | {stamp(n)}"), BOOT),
+    "aws logs tail": Shape(each(lambda n: f"{iso(n)} i-0ab1/messages {DAY} ip-10-0-0-1 kernel: "), UTC_PRECISE),
+    "logcli": Shape(each(lambda n: f'{iso(n, "Z")} {{host="h1", job="x"}} {DAY} h1 kernel: '), UTC_PRECISE, "h1"),
+    "papertrail": Shape(each(lambda n: f"{DAY} h1 kernel:  {stamp(n)}"), LOCAL, "h1"),
+    "fluentd": Shape(
+        lambda lines: "".join(
+            f"2026-03-15 04:07:35.927515000 +0000 kernel.warn: {json.dumps({'host': 'h1', 'message': line})}\n"
+            for line in lines
+        )
+    ),
+    "vmware.log": Shape(each(lambda n: f"{iso(n, 'Z')[:23]}Z| vcpu-0| I005: Guest: {stamp(n)}")),
+    "vmware.log, new": Shape(each(lambda n: f"{at(n).isoformat()}Z In(05) vcpu-0 - Guest: {stamp(n)}"), UTC_PRECISE),
+    "logcat": Shape(each(lambda n: "03-15 04:07:35.927     0     0 W "), f"{LOCAL}.927000"),
+    "console server": Shape(each(lambda n: f"[2026-03-15 04:07:35] {stamp(n)}"), LOCAL),
+    "unknown": Shape(each(lambda n: "node7|kern|")),
+    "unknown with number": Shape(each(lambda n: f"#{n} (k) => ")),
+    "CSV": Shape(table, UTC_PRECISE, "h1"),
+    "CSV without header": Shape(each(lambda n: f'{iso(n)},"{DAY} h1 kernel: {stamp(n)}', '"'), UTC_PRECISE, "h1"),
+    "wrapped at 80": Shape(lambda lines: wrapped(lines, 80), BOOT),
+    "wrapped at 132": Shape(lambda lines: wrapped(lines, 132), BOOT),
+    "colours": Shape(colours, LOCAL, "h1"),
+    "no-break spaces": Shape(nbsp, BOOT),
+    "HTML": Shape(html, BOOT),
+    "newest first, syslog": Shape(turned(syslog), LOCAL, "h1"),
+    "newest first, dmesg": Shape(turned(stamp), BOOT),
+    "newest first, precise": Shape(turned(lambda n: f"{iso(n)} h1 kernel: "), UTC_PRECISE, "h1"),
+    "newest first, CSV": Shape(lambda lines: table(lines, newest_first=True), UTC_PRECISE, "h1"),
+    "newest first, JSON": Shape(newest_json, UTC_PRECISE),
+    "BOM": Shape(lambda lines: "\ufeff" + each(stamp)(lines), BOOT),
+}
+
+
+def read(text: str, folder: Path) -> list[OomKill]:
+    log = folder / "log"
+    log.write_text(text)
+    failures: list[Exception] = []
+    found = list(kills([str(log)], failures.append))
+    assert not failures
+    return found
+
+
+def told(kill: OomKill) -> dict[str, object]:
+    victim = kill.victim
+    assert victim is not None
+    return {
+        "killer": kill.killer,
+        "invoker": (kill.invoker.comm, kill.invoker.pid, kill.invoker.gfp_mask, kill.invoker.order),
+        "kernel": kill.kernel,
+        "memcg": kill.memcg,
+        "scope": kill.scope,
+        "rows": None
+        if kill.tasks is None
+        else [(row.pid, row.uid, row.total_vm, row.rss, row.oom_score_adj, row.comm) for row in kill.tasks],
+        "victim": (victim.pid, victim.comm, victim.anon_rss_kb),
+        "truncated": kill.truncated,
+    }
+
+
+def truth(report: Made) -> dict[str, object]:
+    true = report.truth
+    rows = true.rows
+    return {
+        "killer": "kernel",
+        "invoker": (true.invoker, true.invoker_pid, true.gfp_mask, true.order),
+        "kernel": true.kernel,
+        "memcg": true.memcg,
+        "scope": "global" if true.memcg is None else "memcg",
+        "rows": None
+        if rows is None
+        else [(row.pid, row.uid, row.total_vm, row.rss, row.adj, row.comm) for row in rows],
+        "victim": (true.victim.pid, true.victim.comm, true.anon_rss_kb),
+        "truncated": true.invoker_pid is None,
+    }
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("style", SHAPES)
+def test_every_shape_of_every_era(style: str, era: str, tmp_path: Path) -> None:
+    shape = SHAPES[style]
+    for seed in range(2):
+        rng = random.Random(f"{style} {era} {seed}")
+        reports = [made(era, rng, memcg=rng.random() < 0.5) for _ in range(1 if seed else 2)]
+        found = read(shape.render([line for report in reports for line in report.lines]), tmp_path)
+        assert [told(kill) for kill in found] == [truth(report) for report in reports]
+        if shape.time is not None:
+            assert found[0].time == shape.time
+        if shape.host is not None:
+            assert found[0].host == shape.host
+
+
+KILL = (
+    "Memory cgroup out of memory: Killed process 6090 (node) total-vm:1124kB, anon-rss:496kB, file-rss:36kB, "
+    "shmem-rss:0kB, UID:1001 pgtables:29kB oom_score_adj:968"
+)
+FOREIGN = {
+    "syslog": f"{DAY} h1 problem-detector[811]: {KILL}",
+    "syslog, no PID": f"{DAY} h1 mallory: {KILL}",
+    "no host": f"{DAY} mallory: {KILL}",
+    "no host, PID": f"{DAY} problem-detector[811]: {KILL}",
+    "names the kernel": f"{DAY} h1 mallory: kernel: {KILL}",
+    "names the kernel, no host": f"{DAY} mallory: kernel: {KILL}",
+    "shows a stamp": f"{DAY} h1 mallory[7]: [    1.000000] {KILL}",
+    "facility": f"Sun Mar 15 04:07:35 2026 user.notice kernel: {KILL}",
+    "facility, busybox": f"{DAY} h1 user.notice kernel: {KILL}",
+    "dmesg -x": f"user  :notice: [    1.000000] {KILL}",
+    "dmesg -r": f"<13>[    1.000000] {KILL}",
+    "kmsg": f"12,5,1000000,-;{KILL}",
+    "PRI": f"<13>1 2026-03-15T04:07:35Z h1 kernel - - - {KILL}",
+    "RFC 5424": f"<14>1 2026-03-15T04:07:35Z h1 mallory 7 - - {KILL}",
+    "RFC 5424 without PRI": f"2026-03-15T04:07:35Z h1 mallory 7 - - {KILL}",
+    "written to /dev/kmsg": f"[    1.000000] mallory[7]: {KILL}",
+    "precise": f"2026-03-15T04:07:35.927515+00:00 h1 mallory[7]: {KILL}",
+    "metalog": f"{DAY} [mallory] {KILL}",
+    "grep": f"/var/log/syslog:{DAY} h1 mallory[7]: {KILL}",
+    "logcat": f"03-15 04:07:35.927   812   812 W lmkd: {KILL}",
+    "klog": f"I0315 04:07:35.123456  811 monitor.go:160] New status: {KILL}",
+    "logfmt": f'time="2026-03-15T04:07:35Z" level=warning msg="{KILL}"',
+    "application": f"2026-03-15 04:07:35,123 WARN [main] {KILL}",
+    "export": f"__REALTIME_TIMESTAMP=1742011655927515\n_TRANSPORT=stdout\nSYSLOG_IDENTIFIER=x\nMESSAGE={KILL}\n\n",
+    "export, named like it": (
+        f"__REALTIME_TIMESTAMP=1742011655927515\n_TRANSPORT=syslog\nSYSLOG_IDENTIFIER=kernel\nMESSAGE={KILL}\n\n"
+    ),
+    "verbose": (
+        "Sun 2026-03-15 05:07:35.927515 CET [s=a0;i=1;b=b1;m=2;t=64d0;x=1]\n    _TRANSPORT=syslog\n"
+        f"    SYSLOG_IDENTIFIER=kernel\n    MESSAGE={KILL}\n"
+    ),
+    "written to /dev/kmsg, no PID": f"[    1.000000] mallory: {KILL}",
+    "json-pretty": json.dumps(
+        {"__REALTIME_TIMESTAMP": "1742011655927515", "_TRANSPORT": "stdout", "MESSAGE": KILL}, indent=2
+    ),
+    "CSV": f'time,program,message\n2026-03-15 04:07:35,mallory,"{KILL}"\n',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("style", FOREIGN)
+def test_other_programs_lines_are_no_kills(style: str, tmp_path: Path) -> None:
+    assert not read(FOREIGN[style] + "\n", tmp_path)
+    assert read(f"{DAY} h1 kernel: {KILL}\n", tmp_path)

@@ -1,0 +1,178 @@
+"""Several streams in one log, and several logs of one machine: each event once, in the order of time."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from oomwatchd.oomlog.record import OomKill
+from oomwatchd.oomlog.source import kills
+from tests.oom_reports import ERAS, Made, made
+from tests.test_oomlog_shapes import told, truth
+
+
+def read_all(*paths: Path) -> list[OomKill]:
+    failures: list[Exception] = []
+    found = list(kills([str(path) for path in paths], failures.append))
+    assert not failures
+    return found
+
+
+def reports(seed: int, count: int = 2) -> list[Made]:
+    rng = random.Random(seed)
+    return [made(rng.choice(ERAS[1:]), rng, memcg=rng.random() < 0.5) for _ in range(count)]
+
+
+def syslog(report: Made, host: str, minute: int = 0, *, stamp: bool = True) -> list[str]:
+    return [
+        f"Mar 15 04:{minute:02}:35 {host} kernel: {console_stamp(minute, number) if stamp else ''}{line}"
+        for number, line in enumerate(report.lines)
+    ]
+
+
+def console_stamp(minute: int, number: int) -> str:
+    return f"[{5000 + 60 * minute + number / 1e6:12.6f}] "
+
+
+def console(report: Made, minute: int = 0) -> list[str]:
+    return [console_stamp(minute, number) + line for number, line in enumerate(report.lines)]
+
+
+def interleaved(rng: random.Random, *logs: list[str]) -> list[str]:
+    rest = [list(log) for log in logs]
+    out = []
+    while any(rest):
+        out.append(rng.choice([log for log in rest if log]).pop(0))
+    return out
+
+
+def write(path: Path, lines: list[str]) -> Path:
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_hosts_of_a_log_server(seed: int, tmp_path: Path) -> None:
+    rng = random.Random(seed)
+    made_by = {f"web{number}": report for number, report in enumerate(reports(seed, 3))}
+    log = write(tmp_path / "log", interleaved(rng, *(syslog(report, host) for host, report in made_by.items())))
+    found = {kill.host: told(kill) for kill in read_all(log)}
+    assert found == {host: truth(report) for host, report in made_by.items()}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_hosts_that_differ_in_a_lead(seed: int, tmp_path: Path) -> None:
+    rng = random.Random(seed)
+    made_by = {f"web{number}": report for number, report in enumerate(reports(seed, 3))}
+    logs = ([f"{host}: {line}" for line in console(report)] for host, report in made_by.items())
+    found = {kill.host: told(kill) for kill in read_all(write(tmp_path / "log", interleaved(rng, *logs)))}
+    assert found == {host: truth(report) for host, report in made_by.items()}
+
+
+@pytest.mark.parametrize("stamp", [True, False])
+@pytest.mark.parametrize("seed", range(6))
+def test_syslog_and_console_of_one_machine_in_one_file(seed: int, stamp: bool, tmp_path: Path) -> None:
+    rng = random.Random(seed)
+    first, second = reports(seed)
+    parts = [
+        interleaved(rng, syslog(one, "h1", n, stamp=stamp), console(one, n)) for n, one in enumerate((first, second))
+    ]
+    found = read_all(write(tmp_path / "log", [line for part in parts for line in part]))
+    assert [(told(kill), kill.host) for kill in found] == [(truth(first), "h1"), (truth(second), "h1")]
+    assert [kill.time for kill in found] == ["2026-03-15T04:00:35", "2026-03-15T04:01:35"]
+
+
+SECOND: dict[str, Callable[[list[Made]], list[str]]] = {
+    "kern.log beside syslog": lambda all_of: [line for n, one in enumerate(all_of) for line in syslog(one, "h1", n)],
+    "without stamps": lambda all_of: [
+        line for n, one in enumerate(all_of) for line in syslog(one, "h1", n, stamp=False)
+    ],
+    "the host's whole name": lambda all_of: [
+        line for n, one in enumerate(all_of) for line in syslog(one, "h1.example", n)
+    ],
+    "dmesg": lambda all_of: [line for n, one in enumerate(all_of) for line in console(one, n)],
+    "grep": lambda all_of: [line for n, one in enumerate(all_of) for line in syslog(one, "h1", n) if "ill" in line],
+    "the journal, with a zone": lambda all_of: [
+        f"2026-03-15T05:{n:02}:35.{number:06}+01:00 h1 kernel: {line}"
+        for n, one in enumerate(all_of)
+        for number, line in enumerate(one.lines)
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("second", SECOND)
+def test_one_event_in_two_logs(second: str, order: int, tmp_path: Path) -> None:
+    for seed in range(6):
+        all_of = reports(seed, 3)
+        one = write(tmp_path / "syslog", [line for n, report in enumerate(all_of) for line in syslog(report, "h1", n)])
+        other = write(tmp_path / "other", SECOND[second](all_of))
+        found = read_all(*(one, other)[::order])
+        assert [told(kill) for kill in found] == [truth(report) for report in all_of]
+        assert all((kill.host or "").startswith("h1") for kill in found)
+        assert all(isinstance(kill.time, str) for kill in found)
+        assert all(kill.file in (str(one), str(other)) for kill in found)
+
+
+def test_a_log_copied_behind_itself(tmp_path: Path) -> None:
+    all_of = reports(3, 3)
+    lines = [line for n, report in enumerate(all_of) for line in syslog(report, "h1", n)]
+    assert len(read_all(write(tmp_path / "log", lines + lines))) == 3
+
+
+def test_equal_reports_of_two_hosts_are_two_events(tmp_path: Path) -> None:
+    (report,) = reports(1, 1)
+    found = read_all(write(tmp_path / "a", syslog(report, "web1")), write(tmp_path / "b", syslog(report, "web2")))
+    assert [kill.host for kill in found] == ["web1", "web2"]
+
+
+def test_different_logs_are_merged_by_time(tmp_path: Path) -> None:
+    all_of = reports(4, 6)
+    paths = [
+        write(tmp_path / host, [line for n in range(at, 6, 2) for line in syslog(all_of[n], host, n)])
+        for at, host in enumerate(("web1", "web2"))
+    ]
+    found = read_all(*reversed(paths))
+    assert [told(kill) for kill in found] == [truth(report) for report in all_of]
+
+
+def test_the_same_process_killed_twice_is_two_events(tmp_path: Path) -> None:
+    """A victim that doesn't die is chosen again: before 4.6 nothing but itself frees its memory."""
+    line = "Killed process 7 (x) total-vm:9kB, anon-rss:8kB, file-rss:1kB"
+    lines = [f"[{number}.000000] {line}" for number in (1, 2)]
+    assert len(read_all(write(tmp_path / "log", lines))) == 2
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("kern.log.2.gz", "kern.log.1", "kern.log"),
+        ("kern.log-20260313", "kern.log-20260314", "kern.log"),
+        ("kern.log-2026-03-13", "kern.log-2026-03-14", "kern.log"),
+        ("kern-20260313.log", "kern-20260314.log", "kern.log"),
+        ("kern.log_20260314_010000", "kern.log_20260314_020000", "kern.log"),
+        ("kern.log-20260314-1773536400", "kern.log-20260315-1773622800", "kern.log"),
+        ("kern.log.1773536400", "kern.log.1773622800", "kern.log"),
+    ],
+)
+def test_a_report_over_rotated_parts(names: tuple[str, ...], tmp_path: Path) -> None:
+    """Without dates in the text the names tell the order."""
+    import gzip
+
+    report = reports(5, 1)[0]
+    lines = list(report.lines)
+    third = len(lines) // 3
+    for name, part in zip(names, (lines[:third], lines[third : 2 * third], lines[2 * third :]), strict=True):
+        data = "".join(f"{line}\n" for line in part).encode()
+        (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    found = read_all(*(tmp_path / name for name in sorted(names)))
+    assert [told(kill) for kill in found] == [truth(report)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_newest_first_in_one_second(seed: int, tmp_path: Path) -> None:
+    all_of = reports(seed, 3)
+    lines = [f"Mar 15 04:07:35 h1 kernel: {line}" for report in all_of for line in report.lines]
+    found = read_all(write(tmp_path / "log", lines[::-1]))
+    assert [told(kill) for kill in found] == [truth(report) for report in all_of]
