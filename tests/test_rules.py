@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oomwatchd.rules.index import Index
 from oomwatchd.rules.match import Mismatch, mismatch
 from oomwatchd.rules.model import (
     Action,
@@ -260,3 +261,25 @@ def test_globs_are_translated_once_and_whole() -> None:
     assert not literal_or_glob("a*b").matches("a\nbc")
     assert literal_or_glob("[*]").matches("*")
     assert re.compile(fnmatch.translate("*")).match("x")
+
+
+values = st.sampled_from(["a", "ab", "b", "", None, "c*", "/a"])
+
+
+@given(st.lists(st.sampled_from(["a", "a*", "b", "*b", "c[*]", "", "ab"]), max_size=100), values, st.booleans())
+def test_the_index_finds_what_trying_each_rule_finds(texts: list[str], value: str | None, also: bool) -> None:
+    patterns = [tuple(map(literal_or_glob, {text, "b"} if also else {text})) if text else () for text in texts]
+    rules = [
+        Rule(str(i), (Criterion("comm", patterns=each),) if each else (), Action(1, 1))
+        for i, each in enumerate(patterns)
+    ]
+
+    fits = [not each or bool(value and any(p.matches(value) for p in each)) for each in patterns]
+
+    assert Index("comm", rules).possible(value) == sum(1 << i for i, fit in enumerate(fits) if fit)
+
+
+def test_the_index_of_ids_wants_all_of_them() -> None:
+    rules = [Rule("r", (Criterion("user", ids=frozenset({0, 5})),), Action(1, 1))]
+
+    assert [Index("user", rules).possible(value) for value in (0, 1, (0, 5), (0, 1), None)] == [1, 0, 1, 0, 0]

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from oomwatchd.rules.criteria import CRITERIA, Form, Source
+from oomwatchd.rules.index import Index, as_bits
 from oomwatchd.rules.match import mismatch
-from oomwatchd.rules.model import Criterion, Process, Rule
+from oomwatchd.rules.model import Process, Rule
 from oomwatchd.rules.search import Searches
 
 Value = str | int | None
@@ -70,11 +71,12 @@ class RuleSet:
             for name in c.names
         )
         """Rules that a descendant_of names."""
-        self._enabled = sum(1 << i for i, rule in enumerate(self.rules) if rule.enabled)
+        self._enabled = as_bits(i for i, rule in enumerate(self.rules) if rule.enabled)
         asked = {c.key for rule in self.rules for c in rule.criteria}
         self.asks_comm = "comm" in asked
         self._names: dict[str, dict[Value, int]] = {key: {} for key in _NAMES if key in asked}
         self._others: dict[str, dict[Value, int]] = {key: {} for key in _OTHERS if key in asked}
+        self._index = {key: Index(key, self.rules) for key in (*self._names, *self._others)}
         self._open = tuple(map(_left_open, self.rules))
         self.searches = Searches(self.rules)
 
@@ -153,7 +155,8 @@ class RuleSet:
     def _possible(self, key: str, value: Value) -> int:
         if isinstance(value, str) and value and key in self.searches.keys:
             value = self.searches.prepare(key, self._enabled, value)
-        return sum(1 << i for i, rule in enumerate(self.rules) if _not_ruled_out(rule.criterion(key), value))
+        index = self._index.get(key)
+        return self._enabled if index is None else index.possible(value)
 
 
 def _left_open(rule: Rule) -> str:
@@ -163,11 +166,3 @@ def _left_open(rule: Rule) -> str:
     if rule.excluded or not all(CRITERIA[key].indexed for key in keys):
         return "all"
     return "belief" if "exe" in keys else ""
-
-
-def _not_ruled_out(criterion: Criterion | None, value: Value) -> bool:
-    if criterion is None:
-        return True
-    if isinstance(value, int):
-        return value in criterion.ids
-    return bool(value) and value is not None and bool(criterion.matches(value))
