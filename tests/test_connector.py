@@ -45,14 +45,16 @@ COMM = datagram(c.PROC_EVENT_COMM, 10, 10)
 THREAD_COMM = datagram(c.PROC_EVENT_COMM, 11, 10)
 UID = datagram(c.PROC_EVENT_UID, 10, 10)
 ACK = datagram(c.PROC_EVENT_NONE)
-EXIT = datagram(0x80000000, 10, 10)
+EXIT = datagram(c.PROC_EVENT_EXIT, 10, 10)
+THREAD_EXIT = datagram(c.PROC_EVENT_EXIT, 11, 10)
 
 
 def test_decode() -> None:
-    assert c.decode(EXEC) == (7, c.PROC_EVENT_EXEC, 10, 3)
+    assert c.decode(EXEC) == (7, c.PROC_EVENT_EXEC, 10, 0)
     assert c.decode(FORK) == (7, c.PROC_EVENT_FORK, 11, 10)
-    assert c.decode(COMM) == (7, c.PROC_EVENT_COMM, 10, 3)
-    for ignored in (THREAD, THREAD_COMM, ACK, EXIT, b"", EXEC[:59]):
+    assert c.decode(COMM) == (7, c.PROC_EVENT_COMM, 10, 0)
+    assert c.decode(EXIT) == (7, c.PROC_EVENT_EXIT, 10, 0)
+    for ignored in (THREAD, THREAD_COMM, ACK, b"", EXEC[:59]):
         assert c.decode(ignored) is None
 
 
@@ -74,12 +76,13 @@ def test_decode_takes_any_event(raw: bytes, what: int) -> None:
         ({c.PROC_EVENT_FORK}, [FORK, ACK]),
         ({c.PROC_EVENT_EXEC, c.PROC_EVENT_COMM}, [EXEC, COMM, ACK]),
         ({c.PROC_EVENT_EXEC, c.PROC_EVENT_UID, c.PROC_EVENT_GID}, [EXEC, UID, ACK]),
+        ({c.PROC_EVENT_EXEC, c.PROC_EVENT_FORK, c.PROC_EVENT_EXIT}, [EXEC, FORK, EXIT, ACK]),
     ],
 )
 def test_filter(events: set[int], passing: list[bytes]) -> None:
     program = c.filter_program(frozenset(events))
 
-    for packet in (EXEC, FORK, THREAD, COMM, THREAD_COMM, UID, ACK, EXIT):
+    for packet in (EXEC, FORK, THREAD, COMM, THREAD_COMM, UID, ACK, EXIT, THREAD_EXIT):
         assert run(program, packet) is (packet in passing)
 
 
@@ -110,8 +113,7 @@ def test_ack_is_recognised_by_its_number() -> None:
 
 
 def reading(*answers: bytes | OSError, asked: list[str] | None = None) -> c.Connector:
-    """A connector whose socket gives these; for each time that it is asked, `asked` has whether it was to wait, and
-    between them the naps."""
+    """A connector whose socket gives these; for each time that it is asked, `asked` has whether it was to wait."""
     connector = object.__new__(c.Connector)
     left = list(answers)
     asked = [] if asked is None else asked
@@ -124,14 +126,8 @@ def reading(*answers: bytes | OSError, asked: list[str] | None = None) -> c.Conn
         return answer
 
     connector._receive = receive
-    connector._sleep = lambda _: asked.append("nap")
-    connector.lost, connector._losing_ns, connector._awaited, connector.seen = False, 0, None, 0
-    connector._storm, connector._storm_seen_ns, connector._seen_before = False, LONG_AGO, 0
+    connector._losing_ns, connector._last_ns, connector._lost_from_ns, connector._awaited = 0, 0, None, None
     return connector
-
-
-def nothing() -> OSError:
-    return BlockingIOError()
 
 
 def overrun() -> OSError:
@@ -142,78 +138,14 @@ def exec_at(timestamp: int) -> bytes:
     return datagram(c.PROC_EVENT_EXEC, 10, 10, timestamp=timestamp)
 
 
-LONG_AGO, BEFORE, LONG_AFTER = -(1 << 62), 7, 1 << 62
+BEFORE, LONG_AFTER = 7, 1 << 62
 
 
-# Storms
-
-MS = 1_000_000
-
-
-def execs(count: int, apart_ns: int, after_ns: int = 0) -> list[bytes]:
-    return [exec_at(after_ns + i * apart_ns) for i in range(1, count + 1)]
-
-
-STORM = execs(32, MS // 2)
-"""The first 16 are one after long rest."""
-
-
-def asked_for(*answers: bytes | OSError, wait: bool = True, gather: bool = True) -> list[str]:
-    """How next() asks for these, and at the end for one more."""
+@pytest.mark.parametrize("wait", [True, False])
+def test_it_waits_if_it_shall(wait: bool) -> None:
     asked: list[str] = []
-    assert reading(*answers, asked=asked).next(wait, gather, lambda _: False, LONG_AFTER) is None
-    return asked
-
-
-def test_each_event_is_waited_for() -> None:
-    assert asked_for(*execs(48, MS)) == ["wait"] * 49
-
-
-def test_in_a_storm_events_gather() -> None:
-    asked = asked_for(*STORM, nothing(), *execs(3, MS), nothing(), *execs(2, MS), nothing(), nothing())
-
-    after = ["now", "nap", *["now"] * 4, "nap", *["now"] * 3, "nap", "now", "wait"]
-    assert asked == ["wait"] * 32 + after
-
-
-def test_one_event_in_the_time_of_gathering_is_no_storm() -> None:
-    asked = asked_for(*STORM, nothing(), *execs(1, MS), nothing(), *execs(1, MS))
-
-    assert asked[32:] == ["now", "nap", "now", "now", "wait", "wait"]
-
-
-def test_a_storm_ends_with_events_that_are_further_apart() -> None:
-    asked = asked_for(*STORM, *execs(16, 2 * MS, after_ns=16 * MS))
-
-    assert asked[32:] == ["now"] * 16 + ["wait"]
-
-
-def test_in_a_storm_what_concerns_a_rule_is_told_of_when_it_is_read() -> None:
-    asked: list[str] = []
-    connector = reading(*STORM, nothing(), datagram(c.PROC_EVENT_EXEC, 11, 11), *execs(3, MS), asked=asked)
-
-    event = connector.next(True, True, lambda pid: pid == 11, LONG_AFTER)
-
-    assert event is not None
-    assert event[2] == 11
-    assert asked[32:] == ["now", "nap", "now"]
-
-
-@pytest.mark.parametrize(("wait", "gather"), [(False, True), (True, False), (False, False)])
-def test_nothing_gathers_without_waiting_nor_where_it_may_not(wait: bool, gather: bool) -> None:
-    assert asked_for(*STORM, wait=wait, gather=gather) == ["wait" if wait else "now"] * 33
-
-
-def test_births_between_execs_make_a_storm_too() -> None:
-    asked: list[str] = []
-    connector = reading(*[FORK] * 32, asked=asked)
-
-    for _ in range(32):
-        assert connector.next(True, True, lambda _: False, LONG_AFTER) is not None
-    assert connector.next(True, True, lambda _: False, LONG_AFTER) is None
-
-    assert asked[32:] == ["now", "nap", "now", "wait"]
-    assert connector.seen == 32
+    assert reading(asked=asked).next(LONG_AFTER, wait=wait) is None
+    assert asked == ["wait" if wait else "now"]
 
 
 def test_acks_without_end_do_not_keep_it() -> None:
@@ -222,9 +154,8 @@ def test_acks_without_end_do_not_keep_it() -> None:
     asked: list[str] = []
     connector = reading(bytes(ack), exec_at(BEFORE), asked=asked)
 
-    assert connector.next(True, True, lambda _: True, BEFORE) is None
+    assert connector.next(BEFORE, wait=True) is None
     assert asked == ["wait"]
-    assert connector.seen == 0
 
 
 # Losses
@@ -233,34 +164,27 @@ def test_acks_without_end_do_not_keep_it() -> None:
 def test_a_loss_goes_on_until_what_was_queued_is_read() -> None:
     connector = reading(overrun(), exec_at(BEFORE))
 
-    assert connector.next(False, True, lambda _: True, LONG_AFTER) is not None
-    assert not connector.lost
-    assert connector.next(False, True, lambda _: True, LONG_AFTER) is None
-    assert connector.lost
+    assert connector.next(LONG_AFTER, wait=False) is not None
+    assert connector.take_loss() is None
+    assert connector.next(LONG_AFTER, wait=False) is None
+    assert connector.take_loss() == BEFORE
+    assert connector.take_loss() is None
 
 
-@pytest.mark.parametrize("concerns", [True, False])
-def test_a_loss_is_over_when_something_comes_that_happened_since(concerns: bool) -> None:
+def test_a_loss_is_over_when_something_comes_that_happened_since() -> None:
     connector = reading(overrun(), exec_at(BEFORE), exec_at(LONG_AFTER))
-    connector.next(False, True, lambda _: True, LONG_AFTER)
-    assert not connector.lost
+    connector.next(LONG_AFTER, wait=False)
+    assert connector.take_loss() is None
 
-    connector.next(False, True, lambda _: concerns, LONG_AFTER)
+    connector.next(LONG_AFTER, wait=False)
 
-    assert connector.lost
+    assert connector.take_loss() == BEFORE
 
 
 def test_a_second_loss_ends_the_first() -> None:
     connector = reading(overrun(), exec_at(BEFORE), overrun(), exec_at(BEFORE))
-    connector.next(False, True, lambda _: True, LONG_AFTER)
+    connector.next(LONG_AFTER, wait=False)
 
-    connector.next(False, True, lambda _: True, LONG_AFTER)
+    connector.next(LONG_AFTER, wait=False)
 
-    assert connector.lost
-
-
-def test_births_are_read_over_a_loss() -> None:
-    connector = reading(FORK[:68], overrun(), ACK[:68], FORK[:68])
-
-    assert connector.births() == [(7, 10, 11)] * 2
-    assert connector.lost
+    assert connector.take_loss() == BEFORE

@@ -34,7 +34,7 @@ def daemon(tmp_path: Path) -> Daemon:
 def test_an_exception_in_dealing_with_one_process_is_told_of_and_the_next_is_dealt_with(daemon: Daemon) -> None:
     asked = list[int]()
 
-    def fails(pid: int, inode: int = 0) -> bool:
+    def fails(pid: int, inode: int) -> bool:
         assert inode > 0
         asked.append(pid)
         if pid == 1001:

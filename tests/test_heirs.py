@@ -40,6 +40,7 @@ def test_a_release_reaches_the_descendants_of_one_who_has_died_unnoticed(tmp_pat
     (tree.root / f"proc/{INNER}").rename(tmp_path / "gone")
     tree.process(OUTER, b"outer", uid=1000, adj=500)
     pinner.look(OUTER, Trigger("uid", 2))
+    pinner.family.exited(INNER, 3)  # its event comes last
     pinner.refresh_dead()
 
     assert [value(tree, pid) for pid in (OUTER, CHILD)] == [0, 0]

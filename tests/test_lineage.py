@@ -1,7 +1,6 @@
-"""Families: who concerns whom after any births, deaths, pins and restarts; and what is remembered of births."""
+"""Families: who concerns whom after any births, deaths, pins and restarts."""
 
 import tempfile
-import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oomwatchd.pinning.ledger import Ledger
-from oomwatchd.pinning.lineage import Births, Hold, Node
+from oomwatchd.pinning.lineage import Hold, Node
 
 
 @dataclass
@@ -60,7 +59,6 @@ def test_lineage_is_what_it_was(steps: list[tuple[str, int]]) -> None:
             elif step == "death":
                 member.alive = False
                 ledger.died(member.pid)
-                ledger.lay_ghosts()
             elif step in ("hold", "release"):
                 member.rule = f"rule {number % 3}" if step == "hold" else ""
                 node = ledger.nodes[member.pid]
@@ -126,61 +124,3 @@ def test_damaged_ledger_with_a_circle(tmp_path: Path) -> None:
         assert list(node.ancestors()) == []
     assert ledger.runtime_pins == {}
     ledger.close()
-
-
-def test_ghost_has_children_until_its_events_are_read() -> None:
-    ledger = Ledger(None, "boot")
-    node = Node(5, 7, None)
-    ledger.add(node)
-
-    ledger.died(5)
-    assert ledger.parent(5) is node
-    ledger.lay_ghosts()
-    assert ledger.parent(5) is node
-    ledger.lay_ghosts()
-    assert ledger.parent(5) is None
-
-
-def test_reborn_is_another() -> None:
-    ledger = Ledger(None, "boot")
-    ledger.add(Node(5, 7, None))
-
-    ledger.reborn(5)
-
-    assert ledger.parent(5) is None
-
-
-@given(st.lists(st.tuples(st.booleans(), st.integers(1, 8), st.integers(1, 8)), max_size=60))
-def test_births(steps: list[tuple[bool, int, int]]) -> None:
-    births, model = Births(), list[tuple[int, int, int]]()
-    for now, (is_birth, parent, child) in enumerate(steps):
-        if is_birth and parent != child:
-            births.note((now, parent, child))
-            model = [entry for entry in model if child not in entry[:2]]
-            model.append((parent, child, now))
-        elif not is_birth:
-            expected = [(each, when) for above, each, when in model if above == parent]
-            assert births.take(parent) == expected
-            model = [entry for entry in model if entry[0] != parent]
-
-
-def test_births_are_bounded() -> None:
-    births = Births()
-    for child in range(2, 20_000):
-        births.note((child, 1, child))
-
-    assert 19_999 in births
-    assert 2 not in births
-    assert 2048 <= len(births.take(1)) <= 4096
-
-
-def test_births_of_few_pids_are_bounded() -> None:
-    births = Births()
-    tracemalloc.start()
-    for now in range(100_000):
-        births.note((now, 1, 2 + now % 50))
-    grown, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-
-    assert grown < 1 << 19
-    assert len(births.take(1)) == 50

@@ -1,9 +1,10 @@
-"""What comes before a write and what after it: a program runs on while it isn't pinned yet. Over a made-up /proc, which
-stands still between the one and the other."""
+"""Events are dealt with in their order, each as it comes; over a made-up /proc, which shows what has become of the
+processes since. And what the ledger's file looks like."""
 
 import errno
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -20,9 +21,10 @@ from oomwatchd.rules.model import Action, Criterion, Pattern, Rule
 from oomwatchd.rules.ruleset import RuleSet
 from tests.faketree import Tree
 
-PARENT, PID, CHILD = 10, 20, 30
-RULE = Rule("fits", (Criterion("comm", (Pattern("fits"),)),), Action(500, 500))
-EXEC = Trigger("exec", 3)
+PARENT, PID, CHILD, GRANDCHILD = 10, 20, 30, 40
+FITS = (Criterion("comm", (Pattern("fits"),)),)
+RULE = Rule("fits", FITS, Action(500, 500))
+RESETTING = Rule("fits", FITS, Action(500, 500), children="reset")
 
 
 def value(tree: Tree, pid: int) -> int:
@@ -36,161 +38,138 @@ def tree(tmp_path: Path) -> Tree:
     return tree
 
 
-@pytest.fixture
-def pinner(tree: Tree) -> Pinner:
-    pinner = Pinner(RuleSet([RULE]), Ledger(None, ""), proc=tree.proc)
-    pinner.family_unknown = False
-    return pinner
+def pinner_with(tree: Tree, *rules: Rule) -> Pinner:
+    return Pinner(RuleSet(rules), Ledger(None, ""), proc=tree.proc)
 
 
-def test_births_are_heard_of_after_the_write_and_reach_the_children_from_before_it(tree: Tree, pinner: Pinner) -> None:
-    tree.process(PID, b"fits")
-    tree.process(CHILD, b"child", ppid=PID)
-    seen = []
-
-    def hear() -> None:
-        seen.append(value(tree, PID))
-        pinner.forked(PID, 1, 1)
-        pinner.forked(CHILD, PID, 2)
-
-    pinner.look_and_hear(PID, EXEC, hear)
-
-    assert (seen, value(tree, PID), value(tree, CHILD)) == ([500], 500, 500)
-    assert not pinner.family_unknown
-
-
-def test_of_one_whose_own_birth_is_not_heard_of_children_have_to_be_looked_for(tree: Tree, pinner: Pinner) -> None:
-    tree.process(PID, b"fits")
-    pinner.look_and_hear(PID, EXEC, lambda: pinner.forked(CHILD, PARENT, 1))
-    assert pinner.family_unknown
-
-
-@pytest.mark.parametrize("known", [PARENT, PID])
-def test_births_are_heard_of_before_the_write_where_a_pid_of_the_family_is_known(
-    tree: Tree, pinner: Pinner, known: int
-) -> None:
-    tree.process(known, b"fits")
-    pinner.look(known, SCAN)
-    tree.process(PID, b"fits", ppid=PARENT, adj=100)
-    seen = []
-
-    def hear() -> None:
-        seen.append(value(tree, PID))
-        pinner.forked(PID, PARENT, 2)
-
-    pinner.look_and_hear(PID, EXEC, hear)
-
-    assert (seen, value(tree, PID)) == ([100], 500)
-
-
-def test_who_turns_out_to_be_a_child_of_a_dead_one_gives_back_what_that_had_before(tree: Tree, pinner: Pinner) -> None:
-    tree.process(PARENT, b"fits")
-    pinner.look(PARENT, SCAN)
-    pinner.set_rules(RuleSet([Rule("low", RULE.criteria, Action(300, 300), children="reset")]))
-    pinner.look(PARENT, SCAN)
-    tree.process(PID, b"fits", adj=300)  # adopted: its parent is 1
-
-    pinner.look_and_hear(PID, EXEC, lambda: pinner.forked(PID, PARENT, 2))
-
-    hold = pinner.ledger.nodes[PID].hold
-    assert hold is not None
-    assert (hold.first, hold.value) == (0, 300)
-
-
-def test_others_may_run_after_a_write_that_an_event_led_to(tree: Tree) -> None:
-    pauses: list[int] = []
-    pinner = Pinner(RuleSet([RULE]), Ledger(None, ""), proc=tree.proc, pause=lambda: pauses.append(value(tree, PID)))
-    tree.process(PID, b"fits")
-    pinner.look(PID, EXEC)
-    assert pauses == [500]
-
-    tree.process(PID, b"fits", adj=7)
-    pinner.look(PID, SCAN)
-    assert (pauses, value(tree, PID)) == ([500], 500)
-
-
-# PIDs that came to mean another process before births were heard of.
-
-
-def born(tree: Tree, pid: int, comm: bytes, *, ppid: int = 1, adj: int = 0) -> int:
+def born(tree: Tree, pid: int, comm: bytes, *, ppid: int = 1, adj: int = 0, sid: int | None = None) -> int:
     """Another process with a PID. Returns when it was born, CLOCK_MONOTONIC ns, which is its start time too."""
     now = time.monotonic_ns()
     tree.process(pid, comm, ppid=ppid, adj=adj)
+    tree.write(f"proc/{pid}/comm", comm + b"\n")
     tree.write(
-        f"proc/{pid}/stat", b"%d (%s) S %d %d %d 0 -1 0 " % (pid, comm, ppid, pid, pid) + b"0 " * 12 + b"%d 0" % now
+        f"proc/{pid}/stat",
+        b"%d (%s) S %d %d %d 0 -1 0 " % (pid, comm, ppid, pid, sid or pid) + b"0 " * 10 + b"1 0 %d 0" % now,
     )
     return now
 
 
-def test_a_dead_one_does_not_take_the_children_of_who_has_its_pid_next(tree: Tree, pinner: Pinner) -> None:
-    first = born(tree, PID, b"fits")
-
-    def hear() -> None:
-        second = born(tree, PID, b"other")
-        pinner.forked(PID, 1, first)
-        pinner.forked(PID, 1, second)
-        pinner.forked(CHILD, PID, born(tree, CHILD, b"other", ppid=PID))
-
-    pinner.look_and_hear(PID, Trigger("exec", time.monotonic_ns()), hear)
-
-    assert (value(tree, PID), value(tree, CHILD)) == (0, 0)
+def ended(tree: Tree, pid: int) -> None:
+    shutil.rmtree(tree.root / f"proc/{pid}")
 
 
-def test_nobody_descends_from_himself(tree: Tree, pinner: Pinner) -> None:
-    """A process, its child, and a child of that, which has the PID of the first."""
-    times = [born(tree, PID, b"fits") for _ in range(3)]
-
-    def hear() -> None:
-        pinner.forked(PID, 1, times[0])
-        pinner.forked(CHILD, PID, times[1])
-        pinner.forked(PID, CHILD, times[2])
-
-    pinner.look_and_hear(PID, Trigger("exec", time.monotonic_ns()), hear)
-
-    assert list(pinner.ledger.nodes[PID].ancestors()) == []
+def executed(pinner: Pinner, pid: int) -> None:
+    """Its exec event is read."""
+    if pinner.concerns(pid):
+        pinner.look(pid, Trigger("exec", time.monotonic_ns()))
 
 
-def test_who_has_the_pid_by_now_is_looked_at_and_not_who_had_it(tree: Tree, pinner: Pinner) -> None:
-    born(tree, PARENT, b"fits")
-    pinner.look(PARENT, SCAN)
-    times = [born(tree, PID, b"other", ppid=PARENT, adj=500)]
+def test_daemonized_grandchildren_are_known_however_late_their_events_are_read(tree: Tree) -> None:
+    pinner = pinner_with(tree, RESETTING)
+    times = [born(tree, PARENT, b"fits"), born(tree, PID, b"other"), born(tree, CHILD, b"other", adj=500)]
+    executed(pinner, PARENT)
+    ended(tree, PID)
 
-    def hear() -> None:
-        times.append(born(tree, PID, b"child", ppid=PARENT, adj=500))
-        for at in times:
-            pinner.forked(PID, PARENT, at)
+    pinner.forked(PID, PARENT, times[1])
+    for other in range(100, 40_000):
+        pinner.forked(other, 99, times[1])
+    pinner.forked(CHILD, PID, times[2])
+    pinner.family.exited(PID, time.monotonic_ns())
 
-    pinner.look_and_hear(PID, Trigger("exec", time.monotonic_ns()), hear)
+    assert value(tree, CHILD) == 0
+    assert pinner.ledger.nodes.keys() == {PARENT, CHILD}
 
-    assert pinner.ledger.nodes[PID].starttime == times[1]
+
+def test_one_that_had_ended_when_its_exec_event_was_read_has_children_that_are_looked_at(tree: Tree) -> None:
+    pinner = pinner_with(tree, RULE)
+    at = born(tree, GRANDCHILD, b"fits")
+
+    executed(pinner, PID)
+    pinner.forked(CHILD, PID, at)
+    pinner.forked(GRANDCHILD, CHILD, at)
+    for pid in (PID, CHILD):
+        pinner.family.exited(pid, at)
+
+    assert value(tree, GRANDCHILD) == 500
+    assert pinner.family.table.items().keys() == {GRANDCHILD}
 
 
-def test_a_child_that_is_held_before_its_parent_is_found_to_be_its_child(tree: Tree) -> None:
+def test_children_from_before_the_exec_are_found(tree: Tree) -> None:
     """As of `sh -c 'worker & exec server'`."""
     worker = Rule("worker", (Criterion("comm", (Pattern("worker"),)),), Action(300, 300))
-    pinner = Pinner(RuleSet([RULE, worker]), Ledger(None, ""), proc=tree.proc)
+    pinner = pinner_with(tree, RESETTING, worker)
     born(tree, PID, b"sh")
-    pinner.forked(PID, 1, time.monotonic_ns())
-    at = born(tree, CHILD, b"worker", ppid=PID)
-    pinner.look_and_hear(CHILD, Trigger("exec", time.monotonic_ns()), lambda: pinner.forked(CHILD, PID, at))
+    born(tree, CHILD, b"worker", ppid=PID)
+    executed(pinner, CHILD)
+    born(tree, PID, b"fits")
+    born(tree, CHILD, b"worker", ppid=PID, adj=300)
+    born(tree, GRANDCHILD, b"other", ppid=PID, adj=500)
+    tree.write(f"proc/{PID}/task/{PID}/children", b"%d %d " % (CHILD, GRANDCHILD))
 
-    tree.process(PID, b"fits")
-    pinner.look_and_hear(PID, Trigger("exec", time.monotonic_ns()), lambda: None)
+    executed(pinner, PID)
 
-    assert pinner.ledger.nodes[CHILD].parent is pinner.ledger.nodes[PID]
+    assert value(tree, GRANDCHILD) == 0
+    assert pinner.ledger.nodes[GRANDCHILD].parent is pinner.ledger.nodes[PID]
 
 
-def test_children_do_not_wait_for_each_other(tree: Tree) -> None:
-    pauses: list[None] = []
-    rule = Rule("fits", RULE.criteria, Action(500, 500), children=300)
-    pinner = Pinner(RuleSet([rule]), Ledger(None, ""), proc=tree.proc, pause=lambda: pauses.append(None))
-    tree.process(PARENT, b"fits")
-    pinner.look(PARENT, SCAN)
-    for child in (PID, CHILD):
-        tree.process(child, b"child", ppid=PARENT, adj=500)
-        pinner.forked(child, PARENT, time.monotonic_ns())
-        assert value(tree, child) == 300
-    assert pauses == []
+def test_where_the_kernel_does_not_tell_of_children_a_scan_has_to_find_them(tree: Tree) -> None:
+    pinner = pinner_with(tree, RULE)
+    pinner.family.unknown = False
+    born(tree, PID, b"fits")
+    executed(pinner, PID)
+    assert pinner.family.unknown
+
+
+def test_a_dead_one_does_not_take_the_children_of_who_has_its_pid_next(tree: Tree) -> None:
+    pinner = pinner_with(tree, RULE)
+    first = born(tree, PID, b"fits")
+    executed(pinner, PID)
+
+    second = born(tree, PID, b"other")
+    third = born(tree, CHILD, b"other", ppid=PID)
+    pinner.family.exited(PID, first)
+    pinner.forked(PID, 1, second)
+    pinner.forked(CHILD, PID, third)
+
+    assert (value(tree, PID), value(tree, CHILD)) == (0, 0)
+    assert not pinner.ledger.nodes
+
+
+def test_nobody_descends_from_himself(tree: Tree) -> None:
+    """A process, its child, and a child of that, which has the PID of the first. Its end was lost."""
+    pinner = pinner_with(tree, RULE)
+    born(tree, PID, b"fits")
+    executed(pinner, PID)
+    times = [born(tree, CHILD, b"fits", ppid=PID), born(tree, PID, b"fits", ppid=CHILD, adj=500)]
+
+    pinner.forked(CHILD, PID, times[0])
+    pinner.forked(PID, CHILD, times[1])
+
+    assert [node.pid for node in pinner.ledger.nodes[PID].ancestors()] == [CHILD, PID]
+    assert pinner.ledger.nodes[PID] not in pinner.ledger.nodes[PID].ancestors()
+
+
+def test_an_end_is_not_that_of_who_has_the_pid_by_now(tree: Tree) -> None:
+    pinner = pinner_with(tree, RULE)
+    at = time.monotonic_ns()
+    born(tree, PID, b"fits")
+    pinner.look(PID, SCAN)
+
+    pinner.family.exited(PID, at)
+
+    assert pinner.ledger.nodes.keys() == {PID}
+
+
+def test_the_end_of_the_first_thread_is_not_the_end(tree: Tree) -> None:
+    pinner = pinner_with(tree, RULE)
+    born(tree, PID, b"fits")
+    executed(pinner, PID)
+    stat = tree.root / f"proc/{PID}/stat"
+    stat.write_bytes(stat.read_bytes().replace(b") S", b") Z").replace(b" 1 0 ", b" 2 0 "))
+
+    pinner.family.exited(PID, time.monotonic_ns())
+
+    assert pinner.ledger.nodes.keys() == {PID}
 
 
 def test_what_may_not_be_written_is_read(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,7 @@ def test_a_scan_has_it_remembered_that_one_does_not_pass(tmp_path: Path) -> None
 
     for pid in (7, 8, 9):
         asks.passes(pid, 100 + pid)
-    asks.passes(8)
+    assert not asks.passes(8)
 
     assert asks.ruled_out == {8: 108, 9: 109}
 
@@ -76,7 +76,7 @@ def test_no_inode_is_not_remembered(tmp_path: Path) -> None:
     process(tmp_path, 8, "/other")
 
     asks.passes(8, 1)
-    asks.passes(8, 0)
+    asks.passes(8)
 
     assert asks.ruled_out == {}
 
@@ -98,7 +98,9 @@ def test_no_room_to_ask_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_one_that_is_gone_does_not_pass(tmp_path: Path) -> None:
     asks = prefilter(tmp_path, exe="/wanted")
 
-    assert not asks.passes(7)
+    assert not asks.passes(7, 107)
+    with pytest.raises(procfs.Vanished):
+        asks.passes(7)
 
 
 def test_inode_of_a_process_stays_the_same() -> None:

@@ -21,10 +21,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(skip)
 
 
+FILTER_MATTERS = {"test_children", "test_starts", "test_held", "test_servers", "test_lineage"}
+"""Tests that are run with the eBPF filter and without: the outcome is the same."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    module = metafunc.module.__name__.rpartition(".")[2]
+    if module in FILTER_MATTERS and "daemon" in metafunc.fixturenames:
+        metafunc.parametrize("filtered", [True, False], ids=["names", "kinds"], indirect=True)
+
+
 @pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Daemon]:
+def filtered(request: pytest.FixtureRequest) -> bool:
+    """Whether the daemon may have the eBPF filter."""
+    return bool(getattr(request, "param", True))
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, filtered: bool) -> Iterator[Daemon]:
     """An oomwatchd that isn't running yet."""
-    running = Daemon(tmp_path)
+    running = Daemon(tmp_path, filtered=filtered)
     yield running
     running.end()
 

@@ -18,6 +18,14 @@ from oomwatchd.control.protocol import Json
 
 DEADLINE_SECONDS = 30.0
 
+_UNFILTERED = """
+import sys
+from oomwatchd.kernel import exec_filter
+exec_filter.LIBRARY = "none.so"  # as where libbpf isn't installed
+from oomwatchd.daemon.main import main
+sys.exit(main())
+"""
+
 T = TypeVar("T")
 
 
@@ -114,7 +122,9 @@ class Processes:
 class Daemon:
     """oomwatchd with a configuration and a runtime directory of its own."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, filtered: bool = True) -> None:
+        self.filtered = filtered
+        """Whether it may have the eBPF filter. Without, it does the same, and hears of every program."""
         self.config = directory / "oomwatchd.toml"
         self.runtime = directory / "run"
         self.log_file = directory / "log"
@@ -139,9 +149,10 @@ class Daemon:
         """Start, and don't wait."""
         if config is not None:
             self.write(config)
+        program = ["-m", "oomwatchd"] if self.filtered else ["-c", _UNFILTERED]
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [*prefix, sys.executable, "-m", "oomwatchd", "-c", str(self.config), *arguments],
+                [*prefix, sys.executable, *program, "-c", str(self.config), *arguments],
                 env=self.environment,
                 stderr=log,
             )

@@ -1,4 +1,5 @@
-"""What an exec that no rule asks for costs, in system calls: they don't grow with the number of rules."""
+"""What an exec that no rule asks for costs: with the filter in the kernel nothing, without it system calls that don't
+grow with the number of rules."""
 
 import shutil
 import subprocess
@@ -6,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.running import Daemon, straced, wait_until
+from tests.kernel.running import Daemon, Processes, rule, straced, wait_until
 
 EXECS = 300
 
@@ -31,8 +32,8 @@ def calls(daemon: Daemon, target: Path, output: Path) -> dict[str, float]:
         before = daemon.status()["counters"]["events"]
         for _ in range(EXECS):
             subprocess.run([target, "0"], check=True)
-        # A fork and an exec each, but for some births that can wait.
-        wait_until(lambda: daemon.status()["counters"]["events"] >= before + 2 * EXECS - 32, "all events read")
+        # A fork, an exec and an end each.
+        wait_until(lambda: daemon.status()["counters"]["events"] >= before + 3 * EXECS, "all events read")
     found = {}
     for line in output.read_text().splitlines():
         fields = line.split()
@@ -47,9 +48,9 @@ def calls(daemon: Daemon, target: Path, output: Path) -> dict[str, float]:
 def test_calls_per_exec_are_few_and_do_not_grow_with_rules(
     daemon: Daemon, target: Path, tmp_path: Path, keys: tuple[str, ...], limit: int
 ) -> None:
-    """exe: the wait for the event, the event, readlink, and a share of what the births take; with comm, opening,
-    reading and closing that too."""
+    """exe: three events, the wait for each, and readlink; with comm, opening, reading and closing that too."""
     found = []
+    daemon.filtered = False
     for count in (len(keys), 1000):
         daemon.start(rules(count, keys, tmp_path))
         found.append(calls(daemon, target, tmp_path / "calls"))
@@ -58,3 +59,33 @@ def test_calls_per_exec_are_few_and_do_not_grow_with_rules(
     few, many = (sum(counts.values()) for counts in found)
     assert many <= few + 1, found
     assert many <= limit, found
+
+
+@pytest.mark.parametrize("children", ["inherit", "reset", 250])
+def test_with_the_filter_the_daemon_hears_of_nothing_that_is_settled(
+    daemon: Daemon, processes: Processes, target: Path, children: str | int
+) -> None:
+    """Neither of programs that no rule names, nor of those below a descendant of a pinned one that is right."""
+    shell = target.with_name("shell")
+    shutil.copy("/bin/dash", shell)
+    policy = f'"{children}"' if isinstance(children, str) else children
+    daemon.start(rule(shell, scan="200ms", more=f"session_leader = true\nchildren = {policy}"))
+    assert daemon.status()["filter"] == "names", daemon.status()["filter_reason"]
+    below = "sh -c 'while read line; do /bin/true; echo; done'"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "start_new_session": True}
+    processes.start(shell, "-c", f"exec 3<&0; {below} <&3 & wait", **pipes)
+    child = processes.children[-1]
+    line_in, line_out = child.stdin, child.stdout
+    assert line_in is not None and line_out is not None
+    wait_until(lambda: daemon.status()["counters"]["pins"] == 1, "the shell is pinned")
+
+    def hears_nothing() -> bool:
+        before = daemon.status()["counters"]["events"]
+        for _ in range(20):
+            line_in.write(b"\n")
+            line_in.flush()
+            line_out.readline()
+        return bool(daemon.status()["counters"]["events"] == before)
+
+    wait_until(hears_nothing, "20 programs were started, and no event came")
+    line_in.close()

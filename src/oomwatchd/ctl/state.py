@@ -48,6 +48,9 @@ def run_status(arguments: argparse.Namespace) -> int:
     return 0
 
 
+_FILTERS = {"names": "what no rule can fit is dropped in the kernel", "kinds": "by kind of event alone", "off": "off"}
+
+
 def _status_rows(status: Json) -> list[tuple[str, str, str | None]]:
     config, counters = status["config"], status["counters"]
     error, missing = config["error"], status["missing_capabilities"]
@@ -55,6 +58,11 @@ def _status_rows(status: Json) -> list[tuple[str, str, str | None]]:
     interval = f"every {status['scan_interval']:g} s"
     rows: list[tuple[str, str, str | None]] = [
         ("Events", "on" if on else f"off: {status['events_reason']}", GREEN if on else YELLOW),
+        (
+            "Filter",
+            _FILTERS[status["filter"]] + (f": {status['filter_reason']}" if on and status["filter_reason"] else ""),
+            None,
+        ),
         ("Scans", f"{counters['scans']}, {interval}", None),
         ("Rules", f"{status['rules']}, loaded {clock(config['loaded_at'])}", None),
         ("Files", "\n".join(map(printable, config["files"])) or "none", None),

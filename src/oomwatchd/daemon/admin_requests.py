@@ -98,7 +98,7 @@ def _look_afresh(daemon: "Daemon", pid: int) -> None:
     node = ledger.nodes.get(pid)
     if node is not None:
         node.refused = None
-        node.drifts, node.contended, node.next_write = 0, False, 0.0
+        node.backoff.reset()
     daemon.pinner.look(pid, Trigger("control"))
     ledger.flush()
     daemon.log_decisions()

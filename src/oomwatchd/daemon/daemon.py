@@ -7,7 +7,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from oomwatchd.base import footprint
 from oomwatchd.base.clock import boottime
@@ -20,7 +20,7 @@ from oomwatchd.control.client import Client, NotRunning
 from oomwatchd.control.protocol import SOCKET_NAME, Json, runtime_directory
 from oomwatchd.control.server import Connection, Server
 from oomwatchd.daemon import monitor_stream
-from oomwatchd.daemon.event_pump import Events
+from oomwatchd.daemon.event_pump import STAY_NS, EventPump, Events
 from oomwatchd.daemon.internal_errors import InternalErrors
 from oomwatchd.daemon.journal import ERR, INFO, NOTICE, WARNING, PinLog, Record, of_decision, of_other_kill
 from oomwatchd.daemon.last_kill import write_last_kill
@@ -31,13 +31,13 @@ from oomwatchd.daemon.other_kills import OtherKills
 from oomwatchd.daemon.put_off import FUNCTIONS, OverdueLog, PutOff
 from oomwatchd.daemon.sd_notify import SdNotify
 from oomwatchd.kernel import procfs
-from oomwatchd.kernel.cpus import Cpus
-from oomwatchd.kernel.proc_connector import NAMES, PROC_EVENT_EXEC, PROC_EVENT_FORK, Event, Unavailable
+from oomwatchd.kernel.proc_connector import Event, Unavailable
 from oomwatchd.pinning.decisions import SCAN, Trigger, runtime_rule
+from oomwatchd.pinning.family import Table
 from oomwatchd.pinning.ledger import Ledger
-from oomwatchd.pinning.lineage import Birth
 from oomwatchd.pinning.pinner import Pinner
-from oomwatchd.rules.ruleset import Needs, RuleSet, needs
+from oomwatchd.rules import kernel_names
+from oomwatchd.rules.ruleset import RuleSet, needs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,19 +108,14 @@ class Daemon:
         self.always_dry = dry_run
         self.state = State(time.time(), time.time())
         self.directory = runtime_directory(root)
-        self.events = Events()
+        self.events = Events(self._use_table)
         self._waking: int | None = None
-        self._cpus = Cpus()
         self._put_off: PutOff | None = None
         """None: answers are waited for."""
         self._overdue_log = OverdueLog()
-        self.pinner = Pinner(
-            RuleSet(loaded.rules),
-            self._new_ledger(),
-            dry_run=self.dry_run,
-            pause=self._pause,
-            defer=self._put_look_off,
-        )
+        self.pinner = Pinner(RuleSet(loaded.rules), self._new_ledger(), dry_run=self.dry_run, defer=self._put_look_off)
+        self._pump = EventPump(self.events, self.pinner, self._internal_error)
+        self._heard_kinds = frozenset[str]()
         self.pin_log = PinLog(loaded.settings.log_pins)
         self.server: Server | None = None
         self._watch: ConfigWatch | None = None
@@ -136,9 +131,6 @@ class Daemon:
         self._scans_begun = 0
         self._watch_due = 0.0
         self._nodes_after_scan = 0
-        self._unread = 0
-        """Events since births were read."""
-        self._heard: deque[Birth] = deque(maxlen=_HEARD)
         self._second_looks: deque[tuple[float, int]] = deque()
         self._after_scan: list[Callable[[], None]] = []
         self._source = "scan"
@@ -173,6 +165,7 @@ class Daemon:
 
     def run(self) -> None:
         """Start, work until told to stop, end. Raises Failure, and Unavailable where process events are required."""
+        self.events.load_filter()  # first, so that helpers don't have the capabilities that it takes
         self._put_off = PutOff(self._loop, ForkServer(FUNCTIONS), self._look_at_put_off)
         self._loop.catch_signals((signal.SIGHUP, signal.SIGTERM, signal.SIGINT), self._on_signals)
         self._open_ledger()
@@ -244,8 +237,7 @@ class Daemon:
         damage = ledger.load(procfs.is_alive)
         if ledger.trouble and os.geteuid() != 0:
             raise Failure(f"Failed to write '{ledger.path}': {ledger.trouble}. Run as root, or --dry-run")
-        known = [*ledger.held(), *ledger.dead_origins()]
-        self.pinner.births_matter = any(node.hold is not None and not node.hold.inherits for node in known)
+        self.pinner.family.use(self.pinner.family.table)
         if damage is not None:
             self._notes.append(
                 f"The ledger '{ledger.path}' is damaged: {damage}; going on with what could be read of it"
@@ -304,27 +296,30 @@ class Daemon:
 
     # Events
 
-    def _needs(self) -> Needs:
-        """What rules and runtime pins need; and births for as long as somebody is in the ledger: some may have been
-        while it was held, and unheard of."""
+    def _kinds(self) -> frozenset[str]:
+        """Which events rules and runtime pins need; and who descends from whom for as long as somebody is in the
+        ledger."""
         pins = map(runtime_rule, self.pinner.ledger.runtime_pins.values())
         wanted = needs([*pins, *self.pinner.rules.rules])
-        if self.pinner.ledger.nodes and not wanted.forks:
-            return replace(wanted, forks=True, forks_at_once=self.events.births_come == "between")
-        return wanted
+        forks = wanted.forks or bool(self.pinner.ledger.nodes)
+        return wanted.events | {"exec"} | ({"fork", "exit"} if forks else set())
 
     def _subscribe(self) -> None:
         """Have the events that are needed. Raises Unavailable where they are required."""
-        were_on, births_came = self.events.on, self.events.births_come
+        were_on, heard = self.events.on, self._heard_kinds
+        self._heard_kinds = self._kinds()
+        names = kernel_names.of_rules(self.pinner.rules.rules)
         try:
-            self.events.subscribe(self._needs(), self.config.settings.proc_events)
+            self.events.subscribe(self._heard_kinds, names, self.config.settings.proc_events)
         finally:
             self._watch_events()
             if not were_on:
                 self.pinner.prefilter.ruled_out.clear()
-            if not births_came and self.events.births_come:
-                self.pinner.births.clear()
-                self.pinner.family_unknown = True
+            if not were_on or "fork" not in heard:
+                self.pinner.family.unknown = True
+
+    def _use_table(self, table: Table) -> None:
+        self.pinner.family.use(table)
 
     def _watch_events(self) -> None:
         """Wake up for the socket of events. A new one may have the descriptor of one that was closed, which the kernel
@@ -332,111 +327,37 @@ class Daemon:
         if self._waking is not None:
             self._loop.remove(self._waking)
             self._waking = None
-        if self.events.execs is not None:
-            self._waking = self.events.execs.fileno()
+        if self.events.connector is not None:
+            self._waking = self.events.connector.fileno()
             self._loop.add(self._waking, self._on_events)
 
     def _on_events(self) -> None:
-        """Deal with what woke us, and with what follows soon: to wait for it here takes half of what the way round the
-        loop does."""
-        self._deal_with_events(time.monotonic_ns() + _STAY_NS, wait=self._scan is None)
-        orphans_wait = self.events.births_come == "apart" and self.pinner.prefilter.gone
-        if self._unread > (0 if self.pinner.births_matter or orphans_wait else _UNREAD):
-            self._catch_up()
+        """Deal with what woke us. Where the kernel lets all through, more follows soon."""
+        self._deal_with_events(time.monotonic_ns() + STAY_NS, wait=self._scan is None and not self.events.exact)
 
     def _read_all_events(self) -> None:
         """Deal with all events that the kernel has sent up to now."""
         self._deal_with_events(time.monotonic_ns(), wait=False)
-        self._catch_up()
 
     def _deal_with_events(self, until_ns: int, *, wait: bool) -> None:
-        """... that it has sent until then. Most concern no rule. With one that does, the births are dealt with that
-        have come by a socket of their own: they tell whose child it is, and which PIDs mean another process by now."""
-        pinner, cpus, receive = self.pinner, self._cpus, self.events.next
+        """... that it has sent until then."""
+        pinner = self.pinner
+        if self.events.fall_back():
+            pinner.family.unknown = True
+            self._scan_soon()
         watched: list[Event] | None = [] if self.server is not None and self.server.monitors else None
-        concerns = pinner.may_fit if watched is None else _anyone
-        seen = self.events.seen()
-        # Where all CPUs are taken, a program that goes on unpinned while events gather has to wait for its next turn.
-        while (event := receive(wait, not cpus.taken, concerns, until_ns)) is not None:
-            timestamp_ns, what, pid, parent_or_cpu = event
-            if watched is not None:
-                watched.append(event)
-            try:
-                if what == PROC_EVENT_FORK:
-                    pinner.forked(pid, parent_or_cpu, timestamp_ns)
-                    if parent_or_cpu in pinner.prefilter.gone:
-                        pinner.orphaned(pid, timestamp_ns)
-                elif (what == PROC_EVENT_EXEC and watched is None) or pinner.may_fit(pid):
-                    if cpus.taken:
-                        cpus.join(pid, parent_or_cpu)
-                    pinner.look_and_hear(pid, Trigger(NAMES[what], timestamp_ns), self._deal_with_births)
-                    self._remember_second_look(pid)
-            except Exception as error:
-                self._internal_error(error)
-            cpus.leave()
-            if timestamp_ns >= until_ns:
-                break
-        count = self.events.seen() - seen
-        pinner.counters.events += count
-        self._unread += count
-        pinner.ledger.flush()
+        for pid in self._pump.turn(until_ns, wait=wait, watched=watched):
+            self._remember_second_look(pid)
         if len(pinner.ledger.nodes) > self._nodes_after_scan + _GROWTH:
             self._scan_soon()
-        if self.events.lost():
+        if self.events.take_loss() is not None:
             self._make_up_for_loss()
         self.log_decisions(watched or ())
-
-    def _pause(self) -> None:
-        """After a pin, let its program run."""
-        self._cpus.leave()
-        self.events.pause()
-        self._cpus.look()
-
-    def _deal_with_births(self) -> None:
-        """Deal with those that have come by a socket of their own."""
-        pinner = self.pinner
-        gone = pinner.prefilter.gone.copy()
-        births = self.events.births()
-        pinner.counters.events += len(births)
-        self._unread = 0
-        if not pinner.strangers(births):
-            for timestamp_ns, parent, pid in births:
-                try:
-                    pinner.forked(pid, parent, timestamp_ns)
-                except Exception as error:
-                    self._internal_error(error)
-        if self.events.births_come == "apart":
-            self._heard += births
-            self._look_at_orphans()
-            pinner.prefilter.gone -= gone  # all that they gave birth to has been told of
-
-    def _look_at_orphans(self) -> None:
-        """Look at children of processes that were gone. Their birth may have been heard of before that was known."""
-        gone = self.pinner.prefilter.gone
-        if gone.isdisjoint([parent for _, parent, _ in self._heard]):
-            return
-        for timestamp_ns, parent, pid in list(self._heard):
-            try:
-                if parent in gone:
-                    self.pinner.orphaned(pid, timestamp_ns)
-            except Exception as error:
-                self._internal_error(error)
-
-    def _catch_up(self) -> None:
-        """After other events, deal with births: then the dead of before have no unread ones."""
-        self._cpus.look()
-        self._deal_with_births()
-        if len(self.pinner.prefilter.gone) > _GONE:
-            self.pinner.prefilter.gone.clear()
-        self.pinner.ledger.flush()
-        self.pinner.ledger.lay_ghosts()
-        self.log_decisions()
 
     def _make_up_for_loss(self) -> None:
         self.pinner.counters.lost += 1
         self.pinner.prefilter.ruled_out.clear()
-        self.pinner.births.clear()
-        self.pinner.family_unknown = True
+        self.pinner.family.unknown = True
         self._scan_soon()
         message = "The kernel lost process events, more than there was room for; scanning all processes instead"
         self.emit(Record("events-lost", WARNING, message))
@@ -529,7 +450,6 @@ class Daemon:
         started = time.monotonic()
         trigger = Trigger(self._source)
         self._scans_begun += 1
-        self._cpus.look_around()
         if started >= self._watch_due:
             self._watch_due = started + _WATCH_SECONDS
             self._watch_again()
@@ -538,20 +458,32 @@ class Daemon:
         pinner = self.pinner
         self._end_expired_pins()
         self._count_kills()
-        pinner.forget_former()
-        known = pinner.ledger.nodes.copy()
+        family = pinner.family
+        members, known = family.table.items(), pinner.ledger.nodes.copy()
         present: dict[int, int] = {}
         yield from self._paced(_listing(present), started)
+        self._read_all_events()  # of what is gone: whose children it had, and its end
         for pid in known.keys() - present.keys():
             if pinner.ledger.nodes.get(pid) is known[pid]:  # else it is another process, born since
-                pinner.ledger.died(pid)
+                family.died(known[pid])
+        family.prune(members, present)
         pinner.prefilter.bury(present)
         yield
-        yield from self._paced(self._looking(present, trigger), time.monotonic())
-        pinner.family_unknown = pinner.family_unknown or not self.events.on
-        for _ in range(_FAMILY_SCANS if self.events.on else 1):
-            if pinner.family_unknown:
-                yield from self._paced(pinner.find_families(procfs.pids()), time.monotonic())
+        relatives = family.unknown or not self.events.on
+        try:
+            if relatives:
+                # Births must be told of from before it is read who descends from whom.
+                self.events.let_all_through("scan", True)
+                yield from self._paced(family.gather(present), time.monotonic())
+            yield from self._paced(self._looking(present, trigger), time.monotonic())
+            self._read_all_events()
+            yield from self._paced(pinner.look_at_relatives(), time.monotonic())
+        except BaseException:
+            family.give_up_gathering()
+            raise
+        finally:
+            self.events.let_all_through("scan", False)
+        family.expire()
         pinner.refresh_dead()
         pinner.ledger.flush()
         now = time.monotonic()
@@ -591,10 +523,12 @@ class Daemon:
             self.emit(record)
         if self.server is not None:
             self.server.prune(now)
+            self.events.let_all_through("monitor", bool(self.server.monitors))
         elif self._server_is_missing:
             self._open_server()
-        if self.events.births_come and not self.pinner.rules.needs.forks and not self._needs().forks:
-            self._subscribe()
+        if self._kinds() != self._heard_kinds:
+            with contextlib.suppress(Unavailable):  # told of when the configuration was loaded
+                self._subscribe()
         waiting, self._after_scan = self._after_scan, []
         for done in waiting:
             if self._put_off is None:
@@ -756,8 +690,7 @@ class Daemon:
         """What a dry run holds is made up, so it has a ledger of its own; the real one waits in its file."""
         self.pinner.ledger.flush()
         self.pinner.ledger.close()
-        self.pinner.ledger = self._new_ledger()
-        self.pinner.dry_run = self.dry_run
+        self.pinner.change_ledger(self._new_ledger(), dry_run=self.dry_run)
         self._open_ledger()
 
     # Clients
@@ -765,6 +698,7 @@ class Daemon:
     def _on_client(self) -> None:
         if self.server is not None:
             self._resume_clients_after(self.server.turn(self._answer, self._client_error, time.monotonic()))
+            self.events.let_all_through("monitor", bool(self.server.monitors))
 
     def _resume_clients(self) -> None:
         if self.server is not None:
@@ -862,10 +796,6 @@ def _listing(present: dict[int, int]) -> Iterator[None]:
         present[pid] = inode
         if len(present) % _LISTED == 0:
             yield
-
-
-def _anyone(_: int) -> bool:
-    return True
 
 
 def _listens(directory: str) -> bool:

@@ -1,117 +1,197 @@
-"""Which process events are subscribed, and by which sockets. What the rules need decides."""
+"""Process events, in their order: which are subscribed, what the kernel drops, and what is done about the rest."""
 
-import select
+import contextlib
+import os
 from collections.abc import Callable
 
-from oomwatchd.kernel import proc_connector
-from oomwatchd.kernel.proc_connector import Connector, Event, Unavailable
-from oomwatchd.pinning.lineage import Birth
-from oomwatchd.rules.ruleset import Needs
+from oomwatchd.kernel import exec_filter
+from oomwatchd.kernel.exec_filter import ExecFilter
+from oomwatchd.kernel.proc_connector import (
+    NAMES,
+    PROC_EVENT_EXIT,
+    PROC_EVENT_FORK,
+    Connector,
+    Event,
+    Unavailable,
+)
+from oomwatchd.pinning.decisions import Trigger
+from oomwatchd.pinning.family import OwnTable, Table
+from oomwatchd.pinning.pinner import Pinner
+from oomwatchd.rules.kernel_names import KernelNames
+from oomwatchd.rules.model import Rule
 
-_PAUSE_SECONDS = 600e-6
-"""A program takes about as long from its exec event to its first instruction."""
+STAY_NS = 25_000_000
+"""So long events that follow each other closely keep the loop from all else."""
+
+_KINDS = {name: kind for kind, name in NAMES.items()}
 
 
 class Events:
-    """Process events, or the reason why there are none.
+    """Process events, or the reason why there are none; and how many of them the kernel drops."""
 
-    Births come between the others where a rule's `children` can't wait. Where the kernel by itself lets children
-    inherit the right value, they come by a socket of their own, which wakes nobody, and are read after the write that
-    an event leads to, and by scans: they matter only for what was born between its parent's exec and our write, or
-    our look, if it came too late."""
-
-    def __init__(self) -> None:
-        self.execs: Connector | None = None
-        self.forks: Connector | None = None
-        self._left: list[Birth] = []
-        """Births from a socket that is closed now."""
+    def __init__(self, use_table: Callable[[Table], None]) -> None:
+        """`use_table` is called before events go by another table."""
+        self._use_table = use_table
+        self.connector: Connector | None = None
         self.reason = ""
-        self.births_come = ""
-        """How: "between" the others, "apart", or empty: not at all."""
+        """Why there are no events."""
+        self.filter = "off"
+        """What the kernel drops: "names", what no rule can fit; "kinds", by kind of event; "off": there are none."""
+        self.filter_reason = ""
+        """Why that isn't "names"."""
+        self._loaded: ExecFilter | None = None
+        self._not_loaded = ""
+        self._kinds = frozenset[int]()
+        self._wide: set[str] = set()
+        """Who wants all events for now."""
 
     @property
     def on(self) -> bool:
-        return self.execs is not None
+        return self.connector is not None
 
-    def subscribe(self, needs: Needs, mode: str) -> None:
-        """Have the events that `needs` asks for; `mode` is proc_events of the configuration. Raises Unavailable if
+    def load_filter(self) -> None:
+        """Load the eBPF program, and give up the capabilities that this takes."""
+        try:
+            self._loaded = ExecFilter()
+        except exec_filter.Unavailable as reason:
+            self._not_loaded = str(reason)
+        with contextlib.suppress(OSError):  # a sandbox without capset(2)
+            exec_filter.give_up_capabilities()
+
+    def subscribe(self, kinds: frozenset[str], names: KernelNames | Rule, mode: str) -> None:
+        """Have these kinds of events (of proc_connector.NAMES). `names`: what a program must have for a rule to fit it,
+        or the rule for which that can't be said; `mode` is proc_events of the configuration. Raises Unavailable if
         there are none to be had and the mode requires them."""
+        self._kinds = frozenset(_KINDS[name] for name in kinds)
         try:
             if mode == "off":
                 raise Unavailable('proc_events = "off"')
-            self._subscribe(needs)
+            if self.connector is None:
+                self.connector = Connector(self._kinds)
+            self._filter(names)
             self.reason = ""
         except Unavailable as reason:
-            self.close()
-            self.reason = str(reason)
+            self.close(str(reason))
             if mode == "required":
                 raise
 
-    def _subscribe(self, needs: Needs) -> None:
-        wanted = {proc_connector.PROC_EVENT_EXEC}
-        wanted |= {proc_connector.PROC_EVENT_COMM} if "comm" in needs.events else set()
-        wanted |= {proc_connector.PROC_EVENT_UID} if "uid" in needs.events else set()
-        wanted |= {proc_connector.PROC_EVENT_GID} if "gid" in needs.events else set()
-        births_come = "between" if needs.forks_at_once else "apart" if needs.forks else ""
-        wanted |= {proc_connector.PROC_EVENT_FORK} if births_come == "between" else set()
-        # The new way first, then the end of the old one: so some births come twice, and none is missed.
-        if births_come == "apart" and self.forks is None:
-            self.forks = Connector(frozenset({proc_connector.PROC_EVENT_FORK}))
-        if self.execs is None:
-            self.execs = Connector(frozenset(wanted))
-        else:
-            self.execs.listen(frozenset(wanted))
-        if births_come != "apart" and self.forks is not None:
-            self._left = self.births()
-            self.forks.close()
-            self.forks = None
-        self.births_come = births_come
+    def _filter(self, names: KernelNames | Rule) -> None:
+        reason = self._not_loaded
+        if isinstance(names, Rule):
+            reason = reason or f"rule '{names.name}' names nothing that the kernel can compare"
+        if self._loaded is None or isinstance(names, Rule):
+            self._by_kinds(reason)
+            return
+        try:
+            if self.filter != "names":
+                self._loaded.members.clear()
+            self._loaded.let_through(
+                map(os.fsencode, names.exes),
+                map(os.fsencode, names.comms),
+                map(os.fsencode, names.comm_prefixes),
+                [*((False, uid) for uid in names.uids), *((True, gid) for gid in names.gids)],
+            )
+            self._listen()
+            if self.connector is not None and self.filter != "names":
+                self._use_table(self._loaded.members)
+                self._loaded.attach(self.connector.socket)
+            self.filter, self.filter_reason = "names", ""
+        except OSError as error:
+            self._by_kinds(f"failed to tell the kernel the names of the rules ({error.strerror})")
 
-    def next(self, wait: bool, gather: bool, concerns: Callable[[int], bool], until_ns: int) -> Event | None:
-        """What happened next, see Connector.next."""
-        return None if self.execs is None else self.execs.next(wait, gather, concerns, until_ns)
+    def _by_kinds(self, reason: str) -> None:
+        if self.connector is not None:
+            self.connector.listen(self._kinds)
+        if self.filter == "names":
+            self._use_table(OwnTable())
+        self.filter, self.filter_reason = "kinds", reason
 
-    def pause(self) -> None:
-        """Let others run, unless the next event is there: at real-time priority we may stand in the way of the very
-        process that has just been pinned."""
-        if self.execs is not None:
-            select.select((self.execs,), (), (), _PAUSE_SECONDS)
+    def _listen(self) -> None:
+        if self._loaded is not None:
+            self._loaded.listen(self._kinds, everything=bool(self._wide))
 
-    def seen(self) -> int:
-        """How many events next() has read of the present subscription."""
-        return 0 if self.execs is None else self.execs.seen
+    def let_all_through(self, who: str, wanted: bool) -> None:
+        """Somebody wants events of all processes, or no longer does."""
+        before = bool(self._wide)
+        (self._wide.add if wanted else self._wide.discard)(who)
+        if self.filter == "names" and before != bool(self._wide):
+            self._listen()
 
-    def births(self) -> list[Birth]:
-        """Those that have come by their own socket up to now."""
-        births, self._left = self._left, []
-        if self.forks is not None:
-            births += self.forks.births()
-        return births
+    @property
+    def exact(self) -> bool:
+        """Whether next to all events that come are about processes that matter."""
+        return self.filter == "names" and not self._wide
 
-    def lost(self) -> bool:
-        """Whether the kernel has lost events since the last call."""
-        sockets = [socket for socket in (self.execs, self.forks) if socket is not None]
-        lost = any(socket.lost for socket in sockets)
-        for socket in sockets:
-            socket.lost = False
-        return lost
+    def fall_back(self) -> bool:
+        """Whether the kernel's table is full, so that everything passes; from now on the daemon keeps one itself."""
+        if self._loaded is None or self.filter != "names" or not self._loaded.members.full:
+            return False
+        self._by_kinds("more processes matter than the kernel's table holds; until the next reload")
+        return True
+
+    def take_loss(self) -> int | None:
+        """See Connector.take_loss()."""
+        return None if self.connector is None else self.connector.take_loss()
 
     def probe(self) -> None:
-        """Ask for a sign of life; next() hears it."""
-        if self.execs is not None:
-            self.execs.probe()
+        """Ask for a sign of life; to read events hears it."""
+        if self.connector is not None:
+            self.connector.probe()
 
     def silenced(self) -> bool:
         """Whether the kernel, probed, has stopped to send events; then they are subscribed again. Raises
         Unavailable if that doesn't help."""
-        if self.execs is None or not self.execs.silent:
+        if self.connector is None or not self.connector.silent:
             return False
-        self.execs.subscribe()
+        self.connector.subscribe()
         return True
 
-    def close(self) -> None:
-        for socket in (self.execs, self.forks):
-            if socket is not None:
-                socket.close()
-        self.execs = self.forks = None
-        self.births_come = ""
+    def close(self, reason: str = "") -> None:
+        """Have no more events."""
+        if self.connector is not None:
+            self.connector.close()
+            self.connector = None
+        self.reason = self.filter_reason = reason
+        if self.filter == "names":
+            self._use_table(OwnTable())
+        self.filter = "off"
+
+
+class EventPump:
+    """Reads events, and has the pinner deal with each as it comes."""
+
+    def __init__(self, events: Events, pinner: Pinner, failed: Callable[[Exception], None]) -> None:
+        self._events = events
+        self._pinner = pinner
+        self._failed = failed
+
+    def turn(self, until_ns: int, *, wait: bool, watched: list[Event] | None) -> list[int]:
+        """Deal with what the kernel has sent until then (CLOCK_MONOTONIC), and with what follows soon if it shall
+        `wait`. All events are added to `watched`. Returns of which processes an event told that something about
+        themselves has changed."""
+        connector, pinner = self._events.connector, self._pinner
+        changed = list[int]()
+        if connector is None:
+            return changed
+        exact, count = self._events.exact, 0
+        while (event := connector.next(until_ns, wait=wait)) is not None:
+            count += 1
+            if watched is not None:
+                watched.append(event)
+            timestamp_ns, what, pid, parent = event
+            try:
+                if what == PROC_EVENT_FORK:
+                    pinner.forked(pid, parent, timestamp_ns)
+                elif what == PROC_EVENT_EXIT:
+                    pinner.family.exited(pid, timestamp_ns)
+                elif exact or pinner.concerns(pid):
+                    pinner.look(pid, Trigger(NAMES[what], timestamp_ns))
+                    changed.append(pid)
+            except Exception as error:
+                self._failed(error)
+            if timestamp_ns >= until_ns:
+                break
+        pinner.counters.events += count
+        pinner.family.expire()
+        pinner.ledger.flush()
+        return changed

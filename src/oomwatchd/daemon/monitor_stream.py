@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from oomwatchd.base.text import decode
 from oomwatchd.control.server import Connection, Server
 from oomwatchd.daemon.journal import Record
-from oomwatchd.kernel.proc_connector import NAMES, PROC_EVENT_FORK, Event
+from oomwatchd.kernel.proc_connector import NAMES, PROC_EVENT_EXIT, PROC_EVENT_FORK, Event
 from oomwatchd.pinning.decisions import Decision
 from oomwatchd.pinning.ledger import Ledger
 
@@ -19,14 +19,14 @@ def tell(
     server: Server, decisions: Sequence[Decision], events: Iterable[Event], ledger: Ledger, *, hidden: bool
 ) -> None:
     """Tell of decisions, and of events that brought about none. `hidden`: users may know of their own processes
-    alone. Births are told of only where they brought something about: most never do."""
+    alone. Births are told of only where they brought something about, and ends never."""
     now = time.time()
     for decision in decisions:
         if not decision.quiet:
             _tell_decision(server, decision, now, hidden=hidden)
     decided = {decision.pid for decision in decisions}
     for _, what, pid, _ in events:
-        if what == PROC_EVENT_FORK or pid in decided:
+        if what in (PROC_EVENT_FORK, PROC_EVENT_EXIT) or pid in decided:
             continue
         node = ledger.nodes.get(pid)
         rule = json.dumps(node.fitting or None) if node is not None else "null"

@@ -50,6 +50,8 @@ def _status(daemon: "Daemon", connection: Connection, request: Json) -> None:
             "pid": os.getpid(),
             "proc_events": "on" if daemon.events.on else "off",
             "events_reason": daemon.events.reason,
+            "filter": daemon.events.filter,
+            "filter_reason": daemon.events.filter_reason,
             "rules": len(config.rules),
             "pinned": len(daemon.pinner.ledger.held()),
             "counters": asdict(daemon.pinner.counters),
@@ -188,7 +190,7 @@ def _lineage_of(daemon: "Daemon", connection: Connection, pid: int) -> Json | No
                 exe = directory.read_exe()
                 if exe:
                     verified, doubt = verify_exe(directory, *split_deleted(exe), pinner.ours)
-            node = pinner.node_of(pid, stat)
+            node = pinner.family.node_of(pid, stat)
     except (Vanished, OSError, ValueError):
         return None
     origin = node.origin()
@@ -200,7 +202,7 @@ def _lineage_of(daemon: "Daemon", connection: Connection, pid: int) -> Json | No
         "rule": node.rule or None,
         "ancestors": sorted({above.rule for above in node.ancestors() if above.rule}),
         "hold": _hold(node.hold),
-        "contended": node.contended,
+        "contended": node.backoff.contended,
         "refused": None if node.refused is None else {"rule": node.refused[0], "error": os.strerror(node.refused[1])},
         "origin": None if origin is None or origin.hold is None else _origin(origin),
     }

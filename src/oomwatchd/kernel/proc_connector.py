@@ -1,4 +1,4 @@
-"""The kernel's process events connector: wire format (pure), subscription, the filter in the kernel.
+"""The kernel's process events connector: wire format (pure), subscription, the classic filter by kind of event.
 
 include/uapi/linux/cn_proc.h, drivers/connector/cn_proc.c, netlink(7). Only this module spells its constants."""
 
@@ -10,10 +10,6 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Callable
-from itertools import repeat
-
-from oomwatchd.pinning.lineage import Birth
 
 NETLINK_CONNECTOR = 11
 CN_IDX_PROC = CN_VAL_PROC = 1
@@ -28,6 +24,7 @@ PROC_EVENT_EXEC = 0x2
 PROC_EVENT_UID = 0x4
 PROC_EVENT_GID = 0x40
 PROC_EVENT_COMM = 0x200
+PROC_EVENT_EXIT = 0x80000000
 
 NAMES = {
     PROC_EVENT_FORK: "fork",
@@ -35,44 +32,37 @@ NAMES = {
     PROC_EVENT_UID: "uid",
     PROC_EVENT_GID: "gid",
     PROC_EVENT_COMM: "comm",
+    PROC_EVENT_EXIT: "exit",
 }
 
 # struct nlmsghdr, struct cn_msg, struct proc_event up to the union, in the host's byte order.
 _NLMSGHDR = struct.Struct("=IHHII")
 _CN_MSG = struct.Struct("=IIIIHH")
 _WORD = struct.Struct("=I")
+_TIMESTAMP = struct.Struct("=Q")
 _HEAD_SIZE = _NLMSGHDR.size + _CN_MSG.size
 _ACK_OFFSET = _NLMSGHDR.size + 12
 _EVENT = struct.Struct("=IIQIIII")
 """what, CPU, timestamp_ns, and the first four words of the union: for EXEC, COMM, UID and GID pid, tgid; for FORK
 parent pid, parent tgid, child pid, child tgid."""
-_EXEC = struct.Struct("=IIQ4xI")
-"""The same of an EXEC: what, CPU, timestamp_ns, tgid."""
 _EVENT_END = _HEAD_SIZE + _EVENT.size
-_BIRTH = struct.Struct(f"={_HEAD_SIZE}xI4xQ4xI4xI")
-"""A whole datagram of a FORK up to there: what, timestamp_ns, parent tgid, child tgid."""
 
 _WHAT_OFFSET = _HEAD_SIZE
+_TIMESTAMP_OFFSET = _HEAD_SIZE + 8
 _DATA_OFFSET = _HEAD_SIZE + 16
 
 NLMSG_DONE = 3
 SO_ATTACH_FILTER = 26
 SO_RCVBUFFORCE = 33
 
-RECEIVE_BUFFER_BYTES = 8 << 20
-"""Some 10,000 events for each 4 MiB: what the kernel charges for one is far more than its 76 bytes."""
+RECEIVE_BUFFER_BYTES = 32 << 20
+"""Some 10,000 events for each 4 MiB, since what the kernel charges for one is far more than its 76 bytes: with three
+for each program, what a busy machine starts in some seconds. The memory is taken only while they wait."""
 
 _DATAGRAM_BYTES = 256
 _SOON_US = 4000
-"""So long next() waits, rounded up to ticks of the kernel."""
-_STORM = 16
-_STORM_NS = 16_000_000
-"""So many events in less than this time, by their own timestamps, are a storm."""
-_GATHERING_SECONDS = 0.002
-"""In a storm, so long next() lets events gather. To be woken for each, with cold caches, costs more than to deal with
-it."""
-_BIRTHS = 1 << 15
-"""So many births() reads at once; a storm must not keep it for ever."""
+"""So long next() waits if it shall, rounded up to ticks of the kernel: what a program does after it was born and before
+it ends follows closely, and to wait here takes half of what the way round the loop does."""
 _ACK_SECONDS = 0.3
 _TRIES = 4
 
@@ -87,19 +77,22 @@ class Unavailable(Exception):
 
 
 Event = tuple[int, int, int, int]
-"""One process event: its time (CLOCK_MONOTONIC, ns), what it is (of NAMES), the process (thread group) that did it, for
-a fork the new one, and for a fork the process (thread group) that forked, else the CPU that it ran on. A plain tuple:
-there is one for every exec of the machine, and a named one takes several times as long to make."""
+"""One process event: its time (CLOCK_MONOTONIC, ns), what it is (of NAMES), the process (thread group) that it is
+about, for a fork the new one, and for a fork the parent (thread group), else 0. A plain tuple: without the eBPF filter
+there are three for every program that the machine starts, and a named one takes several times as long to make."""
 
 
 def decode(datagram: bytes) -> Event | None:
-    """One datagram as an event; None if it isn't one: an ACK, a thread's event, something too short or unknown."""
+    """One datagram as an event; None if it isn't one: an ACK, something too short or unknown, or a thread's event. The
+    last thread's end is the process's, whichever thread it is, so ends are not told apart here."""
     if len(datagram) < _EVENT_END:
         return None
-    what, cpu, timestamp_ns, pid, tgid, child_pid, child_tgid = _EVENT.unpack_from(datagram, _HEAD_SIZE)
+    what, _, timestamp_ns, pid, tgid, child_pid, child_tgid = _EVENT.unpack_from(datagram, _HEAD_SIZE)
     if what == PROC_EVENT_FORK:
         return (timestamp_ns, what, child_tgid, tgid) if child_pid == child_tgid else None
-    return (timestamp_ns, what, tgid, cpu) if pid == tgid and what in NAMES else None
+    if what == PROC_EVENT_EXIT:
+        return timestamp_ns, what, tgid, 0
+    return (timestamp_ns, what, tgid, 0) if pid == tgid and what in NAMES else None
 
 
 def encode_request(operation: int, sequence: int) -> bytes:
@@ -125,27 +118,20 @@ _LD, _JEQ_K, _JEQ_X, _RET, _TAX = 0x20, 0x15, 0x1D, 0x06, 0x07
 _PASS, _DROP = 0xFFFFFFFF, 0
 
 
-def filter_program(events: frozenset[int]) -> list[tuple[int, int, int, int]]:
-    """A socket filter that lets ACKs and `events` through, of threads nothing: instructions (code, jt, jf, k).
-
-    It loads words in network byte order, but the connector writes the host's."""
-    wanted = sorted({PROC_EVENT_NONE, *events} - {PROC_EVENT_FORK})
-    program = [(_LD, 0, 0, _WHAT_OFFSET)]
+def filter_program(kinds: frozenset[int]) -> list[tuple[int, int, int, int]]:
+    """A socket filter that lets ACKs and these kinds of events through, of threads nothing: instructions (code, jt, jf,
+    k). It loads words in network byte order, but the connector writes the host's."""
+    places = [(PROC_EVENT_NONE, "pass"), *((kind, "pass") for kind in sorted(kinds & {PROC_EVENT_EXEC}))]
+    places += [(kind, "fork") for kind in sorted(kinds & {PROC_EVENT_FORK})]
+    places += [(kind, "leader") for kind in sorted(kinds - {PROC_EVENT_EXEC, PROC_EVENT_FORK})]
     # Each comparison jumps forward, over the ones after it, to the place where its kind is dealt with.
-    kinds = [(PROC_EVENT_NONE, "pass"), (PROC_EVENT_EXEC, "pass"), (PROC_EVENT_FORK, "fork")]
-    kinds += [(what, "leader") for what in wanted if what not in (PROC_EVENT_NONE, PROC_EVENT_EXEC)]
-    kinds = [(what, place) for what, place in kinds if what == PROC_EVENT_NONE or what in events]
-    length = len(kinds)
-    fork, leader = 1 + length + 1, 1 + length + 1 + 5
-    pass_at = 1 + length + 1 + 5 + 5
-    places = {"fork": fork, "leader": leader, "pass": pass_at}
-    for i, (what, place) in enumerate(kinds):
-        program.append((_JEQ_K, places[place] - (1 + i) - 1, 0, socket.htonl(what)))
-    program.append((_RET, 0, 0, _DROP))
-    program += _same_words(_DATA_OFFSET + 8, _DATA_OFFSET + 12)  # child pid, child tgid
-    program += _same_words(_DATA_OFFSET, _DATA_OFFSET + 4)  # pid, tgid
-    program.append((_RET, 0, 0, _PASS))
-    return program
+    child = _same_words(_DATA_OFFSET + 8, _DATA_OFFSET + 12)  # child pid, child tgid
+    leader = _same_words(_DATA_OFFSET, _DATA_OFFSET + 4)  # pid, tgid
+    fork_at = len(places) + 2
+    at = {"fork": fork_at, "leader": fork_at + len(child) + 1, "pass": fork_at + len(child) + 1 + len(leader)}
+    program = [(_LD, 0, 0, _WHAT_OFFSET)]
+    program += [(_JEQ_K, at[place] - i - 2, 0, socket.htonl(kind)) for i, (kind, place) in enumerate(places)]
+    return [*program, (_RET, 0, 0, _DROP), *child, (_RET, 0, 0, _PASS), *leader, (_RET, 0, 0, _PASS)]
 
 
 def _same_words(first: int, second: int) -> list[tuple[int, int, int, int]]:
@@ -158,27 +144,19 @@ class Connector:
     Close it with close(); the kernel counts subscribers, and up to Linux 6.5 an IGNORE too many silences
     everybody, so we send none: closing the socket is enough for us."""
 
-    def __init__(self, events: frozenset[int]) -> None:
+    def __init__(self, kinds: frozenset[int]) -> None:
         self._check_namespaces()
         self._awaited: int | None = None
-        self.lost = False
-        """Whether the kernel has lost events for want of room, and loses no more. For the reader to clear."""
         self._losing_ns = 0
         """When a loss was reported (CLOCK_MONOTONIC) that may go on; 0: none."""
-        self.seen = 0
-        """Events that next() has read, without ACKs."""
-        self._storm = False
-        """Whether they come so densely that it is better to let some gather."""
-        self._storm_seen_ns = 0
-        """The time of the last of them that made a number of _STORM full."""
-        self._seen_before = 0
-        """`seen` when all had been read, the last time."""
-        self._sleep = time.sleep
+        self._last_ns = 0
+        """The time of the last event that was read."""
+        self._lost_from_ns: int | None = None
         self.socket = _netlink_socket()
         self._receive = self.socket.recv
         self._prober = _netlink_socket()
         try:
-            self._open(events)
+            self._open(kinds)
         except BaseException:
             self.close()
             raise
@@ -188,7 +166,7 @@ class Connector:
             if os.stat(f"/proc/self/ns/{kind}").st_ino != initial:
                 raise Unavailable(f"not in the initial {kind.replace('pid', 'PID')} namespace (a container?)")
 
-    def _open(self, events: frozenset[int]) -> None:
+    def _open(self, kinds: frozenset[int]) -> None:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, _SOON_US))
         try:
             self.socket.bind((0, CN_IDX_PROC))
@@ -197,7 +175,7 @@ class Connector:
         except OSError as error:
             raise Unavailable(f"failed to bind the netlink connector socket ({error.strerror})") from None
         self._enlarge_buffer()
-        self.listen(events)
+        self.listen(kinds)
         self.subscribe()
 
     def _enlarge_buffer(self) -> None:
@@ -213,9 +191,9 @@ class Connector:
         self.socket.close()
         self._prober.close()
 
-    def listen(self, events: frozenset[int]) -> None:
-        """Let `events` through from now on, and drop the rest in the kernel."""
-        instructions = b"".join(struct.pack("=HBBI", *instruction) for instruction in filter_program(events))
+    def listen(self, kinds: frozenset[int]) -> None:
+        """Let these kinds of events through from now on, and drop the rest in the kernel."""
+        instructions = b"".join(struct.pack("=HBBI", *instruction) for instruction in filter_program(kinds))
         program = array.array("B", instructions)
         # struct sock_fprog: how many instructions, and where they are.
         address, size = program.buffer_info()
@@ -256,26 +234,20 @@ class Connector:
         while self._awaited is not None and (left := deadline - time.monotonic()) > 0:
             poll.poll(left * 1000)
             # What happened before the ACK is nothing to us: the scan that follows sees what came of it.
-            while self.next(False, False, _nobody, time.monotonic_ns()) is not None:
+            while self.next(time.monotonic_ns(), wait=False) is not None:
                 pass
         return self._awaited is None
 
-    def next(self, wait: bool, gather: bool, concerns: Callable[[int], bool], until_ns: int) -> Event | None:
-        """The next event, of execs those of processes that it `concerns`. None: there is none, nor does one come soon,
-        for which it waits if it shall; or what didn't count happened after `until_ns` (CLOCK_MONOTONIC). In a storm it
-        doesn't wait for each, but lets some gather, if it may."""
-        receive, unpack, gather = self._receive, _EXEC.unpack_from, gather and wait
+    def next(self, until_ns: int, *, wait: bool) -> Event | None:
+        """The next event. None: there is none, nor does one come soon, for which it waits if it shall; or what didn't
+        count happened after `until_ns` (CLOCK_MONOTONIC)."""
+        flags = 0 if wait else socket.MSG_DONTWAIT
         while True:
-            gathering = gather and self._storm
             try:
-                datagram = receive(_DATAGRAM_BYTES, 0 if wait and not gathering else socket.MSG_DONTWAIT)
+                datagram = self._receive(_DATAGRAM_BYTES, flags)
             except BlockingIOError:
-                self._all_read()
-                if not gathering:
-                    return None
-                if self._storm:
-                    self._sleep(_GATHERING_SECONDS)
-                continue
+                self._end_loss()
+                return None
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
@@ -284,56 +256,30 @@ class Connector:
                 continue
             if len(datagram) < _EVENT_END:
                 continue
-            what, cpu, timestamp_ns, tgid = unpack(datagram, _HEAD_SIZE)
-            if self._losing_ns and timestamp_ns > self._losing_ns:
+            event = decode(datagram)
+            if event is None:
+                if self._awaited is not None and is_ack(datagram, self._awaited):
+                    self._awaited = None
+                if _TIMESTAMP.unpack_from(datagram, _TIMESTAMP_OFFSET)[0] >= until_ns:
+                    return None  # of ACKs too: anyone may ask for them without end
+                continue
+            if self._losing_ns and event[0] > self._losing_ns:
                 self._end_loss()  # nothing that happened since the report was queued before the end
-            if what != PROC_EVENT_NONE:
-                self.seen += 1
-                if self.seen % _STORM == 0:
-                    self._storm = timestamp_ns < self._storm_seen_ns + _STORM_NS
-                    self._storm_seen_ns = timestamp_ns
-            if what == PROC_EVENT_EXEC:  # far more often than anything else, so this isn't decoded whole
-                if concerns(tgid):
-                    return timestamp_ns, what, tgid, cpu
-            elif (event := decode(datagram)) is not None:
-                return event
-            elif self._awaited is not None and is_ack(datagram, self._awaited):
-                self._awaited = None
-            if timestamp_ns >= until_ns:  # of ACKs too: anyone may ask for them without end
-                return None
-
-    def _all_read(self) -> None:
-        """All that had come has been read: that ends a loss, and a storm, if no more than one event had gathered."""
-        self._end_loss()
-        self._storm = self._storm and self.seen > self._seen_before + 1
-        self._seen_before = self.seen
+            self._last_ns = event[0]
+            return event
 
     def _end_loss(self) -> None:
         """A loss is reported when it begins, before what was queued; all that comes until that is read gets lost in
         silence (netlink_overrun() and netlink_rcv_wake() of net/netlink/af_netlink.c)."""
-        self.lost = self.lost or self._losing_ns > 0
+        if self._losing_ns and self._lost_from_ns is None:
+            self._lost_from_ns = min(self._losing_ns, self._last_ns)
         self._losing_ns = 0
 
-    def births(self) -> list[Birth]:
-        """What has come up to now on a socket that hears of births alone; not without end."""
-        receive, datagrams = self._receive, list[bytes]()
-        while True:
-            try:  # there is one for every fork of the machine, so the loop is map's
-                datagrams.extend(map(receive, repeat(_EVENT_END, _BIRTHS), repeat(socket.MSG_DONTWAIT)))
-                break
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                self.lost = True
-        whole = b"".join([datagram for datagram in datagrams if len(datagram) == _EVENT_END])
-        found = _BIRTH.iter_unpack(whole)
-        return [(at_ns, parent, child) for what, at_ns, parent, child in found if what == PROC_EVENT_FORK]
-
-
-def _nobody(_: int) -> bool:
-    return False
+    def take_loss(self) -> int | None:
+        """Whether the kernel has lost events for want of room since the last call, and loses no more: none from before
+        this time (CLOCK_MONOTONIC, ns). None: it hasn't."""
+        lost_from, self._lost_from_ns = self._lost_from_ns, None
+        return lost_from
 
 
 def _netlink_socket() -> socket.socket:

@@ -1,6 +1,6 @@
 """What we hold, and what the kernel forgets: per pinned process the value it had before, per descendant its lineage.
 
-Kept in a file too, so that a crash at any point forgets nothing: one line a change, the last one of a process counts.
+Kept in a file too, written right after each write of a value: one line a change, the last one of a process counts.
 Identity is pid and start time. The file doesn't hold what the kernel still tells of a process, its name and program."""
 
 from collections import deque
@@ -10,7 +10,7 @@ from dataclasses import replace
 from oomwatchd.pinning import ledger_codec as codec
 from oomwatchd.pinning.ledger_codec import Damaged, NodeEntry, RuntimePin
 from oomwatchd.pinning.ledger_file import LedgerFile
-from oomwatchd.pinning.lineage import Birth, Node
+from oomwatchd.pinning.lineage import Node
 
 _DEPARTED = 1024
 """So many held processes that have died are remembered until somebody asks."""
@@ -28,8 +28,6 @@ class Ledger:
         self.nodes: dict[int, Node] = {}
         self.runtime_pins: dict[int, RuntimePin] = {}
         self._departed: deque[Node] = deque(maxlen=_DEPARTED)
-        self._ghosts: dict[int, Node] = {}
-        self._older_ghosts: dict[int, Node] = {}
         self.boot_id = boot_id
         self._file = None if path is None else LedgerFile(path)
         self._retry_at = 0.0
@@ -59,24 +57,6 @@ class Ledger:
     def add(self, node: Node) -> None:
         self.nodes[node.pid] = node
 
-    def parent(self, pid: int) -> Node | None:
-        """The node of a process, also of one that has died so recently that births of its children may be unread."""
-        return self.nodes.get(pid) or self._ghosts.get(pid) or self._older_ghosts.get(pid)
-
-    def knows(self, pid: int) -> bool:
-        """Whether something is remembered of the PID, be it of a process before."""
-        return pid in self.nodes or pid in self._ghosts or pid in self._older_ghosts or pid in self.runtime_pins
-
-    def knows_any(self, births: Sequence[Birth]) -> bool:
-        """Whether that is so of a parent or a child among `births`."""
-        pids = {pid for _, parent, child in births for pid in (parent, child)}
-        return not (
-            self.nodes.keys().isdisjoint(pids)
-            and self._ghosts.keys().isdisjoint(pids)
-            and self._older_ghosts.keys().isdisjoint(pids)
-            and self.runtime_pins.keys().isdisjoint(pids)
-        )
-
     def died(self, pid: int) -> None:
         """The process is gone. Its node lives on in those of its descendants."""
         node = self.nodes.pop(pid, None)
@@ -84,7 +64,6 @@ class Ledger:
             node.dead = True
             if node.hold is not None:
                 self._departed.append(node)
-            self._ghosts[pid] = node
             self._log_removal(node)
         self.runtime_pins.pop(pid, None)
 
@@ -93,17 +72,6 @@ class Ledger:
         departed = list(self._departed)
         self._departed.clear()
         return departed
-
-    def reborn(self, pid: int) -> None:
-        """The PID is that of a new process now."""
-        self.died(pid)
-        self._ghosts.pop(pid, None)
-        self._older_ghosts.pop(pid, None)
-
-    def lay_ghosts(self) -> None:
-        """To be called when all events have been dealt with that the kernel had sent. Those who were dead before that
-        have no unread births; those whose death was found meanwhile wait for the next time."""
-        self._older_ghosts, self._ghosts = self._ghosts, {}
 
     def forget(self, node: Node) -> None:
         """The process lives, but is nothing to us any more."""

@@ -1,15 +1,14 @@
-"""Who descends from whom, as far as it matters, and what that means for a descendant that no rule fits.
+"""What a pin means for descendants that no rule fits: pure over what is known of them.
 
-Lineage comes from fork events, and from scans for what was there before. The kernel forgets it when a parent
-dies, so dead ancestors are kept for as long as one of their descendants lives."""
+The kernel forgets lineage when a parent dies, so dead ancestors are kept for as long as one of their descendants is."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 
-_BIRTHS = 2048
+from oomwatchd.pinning.backoff import Backoff
 
-Birth = tuple[int, int, int]
-"""When (CLOCK_MONOTONIC, ns), the parent, the child."""
+_numbers = count(1)
 
 
 @dataclass(slots=True)
@@ -54,13 +53,17 @@ class Node:
     """A process that we hold, or a descendant of one, dead ones included while a descendant lives."""
 
     __slots__ = (
-        *("changed_ns", "comm", "contended", "dead", "described", "drifts", "exe", "former", "has_children"),
-        *("hold", "left_to", "next_write", "parent", "pid", "recorded", "refused", "seen_ns", "settled_ns"),
+        *("backoff", "changed_ns", "comm", "dead", "described", "exe", "former", "has_children", "hear", "hold"),
+        *("left_to", "nameable", "number", "parent", "pid", "recorded", "refused", "seen_ns", "settled_ns"),
         *("starttime", "uid", "unit"),
     )
 
     def __init__(self, pid: int, starttime: int | None, parent: "Node | None") -> None:
         self.pid = pid
+        self.number = next(_numbers)
+        """By which the kernel's filter knows it, see exec_filter.Member. A PID comes to mean another process."""
+        self.hear: int | None = None
+        """Which kinds of its events the filter was told to let through; None: not told yet."""
         self.starttime = starttime
         """None: known from its fork event only, not looked at yet."""
         self.seen_ns = 0
@@ -76,15 +79,14 @@ class Node:
         self.dead = False
         self.left_to = ""
         """The rule that says to ignore it, so that no `children` concerns it."""
+        self.nameable = False
+        """Whether its executable and name leave a rule in question, which another event may make fit."""
         self.settled_ns = 0
         """CLOCK_MONOTONIC after the write by which it, or the ancestor that it was born right of, got value and
         floor; 0: not yet."""
         self.refused: tuple[str, int] | None = None
         """Rule and errno of a write that failed: not tried again before something changes."""
-        self.drifts = 0
-        self.contended = False
-        self.next_write = 0.0
-        """CLOCK_MONOTONIC seconds until which the one who keeps changing the value is left to it."""
+        self.backoff = Backoff()
         self.recorded = False
         """Whether the ledger's file knows of it."""
         self.comm = ""
@@ -110,6 +112,11 @@ class Node:
     def matters(self) -> bool:
         """Whether the process means something for its descendants."""
         return self.hold is not None or self.left_to != "" or self.former is not None
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is a descendant that has got what `children` says, and nothing else."""
+        return self.settled_ns > 0 and not self.matters
 
     def descend_from(self, parent: "Node") -> None:
         """Take note of the parent."""
@@ -198,73 +205,12 @@ class Node:
         return None if above is None else dead[::-1]
 
 
-class Births:
-    """The last births of children whose parent meant nothing to us when it gave birth: it may come to, when its
-    exec event has been dealt with, or a scan has reached it. In two generations: when the younger is full, the elder
-    is forgotten whole, which costs less than to forget one birth for each new one. Almost all of them are forgotten
-    before anyone asks, so what has come since somebody did is only put in order when somebody does."""
-
-    def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        self._parents: dict[int, tuple[int, int]] = {}
-        self._children: dict[int, list[int]] = {}
-        self._elder_parents: dict[int, tuple[int, int]] = {}
-        self._elder_children: dict[int, list[int]] = {}
-        self._noted = 0
-        self._unsorted: list[Birth] = []
-
-    def __contains__(self, pid: int) -> bool:
-        """Whether the birth of `pid` is remembered, and so the births of all its children."""
-        self._sort()
-        return pid in self._parents or pid in self._elder_parents
-
-    def note(self, *births: Birth) -> None:
-        """Births, in their order. What was remembered of a child's PID isn't about this process."""
-        self._unsorted += births
-        if len(self._unsorted) > 2 * _BIRTHS:
-            newest = self._unsorted[-_BIRTHS:]
-            self.clear()
-            self._unsorted = newest
-
-    def _sort(self) -> None:
-        unsorted, self._unsorted = self._unsorted, []
-        for event_ns, parent, child in unsorted:
-            self._enter(parent, child, event_ns)
-
-    def _enter(self, parent: int, child: int, event_ns: int) -> None:
-        self._forget(child)
-        self._noted += 1
-        if self._noted > _BIRTHS:
-            self._elder_parents, self._elder_children = self._parents, self._children
-            self._parents, self._children, self._noted = {}, {}, 1
-        self._parents[child] = parent, event_ns
-        siblings = self._children.get(parent)
-        if siblings is None:
-            self._children[parent] = [child]
-        else:
-            siblings.append(child)
-
-    def forget(self, pid: int) -> None:
-        """The PID is that of a new process now."""
-        self._sort()
-        self._forget(pid)
-
-    def _forget(self, pid: int) -> None:
-        self._parents.pop(pid, None)
-        self._children.pop(pid, None)
-        self._elder_parents.pop(pid, None)
-        self._elder_children.pop(pid, None)
-
-    def take(self, parent: int) -> list[tuple[int, int]]:
-        """Children of `parent` and when they were born (CLOCK_MONOTONIC ns), in that order; they are forgotten."""
-        self._sort()
-        taken = []
-        for child in (*self._elder_children.pop(parent, ()), *self._children.pop(parent, ())):
-            known = self._parents.get(child) or self._elder_parents.get(child)
-            if known is not None and known[0] == parent:  # else the child's PID has come to mean another process
-                self._parents.pop(child, None)
-                self._elder_parents.pop(child, None)
-                taken.append((child, known[1]))
-        return sorted(taken, key=lambda birth: birth[1])  # a PID may stand where an earlier child of it stood
+def may_descend(node: Node, parent: Node) -> bool:
+    """Whether nothing that is known of the two speaks against it: births may tell of who had their PIDs before."""
+    above: Node | None = parent
+    while above is not None:
+        younger = above.starttime is not None and node.starttime is not None and above.starttime > node.starttime
+        if above is node or younger:
+            return False
+        above = above.parent
+    return True

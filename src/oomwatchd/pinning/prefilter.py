@@ -39,12 +39,10 @@ class Prefilter:
         self.ruled_out: dict[int, int] = {}
         """Processes that don't pass, and the inode of /proc/PID that tells that one is still the same. To be taken out
         when an event tells that it may pass now, and to be cleared when events were lost, or when there were none."""
-        self.gone: set[int] = set()
-        """Processes that raised an event, and had ended when they were asked about: their children may turn up. Others
-        may have their PIDs by now. For the reader of births to clear."""
 
     def passes(self, pid: int, inode: int = 0) -> bool:
-        """Whether a rule may fit the process. By its inode a scan has it remembered if not."""
+        """Whether a rule may fit the process. By its inode a scan has it remembered if not. Raises Vanished; not for
+        scans, which ask about kernel threads too."""
         possible = 0
         try:
             link = procfs.read_exe_link(pid, self._proc) if self._asks_exe else None
@@ -56,9 +54,9 @@ class Prefilter:
                 possible &= self._sift_comm(comm) if bits is None else bits
         except NotYet:
             return True
-        except Vanished:  # a kernel thread among them, which scans ask about
+        except Vanished:
             if inode == 0:
-                self.gone.add(pid)
+                raise
         except OSError:
             self.ruled_out.pop(pid, None)  # too many open files, no memory: that says nothing of the process
             return False
