@@ -174,7 +174,7 @@ def test_a_log_without_line_feeds_takes_no_memory() -> None:
 # The verb.
 
 KEYS = [
-    "killer", "time", "host", "file", "page_bytes", "unit", "container", "trigger", "kernel",
+    "killer", "time", "host", "file", "page_bytes", "unit", "container", "advice", "trigger", "kernel",
     "scope", "constraint", "memcg", "task_memcg", "invoker", "victim", "also_killed", "tasks",
     "no_killable", "panic", "truncated", "replay",
 ]  # fmt: skip
@@ -309,7 +309,13 @@ def test_the_page_in_a_browser(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     # What the browser made of it: nothing fell out of a table, every mark leads to a section.
-    assert len(re.findall(r"<section id=\"k\d+\">", done.stdout)) == 5
-    assert sorted(re.findall(r"<a href=\"#(k\d)\"><circle", done.stdout)) == ["k1", "k2", "k3", "k4", "k5"]
+    assert len(re.findall(r"<section id=\"k\d+\" class", done.stdout)) == 5
+    assert sorted(re.findall(r"<a href=\"#(k\d)\" class=\"k-memcg\"><circle", done.stdout)) == [
+        "k1",
+        "k2",
+        "k3",
+        "k4",
+        "k5",
+    ]
     assert len(re.findall(r"<tr class=\"dead\">", done.stdout)) == 5
     assert "a,task=b,uid=0 (20970)" in done.stdout

@@ -1,28 +1,35 @@
-"""oomwatchctl postmortem: past OOM kills out of the kernel log."""
+"""oomwatchctl postmortem: past OOM kills out of the logs, of the kernel and of other killers."""
 
 import argparse
 import json
+import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from typing import Any
 
 from oomwatchd.base.text import printable
 from oomwatchd.ctl.errors import CommandError
+from oomwatchd.ctl.moments import parse_moment
+from oomwatchd.ctl.pager import page
+from oomwatchd.ctl.pieces import Pieces
+from oomwatchd.ctl.postmortem_text import describe, summary
 from oomwatchd.ctl.rulebook import add_options, open_rulebook
-from oomwatchd.ctl.table import BOLD, DIM, RED, colour, print_table
-from oomwatchd.oomlog import advice, replay, source
+from oomwatchd.oomlog import replay, source
+from oomwatchd.oomlog.history import Growth, History
 from oomwatchd.oomlog.logfile import SourceError
 from oomwatchd.oomlog.record import Killed, OomKill
+from oomwatchd.oomlog.remedies import Advice, advise
+from oomwatchd.oomlog.times import seconds_of
 from oomwatchd.oomlog.what_if import Rules
 
-# Rows that are shown to people. Programs get them all.
-SHOWN = 10
-BAR = 24
-
 _NO_JOURNAL = (
-    "No OOM kill found in the journal. If this system keeps none, give the log as a file "
-    "(oomwatchctl postmortem /var/log/kern.log*) or as input (dmesg | oomwatchctl postmortem -)."
+    "No OOM kill found in the journal: read were the records of the kernel, systemd-oomd, earlyoom, nohang and oomd, "
+    "{period}. If this system keeps no journal, give the log as a file (oomwatchctl postmortem /var/log) or as input "
+    "(dmesg | oomwatchctl postmortem -)."
 )
+_BOOT = re.compile(r"all|[+-]?\d{1,9}|[0-9a-f]{32}(?:[+-]\d{1,9})?")
 
 
 def configure_postmortem(parser: argparse.ArgumentParser) -> None:
@@ -30,73 +37,201 @@ def configure_postmortem(parser: argparse.ArgumentParser) -> None:
         "files",
         nargs="*",
         metavar="FILE",
-        help="kernel logs, plain or compressed, rotated ones in any order, journal files; -: stdin; none: the journal",
+        help="logs, packed or not, archives, folders, journal files; -: stdin; none: the journal",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("-n", "--lines", type=_count, metavar="N", help="the newest N kills alone; all: all")
+    parser.add_argument("-S", "--since", type=_moment, metavar="TIME", help="kills from then on (systemd.time(7))")
+    parser.add_argument("-U", "--until", type=_moment, metavar="TIME", help="kills up to then")
+    parser.add_argument("-b", "--boot", type=_boot, metavar="BOOT", help="kills of that boot: 0, -1, an ID, all")
+    parser.add_argument("-r", "--reverse", action="store_true", help="the newest first")
     parser.add_argument(
         "--replay", action="store_true", help="reckon the kernel's choice anew, as it was and under the rules"
     )
     parser.add_argument("--html", metavar="FILE", help="write a page with a timeline and all tables")
     parser.add_argument("--no-legend", action="store_true", help="leave the tables' headers out")
+    parser.add_argument("--no-pager", action="store_true", help="don't send long output through a pager")
     add_options(parser)
 
 
-def run_postmortem(arguments: argparse.Namespace) -> int:
-    rules = Rules(open_rulebook(arguments).config.rules) if arguments.replay else None
-    kills = _kills(arguments.files)
-    if arguments.html is not None:
-        from oomwatchd.ctl.postmortem_html import Page
-
-        try:
-            with Page(arguments.html, rules) as page:
-                found = _show(page.through(kills), arguments, rules)
-        except OSError as error:
-            raise CommandError(1, f"Failed to write {arguments.html}: {error.strerror or error}.") from None
-    else:
-        found = _show(kills, arguments, rules)
-    if found:
-        return 0
-    if not arguments.json or not arguments.files:
-        hint = _NO_JOURNAL if not arguments.files else f"No OOM kill found in {', '.join(arguments.files)}."
-        print(f"oomwatchctl: {printable(hint)}", file=sys.stderr)
-    return 1
+def _moment(text: str) -> datetime:
+    try:
+        return parse_moment(text, datetime.now().astimezone())
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _kills(files: list[str]) -> Iterator[OomKill]:
-    def failed(error: SourceError) -> None:
+def _count(text: str) -> int | None:
+    if text == "all":
+        return None
+    if re.fullmatch(r"\+?\d{1,9}", text) is None:
+        raise argparse.ArgumentTypeError(f"Failed to parse lines '{text}'")
+    return int(text)
+
+
+def _boot(text: str) -> str:
+    if _BOOT.fullmatch(text) is None:
+        raise argparse.ArgumentTypeError(f"Failed to parse boot descriptor '{text}'")
+    return text
+
+
+class _Reading:
+    """What was wanted, and what couldn't be read."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        since, until = arguments.since, arguments.until
+        if since is not None and until is not None and since > until:
+            raise CommandError(2, "--since= must be before --until=.")
+        self.files: list[str] = arguments.files
+        self.since: float | None = None if since is None else since.timestamp()
+        self.until: float | None = None if until is None else until.timestamp()
+        self.boot: str | None = arguments.boot
+        self.newest: int | None = arguments.lines
+        self.keep_text = arguments.html is not None
+        self.unread = 0
+        self.partly = 0
+        self.undated = 0
+
+    def failed(self, error: SourceError) -> None:
+        """Tell of what can't be read."""
         print(f"oomwatchctl: {printable(str(error))}", file=sys.stderr)
+        if error.partial:
+            self.partly += 1
+        else:
+            self.unread += 1
 
-    if files:
-        return source.kills(files, failed)
-    return source.system_journal(failed)
+    def kills(self) -> Iterator[tuple[OomKill, Growth | None]]:
+        """The kills that are wanted, in the order of time, each with what those before it have shown."""
+        history = History()
+        found = ((kill, history.take(kill)) for kill in self._within(self._read()))
+        return found if self.newest is None else iter(deque(found, maxlen=self.newest))
+
+    def _read(self) -> Iterator[OomKill]:
+        options = [] if self.boot is None else [f"--boot={self.boot}"]
+        if self.since is not None:
+            options.append(f"--since=@{self.since:.6f}")
+        if self.until is not None:
+            options.append(f"--until=@{self.until:.6f}")
+        if self.files:
+            return source.kills(
+                self.files, self.failed, options, text_too=self.boot in (None, "all"), keep_text=self.keep_text
+            )
+        return source.system_journal(self.failed, options, keep_text=self.keep_text)
+
+    def _within(self, kills: Iterable[OomKill]) -> Iterator[OomKill]:
+        if self.since is None and self.until is None:
+            yield from kills
+            return
+        for kill in kills:
+            seconds = seconds_of(kill.time)
+            if seconds is None or isinstance(kill.time, float):
+                self.undated += 1
+            elif (self.since is None or seconds >= self.since) and (self.until is None or seconds <= self.until):
+                yield kill
+
+    def tell_nothing_found(self) -> None:
+        """Say what was looked at."""
+        if self.undated:
+            return
+        if self.unread + self.partly == 0 and not self.files:
+            said = _NO_JOURNAL.format(period="of all boots" if self.boot in (None, "all") else f"of boot {self.boot}")
+        elif self.unread + self.partly == 0:
+            said = f"No OOM kill found in {', '.join(self.files)}."
+        elif self.partly > 0 or self.unread < len(self.files):
+            said = "No OOM kill found in what could be read."
+        else:
+            return
+        print(f"oomwatchctl: {printable(said)}", file=sys.stderr)
 
 
-def _show(kills: Iterable[OomKill], arguments: argparse.Namespace, rules: Rules | None) -> bool:
-    if arguments.json:
-        return print_json(kills)
-    found = False
-    for kill in kills:
-        if found:
-            print()
-        found = True
-        print_kill(kill, rules, legend=not arguments.no_legend)
-    return found
+def run_postmortem(arguments: argparse.Namespace) -> int:
+    reading = _Reading(arguments)
+    rules = Rules(open_rulebook(arguments).config.rules) if arguments.replay else None
+    if arguments.json and not arguments.html:
+        found = print_json(reading.kills(), reverse=arguments.reverse)
+    else:
+        found = _show(reading, arguments, rules)
+    if reading.undated:
+        said = f"{reading.undated} kills without a date were left out: --since and --until can't tell of them."
+        print(f"oomwatchctl: {said}", file=sys.stderr)
+    if not found:
+        reading.tell_nothing_found()
+    return 0 if found else 1
 
 
-def print_json(kills: Iterable[OomKill]) -> bool:
+def _show(reading: _Reading, arguments: argparse.Namespace, rules: Rules | None) -> bool:
+    """For people: a summary first, so all is read before anything is shown."""
+    history = History()
+    show_file = len(reading.files) > 1 or any(kind in "".join(reading.files) for kind in ("/", "*"))
+    with Pieces() as pieces:
+
+        def shown(kills: Iterable[tuple[OomKill, Growth | None]]) -> Iterator[tuple[OomKill, tuple[Advice, ...]]]:
+            for kill, growth in kills:
+                history.take(kill)
+                remedies = advise(kill, growth)
+                if arguments.json:
+                    pieces.add(json.dumps(as_json(kill, remedies)))
+                else:
+                    said = describe(kill, remedies, rules, legend=not arguments.no_legend, show_file=show_file)
+                    pieces.add("\n".join(said) + "\n")
+                yield kill, remedies
+
+        told = shown(reading.kills())
+        if arguments.html is not None:
+            _write_page(arguments.html, told, rules, ", ".join(reading.files) or "the journal")
+        deque(told, maxlen=0)
+        if arguments.json:
+            _print_json_pieces(pieces.read(reverse=arguments.reverse))
+            return len(pieces) > 0
+        page(_printer(history, pieces, reverse=arguments.reverse), wanted=not arguments.no_pager and len(pieces) > 0)
+        return len(pieces) > 0
+
+
+def _write_page(path: str, kills: Iterable[tuple[OomKill, tuple[Advice, ...]]], rules: Rules | None, log: str) -> None:
+    from oomwatchd.ctl.postmortem_html import write_page
+
+    try:
+        write_page(path, kills, rules, log)
+    except OSError as error:
+        raise CommandError(1, f"Failed to write {path}: {error.strerror or error}.") from None
+
+
+def _printer(history: History, pieces: Pieces, *, reverse: bool) -> Callable[[], int]:
+    def show() -> int:
+        head = summary(history)
+        if head:
+            print("\n".join(head) + "\n")
+        for number, piece in enumerate(pieces.read(reverse=reverse)):
+            print(f"\n{piece}" if number else piece, end="")
+        return 0
+
+    return show
+
+
+def print_json(kills: Iterable[tuple[OomKill, Growth | None]], *, reverse: bool = False) -> bool:
     """Print one object, kill by kill, so that a log of any size takes no more memory than its largest report.
     Returns whether there was one."""
+    texts = (json.dumps(as_json(kill, advise(kill, growth))) for kill, growth in kills)
+    if not reverse:
+        return _print_json_pieces(texts)
+    with Pieces() as pieces:
+        for text in texts:
+            pieces.add(text)
+        return _print_json_pieces(pieces.read(reverse=True))
+
+
+def _print_json_pieces(texts: Iterable[str]) -> bool:
     separator = '{"kills": ['
-    for kill in kills:
+    for text in texts:
         print(separator, end="")
-        print(json.dumps(as_json(kill)), end="")
+        print(text, end="")
         separator = ",\n"
     found = separator == ",\n"
     print("]}" if found else '{"kills": []}')
     return found
 
 
-def as_json(kill: OomKill) -> dict[str, Any]:
+def as_json(kill: OomKill, remedies: Iterable[Advice] = ()) -> dict[str, Any]:
     """The event as programs get it; oomwatchctl(1) documents the keys."""
     again = replay.replay(kill)
     asked = kill.invoker
@@ -108,6 +243,7 @@ def as_json(kill: OomKill) -> dict[str, Any]:
         "page_bytes": kill.page_bytes,
         "unit": kill.unit,
         "container": kill.container,
+        "advice": [one._asdict() for one in remedies],
         "trigger": kill.trigger,
         "kernel": kill.kernel,
         "scope": kill.scope,
@@ -135,119 +271,3 @@ def as_json(kill: OomKill) -> dict[str, Any]:
 
 def _killed(killed: Killed) -> dict[str, Any]:
     return {name: getattr(killed, name) for name in Killed.__slots__}
-
-
-def print_kill(kill: OomKill, rules: Rules | None, *, legend: bool) -> None:
-    """One event for people: what, who, why, the memory, the table; with `rules`, whom they would have made the
-    victim."""
-    ranked = replay.rank(kill)
-    again = replay.replay(kill, ranked)
-    kernel = f" (Linux {printable(kill.kernel)})" if kill.kernel else ""
-    print(colour(f"{when(kill)}: {advice.headline(kill)}{kernel}", BOLD))
-    _line("killed", colour(advice.outcome(kill), RED))
-    if kill.victim is not None:
-        _line("", figures(kill))
-    for killed in advice.also_killed(kill)[:SHOWN]:
-        _line("also", advice.named(killed))
-    asked = kill.invoker
-    if asked.comm is not None or asked.pid is not None:
-        _line("asked", ", ".join([advice.asker(kill), *request(kill)]))
-    memory = advice.memory_picture(kill)
-    if memory is not None:
-        _line("memory", memory)
-    _lines("why", advice.reasons(kill, ranked, again))
-    if rules is not None:
-        _line("replay", advice.verdict(again))
-        _lines("rules", advice.under_rules(kill, rules.outlook(kill)))
-    if ranked:
-        _print_table(kill, ranked, legend=legend)
-
-
-def when(kill: OomKill) -> str:
-    """The time for people."""
-    if kill.time is None:
-        return "At an unknown time"
-    return f"{kill.time:.6f} s after boot" if isinstance(kill.time, float) else kill.time.replace("T", " ")
-
-
-def _line(label: str, text: str) -> None:
-    print(f"  {label:7} {text}")
-
-
-def _lines(label: str, texts: Iterable[str]) -> None:
-    for index, text in enumerate(texts):
-        _line("" if index else label, text)
-
-
-def figures(kill: OomKill) -> str:
-    """What the log says of the victim."""
-    victim = kill.victim
-    assert victim is not None
-    parts = [] if victim.uid is None else [f"uid {victim.uid}"]
-    for label, kb in (
-        ("anon", victim.anon_rss_kb),
-        ("file", victim.file_rss_kb),
-        ("shmem", victim.shmem_rss_kb),
-        ("page tables", victim.pgtables_kb),
-        ("virtual", victim.total_vm_kb),
-    ):
-        if kb is not None:
-            parts.append(f"{label} {advice.size(kb)}")
-    if victim.oom_score_adj is not None:
-        parts.append(f"oom_score_adj {victim.oom_score_adj}")
-    if kill.task_memcg is not None:
-        parts.append(f"in {printable(kill.task_memcg)}")
-    return ", ".join(parts) or "the log has no figures"
-
-
-def request(kill: OomKill) -> list[str]:
-    """What was asked for."""
-    asked = kill.invoker
-    parts = []
-    if asked.order is not None and asked.order >= 0:
-        parts.append(f"for {advice.size(replay.PAGE_KB << min(asked.order, 20))} in one piece (order {asked.order})")
-    if asked.gfp_mask is not None:
-        parts.append(f"gfp_mask {asked.gfp_mask}")
-    if asked.oom_score_adj is not None:
-        parts.append(f"oom_score_adj {asked.oom_score_adj}")
-    return parts
-
-
-def _print_table(kill: OomKill, ranked: list[replay.Ranked], *, legend: bool) -> None:
-    dead = {one.pid for one in (kill.victim, *kill.also_killed) if one is not None}
-    highest = max((one.points for one in ranked if one.points is not None), default=0)
-    rows: list[list[object]] = []
-    for number, one in enumerate(ranked, 1):
-        if number > SHOWN and one.task.pid not in dead:
-            continue
-        if len(rows) > 2 * SHOWN:
-            break
-        task = one.task
-        rows.append(
-            [
-                "†" if task.pid in dead else "",
-                number,
-                task.pid,
-                task.uid,
-                "never" if one.points is None else one.points,
-                _mib(task.rss),
-                _mib(task.swapents),
-                task.oom_score_adj,
-                _bar(one.points, highest),
-                task.comm,
-            ]
-        )
-    columns = ("", "rank", "pid", "uid", "badness", "rss", "swap", "adj", "", "comm")
-    print_table(columns, rows, legend=legend, right=frozenset(range(1, 8)))
-    if len(rows) < len(ranked):
-        print(colour(f"… and {len(ranked) - len(rows)} more", DIM))
-
-
-def _mib(pages: int | None) -> str | None:
-    return None if pages is None else f"{pages * replay.PAGE_KB / 1024:.1f}M"
-
-
-def _bar(points: int | None, highest: int) -> str:
-    if points is None or points <= 0 or highest <= 0:
-        return ""
-    return "█" * max(1, round(BAR * points / highest))

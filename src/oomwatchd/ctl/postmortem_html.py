@@ -1,50 +1,43 @@
-"""The page that `oomwatchctl postmortem --html FILE` writes: a timeline of the kills, and each with its table.
+"""The page that `oomwatchctl postmortem --html FILE` writes: what was read, a summary, a timeline to filter, and each
+event with what to do, its table and its original text.
 
-One file that loads nothing. The kills are written as they come, below a timeline that is only known at the end: until
-then the sections wait in an unnamed file.
+One file that loads nothing and runs nothing: the filter is done with style sheets. Logs are hostile, so all of them
+goes through `html.escape`. The events are written as they come, below a head that is only known at the end.
 """
 
 import html
 import os
-import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
-from types import TracebackType
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from oomwatchd.base.text import printable
-from oomwatchd.ctl.postmortem import figures, request, when
+from oomwatchd.ctl.pieces import Pieces
+from oomwatchd.ctl.postmortem_text import figures, request, when, whose, why
+from oomwatchd.ctl.timeline import KINDS, Mark, kind_of, timeline
 from oomwatchd.oomlog import advice, replay
+from oomwatchd.oomlog.history import History
 from oomwatchd.oomlog.record import OomKill
+from oomwatchd.oomlog.remedies import Advice
 from oomwatchd.oomlog.what_if import Rules
 
 # More marks than this are a blur; the rest are counted.
 MARKS = 2000
 ROWS = 1000
-WIDTH, HEIGHT, MARGIN = 1000, 120, 30
+_HOSTS = 20
+_NAMED = 8
 
-# Colours that differ in lightness too, and a shape for each scope.
-SCOPES = {
-    "global": ("#c1121f", "the machine"),
-    "memcg": ("#1d6fa5", "a memory cgroup"),
-    "cpuset": ("#7a5195", "a cpuset"),
-    "mempolicy": ("#a05d00", "a memory policy"),
-    "sysrq": ("#2f7d32", "sysrq-f"),
-    "unknown": ("#707070", "unknown"),
-}
-
-_HEAD = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>OOM kills</title>
-<style>
-:root { color-scheme: light dark; --line: #8886; --dim: #707070; --bar: #1d6fa5; --dead: #c1121f }
+_STYLE = """
+:root { color-scheme: light dark; --line: #8886; --dim: #5f6368; --bar: #1d6fa5; --dead: #b3101c; --do: #8886 }
+@media (prefers-color-scheme: dark) { :root { --dim: #a8adb3; --bar: #6cb2e0; --dead: #ff8a8f } }
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin: 0 0 .4rem }
+h1 { font-size: 1.5rem; margin: 0 0 .6rem } h2 { font-size: 1.1rem; margin: 0 0 .5rem; overflow-wrap: anywhere }
 section { border-top: 1px solid var(--line); padding: 1.2rem 0 }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: 0 }
+dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .15rem 1rem; margin: 0 }
 dt { color: var(--dim) } dd { margin: 0; overflow-wrap: anywhere }
+dd.killed { color: var(--dead); font-weight: 600 }
+ul.do { margin: 0; padding: .3rem .8rem .3rem 1.6rem; border-left: 3px solid var(--bar) }
 .scroll { overflow-x: auto } table { border-collapse: collapse; margin-top: .8rem; font-variant-numeric: tabular-nums }
 th { text-align: right; font-weight: 600; border-bottom: 1px solid var(--line) }
 td, th { padding: .1rem .6rem; white-space: nowrap } td { text-align: right }
@@ -52,61 +45,53 @@ td.name, th.name { text-align: left; white-space: pre }
 tr.dead { color: var(--dead); font-weight: 600 } td.bar { width: 12rem; text-align: left }
 td.bar span { display: block; height: .7em; background: var(--bar) } tr.dead td.bar span { background: var(--dead) }
 summary { cursor: pointer; margin-top: .6rem; color: var(--dim) }
+pre { overflow-x: auto; font-size: 12px; line-height: 1.35; border: 1px solid var(--line); padding: .6rem }
 svg { width: 100%; height: auto } svg text { fill: currentColor; font-size: 12px }
-.key span { display: inline-block; width: .8em; height: .8em; border-radius: 50%; margin: 0 .3em 0 1em }
+.filter { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; margin: .6rem 0 }
+.filter label { display: inline-flex; align-items: center; gap: .35rem; padding: .2rem 0 }
+.swatch { display: inline-block; width: .8em; height: .8em; border-radius: 50% }
 .note { color: var(--dim) }
-</style></head><body>
+input.box { position: absolute; left: -99rem }
+@media (max-width: 30rem) {
+  dl { grid-template-columns: 1fr; gap: 0 } dt { margin-top: .4rem } svg text { font-size: 24px }
+}
 """
 
 
-class Page:
-    """The page in the making. It appears under its name when it is whole, or not at all."""
+@dataclass(slots=True)
+class _Found:
+    """What the head of the page tells."""
 
-    def __init__(self, path: str, rules: Rules | None) -> None:
-        self.path = path
-        self.rules = rules
-        self.count = 0
-        self._marks: list[tuple[str | float | None, str, str]] = []
-        self._sections = tempfile.TemporaryFile(  # noqa: SIM115 (closed by __exit__)
-            "w+", encoding="utf-8", errors="backslashreplace"
-        )
+    history: History = field(default_factory=History)
+    marks: list[Mark] = field(default_factory=list)
+    kinds: Counter[str] = field(default_factory=Counter)
+    hosts: dict[str, None] = field(default_factory=dict)
+    kernels: dict[str, None] = field(default_factory=dict)
 
-    def __enter__(self) -> "Page":
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._sections:
-            if kind is None:
-                self._write()
-
-    def through(self, kills: Iterable[OomKill]) -> Iterator[OomKill]:
-        """Note each kill and hand it on."""
-        for kill in kills:
-            self.count += 1
-            if len(self._marks) < MARKS:
-                label = f"{when(kill)}: {advice.outcome(kill)}; {advice.headline(kill)}"
-                self._marks.append((kill.time, kill.scope or "unknown", label))
-            self._sections.write(_section(self.count, kill, self.rules))
-            yield kill
-
-    def _write(self) -> None:
-        directory = os.path.dirname(os.path.abspath(self.path))
+def write_page(path: str, kills: Iterable[tuple[OomKill, tuple[Advice, ...]]], rules: Rules | None, log: str) -> None:
+    """Write the page. `log`: what was read, for its head. It appears under its name when it is whole, or not at all.
+    Raises OSError."""
+    found = _Found()
+    with Pieces() as sections:
+        for kill, remedies in kills:
+            _take(found, kill)
+            sections.add(_section(found.history.kills, kill, remedies, rules))
+        directory = os.path.dirname(os.path.abspath(path))
         with tempfile.NamedTemporaryFile(
             "w", dir=directory, delete=False, encoding="utf-8", errors="backslashreplace"
         ) as out:
-            out.write(_HEAD)
-            out.write(f"<h1>{self.count} OOM {'kill' if self.count == 1 else 'kills'}</h1>\n")
-            if self._marks:
-                out.write(timeline(self._marks))
-            if self.count > len(self._marks):
-                out.write(f'<p class="note">The timeline shows the first {len(self._marks)}.</p>\n')
-            self._sections.seek(0)
-            shutil.copyfileobj(self._sections, out)
-            out.write("</body></html>\n")
-        os.chmod(out.name, 0o644 & ~_umask())
-        os.replace(out.name, self.path)
+            try:
+                out.write(_head(found, log))
+                for section in sections.read():
+                    out.write(section)
+                out.write("</main></body></html>\n")
+                out.flush()
+                os.chmod(out.name, 0o644 & ~_umask())
+                os.replace(out.name, path)
+            except BaseException:
+                os.unlink(out.name)
+                raise
 
 
 def _umask() -> int:
@@ -115,78 +100,121 @@ def _umask() -> int:
     return mask
 
 
-def timeline(marks: list[tuple[str | float | None, str, str]]) -> str:
-    """The kills along time, or one after the other where not all have a time of one kind."""
-    seconds = [_seconds(time) for time, _, _ in marks]
-    kinds = {type(time) for time, _, _ in marks}
-    timed = len(kinds) == 1 and None not in seconds
-    places = [second or 0.0 for second in seconds] if timed else [float(n) for n in range(len(marks))]
-    first, last = min(places), max(places)
-    span = (last - first) or 1.0
-    dots = []
-    stacked: dict[int, int] = {}
-    for number, ((_, scope, label), place) in enumerate(zip(marks, places, strict=True), 1):
-        x = MARGIN + (WIDTH - 2 * MARGIN) * (place - first) / span if last > first else WIDTH / 2
-        level = stacked.get(round(x / 8), 0)
-        stacked[round(x / 8)] = level + 1
-        y = HEIGHT - 38 - min(level, 6) * 11
-        dots.append(
-            f'<a href="#k{number}"><circle cx="{x:.1f}" cy="{y}" r="5" fill="{SCOPES[scope][0]}">'
-            f"<title>{html.escape(label)}</title></circle></a>"
-        )
-    ends = [_label(marks[places.index(place)][0]) if timed else "" for place in (first, last)]
-    y = HEIGHT - 28
-    axis = f'<line x1="{MARGIN}" x2="{WIDTH - MARGIN}" y1="{y}" y2="{y}" stroke="currentColor" stroke-opacity=".4"/>'
-    if last > first:
-        axis += f'<text x="{MARGIN}" y="{HEIGHT - 8}">{ends[0]}</text>'
-        axis += f'<text x="{WIDTH - MARGIN}" y="{HEIGHT - 8}" text-anchor="end">{ends[1]}</text>'
-    else:
-        axis += f'<text x="{WIDTH // 2}" y="{HEIGHT - 8}" text-anchor="middle">{ends[0]}</text>'
-    present = {scope for _, scope, _ in marks}
-    key = "".join(
-        f'<span style="background:{colour}"></span>{name}'
-        for scope, (colour, name) in SCOPES.items()
-        if scope in present
+def _take(found: _Found, kill: OomKill) -> None:
+    found.history.take(kill)
+    kind = kind_of(kill)
+    found.kinds[kind] += 1
+    if len(found.marks) < MARKS:
+        label = f"{when(kill)}: {advice.outcome(kill)}; {advice.headline(kill)}"
+        found.marks.append(Mark(kill.time, kind, label))
+    for names, name in ((found.hosts, kill.host), (found.kernels, kill.kernel)):
+        if name is not None and len(names) < _HOSTS:
+            names[name] = None
+
+
+def _head(found: _Found, log: str) -> str:
+    history = found.history
+    count = f"{history.kills} OOM {'kill' if history.kills == 1 else 'kills'}"
+    hosts = ", ".join(printable(host) for host in found.hosts)
+    facts = [("host", hosts), ("log", printable(log)), ("period", _period(history))]
+    facts.append(("kernel", ", ".join(printable(kernel) for kernel in found.kernels)))
+    facts += [
+        (label, _most(counts))
+        for label, counts in (("killed", history.victims), ("in", history.places), ("by", history.killers))
+    ]
+    rows = "".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in facts if text)
+    hidden = "".join(f"#f-{kind}:not(:checked) ~ main .k-{kind} {{ display: none }}\n" for kind in found.kinds)
+    boxes = "".join(f'<input class="box" type="checkbox" id="f-{kind}" checked>' for kind in found.kinds)
+    style = f"{_STYLE}{hidden}.filter label {{ cursor: pointer }}\n" + "".join(
+        f"#f-{kind}:not(:checked) ~ main label[for=f-{kind}] {{ opacity: .4; text-decoration: line-through }}\n"
+        f"#f-{kind}:focus-visible ~ main label[for=f-{kind}] {{ outline: 2px solid }}\n"
+        for kind in found.kinds
     )
-    how = "" if timed else '<p class="note">In the order of the log: not all have a time that compares.</p>'
+    title = f"OOM kills{f' on {hosts}' if hosts else ''}"
+    more = ""
+    if history.kills > len(found.marks):
+        more = f'<p class="note">The timeline shows the first {len(found.marks)}.</p>\n'
     return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Timeline of OOM kills">{axis}{"".join(dots)}</svg>'
-        f'<p class="key">Out of memory:{key}</p>{how}\n'
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html.escape(title)}</title>\n<style>{style}</style></head><body>\n{boxes}<main>\n"
+        f"<h1>{count}</h1>\n<dl>{rows}</dl>\n"
+        + (timeline(found.marks) + _filter(found.kinds) + more if found.marks else "")
     )
 
 
-def _seconds(time: str | float | None) -> float | None:
-    if not isinstance(time, str):
-        return time
-    moment = datetime.fromisoformat(time)
-    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
+def _filter(kinds: Counter[str]) -> str:
+    labels = "".join(
+        f'<label for="f-{kind}"><span class="swatch" style="background:{KINDS[kind][0]}"></span>'
+        f"{html.escape(KINDS[kind][1])} ({count})</label>"
+        for kind, count in kinds.items()
+    )
+    hint = '<p class="note">Choose a kind to hide or show it.</p>' if len(kinds) > 1 else ""
+    return f'<div class="filter">{labels}</div>{hint}\n'
 
 
-def _label(time: str | float | None) -> str:
+def _period(history: History) -> str:
+    ends = [
+        f"{end:.0f} s after boot" if isinstance(end, float) else (end or "") for end in (history.first, history.last)
+    ]
+    first, last = (end[:19].replace("T", " ") for end in ends)
+    return first if first == last else f"{first} to {last}"
+
+
+def _end(time: str | float | None) -> str:
     return f"{time:.0f} s after boot" if isinstance(time, float) else (time or "")[:19].replace("T", " ")
 
 
-def _section(number: int, kill: OomKill, rules: Rules | None) -> str:
+def _most(counts: Counter[str]) -> str:
+    return ", ".join(f"{printable(name)} ({count})" for name, count in counts.most_common(_NAMED))
+
+
+def _section(number: int, kill: OomKill, remedies: Iterable[Advice], rules: Rules | None) -> str:
     ranked = replay.rank(kill)
     again = replay.replay(kill, ranked)
     asked = kill.invoker
-    facts: list[tuple[str, str]] = [("killed", advice.outcome(kill))]
+    kind = kind_of(kill)
+    rows = [f'<dt>killed</dt><dd class="killed">{html.escape(advice.outcome(kill))}</dd>']
+    facts: list[tuple[str, str]] = []
     if kill.victim is not None:
         facts.append(("", figures(kill)))
     facts.append(("also", ", ".join(advice.named(one) for one in advice.also_killed(kill)[:ROWS])))
+    facts.append(("of", whose(kill)))
+    facts.append(("why", " ".join(why(kill, ranked, again))))
+    rows += [_fact(name, text) for name, text in facts if text]
+    items = "".join(f"<li>{html.escape(one.message)}</li>" for one in remedies)
+    if items:
+        rows.append(f'<dt>what to do</dt><dd><ul class="do">{items}</ul></dd>')
+    facts = []
     if asked.comm is not None or asked.pid is not None:
         facts.append(("asked", ", ".join([advice.asker(kill), *request(kill)])))
     facts.append(("memory", advice.memory_picture(kill) or ""))
-    facts.append(("why", " ".join(advice.reasons(kill, ranked, again))))
-    facts.append(("replay", advice.verdict(again)))
+    if kill.killer == "kernel":
+        facts.append(("replay", advice.verdict(again)))
     if rules is not None:
         facts.append(("rules", "; ".join(advice.under_rules(kill, rules.outlook(kill)))))
     facts.append(("kernel", printable(kill.kernel or "")))
-    rows = "".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in facts if text)
-    colour = SCOPES[kill.scope or "unknown"][0]
-    title = html.escape(f"{when(kill)}: {advice.headline(kill)}")
-    head = f'<h2 style="color:{colour}">{title}</h2>'
-    return f'<section id="k{number}">{head}<dl>{rows}</dl>{_table(kill, ranked)}</section>\n'
+    facts.append(("log", printable(kill.file or "")))
+    rows += [_fact(name, text) for name, text in facts if text]
+    host = f", {kill.host}" if kill.host else ""
+    title = html.escape(printable(f"{when(kill)}{host}: {advice.headline(kill)}"))
+    swatch = f'<span class="swatch" style="background:{KINDS[kind][0]}"></span>'
+    return (
+        f'<section id="k{number}" class="k-{kind}"><h2>{swatch} {title}</h2><dl>{"".join(rows)}</dl>'
+        f"{_table(kill, ranked)}{_original(kill)}</section>\n"
+    )
+
+
+def _fact(name: str, text: str) -> str:
+    return f"<dt>{name}</dt><dd>{html.escape(text)}</dd>"
+
+
+def _original(kill: OomKill) -> str:
+    if not kill.original:
+        return ""
+    text = html.escape("\n".join(printable(line) for line in kill.original))
+    return f"<details><summary>Original text ({len(kill.original)} lines)</summary><pre>{text}</pre></details>"
 
 
 def _table(kill: OomKill, ranked: list[replay.Ranked]) -> str:
@@ -194,6 +222,7 @@ def _table(kill: OomKill, ranked: list[replay.Ranked]) -> str:
         return ""
     dead = {one.pid for one in (kill.victim, *kill.also_killed) if one is not None}
     highest = max((one.points for one in ranked if one.points is not None), default=0)
+    page_kb = (kill.page_bytes or 4096) // 1024
     head = "".join(
         f"<th{' class=name' if name == 'name' else ''}>{name}</th>"
         for name in ("rank", "pid", "uid", "badness", "rss", "swap", "page tables", "oom_score_adj", "", "name")
@@ -207,7 +236,7 @@ def _table(kill: OomKill, ranked: list[replay.Ranked]) -> str:
             task.pid,
             task.uid,
             "never" if one.points is None else one.points,
-            *("" if kb is None else advice.size(kb) for kb in _sizes(one)),
+            *("" if kb is None else advice.size(kb) for kb in _sizes(one, page_kb)),
             "" if task.oom_score_adj is None else task.oom_score_adj,
         )
         rows.append(
@@ -221,12 +250,11 @@ def _table(kill: OomKill, ranked: list[replay.Ranked]) -> str:
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     return (
         f"<details{opened}><summary>{tasks} in the order of the kernel's choice</summary>"
-        f"<div class=scroll>{table}</div>{more}</details>"
+        f'<div class=scroll tabindex="0">{table}</div>{more}</details>'
     )
 
 
-def _sizes(one: replay.Ranked) -> tuple[int, int | None, int | None]:
+def _sizes(one: replay.Ranked, page_kb: int) -> tuple[int, int | None, int | None]:
     task = one.task
-    page = replay.PAGE_KB
-    swap = None if task.swapents is None else task.swapents * page
-    return task.rss * page, swap, None if task.pgtables_bytes is None else task.pgtables_bytes // 1024
+    swap = None if task.swapents is None else task.swapents * page_kb
+    return task.rss * page_kb, swap, None if task.pgtables_bytes is None else task.pgtables_bytes // 1024

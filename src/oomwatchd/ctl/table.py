@@ -23,7 +23,20 @@ def print_table(
     legend: bool = True,
     right: frozenset[int] = frozenset(),
 ) -> None:
-    """Print `rows` in aligned columns under a header. Cells are made safe to show, None is a dash. The
+    """Print `rows` in aligned columns under a header (see `table_lines`)."""
+    lines = table_lines(columns, rows, legend=legend, right=right)
+    if lines:
+        print("\n".join(lines))
+
+
+def table_lines(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    legend: bool = True,
+    right: frozenset[int] = frozenset(),
+) -> list[str]:
+    """`rows` in aligned columns under a header, as lines. Cells are made safe to show, None is a dash. The
     columns numbered in `right` are set right (numbers). On a terminal the last column is cut to its width."""
     shown = [[_cell(cell) for cell in row] for row in rows]
     if legend:
@@ -35,8 +48,7 @@ def print_table(
         lines = [line if len(line) <= limit else line[: limit - 1] + "…" for line in lines]
     if legend:
         lines[0] = colour(lines[0], BOLD)
-    if lines:
-        print("\n".join(lines))
+    return lines
 
 
 def _cell(cell: object) -> str:

@@ -33,8 +33,20 @@ def held_kb(task: Task) -> int:
     return PAGE_KB * (task.rss + (task.swapents or 0)) + (task.pgtables_bytes or 0) // 1024
 
 
+_OF_OTHERS = {
+    "earlyoom": "earlyoom found memory low",
+    "nohang": "nohang found memory low",
+    "oomd": "oomd acted",
+}
+
+
 def headline(kill: OomKill) -> str:
     """What was out of memory."""
+    if kill.killer == "systemd-oomd":
+        where = "memory and swap were" if kill.memcg is None else f"the pressure in {printable(kill.memcg)} was"
+        return f"systemd-oomd found that {where} above the limit"
+    if kill.killer != "kernel":
+        return _OF_OTHERS.get(kill.killer, f"{printable(kill.killer)} acted")
     where = f"memory cgroup {printable(kill.memcg)}" if kill.memcg else "a memory cgroup"
     nodes = f"NUMA nodes {kill.nodes}" if kill.nodes else "its NUMA nodes"
     return {
@@ -48,6 +60,8 @@ def headline(kill: OomKill) -> str:
 
 def outcome(kill: OomKill) -> str:
     """Who died."""
+    if kill.victim is None and kill.killer != "kernel":
+        return f"all processes of {printable(kill.unit or kill.task_memcg or 'a cgroup')}"
     if kill.victim is None:
         if kill.panic is not None:
             return f"nobody; the kernel panicked ({printable(kill.panic)})"

@@ -25,7 +25,8 @@ class Assembly:
     `origin`: where the line came from that is read now. `at_row`: that line was a row or the header of a table, so
     that rows may follow. `broken`: a line of which a part is missing, and how to read it."""
 
-    def __init__(self, reference: datetime, calendar: Calendar) -> None:
+    def __init__(self, reference: datetime, calendar: Calendar, *, keep_text: bool = False) -> None:
+        self._keep_text = keep_text
         self.reference = reference
         self.calendar = calendar
         self.report: Report | None = None
@@ -43,6 +44,18 @@ class Assembly:
         self.close()
         self.report = Report(self.origin)
         return self.report
+
+    def keep(self, text: str, *, read: bool) -> None:
+        """Keep a line for the event's original text. `read`: it said something."""
+        report = self.report
+        if self._keep_text and report is not None and (read or not report.decided()):
+            report.keep(f"{self.origin.prefix}{text}")
+
+    def keep_rows(self, rows: bytes) -> None:
+        """Keep rows of the table that were read as a whole."""
+        if self._keep_text and self.report is not None:
+            for row in rows.splitlines():
+                self.report.keep(row.decode("utf-8", "backslashreplace"))
 
     def open(self, *, another: bool = False) -> Report:
         """The open report; a new one if there is none, or if this line begins `another`."""

@@ -57,6 +57,7 @@ _READERS_OF: dict[str, tuple[Reader, ...]] = {
     "counters": (read_memory.counters,),
     "zone": (read_memory.zone,),
     "buddy": (read_memory.buddy,),
+    "huge": (read_memory.huge,),
     "swap": (read_memory.swap,),
     "pages": (read_memory.machine_pages,),
     "stat": (read_memory.stat,),
@@ -109,6 +110,7 @@ class KernelStream:
         self.assembly.origin = origin
         self.assembly.previous = text
         self.assembly.noise()
+        self.assembly.keep(text, read=False)
 
     def give_up(self, number: int) -> list[OomKill]:
         """Close the report if nothing more of it came for long."""
@@ -124,10 +126,12 @@ class KernelStream:
 
     def _read_or_pass(self, number: int, text: str, anywhere: Sequence[Reader]) -> None:
         """Read a line as what it begins like, else by the readers that look for their words `anywhere` in it."""
-        if self._read(text) or any(read(self.assembly, text) for read in anywhere):
+        is_read = self._read(text) or any(read(self.assembly, text) for read in anywhere)
+        if is_read:
             self.last_number = number
         else:
             self.assembly.noise()
+        self.assembly.keep(text, read=is_read)
 
     def _read(self, text: str) -> bool:
         """Read a line as what it begins like."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from oomwatchd.base.text import decode
-from oomwatchd.oomlog.record import Chosen, Invoker, Killed, Task
+from oomwatchd.oomlog.record import Chosen, Invoker, Killed, Task, Zone
 
 _N = r"-?\d{1,18}"
 COMM_MAX = 15  # TASK_COMM_LEN less its NUL
@@ -23,7 +23,8 @@ _START = re.compile(
     r"|(?P<kill>[Oo]ut of [Mm]emory|Memory cgroup out|[Kk]ill(?:ed)? p)"
     r"|(?P<stats>Memory cgroup stats)|(?P<usage>(?:memory|swap)(?:\+swap)?: usage)|(?P<task>Tasks? in )"
     r"|(?P<cpu>CPU: |Pid: |PID: )|(?P<counters>(?:in)?active_|slab_|free:|mapped:|unevictable:)"
-    r"|(?P<zone>(?:Node \d+ )?[A-Z]\w+ free:)|(?P<buddy>(?:Node \d+ )?[A-Z]\w+: \d+\*\d)"
+    r"|(?P<huge>Node \d+ hugepages_total=)|(?P<zone>(?:Node \d+ )?[A-Z]\w+ free:)"
+    r"|(?P<buddy>(?:Node \d+ )?[A-Z]\w+: \d+\*\d)"
     r"|(?P<swap>Free swap|Total swap)|(?P<pages>\d+ pages [Rr])"
     r"|(?P<stat>(?:total_(?:rss|cache|shmem)|anon|file|shmem|slab) \d)|(?P<panic>Kernel panic)"
     r"|(?P<table>\[ *(?:pid|\d+ *\]))|(?P<sysrq>[Ss]ys[Rr]q)|(?P<gap>[^\w.…]*+(?:\.\.\.|…|snip|cut\b)))"
@@ -96,7 +97,7 @@ def _last(found: Iterator[re.Match[str]]) -> re.Match[str] | None:
 # "java invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), nodemask=0, order=0, oom_score_adj=0"
 
 _INVOKED = "invoked oom-killer"
-_GFP = re.compile(r"gfp_mask=(0x[0-9a-fA-F]{1,16})\b")
+_GFP = re.compile(r"gfp_mask=(0x[0-9a-fA-F]{1,16})\b(?:\(([A-Za-z_|0-9]{1,300})\))?")
 _ORDER = re.compile(rf"\border=({_N})(?!\d)")
 _ADJ = re.compile(rf"\boom_score_adj=({_N})(?!\d)")
 _NODEMASK = re.compile(r"\bnodemask=([\d,-]{1,200}?)(?=,? |,$|$)")
@@ -115,6 +116,7 @@ def invoked(text: str) -> tuple[Invoker, str | None] | None:
         gfp_mask=gfp[1] if gfp else None,
         order=int(order[1]) if order else None,
         oom_score_adj=int(adj[1]) if adj else None,
+        gfp_words=gfp[2] if gfp else None,
     )
     return invoker, nodes[1] if nodes else None
 
@@ -480,11 +482,16 @@ _STAT_KEYS = {
     "slab": "slab_kb",
 }
 _COUNTER = re.compile(
-    r"\b(active_anon|inactive_anon|active_file|inactive_file|slab_reclaimable|slab_unreclaimable|shmem|free):"
+    r"\b(active_anon|inactive_anon|active_file|inactive_file|slab_reclaimable|slab_unreclaimable|shmem|free|free_cma|unevictable):"
     r"(\d{1,18})(?!\d|kB)"
 )
-_NODE = re.compile(r"(?:Node (\d{1,5}) )?(\w{1,20}) free:\d{1,18}kB .* present:(\d{1,18})kB")
-_BUDDY = re.compile(r"(?:Node \d{1,5} )?\w{1,20}: \d{1,12}\*(\d{1,4})kB ")
+_NODE = re.compile(
+    r"(?:Node (\d{1,5}) )?(\w{1,20}) free:(\d{1,18})kB (?:boost:\d{1,18}kB )?(?:min:(\d{1,18})kB )?"
+    r".* present:(\d{1,18})kB"
+)
+_BUDDY = re.compile(r"(?:Node (\d{1,5}) )?(\w{1,20}): \d{1,12}\*(\d{1,4})kB ")
+_BLOCKS = re.compile(r"\b(\d{1,12})\*\d{1,8}kB")
+_HUGE = re.compile(r"hugepages_total=(\d{1,12}) .*hugepages_size=(\d{1,10})kB")
 _SWAP = re.compile(r"(Free|Total) swap {1,3}[=:] {0,3}(\d{1,18})kB")
 _PAGES = re.compile(r"(\d{1,17}) pages (RAM|reserved)\s*$")
 
@@ -526,16 +533,37 @@ def counters(text: str) -> list[tuple[str, int]]:
     return [(key, int(pages)) for key, pages in _COUNTER.findall(text)]
 
 
-def zone(text: str) -> tuple[int, str, int] | None:
-    """A zone: its NUMA node, its name, its memory in KiB. Machines with one node may leave that out."""
+def zone(text: str) -> Zone | None:
+    """ "Node 0 DMA free:4kB min:4kB … present:9kB …". Machines with one node may leave its number out."""
     match = _NODE.search(text)
-    return None if match is None else (int(match[1] or 0), match[2], int(match[3]))
+    if match is None:
+        return None
+    node, name, free, lowest, present = match.groups()
+    return Zone(int(node or 0), name, int(present), int(free), None if lowest is None else int(lowest))
 
 
-def smallest_block(text: str) -> int | None:
-    """ "Node 0 DMA: 261*16kB (UE) …": the size of a page, KiB (show_free_areas() lists free blocks by size)."""
+class FreeBlocks(NamedTuple):
+    """A zone's free pieces of 2^n pages, n from 0. page_kb: the size of a page."""
+
+    node: int
+    zone: str
+    page_kb: int
+    blocks: tuple[int, ...]
+
+
+def free_blocks(text: str) -> FreeBlocks | None:
+    """ "Node 0 DMA: 261*16kB (UE) 12*32kB …" (show_free_areas() lists them by size)."""
     match = _BUDDY.match(text)
-    return None if match is None else int(match[1])
+    if match is None:
+        return None
+    counts = tuple(int(count) for count in _BLOCKS.findall(text)[:32])
+    return FreeBlocks(int(match[1] or 0), match[2], int(match[3]), counts)
+
+
+def huge_pages(text: str) -> int | None:
+    """ "Node 0 hugepages_total=4 hugepages_free=4 hugepages_surp=0 hugepages_size=2048kB": all of them, in KiB."""
+    match = _HUGE.search(text)
+    return None if match is None else int(match[1]) * int(match[2])
 
 
 def swap(text: str) -> tuple[str, int] | None:

@@ -27,7 +27,16 @@ _LOOK = 4096
 
 
 class SourceError(Exception):
-    """A log can't be read, or not all of it. The message says which, why, and what to do."""
+    """A log can't be read, or not all of it (`partial`). The message says which, why, and what to do."""
+
+    def __init__(self, message: str, *, partial: bool = False) -> None:
+        super().__init__(message)
+        self.partial = partial
+
+
+def partly_read(name: str, why: str) -> SourceError:
+    """A log that ends early."""
+    return SourceError(f"Failed to read all of {name}: {why}. What stands before that was read.", partial=True)
 
 
 Failed = Callable[[SourceError], None]
@@ -161,7 +170,7 @@ class _Finder:
             for name in sorted(names):
                 count += 1
                 if count > MAX_FILES:
-                    self._failed(SourceError(f"Failed to read all of {path}: it has more than {MAX_FILES} files."))
+                    self._failed(partly_read(path, f"it has more than {MAX_FILES} files"))
                     return
                 inside = os.path.join(directory, name)
                 with suppress(OSError):
@@ -213,7 +222,7 @@ class _Finder:
                     if entry.body.damage is None:
                         self._failed(SourceError(f"Failed to read {inside}: {damage}."))
         except Damaged as damage:
-            self._failed(SourceError(f"Failed to read all of {name}: {damage}. What stands before that was read."))
+            self._failed(partly_read(name, str(damage)))
 
     def _entry(self, name: str, entry: Entry, depth: int) -> Iterator[LogFile]:
         stream, kind = _peeled(entry.body, depth)
@@ -228,9 +237,7 @@ class _Finder:
         elif is_text(stream.peek(_LOOK)):
             yield LogFile(name, changed, _open=self._spool.add(stream))
         if stream.damage is not None and entry.body.damage is None:
-            self._failed(
-                SourceError(f"Failed to read all of {name}: {stream.damage}. What stands before that was read.")
-            )
+            self._failed(partly_read(name, stream.damage))
 
 
 def _peeled(stream: Stream, depth: int) -> tuple[Stream, str | None]:

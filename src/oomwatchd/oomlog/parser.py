@@ -57,9 +57,10 @@ class Parser:
         '"MESSAGE": [',
     )
 
-    def __init__(self, reference: datetime, file: str | None = None) -> None:
+    def __init__(self, reference: datetime, file: str | None = None, *, keep_text: bool = False) -> None:
         """`reference` (naive, local): dates without a year are the last such date not after it. `file`: where the
-        log is read, for the events."""
+        log is read, for the events. `keep_text`: have the events keep their lines."""
+        self._keep_text = keep_text
         self.reference = reference
         self.file = file
         self.calendar = Calendar()
@@ -115,7 +116,7 @@ class Parser:
             return start
         if not self._as_is or self._last.lead.endswith('"'):
             return start  # so the rows aren't either
-        layout, task = report.layout, None
+        layout, task, begin = report.layout, None, start
         raw_prefix = self._last.prefix.encode("utf-8", "replace")
         # Hosts and containers may differ in numbers alone.
         alike = not self._last.lead and not self._last.host
@@ -131,6 +132,7 @@ class Parser:
         if task is not None:
             # Where a line feed is in the name, the next line has the rest.
             assembly.previous = task.comm
+            assembly.keep_rows(data[begin:start])
             self._stream.last_number = self._number
         return start
 
@@ -247,7 +249,9 @@ class Parser:
             if len(self._streams) >= _STREAMS_MAX:
                 oldest = min(self._streams, key=lambda one: self._streams[one].last_number)
                 self._done += self._streams.pop(oldest).flush()
-            stream = self._streams[key] = KernelStream(Assembly(self.reference, self.calendar), PATIENCE)
+            stream = self._streams[key] = KernelStream(
+                Assembly(self.reference, self.calendar, keep_text=self._keep_text), PATIENCE
+            )
             stream.last_number = self._number
         stream.assembly.reference = self.reference
         return stream

@@ -75,18 +75,32 @@ def zone(assembly: Assembly, text: str) -> bool:
         return False
     report = assembly.report
     if report is not None and len(report.zones) < MAX_ZONES:
-        node, name, kb = found
-        report.zones[node, name] = kb
+        report.zones[found.node, found.name] = found
     return True
 
 
 def buddy(assembly: Assembly, text: str) -> bool:
     """ "Node 0 DMA: 1*4kB …" shows the page size."""
-    found = lines.smallest_block(text)
+    found = lines.free_blocks(text)
     if found is None:
         return False
-    if assembly.report is not None:
-        assembly.report.page_kb = found or None
+    report = assembly.report
+    if report is not None:
+        report.page_kb = found.page_kb or None
+        zone = report.zones.get((found.node, found.zone))
+        if zone is not None:
+            report.zones[found.node, found.zone] = zone._replace(blocks=found.blocks)
+    return True
+
+
+def huge(assembly: Assembly, text: str) -> bool:
+    """ "Node 0 hugepages_total=4 …", for each node and size."""
+    found = lines.huge_pages(text)
+    if found is None:
+        return False
+    report = assembly.report
+    if report is not None and not report.past_table():
+        report.memory["hugetlb_kb"] = report.memory.get("hugetlb_kb", 0) + found
     return True
 
 

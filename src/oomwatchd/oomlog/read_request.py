@@ -3,9 +3,10 @@
 A reader takes one kind of line into the assembly, and returns whether the line was of that kind.
 """
 
+from dataclasses import replace
+
 from oomwatchd.oomlog import lines
 from oomwatchd.oomlog.assembly import Assembly
-from oomwatchd.oomlog.record import Invoker
 
 
 def invoked(assembly: Assembly, text: str) -> bool:
@@ -47,7 +48,7 @@ def cpu(assembly: Assembly, text: str) -> bool:
     if name is None or (report.decided() and report.panic is None):
         return True
     asked = report.invoker
-    report.invoker = Invoker(None, name, asked.gfp_mask, asked.order, asked.oom_score_adj)
+    report.invoker = replace(asked, comm=name)
     report.invoker_pid, report.kernel = found.pid, found.kernel
     return True
 

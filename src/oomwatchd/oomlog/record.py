@@ -21,13 +21,15 @@ class Task(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Invoker:
-    """Whose allocation failed. `gfp_mask` as logged ("0xcc0"); `order` −1 means sysrq-f."""
+    """Whose allocation failed. `gfp_mask` as logged ("0xcc0"), `gfp_words` what the kernel writes behind it
+    ("GFP_KERNEL"); `order` −1 means sysrq-f."""
 
     pid: int | None = None
     comm: str | None = None
     gfp_mask: str | None = None
     order: int | None = None
     oom_score_adj: int | None = None
+    gfp_words: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +57,23 @@ class Chosen:
     score: int
 
 
+class Zone(NamedTuple):
+    """A zone of memory (Documentation/mm/physical_memory.rst). blocks: free pieces of 2^n pages, n from 0; () where
+    the report doesn't show them."""
+
+    node: int
+    name: str
+    present_kb: int
+    free_kb: int
+    min_kb: int | None
+    blocks: tuple[int, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Memory:
     """The memory picture, in KiB: of the memory cgroup if the report is about one, else of the machine.
-    `node_kb`: (NUMA node, its memory) for the nodes that the report shows."""
+    `node_kb`: (NUMA node, its memory) for the nodes that the report shows. hugetlb_kb: all that is set aside for huge
+    pages. free_cma_kb: of the free memory, what is set aside for devices."""
 
     ram_kb: int | None = None
     reserved_kb: int | None = None
@@ -74,7 +89,12 @@ class Memory:
     file_kb: int | None = None
     shmem_kb: int | None = None
     slab_kb: int | None = None
+    slab_unreclaimable_kb: int | None = None
+    unevictable_kb: int | None = None
+    hugetlb_kb: int | None = None
+    free_cma_kb: int | None = None
     node_kb: tuple[tuple[int, int], ...] = ()
+    zones: tuple[Zone, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

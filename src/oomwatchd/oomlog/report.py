@@ -6,11 +6,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from oomwatchd.oomlog import lines, times
-from oomwatchd.oomlog.record import Chosen, Invoker, Killed, Memory, OomKill, Task
+from oomwatchd.oomlog.record import Chosen, Invoker, Killed, Memory, OomKill, Task, Zone
 
 # A process has one row; a log that claims more of them is hostile.
 MAX_TASKS = 100_000
 MAX_ZONES = 4096
+MAX_KEPT = 2000
+MAX_LINE = 1000
 
 _SCOPES = {
     "CONSTRAINT_NONE": "global",
@@ -27,6 +29,9 @@ _SUMS = {
     "slab_kb": ("slab_reclaimable", "slab_unreclaimable"),
     "shmem_kb": ("shmem",),
     "free_kb": ("free",),
+    "slab_unreclaimable_kb": ("slab_unreclaimable",),
+    "unevictable_kb": ("unevictable",),
+    "free_cma_kb": ("free_cma",),
 }
 
 
@@ -44,7 +49,7 @@ class Origin:
 class Report:
     """An event while its lines come in. Sizes in KiB, but for `pages` (show_mem()'s counters, in pages).
 
-    zones: (NUMA node, zone) to its memory. cgroups: memory cgroup to its figures, for the old statistics of each cgroup
+    zones: by NUMA node and name. cgroups: memory cgroup to its figures, for the old statistics of each cgroup
     below the limit. page_kb: the page size, where a line shows it."""
 
     origin: Origin
@@ -70,10 +75,16 @@ class Report:
     panic: str | None = None
     memory: dict[str, int] = field(default_factory=dict)
     pages: dict[str, int] = field(default_factory=dict)
-    zones: dict[tuple[int, str], int] = field(default_factory=dict)
+    zones: dict[tuple[int, str], Zone] = field(default_factory=dict)
     cgroups: dict[str, dict[str, int]] = field(default_factory=dict)
     page_kb: int | None = None
     cut: bool = False
+    original: list[str] = field(default_factory=list)
+
+    def keep(self, line: str) -> None:
+        """Keep a line of the log. Of a long report the first lines alone."""
+        if len(self.original) < MAX_KEPT:
+            self.original.append(line[:MAX_LINE])
 
     def decided(self) -> bool:
         """Whether the report has its outcome."""
@@ -128,7 +139,7 @@ def finish(report: Report, reference: datetime, calendar: times.Calendar) -> Oom
         constraint=report.constraint,
         memcg=report.memcg,
         task_memcg=report.task_memcg,
-        invoker=Invoker(report.invoker_pid, comm, asked.gfp_mask, asked.order, asked.oom_score_adj),
+        invoker=Invoker(report.invoker_pid, comm, asked.gfp_mask, asked.order, asked.oom_score_adj, asked.gfp_words),
         victim=victim,
         also_killed=tuple(report.killed[1:]),
         tasks=_tasks(report, page_kb),
@@ -147,6 +158,7 @@ def finish(report: Report, reference: datetime, calendar: times.Calendar) -> Oom
         page_bytes=None if page_kb is None else 1024 * page_kb,
         uptime=times.uptime_of(report.origin.prefix),
         victim_uid=_uid(report, victim),
+        original=tuple(report.original),
     )
 
 
@@ -198,9 +210,9 @@ def _memory(report: Report, page_kb: int) -> Memory:
         if key in report.pages:
             figures[f"{key}_kb"] = page_kb * report.pages[key]
     nodes: dict[int, int] = {}
-    for (node, _), kb in report.zones.items():
-        nodes[node] = nodes.get(node, 0) + kb
-    return Memory(**figures, node_kb=tuple(sorted(nodes.items())))
+    for zone in report.zones.values():
+        nodes[zone.node] = nodes.get(zone.node, 0) + zone.present_kb
+    return Memory(**figures, node_kb=tuple(sorted(nodes.items())), zones=tuple(report.zones.values()))
 
 
 def _victim(report: Report) -> Killed | None:

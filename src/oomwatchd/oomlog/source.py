@@ -9,7 +9,7 @@ from itertools import chain
 from oomwatchd.oomlog import gather, journal, prefix, reading, times
 from oomwatchd.oomlog.beside import Beside, Tapped
 from oomwatchd.oomlog.json_document import Cut
-from oomwatchd.oomlog.logfile import Failed, LogFile, SourceError, Spool, find_logs
+from oomwatchd.oomlog.logfile import Failed, LogFile, SourceError, Spool, find_logs, partly_read
 from oomwatchd.oomlog.order import with_others
 from oomwatchd.oomlog.parser import Parser
 from oomwatchd.oomlog.record import OomKill
@@ -81,15 +81,28 @@ def _stem(name: str) -> tuple[str, str, str]:
     return match["stem"], re.sub(r"\D", "", match["mark"] or ""), match["extension"] or ""
 
 
-def kills(paths: Iterable[str], failed: Failed, journal_arguments: Sequence[str] = ()) -> Iterator[OomKill]:
+def kills(
+    paths: Iterable[str],
+    failed: Failed,
+    journal_arguments: Sequence[str] = (),
+    *,
+    text_too: bool = True,
+    keep_text: bool = False,
+) -> Iterator[OomKill]:
     """The OOM events of the logs at `paths`: files, folders, archives, "-" for standard input. What can't be read goes
-    to `failed`, and the rest is read all the same. `journal_arguments`: journalctl's options for journal files."""
+    to `failed`, and the rest is read all the same. `journal_arguments`: journalctl's options for journal files.
+    `text_too`: false where one boot is asked for, which a text doesn't tell. `keep_text`: see `Parser`."""
     with closing(Spool()) as spool:
         families = in_order(list(find_logs(paths, spool, failed)))
-        yield from gather.history([_of_family(members, failed, journal_arguments) for members in families])
+        if not text_too:
+            for members in families:
+                if not members[0].journal:
+                    failed(SourceError(f"Left out {members[0].name}: a text doesn't say which boot a line is of."))
+            families = [members for members in families if members[0].journal]
+        yield from gather.history([_of_family(members, failed, journal_arguments, keep_text) for members in families])
 
 
-def system_journal(failed: Failed, arguments: Sequence[str] = ()) -> Iterator[OomKill]:
+def system_journal(failed: Failed, arguments: Sequence[str] = (), *, keep_text: bool = False) -> Iterator[OomKill]:
     """The OOM events of the journal, of all boots. (`journalctl -k` would show the present one alone.)
     `arguments`: more of journalctl's options."""
     try:
@@ -97,13 +110,15 @@ def system_journal(failed: Failed, arguments: Sequence[str] = ()) -> Iterator[Oo
     except SourceError as error:
         failed(error)
         return
-    yield from _of_stream(stream, "the journal", failed)
+    yield from _of_stream(stream, "the journal", failed, keep_text)
 
 
-def _of_family(members: Sequence[LogFile], failed: Failed, arguments: Sequence[str]) -> Iterator[OomKill]:
+def _of_family(
+    members: Sequence[LogFile], failed: Failed, arguments: Sequence[str], keep_text: bool
+) -> Iterator[OomKill]:
     if not members[0].journal:
         beside = Beside(members[0].changed)
-        yield from with_others(_of_text(members, beside, failed), beside)
+        yield from with_others(_of_text(members, beside, failed, keep_text), beside)
         return
     name = members[0].name if len(members) == 1 else f"{members[0].name.rpartition('/')[0] or '.'}/*.journal"
     paths = [log.path for log in members if log.path is not None]
@@ -112,11 +127,11 @@ def _of_family(members: Sequence[LogFile], failed: Failed, arguments: Sequence[s
     except SourceError as error:
         failed(error)
         return
-    yield from _of_stream(stream, name, failed)
+    yield from _of_stream(stream, name, failed, keep_text)
 
 
-def _of_text(members: Sequence[LogFile], beside: Beside, failed: Failed) -> Iterator[OomKill]:
-    parser = Parser(members[0].changed, members[0].name)
+def _of_text(members: Sequence[LogFile], beside: Beside, failed: Failed, keep_text: bool) -> Iterator[OomKill]:
+    parser = Parser(members[0].changed, members[0].name, keep_text=keep_text)
     for log in members:
         parser.reference, parser.file = log.changed, log.name
         beside.begin(log.changed, log.name)
@@ -133,11 +148,11 @@ def _events(stream: Stream, parser: Parser, beside: Beside, name: str, failed: F
     try:
         yield from reading.events(stream, parser, beside, parser.reference)
     except Cut:
-        failed(SourceError(f"Failed to read all of {name}: the JSON is cut off. What stands before that was read."))
+        failed(partly_read(name, "the JSON is cut off"))
 
 
-def _of_stream(stream: Stream, name: str, failed: Failed) -> Iterator[OomKill]:
-    parser, beside = Parser(datetime.now(), name), Beside(datetime.now(), name)
+def _of_stream(stream: Stream, name: str, failed: Failed, keep_text: bool) -> Iterator[OomKill]:
+    parser, beside = Parser(datetime.now(), name, keep_text=keep_text), Beside(datetime.now(), name)
     yield from with_others(chain(scan(Tapped(stream, beside), parser), _flushed(parser)), beside)
     _tell_damage(stream, name, failed)
 
@@ -148,4 +163,4 @@ def _flushed(parser: Parser) -> Iterator[OomKill]:
 
 def _tell_damage(stream: Stream, name: str, failed: Failed) -> None:
     if stream.damage is not None:
-        failed(SourceError(f"Failed to read all of {name}: {stream.damage}. What stands before that was read."))
+        failed(partly_read(name, stream.damage))
