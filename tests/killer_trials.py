@@ -177,9 +177,10 @@ def _groups(high: list[int]) -> Iterator[list[Path]]:
 
 
 def of_swap(chance: random.Random, eater: str) -> Trial:
-    """A trial of systemd-oomd by swap: most of what the processes have is pushed out of memory."""
+    """A trial of systemd-oomd by swap: most of what the processes have is pushed out of memory, which somebody else
+    fills."""
     high = 6 * MIB
-    with _groups([high] * 3) as groups:
+    with _groups([high] * 3) as groups, _ended([Eater(eater, -1000, 120 * MIB // PAGE)]):
         eaters = [Eater(eater, 0, (high + chance.randrange(11, 17) * MIB) // PAGE, group) for group in groups]
         with _ended(eaters):
             return _grow_until_one_dies("systemd-oomd", "swap", eaters, chance.choice(eaters), MIB // PAGE)

@@ -167,6 +167,23 @@ def test_a_unit_that_systemd_stops_after_a_kill_in_it(machine: Machine, policy: 
     assert "OOMPolicy=" in record["MESSAGE"]
 
 
+def test_who_dies_with_the_victim_is_told_of(machine: Machine) -> None:
+    """OOMPolicy=kill sets memory.oom.group: the kernel kills the hog, and with it a held process at -700."""
+    machine.succeed("systemctl start oomwatchd")
+    configure(machine, RULE.format(-700))
+    machine.write("/root/unit.pl", "if (!fork) { exec '/usr/bin/perl', '/root/child.pl' }\nsleep 10000;\n")
+    machine.write("/root/child.pl", 'sleep 1 while !-e "/run/go"; $m = "\\1" x (90 << 20); sleep 1000;\n')
+    machine.succeed("rm -f /run/go")
+    properties = "-p MemoryMax=40M -p MemorySwapMax=0 -p OOMPolicy=kill"
+    pid = start(machine, "held", f"{HELD} /root/unit.pl", properties)
+    wait_for_value(machine, pid, -700)
+    assert "memcg-oom-group" in _findings(machine)
+    machine.succeed("touch /run/go")
+    record = _told(machine, pid)
+    assert (record["OOMWATCHD_KILLER"], record["PRIORITY"], record["OOMWATCHD_RULE"]) == ("kernel", "2", "held")
+    assert "together with process" in record["MESSAGE"]
+
+
 def test_the_path_starts_its_service_for_each_kill(machine: Machine) -> None:
     machine.succeed("systemctl start oomwatchd earlyoom")
     configure(machine, RULE.format(500))

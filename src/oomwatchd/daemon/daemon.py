@@ -62,7 +62,7 @@ _SECOND_LOOKS = 4096
 _REPORT_SECONDS = 0.3
 """The kernel writes an OOM report in one go; after so long without a line it is complete."""
 _JOURNAL_SECONDS = 0.5
-"""So long the journal has to be read, before it is asked for again."""
+"""So long the journal has to be read, before it is asked what it says."""
 _STOP_SECONDS = 120.0
 """After a kill in it, systemd stops a unit within this time, if TimeoutStopSec= isn't longer than by default."""
 _STAY_NS = 25_000_000
@@ -604,11 +604,8 @@ class Daemon:
             self._loop.later(_JOURNAL_SECONDS, self._tell_other_kills)
 
     def _tell_other_kills(self) -> None:
-        if self.other_kills.looking:
-            self._loop.later(_JOURNAL_SECONDS, self._tell_other_kills)
-            return
-        for kill, nodes in self.other_kills.take():
-            self.kills.counts.update((kill.killer, node.rule) for node in nodes)
+        for kill, nodes in self.other_kills.take():  # what isn't read yet is asked for after the next scan
+            self.kills.add(kill.killer, [node.rule for node in nodes])
             self._tell_kill([of_other_kill(kill.killer, node, kill.cgroup) for node in nodes])
 
     def _count_kills(self) -> None:
@@ -619,6 +616,7 @@ class Daemon:
         if self._loop.awaits(self._tell_kills):
             return
         if (record := self.kills.untold()) is not None:
+            self._kernel_killed_at = time.monotonic()
             self._tell_kill([record])
         if self.kills.awaited:
             self._loop.later(_REPORT_SECONDS, self._count_kills)

@@ -69,6 +69,10 @@ class OomKills:
         self.counts.update(("kernel", rule) for rule in rules)
         self.counts["kernel", ""] += max(killed - len(records), 0)
 
+    def add(self, killer: str, rules: Sequence[str]) -> None:
+        """Count what somebody else than the kernel has killed: a process for each of `rules`, which held it."""
+        self.counts.update((killer, rule) for rule in rules)
+
     @property
     def total(self) -> int:
         """Processes killed."""

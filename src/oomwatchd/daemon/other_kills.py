@@ -119,11 +119,6 @@ class OtherKills:
             self._looking = True
             start_new_thread(self._read, ())
 
-    @property
-    def looking(self) -> bool:
-        """Whether the journal is still being read."""
-        return self._looking
-
     def take(self) -> list[tuple[OtherKill, list[Node]]]:
         """The kills that the journal tells of and that took somebody held, with those whom they took. Each is told of
         once."""
