@@ -129,10 +129,16 @@ def test_a_pinned_process_that_systemd_oomd_takes(machine: Machine) -> None:
     """It looks at no oom_score_adj: doctor says so before, and the record is critical."""
     machine.succeed("systemctl start oomwatchd systemd-oomd")
     configure(machine, RULE.format(-1000))
-    program = f"""{HELD} -e '$m = "\\1" x (80 << 20); $m =~ tr/\\1/\\2/; sleep 10000'"""
-    pid = start(machine, "held", program, "-p MemoryHigh=8M")
+    machine.succeed("rm -f /run/go")
+    machine.write(
+        "/root/swapped.pl", 'sleep 1 while !-e "/run/go"; $m = "\\1" x (80 << 20); $m =~ tr/\\1/\\2/; sleep 10000;\n'
+    )
+    # It also wants little memory to be available.
+    start(machine, "hogs", """/usr/bin/perl -e 'length("\\1" x (shift() << 20)) and sleep 10000' 120""")
+    pid = start(machine, "held", f"{HELD} /root/swapped.pl", "-p MemoryHigh=8M")
     wait_for_value(machine, pid, -1000)
     assert "/system.slice/held.service" in _findings(machine)["systemd-oomd-takes-pinned"]
+    machine.succeed("touch /run/go")
     record = _told(machine, pid)
     assert (record["OOMWATCHD_KILLER"], record["PRIORITY"]) == ("systemd-oomd", "2")
 
