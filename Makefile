@@ -83,6 +83,7 @@ sbindir ?= $(exec_prefix)/sbin
 libdir ?= $(exec_prefix)/lib
 datarootdir ?= $(prefix)/share
 mandir ?= $(datarootdir)/man
+pkgdatadir ?= $(datarootdir)/oomwatchd
 docdir ?= $(datarootdir)/doc/oomwatchd
 systemdsystemunitdir ?= $(prefix)/lib/systemd/system
 catalogdir ?= $(prefix)/lib/systemd/catalog
@@ -118,7 +119,10 @@ install: $(if $(shell command -v scdoc),$(MAN_PAGES)) $(BPF_OBJECT) ## into DEST
 	$(call launcher,$(call entry,oomwatchd)) > '$(DESTDIR)$(sbindir)/oomwatchd'
 	$(call launcher,$(call entry,oomwatchctl)) > '$(DESTDIR)$(bindir)/oomwatchctl'
 	chmod 755 '$(DESTDIR)$(sbindir)/oomwatchd' '$(DESTDIR)$(bindir)/oomwatchctl'
-	test -e '$(DESTDIR)/etc/oomwatchd.toml' || $(INSTALL) -m 644 config/oomwatchd.toml '$(DESTDIR)/etc/oomwatchd.toml'
+	$(INSTALL) -d '$(DESTDIR)$(pkgdatadir)'
+	$(INSTALL) -m 644 config/oomwatchd.schema.json '$(DESTDIR)$(pkgdatadir)/oomwatchd.schema.json'
+	test -e '$(DESTDIR)/etc/oomwatchd.toml' \
+	    || { umask 022 && $(shipped_configuration) > '$(DESTDIR)/etc/oomwatchd.toml'; }
 	$(INSTALL) -d '$(DESTDIR)$(systemdsystemunitdir)' '$(DESTDIR)$(catalogdir)' '$(DESTDIR)$(docdir)/examples'
 	sed -e 's|/usr/sbin/oomwatchd|$(sbindir)/oomwatchd|' -e 's|/usr/bin/oomwatchctl|$(bindir)/oomwatchctl|' \
 	    -e 's|^ExecPaths=/usr$$|ExecPaths=$(sort /usr $(filter-out /usr/%,$(prefix)))|' systemd/oomwatchd.service \
@@ -148,7 +152,7 @@ endif
 
 uninstall: ## what install put there; a changed /etc/oomwatchd.toml stays
 	$(if $(DESTDIR),,-test ! -d /run/systemd/system || systemctl disable --now oomwatchd.service oomwatchd-metrics.timer oomwatchd-kill.path)
-	rm -rf '$(DESTDIR)$(pkglibdir)' '$(DESTDIR)$(docdir)'
+	rm -rf '$(DESTDIR)$(pkglibdir)' '$(DESTDIR)$(docdir)' '$(DESTDIR)$(pkgdatadir)'
 	rm -f '$(DESTDIR)$(sbindir)/oomwatchd' '$(DESTDIR)$(bindir)/oomwatchctl' \
 	    '$(DESTDIR)$(systemdsystemunitdir)/oomwatchd.service' '$(DESTDIR)$(catalogdir)/oomwatchd.catalog' \
 	    '$(DESTDIR)$(systemdsystemunitdir)/oomwatchd-metrics.service' \
@@ -156,11 +160,12 @@ uninstall: ## what install put there; a changed /etc/oomwatchd.toml stays
 	    '$(DESTDIR)$(systemdsystemunitdir)/oomwatchd-metrics.timer' '$(DESTDIR)$(bashcompletiondir)/oomwatchctl' \
 	    '$(DESTDIR)$(zshcompletiondir)/_oomwatchctl' '$(DESTDIR)$(fishcompletiondir)/oomwatchctl.fish'
 	$(foreach page,$(notdir $(MAN_PAGES)),rm -f '$(DESTDIR)$(mandir)/man$(lastword $(subst ., ,$(page)))/$(page)' &&) true
-	@if cmp -s config/oomwatchd.toml '$(DESTDIR)/etc/oomwatchd.toml'; then rm -f '$(DESTDIR)/etc/oomwatchd.toml'; fi
+	@if $(shipped_configuration) | cmp -s - '$(DESTDIR)/etc/oomwatchd.toml'; then rm -f '$(DESTDIR)/etc/oomwatchd.toml'; fi
 	@rmdir '$(DESTDIR)/etc/oomwatchd.d' 2>/dev/null || true
 	$(if $(DESTDIR),,rm -rf /run/oomwatchd)
 	$(call tell_systemd)
 
+shipped_configuration = sed -e 's|/usr/share/oomwatchd|$(pkgdatadir)|' config/oomwatchd.toml
 complete = PYTHONPATH=src PYTHONDONTWRITEBYTECODE=1 $(PYTHON_RUN) -m oomwatchd.ctl.completion $(1) >build/completion.$(1) 2>/dev/null \
     && $(INSTALL) -D -m 644 build/completion.$(1) '$(DESTDIR)$(2)'
 entry = $(shell sed -n 's/^$(1) = "\(.*\):main"$$/\1/p' pyproject.toml)

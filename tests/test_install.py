@@ -39,9 +39,12 @@ def test_files_go_below_the_prefix_and_the_configuration_to_etc(tmp_path: Path) 
         "usr/local/lib/oomwatchd/oomwatchd/daemon/main.py",
         "usr/local/lib/systemd/system/oomwatchd.service",
         "usr/local/lib/systemd/catalog/oomwatchd.catalog",
+        "usr/local/share/oomwatchd/oomwatchd.schema.json",
         "etc/oomwatchd.toml",
     } <= files
     assert {file for file in files if not file.startswith("usr/local/")} == {"etc/oomwatchd.toml"}
+    configuration = (tmp_path / "etc/oomwatchd.toml").read_text()
+    assert configuration.startswith("#:schema /usr/local/share/oomwatchd/oomwatchd.schema.json\n")
     unit = (tmp_path / "usr/local/lib/systemd/system/oomwatchd.service").read_text()
     assert "\nExecStart=/usr/local/sbin/oomwatchd\n" in unit
     assert "\nExecReload=/usr/local/bin/oomwatchctl reload\n" in unit
