@@ -138,7 +138,7 @@ class _Reading:
         elif self.unread + self.partly == 0:
             said = f"No OOM kill found in {', '.join(self.files)}."
         elif self.partly > 0 or self.unread < len(self.files):
-            said = "No OOM kill found in what could be read."
+            said = "What could be read tells of no OOM kill."
         else:
             return
         print(f"oomwatchctl: {printable(said)}", file=sys.stderr)
