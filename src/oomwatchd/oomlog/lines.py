@@ -204,8 +204,13 @@ class Layout:
         self._pgtables, self._swapents = at.get("pgtables_bytes"), at.get("swapents")
         self._adj = at.get("oom_score_adj")
         self._tables = [at[name] for name in _TABLES if name in at]
-        numbers = rb"[ \t]+(-?\d{1,18})" * (len(columns) - 2)
-        self.raw = re.compile(rb"\[ {0,9}(\d{1,10})\]" + numbers + rb" ([^\n]{1,255})\n")
+        wanted = {"uid", "tgid", "total_vm", "rss", "pgtables_bytes", "swapents", "oom_score_adj", *_TABLES}
+        self._raw = rb"\[ {0,9}(\d{1,10})\]" + b"".join(
+            rb"[ \t]+(-?\d{1,18})" if name in wanted else rb"[ \t]+-?\d{1,18}" for name in columns[1:-1]
+        )
+        shown = [name for name in columns[1:-1] if name in wanted]
+        self._is_usual = shown == ["uid", "tgid", "total_vm", "rss", "pgtables_bytes", "swapents", "oom_score_adj"]
+        self._shown = [columns.index(name) - 1 for name in shown]
 
     def row(self, text: str) -> Task | None:
         """A row, or None if `text` isn't one of this table."""
@@ -215,10 +220,23 @@ class Layout:
         pid, middle, comm = match.groups("")
         return self._task(int(pid), [int(number) for number in middle.split()], comm)
 
+    def raw_pattern(self, prefix: bytes) -> re.Pattern[bytes]:
+        """Matches a whole line of a table as bytes; `prefix` is a pattern of what stands before each row."""
+        return re.compile(prefix + self._raw + rb" ([^\n]{1,255})\n")
+
     def raw_row(self, match: re.Match[bytes]) -> Task:
-        """What a match of `raw` says."""
-        pid, *numbers, comm = match.groups()
-        return self._task(int(pid), list(map(int, numbers)), decode(comm.rstrip(b"\r")))
+        """What a match of a `raw_pattern` says."""
+        if self._is_usual:
+            pid, uid, tgid, total_vm, rss, pgtables, swapents, adj, comm = match.groups()
+            name = comm.rstrip(b"\r").decode() if comm.isascii() else decode(comm.rstrip(b"\r"))
+            return Task(
+                int(pid), int(tgid), int(uid), int(total_vm), int(rss), int(pgtables), int(swapents), int(adj), name
+            )
+        first, *shown, comm = match.groups()
+        numbers = [0] * (len(self.columns) - 2)
+        for at, number in zip(self._shown, shown, strict=True):
+            numbers[at] = int(number)
+        return self._task(int(first), numbers, decode(comm.rstrip(b"\r")))
 
     def _task(self, pid: int, numbers: list[int], comm: str) -> Task:
         pgtables = None

@@ -4,6 +4,8 @@ A log may hold several streams: hosts on a log server, syslog and console of one
 (`prefix`), its stream found, and read there (`kernel_stream`). So many streams are held, one report each.
 """
 
+import functools
+import re
 from datetime import datetime
 
 from oomwatchd.oomlog import json_lines, lines
@@ -24,8 +26,7 @@ PATIENCE = 2000
 _STREAMS_MAX = 64
 # So many lines are kept until one of them shows what a prefix is that nobody knows.
 _UNKNOWN_MAX = 8
-# What the times of two lines differ in.
-_SHAPE = bytes.maketrans(b"0123456789 ", b"00000000000")
+_DIGIT_OR_BLANK = re.compile(r"[\d ]")
 
 _Key = tuple[str | None, str | None, str, bool]
 
@@ -72,6 +73,8 @@ class Parser:
         self._stream = self._stream_of((None, None, "", False))
         self._last = Line("", "")
         """The last line's prefix, for a next one that has the same. Its text isn't kept."""
+        self._alike: re.Pattern[str] | None = None
+        """Matches prefixes that differ from the last line's in the time alone."""
         self._as_is = False
         """Whether the last line was free of colours, markup and the like."""
         self._origin = Origin()
@@ -96,9 +99,7 @@ class Parser:
             line = line.text if isinstance(line, LogLine) else line
             cleaned = clean(line)
             self._as_is = cleaned == line
-            if self._last.sure and cleaned.startswith(self._last.prefix) and self._same_prefix(cleaned):
-                self._take_text(cleaned[len(self._last.prefix) :])
-            else:
+            if not self._like_last(cleaned):
                 self._plain(cleaned)
         if self._number - self._stream.last_number > PATIENCE:
             self._done += self._stream.give_up(self._number)
@@ -117,14 +118,8 @@ class Parser:
         if not self._as_is or self._last.lead.endswith('"'):
             return start  # so the rows aren't either
         layout, task, begin = report.layout, None, start
-        raw_prefix = self._last.prefix.encode("utf-8", "replace")
-        # Hosts and containers may differ in numbers alone.
-        alike = not self._last.lead and not self._last.host
-        prefix, width = raw_prefix.translate(_SHAPE) if alike else raw_prefix, len(raw_prefix)
-        while (data[start : start + width].translate(_SHAPE) if alike else data[start : start + width]) == prefix:
-            match = layout.raw.match(data, start + width, end)
-            if match is None:
-                break
+        pattern = _rows_pattern(layout, _shape(self._last))
+        while (match := pattern.match(data, start, end)) is not None:
             task = layout.raw_row(match)
             report.add(task)
             start = match.end()
@@ -141,15 +136,23 @@ class Parser:
         self._drain()
         for stream in self._streams.values():
             self._done += stream.flush()
-        self._last, self._origin = Line("", ""), Origin()
+        self._last, self._alike, self._origin = Line("", ""), None, Origin()
         done, self._done = self._done, []
         return done
 
     # From a line to its stream.
 
-    def _same_prefix(self, line: str) -> bool:
-        # Behind a quote the text is a field of CSV.
-        return not self._last.lead.endswith('"') and not line_prefix.goes_on(line, len(self._last.prefix))
+    def _like_last(self, line: str) -> bool:
+        """Take a line whose prefix is the last one's but for the time: nearly all lines of a log are such."""
+        match = None if self._alike is None else self._alike.match(line)
+        if match is None or line_prefix.goes_on(line, match.end()):
+            return False
+        prefix = match[0]
+        if prefix != self._origin.prefix:
+            self._last = self._last._replace(prefix=prefix)
+            self._origin = Origin(prefix, None, self._last.host, self.file)
+        self._take_text(line[match.end() :])
+        return True
 
     def _plain(self, line: str) -> None:
         end = line_prefix.plain_prefix(line)
@@ -223,12 +226,13 @@ class Parser:
         host = line.host or parts.host
         file = line.file or self.file
         self._stream = self._stream_of((line.file, host, parts.lead, True))
-        self._last = Line("", "")
+        self._last, self._alike = Line("", ""), None
         self._origin = Origin(parts.prefix, line.time, host, file)
         self._done += self._stream.take(self._number, self._origin, parts.text or "")
 
     def _take(self, parts: Line) -> None:
         self._last = parts
+        self._alike = _alike_pattern(_shape(parts)) if _is_alike(parts) else None
         self._stream = self._stream_of((None, parts.host, parts.lead, parts.dated))
         self._origin = Origin(parts.prefix, None, parts.host, self.file)
         self._take_text(parts.text or "")
@@ -255,3 +259,35 @@ class Parser:
             stream.last_number = self._number
         stream.assembly.reference = self.reference
         return stream
+
+
+def _shape(line: Line) -> str:
+    """A pattern of the prefixes that lines of the same stream have: the times differ, the host doesn't."""
+    prefix = line.prefix
+    if line.lead:
+        return re.escape(prefix)
+    at = prefix.find(f" {line.host} ") + 1 if line.host is not None else len(prefix)
+    host_end = at + len(line.host or "")
+    return _any_time(prefix[:at]) + re.escape(prefix[at:host_end]) + _any_time(prefix[host_end:])
+
+
+def _any_time(text: str) -> str:
+    return _DIGIT_OR_BLANK.sub("\0", text).translate(_ESCAPES).replace("\0", "[0-9 ]")
+
+
+_ESCAPES = {code: f"\\{chr(code)}" for code in b"\\.^$*+?{}[]|()-#&~"}
+
+
+def _is_alike(line: Line) -> bool:
+    """Whether a prefix that differs in its digits alone means the same: not where these are a syslog priority."""
+    return line.sure and not line.lead and line.prefix.endswith(("kernel: ", "] ")) and "<" not in line.prefix
+
+
+@functools.lru_cache(maxsize=64)
+def _alike_pattern(prefix: str) -> re.Pattern[str]:
+    return re.compile(prefix)
+
+
+@functools.lru_cache(maxsize=64)
+def _rows_pattern(layout: lines.Layout, prefix: str) -> re.Pattern[bytes]:
+    return layout.raw_pattern(prefix.encode("utf-8", "replace"))

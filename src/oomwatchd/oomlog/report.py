@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import NamedTuple
 
 from oomwatchd.oomlog import lines, times
 from oomwatchd.oomlog.record import Chosen, Invoker, Killed, Memory, OomKill, Task, Zone
@@ -35,9 +36,8 @@ _SUMS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a report was read. time: the container's, else None: it is in `prefix`."""
+class Origin(NamedTuple):
+    """Where a line was read. time: the container's, else None: it is in `prefix`. (One is made for each line.)"""
 
     prefix: str = ""
     time: str | float | None = None
