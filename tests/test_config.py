@@ -135,7 +135,7 @@ def test_what_concerns_several_keys_is_told_of_with_the_rest() -> None:
     found = problems(HEAD + 'comm = "x"\noom_adj = -1\n[daemon]\nx = 1\n')
 
     assert [line.split(":")[1] for line in found] == ["1", "6"]
-    assert "can't be faked" in found[0]
+    assert "says who controls the process" in found[0]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,10 @@ def test_what_concerns_several_keys_is_told_of_with_the_rest() -> None:
         ("session_leader = true", True),
         ('not = { user = "root" }', True),
         ('comm = "sshd"\nuser = "root"', False),
-        ('exe = "/usr/sbin/sshd"', False),
+        ('exe = "/usr/sbin/sshd"', True),
+        ('exe = "/usr/sbin/sshd"\nnot = { user = 1000 }', True),
+        ('comm = "sshd"\nuser = ["root", 1000]', False),
+        ('exe = "/usr/sbin/sshd"\nuser = "root"', False),
         ('unit = "a.service"', False),
         ('slice = "a.slice"', False),
         ("group = 0", False),
@@ -156,14 +159,15 @@ def test_what_concerns_several_keys_is_told_of_with_the_rest() -> None:
     ],
 )
 @pytest.mark.parametrize("action", ["oom_score_adj = -1", "oom_adj = -17", "oom_score_adj = { at_most = 500 }"])
-def test_lowering_needs_what_cannot_be_faked(criteria: str, refused: bool, action: str) -> None:
+def test_lowering_needs_what_says_who_controls_the_process(criteria: str, refused: bool, action: str) -> None:
     text = f"{HEAD}{criteria}\n{action}\n"
 
     if not refused:
         assert read(text).rules[0].guarded
         return
-    (error,) = problems(text)
-    assert "can't be faked" in error
+    error = problems(text)[-1]
+    assert 'add user = "root"' in error
+    assert "says who controls the process" in error
 
 
 @pytest.mark.parametrize("action", ["oom_score_adj = 300", "oom_score_adj = { at_least = -5 }", "ignore = true"])
@@ -174,20 +178,66 @@ def test_raising_may_go_by_names(action: str) -> None:
 def test_children_gain_no_more_than_what_is_pinned() -> None:
     by_name = HEAD + 'comm = "x"\noom_score_adj = { at_least = 300 }\nchildren = '
 
-    assert "can't be faked" in problems(by_name + "-1")[0]
+    assert "says who controls the process" in problems(by_name + "-1")[0]
     (rule,) = read(by_name + "0").rules
     assert [rule.child_value(600, first=600), rule.child_value(300, first=-5)] == [600, 0]
     (spoofable,) = read(by_name + "-1\nspoofable = true").rules
     assert spoofable.child_value(600, first=600) == -1
 
 
-def test_descent_is_worth_what_the_other_rule_is() -> None:
-    by_name = '[[rule]]\nname = "a"\ncomm = "a"\noom_score_adj = 5\n'
-    by_exe = '[[rule]]\nname = "a"\nexe = "/a"\noom_score_adj = 5\n'
-    lowers = HEAD + 'descendant_of = "a"\noom_score_adj = -5\n'
+RULES = {
+    "user": 'user = "root"',
+    "name": 'comm = "a"',
+    "path": 'exe = "/a"',
+    "spoofable": 'comm = "a"\nspoofable = true',
+    "below user": 'descendant_of = "user"',
+    "below name": 'descendant_of = "name"',
+    "circle": 'descendant_of = "circle too"',
+    "circle too": 'descendant_of = "circle"',
+    "circle and user": 'descendant_of = ["circle", "user"]',
+}
 
-    assert "can't be faked" in problems(by_name + lowers)[0]
-    assert read(by_exe + lowers).rules[1].guarded
+
+@pytest.mark.parametrize(
+    ("criteria", "guarded"),
+    [
+        ('descendant_of = "user"', True),
+        ('descendant_of = "below user"', True),
+        ('descendant_of = ["user", "below user"]', True),
+        ('descendant_of = ["user", "name"]', False),
+        ('descendant_of = "name"', False),
+        ('descendant_of = "path"', False),
+        ('descendant_of = "below name"', False),
+        ('descendant_of = "spoofable"', False),
+        ('descendant_of = "spoofable"\nspoofable = true', True),
+        ('descendant_of = "circle"', False),
+        ('descendant_of = "circle and user"', False),
+        ('descendant_of = "circle"\nuser = "root"', True),
+        ('not = { descendant_of = "user" }', False),
+    ],
+)
+def test_descent_is_worth_what_the_other_rules_are(criteria: str, guarded: bool) -> None:
+    others = "".join(f'[[rule]]\nname = "{name}"\n{text}\noom_score_adj = 5\n' for name, text in RULES.items())
+    lowers = f"{HEAD}{criteria}\noom_score_adj = -5\n"
+
+    if guarded:
+        read(others + lowers)
+    else:
+        assert "says who controls the process" in problems(others + lowers)[0]
+    assert read(f"{HEAD}{criteria}\noom_score_adj = 5\n" + others).rules[0].guarded is guarded
+
+
+def test_many_rules_below_each_other() -> None:
+    """Rules that all name all others are told from each other in no time."""
+    names = ", ".join(f'"{i}"' for i in range(60))
+    text = "".join(
+        f'[[rule]]\nname = "{i}"\ndescendant_of = [{names.replace(f"{chr(34)}{i}{chr(34)}, ", "")}]\noom_score_adj = 5\n'
+        for i in range(59)
+    )
+
+    rules = read(text + '[[rule]]\nname = "59"\nuser = 0\noom_score_adj = 5\n').rules
+
+    assert [rule.guarded for rule in rules] == [False] * 59 + [True]
 
 
 def test_user_that_does_not_exist_is_a_warning() -> None:

@@ -13,7 +13,7 @@ from oomwatchd.ctl import main
 from oomwatchd.ctl.check import as_toml, overlooked
 from oomwatchd.ctl.protection import too_wide
 
-GUARD = 'exe = "/usr/bin/env"'
+GUARD = 'exe = "/usr/bin/env"\nuser = 0'
 
 
 def found(*rules: str) -> list[str]:
@@ -129,11 +129,19 @@ def test_a_path_through_a_link(tmp_path: Path) -> None:
         assert f"write '{tmp_path}/usr/{name}'" in message
 
 
-@pytest.mark.parametrize(("exe", "loose"), [("*/sshd", True), ("/*", True), ("/tmp/*", True), ("/usr/bin/*", False)])
-def test_loose_paths_in_a_rule_that_lowers(exe: str, loose: bool) -> None:
-    assert any("lowers" in m for m in found(f'exe = "{exe}"\noom_score_adj = -1')) is loose
-    assert found(f'exe = "{exe}"\nuser = 0\noom_score_adj = -1') == []
-    assert found(raised(f'exe = "{exe}"')) == []
+@pytest.mark.parametrize(
+    ("criteria", "vague"),
+    [
+        ('unit = "*"', True),
+        ('slice = ["x.slice", "*"]', True),
+        ('unit = { regex = ".*" }\nexe = "/usr/bin/env"', True),
+        ('unit = "*"\nuser = 0', False),
+        ('slice = "*.slice"', False),
+    ],
+)
+def test_guards_that_hold_for_everybody(criteria: str, vague: bool) -> None:
+    assert any("every user" in message for message in found(f"{criteria}\noom_score_adj = -1")) is vague
+    assert not any("every user" in message for message in found(raised(criteria)))
 
 
 def test_a_value_that_never_lowers() -> None:
@@ -160,7 +168,7 @@ def test_protection_needs_no_look_without_minus_1000(tmp_path: Path) -> None:
 
 
 def test_warnings_come_in_the_order_of_the_files() -> None:
-    text = '[[rule]]\nname = "a"\nexe = "/no/such"\noom_score_adj = 1\n[[rule]]\nname = "b"\nuser = "nosuchuser"\n'
+    text = '[[rule]]\nname = "a"\nexe = "/no/such"\nignore = true\n[[rule]]\nname = "b"\nuser = "nosuchuser"\n'
     problems = overlooked(config.parse([Source("f", f"{text}oom_score_adj = 1\n")]))
     assert [problem.line for problem in problems] == [3, 5]
 

@@ -52,7 +52,7 @@ def outlooks(text: str, pins: list[Pin] | None = None) -> dict[int, Outlook]:
 
 
 def rule(program: Path, rest: str) -> str:
-    return f'[[rule]]\nname = "r"\nexe = "{program}"\n{rest}\n'
+    return f'[[rule]]\nname = "r"\nexe = "{program}"\nuser = 0\n{rest}\n'
 
 
 def pin_of(pid: int, value: int, original: int) -> Pin:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oomwatchd.kernel import procfs
-from oomwatchd.kernel.procfs import Stat, parse_stat, parse_status
-from oomwatchd.kernel.systemd_cgroups import Units, parse_cgroup, parse_units
+from oomwatchd.kernel.procfs import Stat, Status, parse_stat, parse_status
+from oomwatchd.kernel.systemd_cgroups import Hierarchy, Units, parse_cgroup, parse_hierarchy, parse_units
 
 TAIL = b" S 1 812 700 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 3456 15728640 1200 18446744073709551615 1 1 0 0\n"
 
@@ -33,21 +33,44 @@ def test_status() -> None:
         b"Name:\tx\\nUid:\t9\nPPid:\t1\nUid:\t1\t1000\t3\t4\nGid:\t5\t100\t7\t8\nNSpid:\t812\t7\nCapEff:\t0\n"
     )
 
-    assert (status.uid, status.gid, status.pid_ns_depth) == (1000, 100, 1)
+    assert status == Status(1, 1000, 3, 5, 7, pid_ns_depth=1)
 
 
 @pytest.mark.parametrize(
-    ("raw", "path"),
+    ("raw", "unified", "named"),
     [
-        (b"0::/system.slice/ssh.service\n", b"/system.slice/ssh.service"),
-        (b"9:name=systemd:/a:b\n4:memory:/x\n", b"/a:b"),
-        (b"9:name=systemd:/v1\n0::/v2\n", b"/v2"),
-        (b"4:memory:/x\n", b""),
-        (b"", b""),
+        (b"0::/system.slice/ssh.service\n", b"/system.slice/ssh.service", b""),
+        (b"9:name=systemd:/a:b\n4:memory:/x\n", b"", b"/a:b"),
+        (b"9:name=systemd:/v1\n0::/v2\n", b"/v2", b"/v1"),
+        (b"0::/a/b (deleted)\n", b"/a/b", b""),
+        (b"4:memory:/x\n", b"", b""),
+        (b"", b"", b""),
     ],
 )
-def test_cgroup(raw: bytes, path: bytes) -> None:
-    assert parse_cgroup(raw) == path
+def test_cgroup(raw: bytes, unified: bytes, named: bytes) -> None:
+    assert parse_cgroup(raw, Hierarchy.UNIFIED) == unified
+    assert parse_cgroup(raw, Hierarchy.NAMED) == named
+
+
+MOUNT = "31 23 0:28 / {} rw,relatime shared:9 - {} none rw\n"
+V1 = MOUNT.format("/sys/fs/cgroup", "tmpfs") + MOUNT.format("/sys/fs/cgroup/systemd", "cgroup")
+
+
+@pytest.mark.parametrize(
+    ("mountinfo", "hierarchy"),
+    [
+        (MOUNT.format("/sys/fs/cgroup", "cgroup2"), Hierarchy.UNIFIED),
+        (V1, Hierarchy.NAMED),
+        (V1 + MOUNT.format("/mnt", "cgroup2"), Hierarchy.NAMED),
+        (V1 + MOUNT.format("/sys/fs/cgroup/memory/x", "cgroup2"), Hierarchy.NAMED),
+        (V1 + MOUNT.format("/sys/fs/cgroup/unified", "cgroup2"), Hierarchy.UNIFIED),
+        (V1 + MOUNT.format("/sys/fs/cgroup/systemd", "cgroup2"), Hierarchy.UNIFIED),
+        (MOUNT.format("/mnt", "cgroup2"), Hierarchy.UNIFIED),
+        ("", Hierarchy.UNIFIED),
+    ],
+)
+def test_hierarchy_is_the_one_that_systemd_chooses(mountinfo: str, hierarchy: Hierarchy) -> None:
+    assert parse_hierarchy(mountinfo.encode()) is hierarchy
 
 
 @pytest.mark.parametrize(

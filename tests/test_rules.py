@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oomwatchd.rules.criteria import Process
 from oomwatchd.rules.index import Index
 from oomwatchd.rules.match import Mismatch, mismatch
 from oomwatchd.rules.model import (
     Action,
     Criterion,
-    Process,
     Rule,
     literal_or_glob,
     oom_adj_to_score,
@@ -191,18 +191,20 @@ def plainly(asked: Rule, process: Process) -> bool:
 
     def one(c: Criterion) -> bool | None:
         if c.key == "user":
-            return None if process.uid is None else process.uid in c.ids
+            return None if process.uid is None else bool({process.uid, process.saved_uid} <= c.ids)
         text = value(c.key)
         if text is None:
             return None
         hit = any(fnmatch.fnmatchcase(text, p.text) if p.is_glob else text == p.text for p in c.patterns)
         if text == "" and c.key != "cmdline":
             return False
-        if c.key == "exe" and hit:
-            return process.exe_verified
         return hit
 
     if not all(one(c) is True for c in asked.criteria):
+        return False
+    if any(c.key == "exe" for c in asked.criteria) and asked.action != RAISE and not process.exe_verified:
+        return False
+    if process.foreign_pid_ns and not asked.containers and (asked.action != RAISE or process.container is not False):
         return False
     if not asked.excluded:
         return True
@@ -238,15 +240,26 @@ process_strategy = st.builds(
     cgroup=facts,
     unit=facts,
     slice=facts,
-    foreign_pid_ns=st.just(False),
+    saved_uid=st.sampled_from([0, 1]),
+    foreign_pid_ns=st.booleans(),
+    container=st.sampled_from([True, False, None]),
+)
+RAISE = Action(low=300)
+
+
+rule_strategy = st.builds(
+    Rule,
+    name=st.just(""),
+    criteria=criteria_strategy,
+    action=st.sampled_from([Action(500, 500), RAISE]),
+    excluded=criteria_strategy,
+    containers=st.booleans(),
 )
 
 
-@given(st.lists(st.tuples(criteria_strategy, criteria_strategy), max_size=8), st.lists(process_strategy, max_size=4))
-def test_decision_is_that_of_the_model(
-    asked: list[tuple[tuple[Criterion, ...], tuple[Criterion, ...]]], processes: list[Process]
-) -> None:
-    rules = [rule(*criteria, name=str(i), excluded=excluded) for i, (criteria, excluded) in enumerate(asked)]
+@given(st.lists(rule_strategy, max_size=8), st.lists(process_strategy, max_size=4))
+def test_decision_is_that_of_the_model(asked: list[Rule], processes: list[Process]) -> None:
+    rules = [replace(each, name=str(i)) for i, each in enumerate(asked)]
     rule_set = RuleSet(rules)
 
     for process in processes * 2:  # the second time out of the memory

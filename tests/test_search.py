@@ -3,8 +3,9 @@
 import pytest
 
 from oomwatchd.base.notyet import NotYet, settled
+from oomwatchd.rules.criteria import Process
 from oomwatchd.rules.match import mismatch
-from oomwatchd.rules.model import Action, Criterion, Pattern, Process, Rule, literal_or_glob, regex
+from oomwatchd.rules.model import Action, Criterion, Pattern, Rule, literal_or_glob, regex
 from oomwatchd.rules.ruleset import RuleSet
 from oomwatchd.rules.search import search
 

@@ -1,5 +1,5 @@
 /* chameleon: change in the way that each line of stdin says, and answer "ok": the identity of a running process.
- * u UID, g GID: effective ids. n NAME: comm. s: a new session. v VALUE: oom_score_adj. w VALUE: the same over and over,
+ * u UID, g GID: real and saved ids. e UID: the effective one. n NAME: comm. s: a new session. v VALUE: oom_score_adj. w VALUE: the same over and over,
  * without an answer. */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -28,9 +28,11 @@ int main(void)
 		int failed = 0;
 		line[strcspn(line, "\n")] = 0;
 		if (line[0] == 'u')
-			failed = seteuid(atoi(value));
+			failed = setresuid(atoi(value), -1, atoi(value));
 		else if (line[0] == 'g')
-			failed = setegid(atoi(value));
+			failed = setresgid(atoi(value), -1, atoi(value));
+		else if (line[0] == 'e')
+			failed = seteuid(atoi(value));
 		else if (line[0] == 'n')
 			failed = prctl(PR_SET_NAME, value);
 		else if (line[0] == 's')

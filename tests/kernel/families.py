@@ -50,7 +50,7 @@ class Families:
     def rule(self, value: int, children: str | int, scan: str = "1h", more: str = "") -> str:
         """A configuration with one rule, for the parents alone: a child that never execs is the same program."""
         policy = f'"{children}"' if isinstance(children, str) else children
-        more = f"session_leader = true\nchildren = {policy}\n{more}"
+        more = f"user = 0\nsession_leader = true\nchildren = {policy}\n{more}"
         return rule(self.parent, value, name="parents", scan=scan, more=more)
 
     def start(self, count: int, value: int, pause_us: int = 0) -> None:

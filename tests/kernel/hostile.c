@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -74,6 +75,20 @@ static int smuggle(const char *impostor, const char *place, int delete)
 	return spare;
 }
 
+/* Have a process of one's own traced, and go on in it: its tracer may write to its memory at every stop. */
+static void be_traced(void)
+{
+	pid_t pid = fork();
+	must(pid >= 0, "fork");
+	if (pid == 0) {
+		must(ptrace(PTRACE_TRACEME, 0, 0, 0) == 0, "ptrace");
+		return;
+	}
+	for (int status; waitpid(pid, &status, 0) == pid && WIFSTOPPED(status);)
+		ptrace(PTRACE_CONT, pid, 0, WSTOPSIG(status) == SIGTRAP ? 0 : WSTOPSIG(status));
+	_exit(0);
+}
+
 static int in_memory(const char *name)
 {
 	int from = open("/proc/self/exe", O_RDONLY | O_CLOEXEC), to = memfd_create(name, 0);
@@ -83,7 +98,34 @@ static int in_memory(const char *name)
 	return to;
 }
 
+struct steps {
+	int argc;
+	char **argv;
+};
+
+static int take(int argc, char **argv);
+
+static void *take_in_thread(void *steps)
+{
+	usleep(1000); /* so that the first thread has ended */
+	_exit(take(((struct steps *)steps)->argc, ((struct steps *)steps)->argv));
+}
+
+/* Take the steps that are left in another thread, and end the first one. */
+static void leave_to_a_thread(int argc, char **argv)
+{
+	static struct steps left;
+	left = (struct steps){ argc, argv };
+	must(pthread_create(&(pthread_t){ 0 }, NULL, take_in_thread, &left) == 0, "pthread_create");
+	syscall(SYS_exit, 0);
+}
+
 int main(int argc, char **argv)
+{
+	return take(argc, argv);
+}
+
+static int take(int argc, char **argv)
 {
 	extern char **environ;
 	alarm(100);
@@ -134,7 +176,11 @@ int main(int argc, char **argv)
 			*place++ = 0;
 			fexecve(smuggle(value, place, !strcmp(step, "smuggle-deleted")), rest, environ);
 			must(0, "fexecve");
-		} else if (!strcmp(step, "drop"))
+		} else if (!strcmp(step, "trace"))
+			be_traced();
+		else if (!strcmp(step, "leave"))
+			leave_to_a_thread(argc - i, rest);
+		else if (!strcmp(step, "drop"))
 			must(setresuid(getuid(), getuid(), getuid()) == 0, "setresuid");
 		else if (!strcmp(step, "say"))
 			continue;

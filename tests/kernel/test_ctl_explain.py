@@ -106,11 +106,12 @@ def test_a_container(daemon: Daemon, processes: Processes, target: Path) -> None
         pytest.skip("no PID namespace can be made here (CAP_SYS_ADMIN)")
     (pid,) = map(int, children.read_text().split())
     wait_until(lambda: Path(f"/proc/{pid}/comm").read_text() == "target\n", "the program runs")
-    daemon.start(rule(target, 300))
+    lowers = 'user = "root"'
+    daemon.start(rule(target, 300, more=lowers))
     found = explain(daemon, pid, status=1)
     failed = {"key": "containers", "wanted": "this PID namespace", "found": "another PID namespace"}
     assert found["rules"][0]["failed"] == failed
-    daemon.write(rule(target, 300, more="containers = true"))
+    daemon.write(rule(target, 300, more=f"{lowers}\ncontainers = true"))
     assert daemon.reload()["ok"]
     assert explain(daemon, pid)["decision"]["target"] == oom_score_adj(pid) == 300
 
@@ -233,7 +234,7 @@ def test_explain_with_a_broken_file(daemon: Daemon) -> None:
 
 
 def test_check_looks_where_the_daemon_would(daemon: Daemon, target: Path) -> None:
-    daemon.start(rule(target, 300))
+    daemon.start(rule(target, "{ at_least = 300 }"))
     assert answer(daemon, "check") == {"ok": True, "errors": [], "warnings": []}
     daemon.write(rule(target, 1001))
     (error,) = answer(daemon, "check", status=1)["errors"]

@@ -261,7 +261,7 @@ def test_impostor_in_a_mount_namespace(daemon: Daemon, processes: Processes, tar
         parent.chmod(parent.stat().st_mode | 0o055)
     hog = tmp_path / "hog"
     shutil.copy("/bin/sleep", hog)
-    daemon.start(rule(target, scan="200ms"))
+    daemon.start(rule(target, scan="200ms", more="user = [0, 65534]"))  # so that it could lower
     command = f"mount --bind {hog} {target} && exec {target} 1000"
     unshare = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "unshare", "-Ur", "-m"]
 

@@ -26,13 +26,25 @@ scan_interval = "100ms"
 
 [[rule]]
 name = "root's program"
-exe = ["{bin}/guarded", "{bin}/suid"]
+exe = ["{bin}/guarded", "{bin}/suid", "{bin}/dynamic"]
 user = "root"
 oom_score_adj = 100
 
 [[rule]]
-name = "program"
+name = "program of nobody's"
 exe = "{bin}/target"
+user = 65534
+oom_score_adj = 100
+
+[[rule]]
+name = "path"
+exe = "{bin}/plain*"
+oom_score_adj = 100
+
+[[rule]]
+name = "name of root's"
+comm = "critical-suid"
+user = "root"
 oom_score_adj = 100
 
 [[rule]]
@@ -93,12 +105,21 @@ class Place:
         return self.bin / "target"
 
     @property
+    def plain(self) -> Path:
+        return self.bin / "plain"
+
+    @property
     def guarded(self) -> Path:
         return self.bin / "guarded"
 
     @property
     def suid(self) -> Path:
         return self.bin / "suid"
+
+    @property
+    def preload(self) -> Path:
+        """A shared object with the attacker's code."""
+        return self.directory / "preload"
 
 
 UNIT, SLICE = f"oomwatchd-test-{os.getpid()}.service", f"oomwatchd_test_{os.getpid()}.slice"
@@ -112,13 +133,18 @@ def place() -> Iterator[Place]:
 
 
 def _place(directory: Path) -> Iterator[Place]:
-    program = Compiler(directory)("hostile", ("-static", "-pthread"))
+    compiler = Compiler(directory)
+    program = compiler("hostile", ("-static", "-pthread"))
+    compiler("preload", ("-shared", "-fPIC", "-Wl,-z,now"))
     (directory / "run").mkdir()
     here = Place(directory, Daemon(directory))
     here.bin.mkdir()
     here.own.mkdir()
-    for path in (here.hog, here.target, here.guarded, here.suid):
+    for path in (here.hog, here.target, here.plain, here.guarded, here.suid):
         shutil.copy(program, path)
+    for name in ("dynamic", "plain-dynamic"):
+        shutil.copy("/bin/sleep", here.bin / name)
+    (here.own / "critical-suid").symlink_to(here.suid)
     here.suid.chmod(0o4755)
     for path in (here.own, here.hog):
         os.chown(path, 65534, 65534)
@@ -214,6 +240,15 @@ ATTEMPTS = {
     "a child of a setuid program that is kept waiting": ("exec={suid}", "child", "drop", "exec={hog}"),
     "a child of a setuid program that stays itself": ("exec={suid}", "child", "drop"),
     "root's program in an attacker's hands": ("exec={guarded}", "child", "say=critical-descendant"),
+    "a program of root's that a rule knows by its path alone": ("exec={plain}",),
+    "the same, traced by its user": ("trace", "exec={plain}"),
+    "root's program, traced by its user": ("trace", "exec={guarded}"),
+    "a setuid program": ("exec={suid}",),
+    "a setuid program under a false name": ("exec={own}/critical-suid",),
+    "the same, with a child": ("exec={own}/critical-suid", "child"),
+    "a first thread that ends": ("name=critical-name", "leave"),
+    "a first thread that ends in root's program": ("exec={guarded}", "leave"),
+    "a first thread that ends, and another program": ("exec={target}", "leave", "exec={hog}"),
     "an impostor, opened in a mount namespace": ("smuggle={impostor}:{target}",),
     "an impostor, opened in a mount namespace, and deleted": ("smuggle-deleted={impostor}:{target}",),
     "a directory that shows the path, opened in a mount namespace": ("smuggle={impostor}:{guarded}",),
@@ -227,7 +262,7 @@ def test_own_program(place: Place, attacker: Attacker, attempt: str) -> None:
         path.unlink(missing_ok=True)
         shutil.copy(place.hog, path)
         os.chown(path, 65534, 65534)
-    names = {name: getattr(place, name) for name in ("hog", "own", "target", "guarded", "suid")}
+    names = {name: getattr(place, name) for name in ("hog", "own", "target", "plain", "guarded", "suid")}
     steps = [step.format(**names, impostor=impostor) for step in ATTEMPTS[attempt]]
 
     pid = attacker.start(place.hog, *steps, *STAY)
@@ -275,6 +310,29 @@ def test_own_pid_namespace(place: Place, attacker: Attacker) -> None:
     pid = attacker.start("unshare", "-Urpf", "--kill-child", "--mount-proc", place.target, "child", *STAY)
 
     gains_nothing(place, pid)
+
+
+@pytest.mark.parametrize("program", ["dynamic", "plain-dynamic"])
+def test_own_code_in_a_genuine_program(place: Place, attacker: Attacker, program: str) -> None:
+    """By LD_PRELOAD: the executable is the genuine one in every respect."""
+    pid = attacker.start("env", f"LD_PRELOAD={place.preload}", place.bin / program, "100")
+
+    assert os.readlink(f"/proc/{pid}/exe") == str(place.bin / program)
+    gains_nothing(place, pid)
+
+
+@pytest.mark.parametrize("program", ["guarded", "target", "plain"])
+def test_another_executable_by_prctl(place: Place, attacker: Attacker, program: str) -> None:
+    """In a user namespace, prctl(PR_SET_MM) makes any file that may be executed the executable of a process; the name
+    then raises an event. Device and inode are genuine too."""
+    path = place.bin / program
+    environment = [f"LD_PRELOAD={place.preload}", f"BECOME={path}", "NAME=critical-name"]
+
+    pid = attacker.start("unshare", "-Ur", "env", *environment, "/bin/sleep", "100")
+
+    assert os.readlink(f"/proc/{pid}/exe") == str(path)
+    if program != "target":  # that one is nobody's own to protect
+        gains_nothing(place, pid)
 
 
 def test_first_argument(place: Place, attacker: Attacker) -> None:
@@ -362,7 +420,9 @@ def test_what_is_genuine_gains(place: Place, attacker: Attacker) -> None:
         attacker.start(place.guarded, *STAY, privileges=[]),
         attacker.start(place.hog, "say=critical-arguments", *STAY, privileges=[]),
         attacker.start(place.target, *STAY),
-        attacker.start(place.suid, *STAY),
+        attacker.start(place.suid, *STAY, privileges=[]),
+        attacker.start(place.own / "critical-suid", *STAY, privileges=[]),
+        attacker.start(place.guarded, "leave", *STAY, privileges=[]),
     ]
     with cgroup(UNIT) as unit, cgroup(f"{SLICE}/x.service") as below:
         for directory in (unit, below):

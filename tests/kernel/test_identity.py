@@ -75,6 +75,25 @@ def test_events_tell_of_a_change(daemon: Daemon, chameleon: Chameleon, criterion
     wait_for_value(pid, 0)
 
 
+def test_effective_id_alone_says_nothing(daemon: Daemon, chameleon: Chameleon) -> None:
+    """sshd's monitor takes the user's effective ID at each login, and any user can start a setuid program."""
+    daemon.start(rule(chameleon.program, 500, scan="100ms", more='user = "root"'))
+    pid = chameleon.start()
+    wait_for_value(pid, 500)
+
+    for line in ("e 65534", "e 0") * 3:
+        chameleon.change(line)
+    chameleon.change("e 65534")
+    daemon.wait_for_scan()
+    assert oom_score_adj(pid) == 500
+    chameleon.change("e 0")
+    chameleon.change("u 65534")  # and effective root
+
+    wait_for_value(pid, 0)
+    counters = daemon.status()["counters"]
+    assert (counters["pins"], counters["releases"]) == (1, 1)
+
+
 def test_scan_finds_a_new_session(daemon: Daemon, chameleon: Chameleon) -> None:
     daemon.start(rule(chameleon.program, 500, scan="200ms", more="session_leader = true"))
     pid = chameleon.start()
@@ -103,7 +122,11 @@ def test_move_into_another_cgroup(daemon: Daemon, chameleon: Chameleon, scan: st
             chameleon.end()
 
 
-@pytest.mark.parametrize(("more", "value"), [("", 0), ("containers = true", 500)])
+LOWERS = 'user = "root"'
+"""Who names a user may lower, so that every other PID namespace counts as a container."""
+
+
+@pytest.mark.parametrize(("more", "value"), [("", 500), (LOWERS, 0), (f"containers = true\n{LOWERS}", 500)])
 def test_other_pid_namespace(daemon: Daemon, processes: Processes, target: Path, more: str, value: int) -> None:
     daemon.start(rule(target, 500, scan="200ms", more=more))
     outer = processes.start("unshare", "-p", "-f", "--mount-proc", "--kill-child", target, "1000")

@@ -11,7 +11,7 @@ from oomwatchd.config.problems import Problem
 from oomwatchd.config.shadows import fits_nothing, shadowed
 from oomwatchd.config.toml_positions import Path
 from oomwatchd.rules.criteria import CRITERIA, Form
-from oomwatchd.rules.model import INHERIT, OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN, Criterion, Rule
+from oomwatchd.rules.model import INHERIT, OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN, Criterion, Pattern, Rule
 
 _OLD_SCALE = {-17: "which is -1000 today", -16: "", 15: "which is 1000 today"}
 """Values that people know from oom_adj."""
@@ -39,14 +39,11 @@ def warnings(config: Config) -> list[Problem]:
 
 
 def _rule(number: int, rule: Rule) -> Iterator[Finding]:
-    for key, message in (*_whole(rule), *_value(rule), *_children(rule)):
+    for key, message in (*_whole(rule), *_value(rule), *_children(rule), *_vague_guard(rule)):
         yield Finding(number, key, message)
     for criterion in rule.criteria:
         for at, message in _criterion(criterion):
             yield Finding(number, (criterion.key, at), message)
-        if criterion.key == "exe" and rule.action.can_lower:
-            for at, message in lint_paths.loose(rule, criterion):
-                yield Finding(number, (criterion.key, at), message)
     for criterion in rule.excluded:
         for at, message in _criterion(criterion):
             yield Finding(number, ("not", criterion.key, at), f"not: {message}")
@@ -102,6 +99,20 @@ def _children(rule: Rule) -> Iterator[tuple[Path, str]]:
             "whatever these processes start can't be killed either, login shells and jobs included; "
             'children = "reset" gives it back what it would have',
         )
+
+
+def _vague_guard(rule: Rule) -> Iterator[tuple[Path, str]]:
+    """What says who controls a process may hold for everybody's."""
+    guarding = [criterion for criterion in rule.criteria if CRITERIA[criterion.key].says_who]
+    if rule.can_lower and guarding and all(any(map(_is_anything, c.patterns)) for c in guarding):
+        shown = " and ".join(f"{c.key} = '{next(filter(_is_anything, c.patterns))}'" for c in guarding)
+        message = f"{shown} holds for the programs of every user, and the rule can lower; name whose may gain by it"
+        yield (guarding[0].key,), message
+
+
+def _is_anything(pattern: Pattern) -> bool:
+    """Whether a pattern matches whatever there is."""
+    return not pattern.text.strip("*?") if pattern.is_glob else not pattern.literal and pattern.matches("") is True
 
 
 def _shadow(rule: Rule, other: Rule) -> str:

@@ -4,10 +4,8 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator
 
 from oomwatchd.config.lint_texts import WILD
-from oomwatchd.rules.model import Criterion, Pattern, Rule
 
 _USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
 
@@ -111,34 +109,3 @@ def literal_directory(glob: str) -> str:
     """The directory of a glob, as far as it is literal; empty: it begins with a wildcard."""
     at = min(i for i in map(glob.find, WILD) if i >= 0)
     return glob[:at].rpartition("/")[0] or ("/" if glob.startswith("/") else "")
-
-
-def loose(rule: Rule, criterion: Criterion) -> Iterator[tuple[int, str]]:
-    """Paths can't be faked, but a user's own program may lie at one that the pattern matches. Yields the number of
-    each such member with what to say of it."""
-    if any(c.key in ("user", "group", "unit", "slice") for c in rule.criteria) or rule.spoofable:
-        return
-    for number, pattern in enumerate(criterion.patterns):
-        why = "" if pattern.literal else _why_loose(pattern)
-        if why:
-            yield (
-                number,
-                f"exe '{pattern}' may fit programs that users have put there themselves, and the rule lowers: {why}; "
-                "name the directory, or ask for user too",
-            )
-
-
-def _why_loose(pattern: Pattern) -> str:
-    directory = literal_directory(pattern.text) if pattern.is_glob else ""
-    if directory and _others_write(directory):
-        return f"users write below {directory}"
-    return "it doesn't begin with a literal directory" if directory in ("", "/") else ""
-
-
-def _others_write(directory: str) -> bool:
-    """Whether someone besides root can make files there."""
-    try:
-        status = os.stat(directory)
-    except OSError:
-        return False
-    return status.st_uid != 0 or bool(status.st_mode & stat.S_IWOTH)

@@ -14,6 +14,7 @@ from oomwatchd.config.files import read_files
 from oomwatchd.config.problems import Findings, Problem, suggestion
 from oomwatchd.config.rule_reader import Placed, read_rules
 from oomwatchd.rules.criteria import CRITERIA, Form
+from oomwatchd.rules.guard import guarded_rules, guards
 from oomwatchd.rules.model import Criterion, Rule
 
 
@@ -154,33 +155,16 @@ def _check_descent(placed: Placed, criterion: Criterion, known: Mapping[str, Rul
 
 def _guarded(placed: Sequence[Placed]) -> list[Rule]:
     """The rules with their `guarded` worked out; an error for each that could lower without."""
-    by_name = {each.rule.name: each.rule for each in placed}
+    names = guarded_rules(each.rule for each in placed)
     rules = []
     for each in placed:
-        rule = each.rule
-        guarded = _is_guarded(rule, by_name, frozenset())
-        if rule.can_lower and not guarded and each.sound:
-            named = ", ".join(c.key for c in rule.criteria) or "nothing"
+        rule = replace(each.rule, guarded=each.rule.name in names)
+        if rule.asks_to_lower and not rule.guarded and each.sound:
+            asked = ", ".join(criterion.key for criterion in rule.criteria) or "nothing"
             each.error(
-                f"Rule '{rule.name}' can lower oom_score_adj, but all that it asks for ({named}) is what any user can "
-                "make true of any program; add a criterion that can't be faked (exe, user, group, unit or slice), or "
-                "say spoofable = true"
+                f"Rule '{rule.name}' can lower oom_score_adj, but nothing that it asks for ({asked}) says who controls "
+                'the process: any user could run a program of his that fits; add user = "root", or whoever runs it '
+                f"({', '.join(guards())} count), or say spoofable = true"
             )
-        rules.append(replace(rule, guarded=guarded))
+        rules.append(rule)
     return rules
-
-
-def _is_guarded(rule: Rule, by_name: Mapping[str, Rule], seen: frozenset[str]) -> bool:
-    """Descent from a rule that anyone can enter is as good as that rule's name."""
-    if rule.spoofable:
-        return True
-    for criterion in rule.criteria:
-        says_who = CRITERIA[criterion.key].says_who
-        if says_who is not None:
-            if says_who:
-                return True
-            continue
-        others = [by_name[name] for name in criterion.names if name not in seen and name in by_name]
-        if others and all(_is_guarded(other, by_name, seen | {rule.name}) for other in others):
-            return True
-    return False

@@ -8,14 +8,13 @@ from oomwatchd.control.protocol import Json
 from oomwatchd.ctl.ask import reply_to
 from oomwatchd.ctl.rulebook import Rulebook
 from oomwatchd.kernel import procfs
-from oomwatchd.kernel.executable import Namespaces
-from oomwatchd.kernel.facts import read_process
+from oomwatchd.kernel.facts import View, read_process
 from oomwatchd.kernel.procfs import ProcessDir, Stat, Vanished
 from oomwatchd.pinning.decisions import Trigger, runtime_rule, wanted_hold, without_rule
 from oomwatchd.pinning.lineage import Hold, Node
-from oomwatchd.rules.criteria import Source
+from oomwatchd.rules.criteria import Process, Source
 from oomwatchd.rules.match import Mismatch, mismatch
-from oomwatchd.rules.model import Process, Rule
+from oomwatchd.rules.model import Rule
 from oomwatchd.rules.ruleset import Needs, RuleSet
 
 EVERYTHING = Needs(reads=frozenset(Source))
@@ -62,7 +61,7 @@ class Examiner:
         self.book = book
         self.rules = RuleSet(book.config.rules)
         self.proc = proc
-        self.ours = Namespaces(proc)
+        self.view = View(proc)
         self._decided: dict[int, str] = {}
 
     def explain(self, pids: Iterable[int]) -> list[Explanation]:
@@ -119,7 +118,7 @@ class Examiner:
         else:
             ancestors = self._ancestors(stat.ppid) if self.rules.referenced else frozenset()
         exe = directory.read_exe()
-        process = read_process(directory, stat, exe, EVERYTHING, self.ours, True, ancestors)
+        process = read_process(directory, stat, exe, EVERYTHING, self.view, ancestors, verify=True)
         if lineage.get("exe_verified") is None:
             return process
         # The daemon's view counts, which may be another than ours (PrivateTmp=).
@@ -146,7 +145,7 @@ class Examiner:
             try:
                 with ProcessDir(pid, self.proc) as directory:
                     stat, exe = directory.read_stat(), directory.read_exe()
-                    process = read_process(directory, stat, exe, EVERYTHING, self.ours, True, above)
+                    process = read_process(directory, stat, exe, EVERYTHING, self.view, above, verify=True)
                     rule = settled(lambda: self.rules.decide(process))
                     self._decided[pid] = "" if rule is None else rule.name
             except (Vanished, OSError):

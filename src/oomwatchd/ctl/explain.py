@@ -20,10 +20,10 @@ from oomwatchd.ctl.rulebook import Rulebook, add_options, open_rulebook
 from oomwatchd.ctl.state import clock
 from oomwatchd.ctl.table import BOLD, GREEN, YELLOW, colour, print_table
 from oomwatchd.kernel.systemd_cgroups import parse_units
+from oomwatchd.rules.criteria import CRITERIA, Form, Process
 from oomwatchd.rules.match import Mismatch
-from oomwatchd.rules.model import Process
 
-_FACTS = ("comm", "exe", "cmdline", "user", "group", "unit", "user_unit", "slice", "cgroup")
+_FACTS = tuple(row.key for row in CRITERIA.values() if row.form in (Form.TEXT, Form.ID))
 
 
 def configure_explain(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,9 @@ def configure_explain(parser: argparse.ArgumentParser) -> None:
         "a process that doesn't run yet", "What isn't given fits no rule that asks for it."
     )
     for key in _FACTS:
-        facts.add_argument(f"--{key.replace('_', '-')}", metavar="TEXT" if key not in ("user", "group") else "NAME|ID")
+        facts.add_argument(
+            f"--{key.replace('_', '-')}", metavar="TEXT" if CRITERIA[key].form is Form.TEXT else "NAME|ID"
+        )
     facts.add_argument("--session-leader", action="store_true")
     facts.add_argument("--descendant-of", metavar="RULE", action="append", default=[])
     parser.set_defaults(usage_error=parser.error)

@@ -182,14 +182,16 @@ def _lineage_of(daemon: "Daemon", connection: Connection, pid: int) -> Json | No
     try:
         with ProcessDir(pid, pinner.proc) as directory:
             stat = directory.read_stat()
-            uid = parse_status(directory.read("status")).uid
-            if not connection.privileged and connection.uid != uid and daemon.hides_processes():
+            status = parse_status(directory.read("status"))
+            may_know = connection.privileged or status.belongs_to(connection.uid)
+            if not may_know and daemon.hides_processes():
                 return None
             verified, doubt = None, ""
-            if connection.privileged or connection.uid == uid:
+            if may_know:
                 exe = directory.read_exe()
                 if exe:
-                    verified, doubt = verify_exe(directory, *split_deleted(exe), pinner.ours)
+                    result = verify_exe(directory, *split_deleted(exe), pinner.view.namespaces)
+                    verified, doubt = result.verified, result.doubt
             node = pinner.family.node_of(pid, stat)
     except (Vanished, OSError, ValueError):
         return None

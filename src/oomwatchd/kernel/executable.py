@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from dataclasses import dataclass
 
 from oomwatchd.kernel.procfs import ProcessDir, line_of
 
@@ -21,8 +22,8 @@ class Namespaces:
     def hold(self, directory: ProcessDir) -> bool | None:
         """Whether the process lives in our user and PID namespaces; None if we may not know."""
         try:
-            user = os.readlink("ns/user", dir_fd=directory.descriptor)
-            pid = os.readlink("ns/pid", dir_fd=directory.descriptor)
+            user = os.readlink(directory.path("ns/user"), dir_fd=directory.descriptor)
+            pid = os.readlink(directory.path("ns/pid"), dir_fd=directory.descriptor)
         except OSError:
             return None
         return user == self.user and pid == self.pid
@@ -35,47 +36,72 @@ def split_deleted(link: bytes) -> tuple[bytes, bool]:
     return link, False
 
 
-def verify_exe(directory: ProcessDir, path: bytes, deleted: bool, ours: Namespaces) -> tuple[bool | None, str]:
-    """Whether the path of the executable can be believed, and if not, why not. A path alone can't: in a mount
-    namespace of their own, anyone can put any file at any path. `path` and `deleted` are from split_deleted()."""
-    try:
-        runs = os.stat("exe", dir_fd=directory.descriptor)
-    except OSError:
-        return None, "may not be looked at"
+@dataclass(slots=True)
+class Verification:
+    """Whether the path of an executable can be believed."""
+
+    verified: bool | None
+    """None: we may not know."""
+    doubt: str = ""
+    """Why not, for people."""
+    file: tuple[int, int] | None = None
+    """Device and inode of the file that runs, if it can."""
+
+
+def verify_exe(directory: ProcessDir, path: bytes, deleted: bool, ours: Namespaces) -> Verification:
+    """Whether the path of the executable can be believed. A path alone can't: in a mount namespace of their own, anyone
+    can put any file at any path. `path` and `deleted` are from split_deleted()."""
+    runs = _stat_exe(directory)
+    if runs is None:
+        return Verification(None, "may not be looked at")
+    file = (runs.st_dev, runs.st_ino)
     try:
         there = os.stat(path)
     except OSError:
         there = None
-    if there is not None and (there.st_dev, there.st_ino) == (runs.st_dev, runs.st_ino):
-        return True, ""
+    if there is not None and (there.st_dev, there.st_ino) == file:
+        return Verification(True, file=file)
     if not deleted:
-        return False, "not the file at that path here"
+        return Verification(False, "not the file at that path here")
     if not ours.hold(directory):
-        return False, "deleted, and in another user or PID namespace"
+        return Verification(False, "deleted, and in another user or PID namespace")
     # A descriptor of a file below a bind mount of theirs can be handed out of the namespace and executed here, and
     # the file's deletion, by them or by an upgrade, leaves the path of the mount.
     if not _executed_through_own_mount(directory):
-        return False, "deleted, and executed through a mount of another namespace"
+        return Verification(False, "deleted, and executed through a mount of another namespace")
     # Setuid sandboxes let users mount without a user namespace. What others own is theirs at any path.
     owners = {0}
     with contextlib.suppress(OSError):
         owners.add(os.stat(os.path.dirname(path)).st_uid)
     if runs.st_uid not in owners:
-        return False, "deleted, and owned by another user than its directory"
-    return True, ""
+        return Verification(False, "deleted, and owned by another user than its directory")
+    return Verification(True, file=file)
+
+
+def runs_file(directory: ProcessDir, file: tuple[int, int]) -> bool:
+    """Whether the process runs the file of this device and inode, wherever its path leads by now."""
+    runs = _stat_exe(directory)
+    return runs is not None and (runs.st_dev, runs.st_ino) == file
+
+
+def _stat_exe(directory: ProcessDir) -> os.stat_result | None:
+    try:
+        return os.stat(directory.path("exe"), dir_fd=directory.descriptor)
+    except OSError:
+        return None
 
 
 def _executed_through_own_mount(directory: ProcessDir) -> bool:
     """Whether the executable was opened through a mount that the process sees, proc_pid_mountinfo(5). False also where
     that can't be known."""
     try:
-        descriptor = os.open("exe", os.O_PATH | os.O_CLOEXEC, dir_fd=directory.descriptor)
+        descriptor = os.open(directory.path("exe"), os.O_PATH | os.O_CLOEXEC, dir_fd=directory.descriptor)
         try:
             with open(f"/proc/self/fdinfo/{descriptor}", "rb") as file:
                 wanted = line_of(b"\n" + file.read(), b"\nmnt_id:")[0]
         finally:
             os.close(descriptor)
-        mountinfo = os.open("mountinfo", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory.descriptor)
+        mountinfo = os.open(directory.path("mountinfo"), os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory.descriptor)
         with open(mountinfo, "rb") as file:
             mounts = file.read(_MOUNTINFO_LIMIT)
     except (OSError, ValueError):

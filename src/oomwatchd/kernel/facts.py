@@ -1,18 +1,26 @@
-"""The facts of a process that rules are compared with, read as far as the rules ask for them."""
+"""The facts of a process that rules are compared with, read as far as the rules ask for them.
+
+One reader for each `Source` of rules/criteria.py."""
 
 import os
 import time
+from collections.abc import Callable, Mapping
 
-from oomwatchd.kernel.executable import Namespaces, split_deleted, verify_exe
-from oomwatchd.kernel.procfs import ProcessDir, Stat, parse_status, text
-from oomwatchd.kernel.systemd_cgroups import parse_cgroup, parse_units
-from oomwatchd.rules.criteria import Source
-from oomwatchd.rules.model import Process
+from oomwatchd.kernel.containers import in_container
+from oomwatchd.kernel.executable import Namespaces, Verification, split_deleted, verify_exe
+from oomwatchd.kernel.procfs import ProcessDir, Stat, parse_arguments_length, parse_status, text
+from oomwatchd.kernel.systemd_cgroups import Hierarchy, parse_cgroup, parse_units
+from oomwatchd.rules.criteria import COMMAND_LINE_PART, Process, Source
 from oomwatchd.rules.ruleset import Needs
 
-_CMDLINE_LIMIT = 128 << 10
-"""Bytes of the arguments that rules are compared with: one argument can't be longer (MAX_ARG_STRLEN), and a
-process with megabytes of them must not slow us down."""
+
+class View:
+    """What the daemon sees processes by: its namespaces, and the cgroup hierarchy that systemd uses."""
+
+    def __init__(self, proc: str = "/proc") -> None:
+        self.proc = proc
+        self.namespaces = Namespaces(proc)
+        self.hierarchy = Hierarchy.find(proc)
 
 
 def read_process(
@@ -20,46 +28,85 @@ def read_process(
     stat: Stat,
     exe: bytes | None,
     needs: Needs,
-    ours: Namespaces,
-    verify: bool,
+    view: View,
     ancestors: frozenset[str],
+    *,
+    verify: bool = False,
+    verified: tuple[int, int] | None = None,
 ) -> Process:
-    """All the facts that `needs` asks for. `exe` is what read_exe() gave, `verify` whether it matters if that can
-    be believed. Raises Vanished."""
+    """All the facts that `needs` asks for. `exe` is what read_exe() gave; `verify`: it matters whether that can be
+    believed; `verified`: it is known to be the path of the file of this device and inode. Raises Vanished."""
     process = Process(directory.pid, stat.starttime, stat.ppid, text(stat.comm), stat.session == directory.pid)
     process.ancestors = ancestors
     process.read_ns = time.monotonic_ns()
     if exe is not None:
         path, deleted = split_deleted(exe)
         process.exe = text(path)
-        if path and verify:
-            process.exe_verified, process.exe_doubt = verify_exe(directory, path, deleted, ours)
-    if Source.CMDLINE in needs.reads:
-        process.cmdline = _read_cmdline(directory)
-    if Source.CGROUP in needs.reads:
-        process.cgroup = text(parse_cgroup(directory.read("cgroup")))
-        units = parse_units(process.cgroup)
-        process.unit, process.user_unit, process.slice = units.unit, units.user_unit, units.slice
-    if Source.STATUS in needs.reads:
-        status = parse_status(directory.read("status"))
-        process.uid, process.gid, process.foreign_pid_ns = status.uid, status.gid, status.pid_ns_depth > 0
-    else:
-        process.foreign_pid_ns = _in_foreign_pid_ns(directory, ours)
+        if verified is not None:
+            process.exe_verified, process.exe_file = True, verified
+        elif path and verify:
+            result = _verify(directory, path, deleted, view)
+            process.exe_verified, process.exe_doubt, process.exe_file = result.verified, result.doubt, result.file
+    for source, read in READERS.items():
+        if source in needs.reads:
+            read(directory, process, view)
+    if process.foreign_pid_ns is None:
+        process.foreign_pid_ns = _in_foreign_pid_ns(directory, view.namespaces)
+    process.container = process.foreign_pid_ns and in_container(directory, view.proc, view.hierarchy)
     return process
+
+
+def _verify(directory: ProcessDir, path: bytes, deleted: bool, view: View) -> Verification:
+    result = verify_exe(directory, path, deleted, view.namespaces)
+    if result.verified is None and directory.leader_has_ended():
+        return verify_exe(directory, path, deleted, view.namespaces)
+    return result
+
+
+def _read_cmdline(directory: ProcessDir, process: Process, view: View) -> None:
+    try:
+        raw = directory.read("cmdline", 2 * COMMAND_LINE_PART + 1)
+        if not raw and directory.leader_has_ended():
+            raw = directory.read("cmdline", 2 * COMMAND_LINE_PART + 1)
+        if len(raw) > 2 * COMMAND_LINE_PART:
+            process.cmdline_cut = True
+            raw = raw[:COMMAND_LINE_PART].rstrip(b"\0") + b"\0" + _end_of_cmdline(directory)
+    except PermissionError:
+        return
+    process.cmdline = text(raw.rstrip(b"\0").replace(b"\0", b" "))
+
+
+def _end_of_cmdline(directory: ProcessDir) -> bytes:
+    length = parse_arguments_length(directory.read("stat"))
+    return directory.read("cmdline", COMMAND_LINE_PART, max(length - COMMAND_LINE_PART, COMMAND_LINE_PART))
+
+
+def _read_cgroup(directory: ProcessDir, process: Process, view: View) -> None:
+    process.cgroup = text(parse_cgroup(directory.read("cgroup"), view.hierarchy))
+    units = parse_units(process.cgroup)
+    process.unit, process.user_unit, process.slice = units.unit, units.user_unit, units.slice
+
+
+def _read_status(directory: ProcessDir, process: Process, view: View) -> None:
+    status = parse_status(directory.read("status"))
+    process.uid, process.saved_uid = status.uid, status.saved_uid
+    process.gid, process.saved_gid = status.gid, status.saved_gid
+    process.foreign_pid_ns = status.pid_ns_depth > 0
+
+
+READERS: Mapping[Source, Callable[[ProcessDir, Process, View], None]] = {
+    Source.CMDLINE: _read_cmdline,
+    Source.CGROUP: _read_cgroup,
+    Source.STATUS: _read_status,
+}
+"""The readers of what isn't read of every process that is looked at. Each sets its facts in the process, or leaves them
+None where the kernel refuses. They raise Vanished."""
 
 
 def _in_foreign_pid_ns(directory: ProcessDir, ours: Namespaces) -> bool:
     """Whether the process lives in another PID namespace than we do. By the namespace, in a fifth of the time that its
     status takes; that where CAP_SYS_PTRACE is missing."""
     try:
-        return os.readlink("ns/pid", dir_fd=directory.descriptor) != ours.pid
+        return os.readlink(directory.path("ns/pid"), dir_fd=directory.descriptor) != ours.pid
     except OSError:
         return parse_status(directory.read("status")).pid_ns_depth > 0
-
-
-def _read_cmdline(directory: ProcessDir) -> str | None:
-    try:
-        raw = directory.read("cmdline", _CMDLINE_LIMIT)
-    except PermissionError:
-        return None
-    return text(raw.rstrip(b"\0").replace(b"\0", b" "))

@@ -7,12 +7,20 @@ openat(2) below it fails with ESRCH, even when the PID lives again. Nothing else
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 PF_KTHREAD = 0x00200000
 """include/linux/sched.h: the process is a kernel thread."""
 
 _STAT_LIMIT = 2048
 """52 numbers of at most 20 digits, and a name."""
+
+_THREADS_LIMIT = 1024
+"""So many threads are looked at for one that lives: threads that have ended stay while a debugger holds them."""
+
+_SEARCHES = 8
+"""So often a thread that lives is looked for while a process is dealt with: whoever keeps ending his threads must not
+hold us up."""
 
 
 class Vanished(Exception):
@@ -28,7 +36,8 @@ class Stat:
 
     comm: bytes
     leader_ended: bool
-    """Whether the first thread has ended: the process has lost its executable, and that means nothing."""
+    """Whether the first thread has ended. The files of the process that come from its memory are empty then; those of
+    its other threads, below /proc/PID/task, are as ever."""
     ppid: int
     session: int
     flags: int
@@ -66,22 +75,39 @@ class Status:
     """/proc/PID/status, what we use of it."""
 
     uid: int
-    """Effective."""
+    """Real: who started the process."""
+    effective_uid: int
+    saved_uid: int
     gid: int
-    """Effective."""
+    """Real."""
+    saved_gid: int
     pid_ns_depth: int
     """How many PID namespaces below that of the /proc mount the process lives; 0: in that same one."""
+
+    def belongs_to(self, uid: int) -> bool:
+        """Whether the process is that user's alone, and no setuid program of another's."""
+        return self.uid == self.effective_uid == self.saved_uid == uid
 
 
 def parse_status(raw: bytes) -> Status:
     """Parse /proc/PID/status. Line feeds in the name are escaped by the kernel. Raises ValueError."""
     # NSpid has one number for each PID namespace from the mount's down, since Linux 4.1.
     nspid = line_of(raw, b"\nNSpid:")
-    return Status(
-        uid=int(line_of(raw, b"\nUid:")[1]),
-        gid=int(line_of(raw, b"\nGid:")[1]),
-        pid_ns_depth=len(nspid) - 1,
-    )
+    uid, effective_uid, saved_uid, _ = map(int, line_of(raw, b"\nUid:"))
+    gid, _, saved_gid, _ = map(int, line_of(raw, b"\nGid:"))
+    return Status(uid, effective_uid, saved_uid, gid, saved_gid, pid_ns_depth=len(nspid) - 1)
+
+
+def parse_family(raw: bytes) -> tuple[int, int]:
+    """Of /proc/PID/status how many PID namespaces below that of the /proc mount the process lives, and its parent's
+    PID (0: none that is seen there). Raises ValueError."""
+    return len(line_of(raw, b"\nNSpid:")) - 1, int(line_of(raw, b"\nPPid:")[0])
+
+
+def parse_arguments_length(raw: bytes) -> int:
+    """Of /proc/PID/stat how many bytes the arguments have; 0 where the kernel doesn't tell. Raises ValueError."""
+    fields = raw[raw.rindex(b")") + 2 :].split()
+    return int(fields[46]) - int(fields[45])
 
 
 def parse_thread_group(raw: bytes) -> int:
@@ -100,13 +126,18 @@ def line_of(raw: bytes, label: bytes) -> list[bytes]:
 
 class ProcessDir:
     """A descriptor of one /proc/PID. Use as a context manager. Reading raises Vanished when the process is gone,
-    PermissionError when the kernel refuses."""
+    PermissionError when the kernel refuses.
 
-    __slots__ = ("_oom_score_adj", "descriptor", "pid")
+    Where the first thread of the process has ended, all but stat and oom_score_adj is read of another one."""
+
+    __slots__ = ("_oom_score_adj", "_searches", "_thread", "descriptor", "pid")
 
     def __init__(self, pid: int, proc: str = "/proc") -> None:
         self.pid = pid
         self._oom_score_adj = -1
+        self._thread = ""
+        """Directory of the thread that the process is read of; empty: the first one."""
+        self._searches = 0
         try:
             self.descriptor = os.open(f"{proc}/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except (FileNotFoundError, ProcessLookupError):
@@ -123,33 +154,93 @@ class ProcessDir:
             os.close(self._oom_score_adj)
         os.close(self.descriptor)
 
-    def read(self, name: str, limit: int = 1 << 16) -> bytes:
-        """A file's content, at most `limit` bytes of it, by one read(2): the files of a process that have just one
-        record give it whole (seq_file, single_open)."""
-        try:
-            descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.descriptor)
+    def read(self, name: str, limit: int = 1 << 16, offset: int = 0) -> bytes:
+        """A file's content, at most `limit` bytes of it from `offset` on, by one read(2): the files of a process that
+        have just one record give it whole (seq_file, single_open)."""
+        while True:
             try:
-                return os.read(descriptor, limit)
+                return self._read(self.path(name), limit, offset)
+            except Vanished:
+                if not self._thread or not self._find_thread():
+                    raise
+
+    def _read(self, path: str, limit: int, offset: int = 0) -> bytes:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.descriptor)
+            try:
+                return os.pread(descriptor, limit, offset) if offset else os.read(descriptor, limit)
             finally:
                 os.close(descriptor)
         except (FileNotFoundError, ProcessLookupError):
             raise Vanished from None
 
+    def path(self, name: str) -> str:
+        """Where a file of the process is, from `descriptor` on: that of the thread that is gone by."""
+        return self._thread + name
+
     def read_stat(self) -> Stat:
-        return parse_stat(self.read("stat", _STAT_LIMIT))
+        """/proc/PID/stat. From then on the other files are those of a thread that lives."""
+        stat = parse_stat(self._read("stat", _STAT_LIMIT))
+        if stat.leader_ended and not stat.ended and not self._thread:
+            self._find_thread()
+        return stat
+
+    def leader_has_ended(self) -> bool:
+        """Whether the first thread has ended since read_stat(), so that what has been read may be empty for that. If
+        so, another thread's files are read from then on. Raises Vanished."""
+        if self._thread:
+            return False
+        self.read_stat()
+        return self._thread != ""
+
+    def _find_thread(self) -> bool:
+        """Go by a thread that lives; False if there is none."""
+        self._thread = ""
+        self._searches += 1
+        if self._searches > _SEARCHES:
+            return False
+        try:
+            tasks = os.open("task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.descriptor)
+        except OSError:
+            return False
+        try:
+            with os.scandir(tasks) as entries:
+                for entry in islice(entries, _THREADS_LIMIT):
+                    if self._lives(entry.name):
+                        self._thread = f"task/{entry.name}/"
+                        return True
+        except OSError:
+            return False
+        finally:
+            os.close(tasks)
+        return False
+
+    def _lives(self, thread: str) -> bool:
+        try:
+            return not parse_stat(self._read(f"task/{thread}/stat", _STAT_LIMIT)).leader_ended
+        except Vanished:
+            return False
 
     def read_exe(self) -> bytes | None:
         """The path of the executable as the kernel shows it; empty if there is none (a zombie, a kernel thread);
         None if we may not know."""
+        while True:
+            try:
+                return os.readlink(self.path("exe").encode(), dir_fd=self.descriptor)
+            except (FileNotFoundError, ProcessLookupError):
+                if not (self._find_thread() if self._thread else self._has_lost_leader()):
+                    return b""
+            except OSError:
+                return None
+
+    def _has_lost_leader(self) -> bool:
         try:
-            return os.readlink(b"exe", dir_fd=self.descriptor)
-        except (FileNotFoundError, ProcessLookupError):
-            return b""
-        except OSError:
-            return None
+            return self.leader_has_ended()
+        except Vanished:
+            return False
 
     def read_oom_score_adj(self) -> int:
-        return int(self.read("oom_score_adj", 16))
+        return int(self._read("oom_score_adj", 16))
 
     def open_oom_score_adj(self) -> int:
         """The same, and the file stays open for write_oom_score_adj(), if we may write it."""
@@ -210,6 +301,15 @@ def read_stat(pid: int, proc: str = "/proc") -> Stat:
             os.close(descriptor)
     except OSError:
         raise Vanished from None
+
+
+def has_lost_leader(pid: int, proc: str = "/proc") -> bool:
+    """Whether the first thread of a process has ended, and another one lives."""
+    try:
+        stat = read_stat(pid, proc)
+    except (Vanished, ValueError):
+        return False
+    return stat.leader_ended and not stat.ended
 
 
 def read_comm(pid: int, proc: bytes = b"/proc") -> bytes:

@@ -1,20 +1,66 @@
-"""What a process's cgroup path says in systemd's terms. Pure: cgroups(7), systemd.unit(5)."""
+"""What a process's cgroup says in systemd's terms: cgroups(7), systemd.unit(5)."""
 
 from dataclasses import dataclass
+from enum import Enum
+
+_MOUNTINFO_LIMIT = 4 << 20
 
 
-def parse_cgroup(raw: bytes) -> bytes:
-    """The path of /proc/PID/cgroup in the unified hierarchy, else in the one that systemd keeps for itself on
-    cgroup v1 (cgroups(7)); empty if there is neither."""
-    named = b""
+class Hierarchy(Enum):
+    """The cgroup hierarchy in which systemd keeps its units: the line of /proc/PID/cgroup that has it."""
+
+    UNIFIED = b"0::"
+    NAMED = b"name=systemd"
+    """On cgroup v1."""
+
+    @classmethod
+    def find(cls, proc: str = "/proc") -> "Hierarchy":
+        """The one that this machine's systemd uses."""
+        try:
+            with open(f"{proc}/self/mountinfo", "rb") as file:
+                return parse_hierarchy(file.read(_MOUNTINFO_LIMIT))
+        except OSError:
+            return cls.UNIFIED
+
+
+def parse_hierarchy(mountinfo: bytes) -> Hierarchy:
+    """The hierarchy that systemd uses, by the types of the file systems at its mount points, in systemd's own order
+    (cg_unified_cached() of src/basic/cgroup-util.c). A mount of cgroup2 anywhere else says nothing, though it gives
+    every process a line of that hierarchy. `mountinfo` as in proc_pid_mountinfo(5); the last mount at a place counts.
+    Where systemd would find no file system it is the unified one."""
+    types: dict[bytes, bytes] = {}
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(b" - ")
+        fields = before.split(b" ")
+        if len(fields) > 4:
+            types[fields[4]] = after.split(b" ")[0]
+    if types.get(b"/sys/fs/cgroup") == b"cgroup2" or types.get(b"/sys/fs/cgroup/unified") == b"cgroup2":
+        return Hierarchy.UNIFIED
+    if types.get(b"/sys/fs/cgroup/systemd") == b"cgroup":
+        return Hierarchy.NAMED
+    return Hierarchy.UNIFIED
+
+
+def parse_cgroup(raw: bytes, hierarchy: Hierarchy) -> bytes:
+    """The path of /proc/PID/cgroup in the hierarchy that systemd uses; empty if the process isn't in it."""
+    return parse_hierarchies(raw).get(hierarchy.value, b"")
+
+
+def parse_hierarchies(raw: bytes) -> dict[bytes, bytes]:
+    """The paths of /proc/PID/cgroup by hierarchy: `0::` for the unified one, `name=systemd`, and `memory` of cgroup v1,
+    as far as there are such. As systemd does, without what the kernel appends where the cgroup has been removed."""
+    found = {}
     for line in raw.splitlines():
-        if line.startswith(b"0::"):
-            return line[3:]
-        _, _, rest = line.partition(b":")
+        number, _, rest = line.partition(b":")
         controllers, _, path = rest.partition(b":")
-        if controllers == b"name=systemd":
-            named = path
-    return named
+        path = path.removesuffix(b" (deleted)")
+        if number == b"0" and not controllers:
+            found[Hierarchy.UNIFIED.value] = path
+        elif controllers == Hierarchy.NAMED.value:
+            found[controllers] = path
+        elif b"memory" in controllers.split(b","):
+            found[b"memory"] = path
+    return found
 
 
 @dataclass(frozen=True, slots=True)

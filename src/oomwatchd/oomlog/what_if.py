@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from oomwatchd.base.notyet import settled
 from oomwatchd.oomlog import replay
 from oomwatchd.oomlog.record import OomKill, Task
-from oomwatchd.rules.model import OOM_SCORE_ADJ_MIN, Criterion, Pattern, Process, Rule, literal_or_glob
+from oomwatchd.rules.criteria import Process
+from oomwatchd.rules.model import OOM_SCORE_ADJ_MIN, Criterion, Pattern, Rule, literal_or_glob
 from oomwatchd.rules.ruleset import RuleSet
 
 COMM_MAX = 15

@@ -146,6 +146,7 @@ class Ledger:
         node.left_to = self.share(entry.left_to)
         hold = entry.hold
         node.hold = hold and replace(hold, rule=self.share(hold.rule), source=self.share(hold.source))
+        node.verified_exe = entry.verified_exe
 
     def record(self, node: Node) -> None:
         """Note the node as it is now; saved by the next flush()."""

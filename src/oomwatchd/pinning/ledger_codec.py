@@ -5,7 +5,7 @@ The keys are the file's format and stay as they are, whatever the fields are cal
 - header: `oomwatchd_ledger` (the format's number), `boot_id`
 - a process: `pid`, `starttime` (ticks since boot, proc_pid_stat(5)), and of what follows what there is: `parent`
   ([pid, starttime] of the nearest ancestor in the file), `left_to` (the rule that ignores it), `settled_ns`, `hold`
-  {`rule`, `first`, `value`, `child_value`, `since`, `source`}
+  {`rule`, `first`, `value`, `child_value`, `since`, `source`}, `exe` ([path, device, inode] of the verified executable)
 - a process that is gone, or nothing to us any more: `pid`, `starttime`, `gone`
 - a runtime pin: `pid`, `starttime`, `pin` (its value; null: it has ended), `ends` (CLOCK_BOOTTIME in seconds, or null)
 """
@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii as _quote
 
-from oomwatchd.pinning.lineage import Hold, Node
+from oomwatchd.pinning.lineage import Hold, Node, VerifiedExe
 
 FORMAT = 1
 _LARGEST = (1 << 63) - 1
@@ -52,6 +52,7 @@ class NodeEntry:
     left_to: str = ""
     settled_ns: int = 0
     hold: Hold | None = None
+    verified_exe: VerifiedExe | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,9 @@ def encode_node(node: Node, above: Node | None) -> str:
             f',"hold":{{"rule":{_quote(hold.rule)},"first":{hold.first},"value":{hold.value},'
             f'"child_value":{hold.child_value},"since":{hold.since!r},"source":{_quote(hold.source)}}}'
         )
+    exe = node.verified_exe
+    if exe is not None:
+        line += f',"exe":[{_quote(exe.path)},{exe.file[0]},{exe.file[1]}]'
     return line + "}"
 
 
@@ -125,6 +129,7 @@ def decode(line: bytes) -> NodeEntry | PinEntry:
         left_to=_text(entry, "left_to") if "left_to" in entry else "",
         settled_ns=_integer(entry, "settled_ns", 0, _LARGEST) if "settled_ns" in entry else 0,
         hold=_hold(hold) if hold is not None else None,
+        verified_exe=_verified_exe(entry["exe"]) if entry.get("exe") is not None else None,
     )
 
 
@@ -154,6 +159,14 @@ def _identity(value: object) -> tuple[int, int]:
         raise Damaged("parent is no pair")
     entry: dict[str, object] = {"pid": value[0], "starttime": value[1]}
     return _integer(entry, "pid", 1, (1 << 31) - 1), _integer(entry, "starttime", 0, _LARGEST)
+
+
+def _verified_exe(value: object) -> VerifiedExe:
+    if not isinstance(value, list) or len(value) != 3:
+        raise Damaged("exe has not three members")
+    entry: dict[str, object] = {"path": value[0], "device": value[1], "inode": value[2]}
+    file = _integer(entry, "device", 0, (1 << 64) - 1), _integer(entry, "inode", 0, (1 << 64) - 1)
+    return VerifiedExe(_text(entry, "path"), file)
 
 
 def _integer(entry: dict[str, object], key: str, least: int, most: int) -> int:

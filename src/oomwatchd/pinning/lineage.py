@@ -37,6 +37,15 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
+class VerifiedExe:
+    """The executable by which a rule holds a process."""
+
+    path: str
+    file: tuple[int, int]
+    """Device and inode of the file that runs, to which the path has been found to lead."""
+
+
+@dataclass(frozen=True, slots=True)
 class Bequest:
     """What a process that is held, or was held a moment ago, leaves to descendants that no rule fits."""
 
@@ -55,7 +64,7 @@ class Node:
     __slots__ = (
         *("backoff", "changed_ns", "comm", "dead", "described", "exe", "former", "has_children", "hear", "hold"),
         *("left_to", "nameable", "number", "parent", "pid", "recorded", "refused", "seen_ns", "settled_ns"),
-        *("starttime", "uid", "unit"),
+        *("starttime", "uid", "unit", "verified_exe"),
     )
 
     def __init__(self, pid: int, starttime: int | None, parent: "Node | None") -> None:
@@ -89,6 +98,8 @@ class Node:
         self.backoff = Backoff()
         self.recorded = False
         """Whether the ledger's file knows of it."""
+        self.verified_exe: VerifiedExe | None = None
+        """While it is held by a rule that asks for a verified executable."""
         self.comm = ""
         self.exe = ""
         self.uid: int | None = None

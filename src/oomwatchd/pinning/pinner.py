@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from oomwatchd.base.notyet import NotYet
 from oomwatchd.kernel import procfs
 from oomwatchd.kernel.exec_filter import ALL_KINDS, Member
-from oomwatchd.kernel.executable import Namespaces, split_deleted
-from oomwatchd.kernel.facts import read_process
+from oomwatchd.kernel.executable import runs_file, split_deleted
+from oomwatchd.kernel.facts import View, read_process
 from oomwatchd.kernel.procfs import ProcessDir, Stat, Vanished
 from oomwatchd.kernel.systemd_cgroups import parse_cgroup, parse_units
 from oomwatchd.pinning.backoff import Verdict
 from oomwatchd.pinning.decisions import SCAN, Counters, Decision, Latencies, Trigger, runtime_rule, wanted_hold
 from oomwatchd.pinning.family import Family
 from oomwatchd.pinning.ledger import Ledger
-from oomwatchd.pinning.lineage import Hold, Node
+from oomwatchd.pinning.lineage import Hold, Node, VerifiedExe
 from oomwatchd.pinning.prefilter import Prefilter
-from oomwatchd.rules.criteria import Source
-from oomwatchd.rules.model import Process, Rule
+from oomwatchd.rules.criteria import Process, Source
+from oomwatchd.rules.model import Rule
 from oomwatchd.rules.ruleset import RuleSet
 
 _KEPT_PATH = 255
@@ -77,7 +77,7 @@ class Pinner:
         self.latencies = Latencies()
         self.hits: dict[str, int] = {}
         """Processes that a rule came to fit since the start, by rule."""
-        self.ours = Namespaces(proc)
+        self.view = View(proc)
         self._ending = False
         self._decisions: list[Decision] = []
         self._reported: set[tuple[str, int]] = set()
@@ -179,8 +179,8 @@ class Pinner:
 
     def _look(self, directory: ProcessDir, trigger: Trigger) -> None:
         stat = directory.read_stat()
-        if stat.leader_ended:
-            return
+        if stat.ended:
+            raise Vanished
         if stat.flags & procfs.PF_KTHREAD or directory.pid == 1:
             return
         node = self.family.node_of(directory.pid, stat)
@@ -188,7 +188,7 @@ class Pinner:
         if trigger.source == "exec":
             self.rules.searches.executed(directory.pid, trigger.event_ns)
         try:
-            rule, process = self.decide(directory, stat, node)
+            rule, process = self.decide(directory, stat, node, trigger)
         except NotYet as question:
             self._put_off(directory, trigger, question)
             return
@@ -224,21 +224,62 @@ class Pinner:
             self.look(pid, SCAN)
             yield
 
-    def decide(self, directory: ProcessDir, stat: Stat, node: Node) -> tuple[Rule | None, Process | None]:
+    def decide(
+        self, directory: ProcessDir, stat: Stat, node: Node, trigger: Trigger
+    ) -> tuple[Rule | None, Process | None]:
         """The rule that fits. The facts are None where no more than exe and comm had to be read."""
         pin = self.ledger.runtime_pins.get(directory.pid)
         if pin is not None and pin.starttime == stat.starttime and not self._ending:
             return runtime_rule(pin), None
+        exe = directory.read_exe() if Source.EXE in self.rules.needs.reads else None
+        decision = self._decide_by(directory, stat, node, exe)
+        held_by = node.hold.rule if node.hold is not None else ""
+        if exe is None or trigger.source == "exec" or (decision[0] is not None and decision[0].name == held_by):
+            return decision
+        before = self._exe_before(directory, node, exe)
+        if before is None:
+            return decision
+        by_path_before = self._decide_by(directory, stat, node, before.path.encode("utf-8", "surrogateescape"), before)
+        return decision if by_path_before[0] is None else by_path_before
+
+    def _exe_before(self, directory: ProcessDir, node: Node, exe: bytes) -> VerifiedExe | None:
+        """The verified executable of a process, or of the one that it was forked from, if that file is still what runs.
+        Its path may lead nowhere by now, or to another file: an upgrade, a file system that was unmounted."""
+        before, parent = node.verified_exe, node.parent
+        if before is None and parent is not None and parent.verified_exe is not None and self._shows(parent, exe):
+            before = parent.verified_exe
+        return before if before is not None and runs_file(directory, before.file) else None
+
+    def _shows(self, node: Node, exe: bytes) -> bool:
+        """Whether the process runs what is shown by this path too. To stat(2) what is another program anyway might wait
+        for a file system."""
+        try:
+            return not node.dead and procfs.read_exe_link(node.pid, self.proc.encode()) == exe
+        except (Vanished, OSError):
+            return False
+
+    def _decide_by(
+        self, directory: ProcessDir, stat: Stat, node: Node, exe: bytes | None, verified: VerifiedExe | None = None
+    ) -> tuple[Rule | None, Process | None]:
+        """The rule that fits with the executable at this path, which may be known to be verified."""
         rules = self.rules
-        exe = directory.read_exe() if Source.EXE in rules.needs.reads else None
         possible, verify = self.prefilter.sift(exe, stat.comm)
-        node.nameable = possible != 0
+        node.nameable = possible != 0 or verified is not None or self.prefilter.may_be_renamed(exe)
         if not possible:
             return None, None
         ancestors = _NOBODY
         if rules.referenced and node.parent is not None:
             ancestors = frozenset(above.rule for above in node.ancestors() if above.rule)
-        process = read_process(directory, stat, exe, rules.needs, self.ours, verify, ancestors)
+        process = read_process(
+            directory,
+            stat,
+            exe,
+            rules.needs,
+            self.view,
+            ancestors,
+            verify=verify,
+            verified=None if verified is None else verified.file,
+        )
         return rules.decide(process, possible), process
 
     def _keep_if_related(self, node: Node) -> None:
@@ -265,6 +306,7 @@ class Pinner:
         current = look.directory.open_oom_score_adj()
         hold = wanted_hold(node, rule, current, look.trigger)
         same = before is not None and (before.rule, before.value) == (hold.rule, hold.value)
+        self._remember_exe(look, rule)
         if current == hold.value or (same and self.dry_run):
             if (before is None or look.trigger.source == "fork") and _floor_leaks(node, hold.value):
                 self._write(look, hold.value, rule.name, current)
@@ -314,6 +356,16 @@ class Pinner:
         self.ledger.record(node)
         self.ledger.flush()
 
+    def _remember_exe(self, look: _Look, rule: Rule) -> None:
+        """Remember the file by whose verified path the process is held."""
+        node, process = look.node, look.process
+        found = None
+        if process is not None and process.exe_file is not None and rule.criterion("exe") is not None:
+            path = process.exe or ""
+            found = VerifiedExe(self.ledger.share(path), process.exe_file) if len(path) <= _KEPT_PATH else None
+        if found != node.verified_exe:
+            node.verified_exe, node.recorded = found, False
+
     def _count_hit(self, rule: str) -> None:
         self.hits[rule] = self.hits.get(rule, 0) + 1
 
@@ -335,7 +387,8 @@ class Pinner:
             if process is None or process.exe is None:
                 self._note(look, exe=procfs.text(split_deleted(directory.read_exe() or b"")[0]))
             if process is None or process.unit is None:
-                self._note(look, unit=parse_units(procfs.text(parse_cgroup(directory.read("cgroup")))).unit)
+                cgroup = procfs.text(parse_cgroup(directory.read("cgroup"), self.view.hierarchy))
+                self._note(look, unit=parse_units(cgroup).unit)
         except (Vanished, OSError):
             return  # it has what could be read
         look.node.described = True
@@ -368,9 +421,9 @@ class Pinner:
         if hold is None:
             return
         current = look.directory.open_oom_score_adj()
-        node.hold = None
-        # A program that was executed in the place of the pinned one may have set itself a value already.
-        own = look.trigger.source == "exec" and current not in (hold.value, hold.first)
+        node.hold, node.verified_exe = None, None
+        # What the process has set itself is its own. But nobody keeps what only the pin has allowed him to set.
+        own = current not in (hold.value, hold.first) and not (hold.lowers and current < hold.first)
         target = current if own else hold.first
         written = (current == target and not hold.lowers) or self._write(look, target, hold.rule, current)
         node.settled_ns = time.monotonic_ns()

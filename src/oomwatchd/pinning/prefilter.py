@@ -55,6 +55,8 @@ class Prefilter:
         except NotYet:
             return True
         except Vanished:
+            if procfs.has_lost_leader(pid, self._proc.decode()):
+                return True
             if inode == 0:
                 raise
         except OSError:
@@ -83,6 +85,11 @@ class Prefilter:
             return sifted
         bits = self._by_comm.get(comm)
         return sifted[0] & (self._sift_comm(comm) if bits is None else bits), sifted[1]
+
+    def may_be_renamed(self, link: bytes | None) -> bool:
+        """Whether a rule asks for this executable, so that the process may come to fit it by another name."""
+        sifted = self._by_link.get(link) or self._sift_link(link)
+        return sifted[0] & self._rules.by_exe != 0
 
     def _sift_link(self, link: bytes | None) -> Sifted:
         if len(self._by_link) >= _REMEMBERED:

@@ -1,10 +1,74 @@
-"""The table of criteria: one row says all that the program knows of a key.
+"""The facts of a process, and the table of criteria over them: one row says all that the program knows of a key.
 
-kernel/facts.py reads the facts; everything else (parsing, matching, which events are subscribed) walks this table."""
+kernel/facts.py reads the facts; everything else (parsing, matching, `check`, `explain`, which events are subscribed,
+the manual page) walks the table. Text facts are `str` decoded as UTF-8 with surrogateescape, so that a name of any
+bytes can be compared."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+
+COMMAND_LINE_PART = 64 << 10
+"""Of a command line that has more than twice as many bytes, so many of its beginning and of its end are compared."""
+
+
+@dataclass(slots=True)
+class Process:
+    """What rules are compared with. None: the fact was refused or not read, so that no criterion over it holds,
+    nor its `not`. An empty string: the process has none (a kernel without cgroups, a process outside units).
+
+    Nobody changes one that has been read. It isn't frozen because a frozen one takes four times as long to make, before
+    each write."""
+
+    pid: int
+    starttime: int
+    """Clock ticks since boot: field 22 of /proc/PID/stat."""
+    ppid: int
+    comm: str
+    session_leader: bool
+    exe: str | None = None
+    exe_verified: bool | None = None
+    """Whether the path, in the daemon's own view, leads to the file that runs."""
+    exe_doubt: str = ""
+    """Why `exe_verified` isn't True, for people."""
+    exe_file: tuple[int, int] | None = None
+    """Device and inode of the file that runs, where its path has been verified."""
+    cmdline: str | None = None
+    cmdline_cut: bool = False
+    """Whether the command line is longer than what is compared of it."""
+    uid: int | None = None
+    """Real user ID: who started the process."""
+    saved_uid: int | None = None
+    """Saved user ID; None: the same as the real one."""
+    gid: int | None = None
+    """Real group ID."""
+    saved_gid: int | None = None
+    cgroup: str | None = None
+    unit: str | None = None
+    user_unit: str | None = None
+    slice: str | None = None
+    foreign_pid_ns: bool | None = None
+    """Whether the process lives in another PID namespace than the daemon."""
+    container: bool | None = None
+    """Whether that namespace is a container's, and not just a sandbox's: see kernel/containers.py."""
+    ancestors: frozenset[str] = frozenset()
+    """Names of the rules that hold an ancestor, or held one when it died."""
+    read_ns: int = 0
+    """When the facts were read, by CLOCK_MONOTONIC; 0: they weren't read of a process."""
+
+    @property
+    def uids(self) -> tuple[int, int] | None:
+        """Real and saved user ID."""
+        if self.uid is None:
+            return None
+        return self.uid, self.uid if self.saved_uid is None else self.saved_uid
+
+    @property
+    def gids(self) -> tuple[int, int] | None:
+        """Real and saved group ID."""
+        if self.gid is None:
+            return None
+        return self.gid, self.gid if self.saved_gid is None else self.saved_gid
 
 
 class Form(Enum):
@@ -42,28 +106,125 @@ class Row:
     says_who: bool | None
     """Whether it says who controls the process; None: as the rules say that it names."""
     fact: str
-    """The attribute of model.Process that it is compared with."""
+    """The attribute of Process that it is compared with."""
     source: Source
     event: str | None
     """The event that tells of a change of the fact: exec, comm, uid, gid, fork. None: a change raises no event, and
     scans find it."""
+    manual: str
+    """What it is compared with, as oomwatchd.toml(5) says it, in the markup of scdoc(5)."""
+    caution: str = ""
+    """Why it doesn't say who controls the process, or what else there is to know, likewise."""
     indexed: bool = True
     """Whether the rules that a value leaves in question are remembered for each value. Not for what differs from
     process to process."""
 
 
+_IDS = (
+    "a name or a number; no globs. The real and the saved ID of the process must both be among those named. So a "
+    "setuid program isn't root's where another user has started it, and a process of root's that takes a user's "
+    "effective ID for a while, as sshd does at each login, stays root's"
+)
+_ANY_PROGRAM = "any process can give itself any"
+
 _ROWS = (
-    Row("exe", Form.TEXT, True, "exe", Source.EXE, "exec"),
-    Row("comm", Form.TEXT, False, "comm", Source.STAT, "comm"),
-    Row("cmdline", Form.TEXT, False, "cmdline", Source.CMDLINE, "exec", indexed=False),
-    Row("unit", Form.TEXT, True, "unit", Source.CGROUP, None),
-    Row("user_unit", Form.TEXT, False, "user_unit", Source.CGROUP, None),
-    Row("slice", Form.TEXT, True, "slice", Source.CGROUP, None),
-    Row("cgroup", Form.TEXT, False, "cgroup", Source.CGROUP, None),
-    Row("user", Form.ID, True, "uid", Source.STATUS, "uid"),
-    Row("group", Form.ID, True, "gid", Source.STATUS, "gid"),
-    Row("session_leader", Form.FLAG, False, "session_leader", Source.STAT, None, indexed=False),
-    Row("descendant_of", Form.RULE, None, "ancestors", Source.LINEAGE, "fork", indexed=False),
+    Row(
+        "exe",
+        Form.TEXT,
+        False,
+        "exe",
+        Source.EXE,
+        "exec",
+        manual="path of the executable, as the kernel shows it. In a rule that can lower it must be verified: see "
+        "_Verified paths_ below",
+        caution="it says which file was executed; its user can run other code in it (LD_PRELOAD, ptrace, prctl)",
+    ),
+    Row(
+        "comm",
+        Form.TEXT,
+        False,
+        "comm",
+        Source.STAT,
+        "comm",
+        manual="the kernel's name of the process, at most 15 bytes; a longer literal is an error",
+        caution=_ANY_PROGRAM,
+    ),
+    Row(
+        "cmdline",
+        Form.TEXT,
+        False,
+        "cmdline",
+        Source.CMDLINE,
+        "exec",
+        manual=f"the arguments, joined by spaces. Of more than {2 * COMMAND_LINE_PART >> 10} KiB the first "
+        f"{COMMAND_LINE_PART >> 10} and the last {COMMAND_LINE_PART >> 10} KiB are compared, joined by a space; "
+        "*oomwatchctl explain* says so",
+        caution=_ANY_PROGRAM,
+        indexed=False,
+    ),
+    Row("user", Form.ID, True, "uids", Source.STATUS, "uid", manual=_IDS),
+    Row("group", Form.ID, True, "gids", Source.STATUS, "gid", manual="the same of groups"),
+    Row(
+        "unit",
+        Form.TEXT,
+        True,
+        "unit",
+        Source.CGROUP,
+        None,
+        manual="systemd unit, parsed out of the cgroup path as systemd parses it; a user manager's cgroups never count",
+    ),
+    Row(
+        "slice",
+        Form.TEXT,
+        True,
+        "slice",
+        Source.CGROUP,
+        None,
+        manual="systemd slice, likewise: the innermost one that isn't a user manager's own",
+    ),
+    Row(
+        "user_unit",
+        Form.TEXT,
+        False,
+        "user_unit",
+        Source.CGROUP,
+        None,
+        manual="unit of a user's own systemd manager",
+        caution="the user names his units",
+    ),
+    Row(
+        "cgroup",
+        Form.TEXT,
+        False,
+        "cgroup",
+        Source.CGROUP,
+        None,
+        manual="cgroup path in the hierarchy that systemd uses, as it tells by the file systems at _/sys/fs/cgroup_",
+        caution="below his own slice the user makes them",
+    ),
+    Row(
+        "session_leader",
+        Form.FLAG,
+        False,
+        "session_leader",
+        Source.STAT,
+        None,
+        manual="*true* or *false*: whether the session ID equals the PID",
+        caution="any process can start a session",
+        indexed=False,
+    ),
+    Row(
+        "descendant_of",
+        Form.RULE,
+        None,
+        "ancestors",
+        Source.LINEAGE,
+        "fork",
+        manual="name of another rule: some ancestor is held by it, also one that has died since",
+        caution="as the rule that it names; a list as the weakest of them, a rule that is only *spoofable* and rules "
+        "that name each other not at all",
+        indexed=False,
+    ),
 )
 
 CRITERIA: Mapping[str, Row] = {row.key: row for row in _ROWS}

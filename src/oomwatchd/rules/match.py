@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from oomwatchd.rules.criteria import CRITERIA, Form
-from oomwatchd.rules.model import Criterion, Process, Rule, Searched
+from oomwatchd.rules.criteria import CRITERIA, Form, Process
+from oomwatchd.rules.model import Criterion, Rule, Searched
 
 _SHOWN = 200
 """Characters of a text that takes too long."""
@@ -21,7 +21,8 @@ class Mismatch:
 
 
 def holds(criterion: Criterion, process: Process) -> bool | None:
-    """Whether the process meets the criterion; None where the fact was refused, or a search in it takes too long."""
+    """Whether the process meets the criterion; None where the fact was refused, or a search in it takes too long. Of
+    `exe` the path alone is asked."""
     row = CRITERIA[criterion.key]
     value = getattr(process, row.fact)
     if value is None:
@@ -31,13 +32,10 @@ def holds(criterion: Criterion, process: Process) -> bool | None:
     if row.form is Form.RULE:
         return not process.ancestors.isdisjoint(criterion.names)
     if row.form is Form.ID:
-        return value in criterion.ids
+        return criterion.ids.issuperset(value)
     if not value and criterion.key != "cmdline":
         return False
-    found = criterion.matches(value)
-    if not found:
-        return found
-    return process.exe_verified if criterion.key == "exe" else True
+    return criterion.matches(value)
 
 
 def mismatch(rule: Rule, process: Process) -> Mismatch | None:
@@ -47,28 +45,49 @@ def mismatch(rule: Rule, process: Process) -> Mismatch | None:
     for criterion in rule.criteria:
         if holds(criterion, process) is not True:
             return Mismatch(criterion.key, criterion.wanted, _found(criterion, process))
+        if criterion.key == "exe" and rule.can_lower and process.exe_verified is not True:
+            return Mismatch(criterion.key, criterion.wanted, _doubtful(process))
     if rule.excluded:
         results = [holds(criterion, process) for criterion in rule.excluded]
         if False not in results:
             wanted = [f"{c.key} = {_shown(c.wanted)}" for c in rule.excluded]
             found = None if None in results else [f"{c.key} = {_shown(_found(c, process))}" for c in rule.excluded]
             return Mismatch("not", wanted, found)
-    if not rule.containers and process.foreign_pid_ns is not False:
-        found_ns = None if process.foreign_pid_ns is None else "another PID namespace"
-        return Mismatch("containers", "this PID namespace", found_ns)
-    return None
+    return None if rule.containers else container_mismatch(rule, process)
+
+
+def container_mismatch(rule: Rule, process: Process) -> Mismatch | None:
+    """What keeps a rule that isn't for containers from fitting `process`. Where something can be gained, each other PID
+    namespace is one."""
+    if process.foreign_pid_ns is False:
+        return None
+    if rule.can_lower:
+        found = None if process.foreign_pid_ns is None else "another PID namespace"
+        return Mismatch("containers", "this PID namespace", found)
+    if process.container is False:
+        return None
+    return Mismatch("containers", "no container", None if process.container is None else "a container")
 
 
 def _found(criterion: Criterion, process: Process) -> Found:
     """The value of the fact, for people."""
-    if criterion.key == "exe" and process.exe and criterion.matches(process.exe) and process.exe_doubt:
-        return f"{process.exe} ({process.exe_doubt})"
-    value = getattr(process, CRITERIA[criterion.key].fact)
+    row = CRITERIA[criterion.key]
+    value = getattr(process, row.fact)
+    if value is None:
+        return None
     if isinstance(value, Searched) and criterion.matches(value) is None:
         return f"{value[:_SHOWN]}… (takes too long to search)"
-    if isinstance(value, frozenset):
+    if row.form is Form.RULE:
         return sorted(value)
-    return None if value is None or not isinstance(value, (str, int)) else value
+    if row.form is Form.ID:
+        real, saved = value
+        return int(real) if real == saved else f"{real}, saved {saved}"
+    return bool(value) if row.form is Form.FLAG else str(value)
+
+
+def _doubtful(process: Process) -> str | None:
+    """The path of an executable that can't be believed, and why."""
+    return f"{process.exe} ({process.exe_doubt})" if process.exe_doubt else None
 
 
 def _shown(value: object) -> str:

@@ -1,6 +1,4 @@
-"""What rules are made of, and the facts of a process that they are compared with. Pure: touches no file.
-
-Text facts are `str` decoded as UTF-8 with surrogateescape, so that a name of any bytes can be compared."""
+"""What rules are made of. Pure: touches no file."""
 
 import fnmatch
 import re
@@ -14,41 +12,6 @@ OOM_SCORE_ADJ_MAX = 1000
 OOM_DISABLE = -17
 """include/uapi/linux/oom.h: the legacy oom_adj that is the same as OOM_SCORE_ADJ_MIN."""
 OOM_ADJUST_MAX = 15
-
-
-@dataclass(slots=True)
-class Process:
-    """What rules are compared with. None: the fact was refused or not read, so that no criterion over it holds,
-    nor its `not`. An empty string: the process has none (a kernel without cgroups, a process outside units).
-
-    Nobody changes one that has been read. It isn't frozen because a frozen one takes four times as long to make, before
-    each write."""
-
-    pid: int
-    starttime: int
-    """Clock ticks since boot: field 22 of /proc/PID/stat."""
-    ppid: int
-    comm: str
-    session_leader: bool
-    exe: str | None = None
-    exe_verified: bool | None = None
-    """Whether the path, in the daemon's own view, leads to the file that runs."""
-    exe_doubt: str = ""
-    """Why `exe_verified` isn't True, for people."""
-    cmdline: str | None = None
-    uid: int | None = None
-    """Effective uid."""
-    gid: int | None = None
-    cgroup: str | None = None
-    unit: str | None = None
-    user_unit: str | None = None
-    slice: str | None = None
-    foreign_pid_ns: bool | None = None
-    """Whether the process lives in another PID namespace than the daemon."""
-    ancestors: frozenset[str] = frozenset()
-    """Names of the rules that hold an ancestor, or held one when it died."""
-    read_ns: int = 0
-    """When the facts were read, by CLOCK_MONOTONIC; 0: they weren't read of a process."""
 
 
 NO, YES, OVERDUE = 0, 1, 2
@@ -149,8 +112,8 @@ class Action:
         return self.low is not None and self.low == self.high
 
     @property
-    def can_lower(self) -> bool:
-        """Whether a process can gain by the rule. An exact value from 0 up doesn't count: see `Rule.target`."""
+    def asks_to_lower(self) -> bool:
+        """Whether the action is meant to lower. An exact value from 0 up isn't: see `Rule.target`."""
         if self.high is None:
             return False
         return self.high < 0 if self.exact else self.high < OOM_SCORE_ADJ_MAX
@@ -185,7 +148,7 @@ class Rule:
     file: str = ""
     line: int = 0
     guarded: bool = True
-    """Whether the rule may lower: it names a criterion that can't be faked, or says `spoofable = true`."""
+    """Whether the rule may lower: see rules.guard."""
 
     def target(self, first: int) -> int:
         """The value for a process that has, or set itself, `first`. A rule that anyone can enter by faking a name
@@ -207,18 +170,28 @@ class Rule:
         return int(policy) if self.guarded else max(first, int(policy))
 
     @property
-    def can_lower(self) -> bool:
-        """Whether a process can gain by the rule, or by descending from one that it fits."""
+    def asks_to_lower(self) -> bool:
+        """Whether the rule is meant to lower the value of a process that it fits, or of its descendants. It is refused
+        if it isn't guarded."""
         if self.action.ignore:
             return False
-        return self.action.can_lower or (isinstance(self.children, int) and self.children < 0)
+        return self.action.asks_to_lower or (isinstance(self.children, int) and self.children < 0)
+
+    @property
+    def can_lower(self) -> bool:
+        """Whether somebody can gain by the rule: a process that it fits, or a descendant. A guarded rule also lowers by
+        an exact value from 0 up, where the process had more."""
+        if self.action.ignore or not self.guarded:
+            return False
+        values = (self.action.high, self.children)
+        return any(isinstance(value, int) and value < OOM_SCORE_ADJ_MAX for value in values)
 
     @property
     def eager_children(self) -> bool:
         """Whether children need a look as soon as they are born: what the kernel lets them inherit is wrong."""
         if self.action.ignore or not self.enabled:
             return False
-        return self.action.can_lower if self.children is None else self.children != INHERIT
+        return self.action.asks_to_lower if self.children is None else self.children != INHERIT
 
     def criterion(self, key: str) -> Criterion | None:
         return next((c for c in self.criteria if c.key == key), None)

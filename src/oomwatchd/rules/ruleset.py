@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from oomwatchd.rules.criteria import CRITERIA, Form, Source
+from oomwatchd.rules.criteria import CRITERIA, Form, Process, Source
 from oomwatchd.rules.index import Index, as_bits
-from oomwatchd.rules.match import mismatch
-from oomwatchd.rules.model import Process, Rule
+from oomwatchd.rules.match import container_mismatch, mismatch
+from oomwatchd.rules.model import Rule
 from oomwatchd.rules.search import Searches
 
-Value = str | int | None
+Value = str | tuple[int, int] | None
 
 _MEMO_LIMIT = 8192
 _NAMES = ("exe", "comm")
@@ -71,6 +71,8 @@ class RuleSet:
             for name in c.names
         )
         """Rules that a descendant_of names."""
+        self.by_exe = as_bits(i for i, rule in enumerate(self.rules) if rule.criterion("exe") is not None)
+        """Rules that ask for the executable."""
         self._enabled = as_bits(i for i, rule in enumerate(self.rules) if rule.enabled)
         asked = {c.key for rule in self.rules for c in rule.criteria}
         self.asks_comm = "comm" in asked
@@ -90,11 +92,11 @@ class RuleSet:
         return self._enabled & self._possible("comm", comm)
 
     def names_exe(self, exe: str) -> bool:
-        """Whether a rule asks for an executable at this path, so that it matters if the path can be believed. Not
-        remembered either."""
+        """Whether somebody can gain by having an executable at this path, so that it matters if the path can be
+        believed. Not remembered either."""
         if exe and "exe" in self.searches.keys:
             exe = self.searches.prepare("exe", self._enabled, exe)
-        criteria = (c for rule in self.rules for c in (*rule.criteria, *rule.excluded))
+        criteria = (c for rule in self.rules if rule.can_lower for c in rule.criteria)
         return any(c.key == "exe" and c.matches(exe) is not False for c in criteria)
 
     def decide(self, process: Process, possible: int | None = None) -> Rule | None:
@@ -114,10 +116,10 @@ class RuleSet:
                     self.prepare(process, bits)
                     prepared = True
                 fits = mismatch(rule, process) is None
-            elif process.foreign_pid_ns is not False and not rule.containers:
+            elif left == "verify" and process.exe_verified is not True:
                 fits = False
             else:
-                fits = left == "" or process.exe_verified is True
+                fits = rule.containers or container_mismatch(rule, process) is None
             if fits:
                 return rule
             bits ^= lowest
@@ -160,9 +162,9 @@ class RuleSet:
 
 
 def _left_open(rule: Rule) -> str:
-    """What the bits of a rule leave to be asked: nothing, "belief" in its exe, or, since it asks for what has no bits,
+    """What the bits of a rule leave to be asked: nothing, "verify" its exe, or, since it asks for what has no bits,
     "all"."""
     keys = {criterion.key for criterion in rule.criteria}
     if rule.excluded or not all(CRITERIA[key].indexed for key in keys):
         return "all"
-    return "belief" if "exe" in keys else ""
+    return "verify" if "exe" in keys and rule.can_lower else ""

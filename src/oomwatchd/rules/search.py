@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 from oomwatchd.base.alarm import Limit, Overdue
 from oomwatchd.base.notyet import NotYet
+from oomwatchd.rules.criteria import Process
 from oomwatchd.rules.effort import Shape, longest_within, shape
-from oomwatchd.rules.model import NO, OVERDUE, YES, Criterion, Pattern, Process, Rule, Searched
+from oomwatchd.rules.model import NO, OVERDUE, YES, Criterion, Pattern, Rule, Searched
 
 _AT_ONCE_SECONDS = 0.002
 """What cannot take longer than this, all expressions of a criterion taken together, is searched at once."""

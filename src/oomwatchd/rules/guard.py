@@ -1,0 +1,41 @@
+"""Which rules may lower a value: those that name a criterion that says who controls the process. Pure."""
+
+from collections.abc import Iterable
+
+from oomwatchd.rules.criteria import CRITERIA
+from oomwatchd.rules.model import Criterion, Rule
+
+
+def guarded_rules(rules: Iterable[Rule]) -> frozenset[str]:
+    """The names of the rules that may lower.
+
+    A rule may if it says `spoofable = true`, or if one of its criteria says who controls the process. descendant_of
+    does if each rule that it names has such a criterion itself; one that is only spoofable has none, and rules that
+    name each other in a circle have none either. What a rule excludes by `not` says nothing of who remains."""
+    known = tuple(rules)
+    says_who = {rule.name for rule in known if any(_says_who(criterion) for criterion in rule.criteria)}
+    waiting = [rule for rule in known if rule.name not in says_who]
+    grown = True
+    while grown:
+        grown = False
+        for rule in waiting:
+            if rule.name not in says_who and any(_descends_from(criterion, says_who) for criterion in rule.criteria):
+                says_who.add(rule.name)
+                grown = True
+    return frozenset(says_who | {rule.name for rule in known if rule.spoofable})
+
+
+def _says_who(criterion: Criterion) -> bool:
+    return CRITERIA[criterion.key].says_who is True
+
+
+def _descends_from(criterion: Criterion, says_who: set[str]) -> bool:
+    """Whether the criterion is a descendant_of that names only rules in `says_who`."""
+    if CRITERIA[criterion.key].says_who is not None or not criterion.names:
+        return False
+    return says_who.issuperset(criterion.names)
+
+
+def guards() -> tuple[str, ...]:
+    """The criteria that say who controls a process."""
+    return tuple(row.key for row in CRITERIA.values() if row.says_who)
