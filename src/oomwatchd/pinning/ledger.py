@@ -214,13 +214,16 @@ class Ledger:
             yield codec.encode_pin(pin)
 
     def _with_ancestors(self) -> Iterator[Node]:
-        """Every node, and the dead ones that they descend from."""
+        """Every node, and the dead ones that they descend from, each after those that it descends from."""
         seen: set[int] = set()
         for node in self.nodes.values():
-            for member in reversed([node, *(above for above in node.ancestors() if above.dead)]):
-                if id(member) not in seen:
-                    seen.add(id(member))
-                    yield member
+            line: list[Node] = []
+            above: Node | None = node
+            while above is not None and id(above) not in seen and (above.dead or above is node):
+                seen.add(id(above))
+                line.append(above)
+                above = above.parent
+            yield from (member for member in reversed(line) if member is node or member.matters)
 
     def close(self) -> None:
         if self._file is not None:
