@@ -127,7 +127,7 @@ def test_units_of_any_text(cgroup: str) -> None:
 )
 def test_hidepid(options: bytes, hidden: bool) -> None:
     mounts = b"proc /elsewhere proc hidepid=2 0 0\nproc /proc proc %s 0 0\ntmpfs /tmp tmpfs rw 0 0\n" % options
-    assert procfs.parse_hidepid(mounts) is hidden
+    assert (procfs.parse_hidepid(mounts) is not None) is hidden
 
 
 def test_hidepid_of_a_proc_that_is_not_there(tmp_path: Path) -> None:

@@ -134,6 +134,10 @@ class Daemon:
     def environment(self) -> dict[str, str]:
         return {**os.environ, "RUNTIME_DIRECTORY": str(self.runtime)}
 
+    def place(self) -> list[str]:
+        """The arguments that say where its configuration is."""
+        return ["-c", str(self.config)]
+
     def write(self, text: str) -> None:
         """Save the configuration as editors do: a new file in the place of the old one."""
         temporary = self.config.with_suffix(".tmp")
@@ -152,7 +156,7 @@ class Daemon:
         program = ["-m", "oomwatchd"] if self.filtered else ["-c", _UNFILTERED]
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [*prefix, sys.executable, *program, "-c", str(self.config), *arguments],
+                [*prefix, sys.executable, *program, *self.place(), *arguments],
                 env=self.environment,
                 stderr=log,
             )

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import os
 import sys
 import types
@@ -17,6 +18,8 @@ ctypes.util = sys.modules.setdefault("ctypes.util", _no_search)  # type: ignore[
 
 import pyinotify  # noqa: E402
 
+pyinotify.log.disabled = True  # it would write lines of its own to stderr; `trouble` says what we have to say
+
 _CHANGES = (
     pyinotify.IN_CLOSE_WRITE
     | pyinotify.IN_MOVED_TO
@@ -28,6 +31,10 @@ _CHANGES = (
 )
 _APPEARS = pyinotify.IN_CREATE | pyinotify.IN_MOVED_TO | pyinotify.IN_ONLYDIR
 
+_REASONS = {
+    errno.ENOSPC: "all inotify watches of this user are taken (sysctl fs.inotify.max_user_watches)",
+    errno.EMFILE: "all inotify instances of this user are taken (sysctl fs.inotify.max_user_instances)",
+}
 _LINKS = 40
 """The kernel follows no more, path_resolution(7)."""
 
@@ -38,7 +45,11 @@ class ConfigWatch:
 
     def __init__(self, where: Layout) -> None:
         self._where = where
-        self._manager = pyinotify.WatchManager()
+        try:
+            self._manager = pyinotify.WatchManager()
+        except OSError:  # it has no errno
+            number = ctypes.get_errno()
+            raise OSError(number, _REASONS.get(number) or os.strerror(number)) from None
         self._notifier = pyinotify.Notifier(self._manager, self._note, timeout=0)
         self._changed = False
         self._ours: set[str] = set()
@@ -46,6 +57,8 @@ class ConfigWatch:
         self._drop_in_dirs: set[str] = set()
         """By both names, where a link leads to one: pyinotify knows a directory by the name that it was told last."""
         self._watched: set[int] = set()
+        self.trouble = ""
+        """Why some directory isn't watched; empty: all are."""
         self.renew()
 
     def fileno(self) -> int:
@@ -68,6 +81,7 @@ class ConfigWatch:
         self._ours = {station for path in paths for station in (path, *_stations(path))}
         directories = {os.path.dirname(path) for path in self._ours if path not in self._where.drop_in_dirs}
         directories.update(filter(os.path.isdir, self._where.drop_in_dirs))
+        self.trouble = ""
         # Much is written to /run and /usr/lib that is none of our business.
         watched = {self._add(directory, _APPEARS) for directory in appearing - directories}
         watched.update(self._add(directory, _CHANGES) for directory in directories)
@@ -80,6 +94,8 @@ class ConfigWatch:
         if not os.path.isdir(directory):
             return -1
         wd: int = self._manager.add_watch(directory, mask, quiet=True)[directory]
+        if wd < 0 and (number := ctypes.get_errno()) not in (errno.ENOENT, errno.ENOTDIR):
+            self.trouble = f"Failed to watch '{directory}': {_REASONS.get(number) or os.strerror(number)}"
         return wd
 
     def changed(self) -> bool:

@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from oomwatchd import doctor
 from oomwatchd.control.client import Client, NotRunning
@@ -35,7 +35,15 @@ def run_doctor(arguments: argparse.Namespace) -> int:
     events = daemon.events
     if daemon.pid is None and os.geteuid() == 0 and root == "/":
         events = _try_events()
-    found = doctor.find(read_system(root, daemon.pid, events, daemon.held))
+    system = read_system(root, daemon.pid, events, daemon.held)
+    if daemon.pid is not None:  # it may be in a sandbox, and see another /proc than we do
+        system = replace(
+            system,
+            hidepid=daemon.hidepid,
+            missing_capabilities=daemon.missing_capabilities,
+            not_watched=daemon.not_watched,
+        )
+    found = doctor.find(system)
     if arguments.json:
         print(json.dumps({"findings": [asdict(finding) for finding in found]}))
         return 1 if found else 0
@@ -57,6 +65,11 @@ class _Daemon:
     events: tuple[bool, str] | None = None
     """Whether it has process events, and why not."""
     held: Mapping[int, Held] | None = None
+    hidepid: str | None = None
+    """Of the /proc that it sees."""
+    missing_capabilities: tuple[str, ...] = ()
+    not_watched: str = ""
+    """Why it isn't told when the configuration is saved."""
 
 
 def _ask_daemon(root: str) -> _Daemon:
@@ -65,7 +78,14 @@ def _ask_daemon(root: str) -> _Daemon:
             status = client.ask({"verb": "status"})
             pins = client.ask({"verb": "list"}).get("pins", [])
         held = {p["pid"]: Held(p["rule"], p["oom_score_adj"], p["original"]) for p in pins}
-        return _Daemon(int(status["pid"]), (status["proc_events"] == "on", str(status["events_reason"])), held)
+        return _Daemon(
+            int(status["pid"]),
+            (status["proc_events"] == "on", str(status["events_reason"])),
+            held,
+            status["hidepid"],
+            tuple(map(str, status["missing_capabilities"])),
+            status["watch_error"] or "",
+        )
     except (NotRunning, OSError, KeyError, ValueError):
         return _Daemon()
 

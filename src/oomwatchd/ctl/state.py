@@ -76,6 +76,8 @@ def _status_rows(status: Json) -> list[tuple[str, str, str | None]]:
         rows.insert(0, ("Dry run", "nothing is written", YELLOW))
     if missing:
         rows.append(("Lacks", ", ".join(missing), YELLOW))
+    if status.get("watch_error"):
+        rows.append(("Watch", f"saves are found by scans alone: {status['watch_error']}", YELLOW))
     if status.get("ledger_error"):
         rows.append(("Ledger", f"not written: {status['ledger_error']}", RED))
     if error is not None:

@@ -16,22 +16,22 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeGuard
 
+    from oomwatchd.config.problems import Problem
     from oomwatchd.daemon.daemon import Daemon
 
 _LONGEST_PIN_SECONDS = 100 * 366 * 86400
 
 
 def reload(daemon: "Daemon", connection: Connection, request: Json) -> None:
-    def done() -> None:
-        if daemon.server is not None:
-            warnings = [asdict(problem) for problem in daemon.config.warnings]
-            daemon.server.reply(connection, {"ok": True, "errors": [], "warnings": warnings})
+    def done(problems: "tuple[Problem, ...]") -> None:
+        if daemon.server is None:
+            return
+        warnings = [] if problems else [asdict(problem) for problem in daemon.config.warnings]
+        verdict = {"ok": not problems, "errors": [asdict(problem) for problem in problems], "warnings": warnings}
+        daemon.server.reply(connection, verdict)
 
-    problems = daemon.reload(done)
-    if problems:
-        connection.send({"ok": False, "errors": [asdict(problem) for problem in problems], "warnings": []})
-    else:
-        connection.deferred = True
+    connection.deferred = True
+    daemon.request_reload(done)
 
 
 def pin(daemon: "Daemon", connection: Connection, request: Json) -> None:

@@ -14,13 +14,17 @@ from oomwatchd.base.clock import boottime
 from oomwatchd.base.helper import ForkServer
 from oomwatchd.base.notyet import NotYet
 from oomwatchd.config import load as config
+from oomwatchd.config.incomplete import lost_files
 from oomwatchd.config.load import Config, ConfigError, Layout
 from oomwatchd.config.problems import Problem
+from oomwatchd.config.stamp import stamp
 from oomwatchd.control.client import Client, NotRunning
 from oomwatchd.control.protocol import SOCKET_NAME, Json, runtime_directory
 from oomwatchd.control.server import Connection, Server
 from oomwatchd.daemon import monitor_stream
+from oomwatchd.daemon.config_poll import ConfigPoll
 from oomwatchd.daemon.event_pump import STAY_NS, EventPump, Events
+from oomwatchd.daemon.helper_pool import HelperPool
 from oomwatchd.daemon.internal_errors import InternalErrors
 from oomwatchd.daemon.journal import ERR, INFO, NOTICE, WARNING, PinLog, Record, of_decision, of_other_kill
 from oomwatchd.daemon.last_kill import write_last_kill
@@ -28,7 +32,8 @@ from oomwatchd.daemon.log import Log
 from oomwatchd.daemon.loop import Loop
 from oomwatchd.daemon.oom_kills import OomKills
 from oomwatchd.daemon.other_kills import OtherKills
-from oomwatchd.daemon.put_off import FUNCTIONS, OverdueLog, PutOff
+from oomwatchd.daemon.put_off import OverdueLog, PutOff
+from oomwatchd.daemon.reload_pace import ReloadPace
 from oomwatchd.daemon.sd_notify import SdNotify
 from oomwatchd.kernel import procfs
 from oomwatchd.kernel.proc_connector import Event, Unavailable
@@ -38,6 +43,7 @@ from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.pinner import Pinner
 from oomwatchd.rules import kernel_names
 from oomwatchd.rules.ruleset import RuleSet, needs
+from oomwatchd.rules.search import search
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,6 +100,8 @@ class State:
     loaded_at: float
     config_error: str = ""
     missing_capabilities: tuple[str, ...] = ()
+    watch_trouble: str = ""
+    """Why saves of the configuration aren't told of at once; empty: they are."""
     scan_seconds: float = 0.0
     """All scans taken together."""
 
@@ -138,6 +146,9 @@ class Daemon:
         self._hidepid_due = 0.0
         self._hides_processes = True
         self._notes: list[str] = []
+        self._config_poll = ConfigPoll(where, self._changed_on_disk)
+        self._reload_pace = ReloadPace()
+        self._reload_asked: list[Callable[[tuple[Problem, ...]], None]] = []
         self._server_is_missing = False
         """Whether the control socket could not be opened, and is to be tried again."""
         self._ledger_trouble = ""
@@ -166,7 +177,9 @@ class Daemon:
     def run(self) -> None:
         """Start, work until told to stop, end. Raises Failure, and Unavailable where process events are required."""
         self.events.load_filter()  # first, so that helpers don't have the capabilities that it takes
-        self._put_off = PutOff(self._loop, ForkServer(FUNCTIONS), self._look_at_put_off)
+        fork_server = ForkServer({function.__name__: function for function in (search, stamp)})
+        self._put_off = PutOff(self._loop, fork_server, self._look_at_put_off)
+        self._config_poll.helpers = HelperPool(self._loop, fork_server, 1)
         self._loop.catch_signals((signal.SIGHUP, signal.SIGTERM, signal.SIGINT), self._on_signals)
         self._open_ledger()
         self._open_server()
@@ -267,14 +280,27 @@ class Daemon:
         self._loop.add(self.server.fileno(), self._on_client)
 
     def _open_watch(self) -> None:
+        """Have saves told of. Where that isn't possible, scans find them, and try again."""
         from oomwatchd.config.watch import ConfigWatch  # heavy; --check and --once do without
 
         try:
             self._watch = ConfigWatch(self.where)
         except (OSError, UnicodeError) as error:
-            self._notes.append(f"Failed to watch the configuration ({error}); it is read again on reload only")
+            self._tell_watch_trouble(getattr(error, "strerror", None) or str(error))
             return
         self._loop.add(self._watch.fileno(), self._on_file_change)
+        self._tell_watch_trouble(self._watch.trouble)
+
+    def _tell_watch_trouble(self, trouble: str) -> None:
+        before, self.state.watch_trouble = self.state.watch_trouble, trouble
+        if trouble and not before:
+            message = (
+                f"The configuration can't be watched: {trouble}. Each scan, every {self.interval:g} s, looks whether "
+                "it has changed"
+            )
+            self.emit(Record("summary", WARNING, message))
+        elif before and not trouble:
+            self.emit(Record("summary", NOTICE, "The configuration is watched again"))
 
     def _ping(self) -> None:
         """Tell the watchdog that the loop still turns."""
@@ -292,7 +318,7 @@ class Daemon:
         if signal.SIGTERM in numbers or signal.SIGINT in numbers:
             self._stopping = True
         elif signal.SIGHUP in numbers:
-            self.reload()
+            self.request_reload()
 
     # Events
 
@@ -453,6 +479,7 @@ class Daemon:
         if started >= self._watch_due:
             self._watch_due = started + _WATCH_SECONDS
             self._watch_again()
+        self._config_poll.look()
         self._resolve_again()
         self._check_events()
         pinner = self.pinner
@@ -625,30 +652,82 @@ class Daemon:
 
     def _on_file_change(self) -> None:
         if self._watch is not None and self._watch.changed():
-            self._loop.later(_SAVING_SECONDS, self._reload_if_changed)
+            self._changed_on_disk()
 
     def _watch_again(self) -> None:
         """A directory that was replaced, or appeared where nothing told of it, is found by scans."""
+        if self._watch is None:
+            self._open_watch()
+            return
         with contextlib.suppress(UnicodeError):  # told of at the start
-            if self._watch is not None and self._watch.renew():
-                self._loop.later(_SAVING_SECONDS, self._reload_if_changed)
+            if self._watch.renew():
+                self._changed_on_disk()
+        self._tell_watch_trouble(self._watch.trouble)
+
+    def _changed_on_disk(self) -> None:
+        """Look at the configuration soon. What is saved again and again isn't put off for ever."""
+        if not self._loop.awaits(self._reload_if_changed):
+            self._loop.later(max(_SAVING_SECONDS, self._reload_pace.wait(time.monotonic())), self._reload_if_changed)
+
+    def _load(self) -> Config:
+        """Raises ConfigError."""
+        self._config_poll.renew()
+        return config.load(self.where)
 
     def _reload_if_changed(self) -> None:
         self._watch_again()
+        began = time.thread_time()
         try:
-            fresh = config.load(self.where)
+            fresh = self._load()
         except ConfigError as error:
             if str(error) != self.state.config_error:
                 self._refuse(error)
             return
-        if fresh.sources != self.config.sources or self.state.config_error:
+        finally:
+            self._reload_pace.done(time.thread_time() - began, time.monotonic())
+        if fresh.sources == self.config.sources and not self.state.config_error:
+            return
+        lost = lost_files(self.config, fresh, self.where)
+        if lost:
+            self._hold_back(lost)
+        else:
             self._apply(fresh)
 
-    def reload(self, done: Callable[[], None] | None = None) -> tuple[Problem, ...]:
-        """Read the configuration again. Returns what is wrong with it; then the old one stays. `done` is called when
-        the new one is in force on all processes."""
+    def _hold_back(self, lost: tuple[Problem, ...]) -> None:
+        """Keep the old rules in force, for what is on disk doesn't look as if somebody meant it."""
+        text = "\n".join(map(str, lost))
+        if text == self.state.config_error:
+            return
+        self.state.config_error = text
+        message = (
+            "Configuration not reloaded, the old rules stay in force: it looks incomplete. If it is meant to be so, "
+            f"run systemctl reload oomwatchd, or oomwatchctl reload:\n{text}"
+        )
+        self.emit(Record("reload-failed", WARNING, message, {"OOMWATCHD_ERRORS": len(lost)}))
+        self._show_status()
+
+    def request_reload(self, done: Callable[[tuple[Problem, ...]], None] = lambda problems: None) -> None:
+        """Read the configuration again, as somebody has asked for; those who ask meanwhile are answered with it. `done`
+        is called with what is wrong with it, or with nothing when it is in force on all processes."""
+        self._reload_asked.append(done)
+        if not self._loop.awaits(self._reload):
+            self._loop.later(self._reload_pace.wait(time.monotonic()), self._reload)
+
+    def _reload(self) -> None:
+        asked, self._reload_asked = self._reload_asked, []
+        began = time.thread_time()
         try:
-            fresh = config.load(self.where)
+            problems = self.reload(lambda: _tell_all(asked, ()))
+        finally:
+            self._reload_pace.done(time.thread_time() - began, time.monotonic())
+        if problems:
+            _tell_all(asked, problems)
+
+    def reload(self, done: Callable[[], None] | None = None) -> tuple[Problem, ...]:
+        """Read the configuration again, now. Returns what is wrong with it; then the old one stays. `done` is called
+        when the new one is in force on all processes."""
+        try:
+            fresh = self._load()
         except ConfigError as error:
             self._refuse(error)
             return error.problems
@@ -713,6 +792,14 @@ class Daemon:
         from oomwatchd.daemon import requests
 
         requests.answer(self, connection, request)
+
+    @property
+    def own_hidepid(self) -> str | None:
+        """hidepid= of the /proc that the daemon sees, which may be another than its clients'; None: it sees all."""
+        try:
+            return procfs.read_hidepid()
+        except OSError:
+            return None
 
     def hides_processes(self) -> bool:
         """Whether this machine's /proc hides other users' processes, so that we mustn't show them either."""
@@ -784,7 +871,7 @@ class Daemon:
             status += f"; the ledger can't be written: {self.pinner.ledger.trouble}"
         if self.state.config_error:
             first = self.state.config_error.split("\n")[0]
-            status = f"Configuration refused, old rules in force: {first}"
+            status = f"Configuration not taken, old rules in force: {first}"
         self._supervisor.show(status)
 
 
@@ -794,6 +881,11 @@ def _listing(present: dict[int, int]) -> Iterator[None]:
         present[pid] = inode
         if len(present) % _LISTED == 0:
             yield
+
+
+def _tell_all(asked: list[Callable[[tuple[Problem, ...]], None]], problems: tuple[Problem, ...]) -> None:
+    for done in asked:
+        done(problems)
 
 
 def _listens(directory: str) -> bool:

@@ -1,8 +1,8 @@
 """Processes whose look waits for an answer that can't be had at once: a long search, a file system."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from oomwatchd.base.helper import ForkServer, Function
+from oomwatchd.base.helper import ForkServer
 from oomwatchd.base.notyet import NotYet
 from oomwatchd.base.text import printable
 from oomwatchd.daemon.helper_pool import Call, HelperPool
@@ -10,10 +10,7 @@ from oomwatchd.daemon.journal import WARNING, Record
 from oomwatchd.daemon.loop import Loop
 from oomwatchd.kernel import procfs
 from oomwatchd.pinning.decisions import Trigger
-from oomwatchd.rules.search import search
 
-FUNCTIONS: Mapping[str, Function] = {search.__name__: search}
-"""What helpers are asked for."""
 _SEARCHERS = 1
 """Searches are bounded by their CPU time, so that one helper does, which takes at most one CPU."""
 _TOLD_SECONDS, _TOLD = 60.0, 20

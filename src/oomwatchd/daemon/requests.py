@@ -60,6 +60,8 @@ def _status(daemon: "Daemon", connection: Connection, request: Json) -> None:
                 "loaded_at": state.loaded_at,
                 "error": state.config_error or None,
             },
+            "hidepid": daemon.own_hidepid,
+            "watch_error": state.watch_trouble or None,
             "ledger_error": daemon.pinner.ledger.trouble or None,
             "dry_run": daemon.dry_run,
             "scan_interval": daemon.interval,

@@ -29,6 +29,7 @@ CHECKS: tuple[Callable[[System], Iterator[Finding]], ...] = (
     privileges.hidepid,
     privileges.unreadable,
     privileges.proc_connector,
+    privileges.configuration_watch,
     privileges.kernel_log,
     privileges.lsm_denials,
 )

@@ -27,6 +27,9 @@ def _subject(system: System) -> tuple[str, int]:
         for process in system.processes:
             if process.task.pid == system.daemon:
                 held = process.cap_eff
+        for name, number, _, _ in CAPABILITIES:
+            if _cap_name(name) in system.missing_capabilities:
+                held &= ~(1 << number)
     if system.initial_user_ns is False:
         held &= ~(1 << CAP_SYS_RESOURCE)  # __set_oom_adj in fs/proc/base.c asks for that of the initial one
     return who, held
@@ -63,22 +66,36 @@ def hidepid(system: System) -> Iterator[Finding]:
     if system.hidepid is None:
         return
     who, held = _subject(system)
+    if system.daemon is None:
+        where = "/proc is mounted here with hidepid=" + system.hidepid
+        note = " (the daemon doesn't run, so that it can't be told how it would see /proc)"
+    else:
+        where, note = f"The daemon ({system.daemon}) sees a /proc with hidepid={system.hidepid}", ""
     if has_cap(held, CAP_SYS_PTRACE):
         yield Finding(
             "hidepid",
             NOTICE,
-            f"/proc is mounted with hidepid={system.hidepid}: users without CAP_SYS_PTRACE see only their own "
-            "processes with oomwatchctl; the daemon sees all.",
+            f"{where}{note}: users without CAP_SYS_PTRACE see only their own processes with oomwatchctl; the daemon "
+            "sees all.",
             "run oomwatchctl as root",
         )
         return
     yield Finding(
         "hidepid",
         CRITICAL,
-        f"/proc is mounted with hidepid={system.hidepid}. {who} has no CAP_SYS_PTRACE: other users' processes "
-        "are not seen.",
-        "CAP_SYS_PTRACE for the daemon, or mount -o remount,hidepid=0 /proc",
+        f"{where}{note}. {who} has no CAP_SYS_PTRACE: other users' processes are not seen.",
+        "CAP_SYS_PTRACE for the daemon, or for it a /proc without hidepid= (ProtectProc=default)",
     )
+
+
+def configuration_watch(system: System) -> Iterator[Finding]:
+    if system.not_watched:
+        yield Finding(
+            "config-not-watched",
+            WARNING,
+            f"The daemon isn't told when the configuration is saved: {system.not_watched}. Its scans find that, later.",
+            "raise the limit: sysctl fs.inotify.max_user_watches or fs.inotify.max_user_instances",
+        )
 
 
 def unreadable(system: System) -> Iterator[Finding]:

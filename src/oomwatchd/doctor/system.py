@@ -68,7 +68,7 @@ class System:
     daemon: int | None  # PID of the daemon, None: it doesn't run
     uid: int  # effective, of this process
     cap_eff: int  # of this process
-    hidepid: str | None  # value of the mount option of /proc
+    hidepid: str | None  # value of the mount option of the daemon's /proc, or of ours if it doesn't run
     initial_pid_ns: bool | None
     initial_user_ns: bool | None
     events: tuple[bool, str] | None  # whether process events can be had, and why not; None: not tried
@@ -78,6 +78,8 @@ class System:
     denials: tuple[str, ...]  # log lines of a security module about oomwatchd
     refused_links: tuple[int, ...]  # PIDs whose exe is refused in spite of CAP_SYS_PTRACE
     held: Mapping[int, Held] | None = None  # by PID; None: the daemon can't be asked
+    missing_capabilities: tuple[str, ...] = ()  # as the daemon says itself
+    not_watched: str = ""  # why the daemon isn't told when the configuration is saved
     memory: Memory | None = None
     killers: tuple[Killer, ...] = ()
     earlyoom_arguments: tuple[bytes, ...] = ()  # of the one that runs

@@ -4,6 +4,7 @@ A descriptor of the directory outlives its process but never means another one: 
 openat(2) below it fails with ESRCH, even when the PID lives again. Nothing else in the daemon spells names of
 /proc. See proc_pid_stat(5), proc_pid_status(5), proc_pid_oom_score_adj(5)."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -347,23 +348,27 @@ def hides_processes(proc: str = "/proc") -> bool:
     """Whether hidepid=, proc(5), keeps users from each other's processes. PID 1's view tells: ours may be the one of a
     sandbox. True where it can't be found out."""
     for pid in ("1", "self"):
-        try:
-            with open(f"{proc}/{pid}/mounts", "rb") as file:
-                return parse_hidepid(file.read())
-        except OSError:
-            continue
+        with contextlib.suppress(OSError):
+            return read_hidepid(proc, pid) is not None
     return True
 
 
-def parse_hidepid(mounts: bytes) -> bool:
-    """Whether /proc in proc_pid_mounts(5) is mounted with hidepid=, as a number or, since Linux 5.8, as a word."""
-    hidden = False
+def read_hidepid(proc: str = "/proc", pid: str = "self") -> str | None:
+    """The value of hidepid=, proc(5), of /proc as a process sees it; None: nothing is hidden. Raises OSError."""
+    with open(f"{proc}/{pid}/mounts", "rb") as file:
+        return parse_hidepid(file.read())
+
+
+def parse_hidepid(mounts: bytes) -> str | None:
+    """The value of hidepid= of the topmost /proc in proc_pid_mounts(5), a number or, since Linux 5.8, a word; None:
+    it hides nothing."""
+    value = "0"
     for line in mounts.splitlines():
         fields = line.split(b" ")
         if len(fields) > 3 and (fields[1], fields[2]) == (b"/proc", b"proc"):
             options = dict(option.partition(b"=")[::2] for option in fields[3].split(b","))
-            hidden = options.get(b"hidepid", b"0") not in (b"0", b"off")
-    return hidden
+            value = options.get(b"hidepid", b"0").decode("ascii", "replace")
+    return None if value in ("0", "off") else value
 
 
 CAPABILITIES = {"CAP_DAC_OVERRIDE": 1, "CAP_NET_ADMIN": 12, "CAP_SYS_PTRACE": 19, "CAP_SYS_RESOURCE": 24}

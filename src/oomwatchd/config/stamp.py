@@ -1,0 +1,48 @@
+"""What tells by stat(2) that a file of the configuration has changed: for where inotify(7) doesn't tell, as behind the
+bind mount of a file, on a network's file system, or when there are no watches left."""
+
+import os
+from collections.abc import Iterable
+
+Stamp = tuple[tuple[object, ...], ...]
+
+_LOCAL = frozenset({"ext2", "ext3", "ext4", "xfs", "tmpfs", "ramfs", "overlay", "f2fs", "squashfs", "erofs", "vfat"})
+"""File systems where stat(2) waits for nobody but the machine itself. Of others it isn't known."""
+
+
+def stamp(main_file: str, drop_in_dirs: Iterable[str]) -> Stamp:
+    """Something that differs when a file of the configuration has changed. May wait for a file system."""
+    paths = [main_file]
+    for directory in drop_in_dirs:
+        paths.append(directory)
+        try:
+            names = sorted(os.listdir(directory))
+        except OSError:
+            continue
+        paths += [f"{directory}/{name}" for name in names if name.endswith(".toml")]
+    return tuple(_of(path) for path in paths)
+
+
+def _of(path: str) -> tuple[object, ...]:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        return (path, error.errno)
+    # Not st_atime, which reading the file changes.
+    times = (status.st_mtime_ns, status.st_ctime_ns)
+    return (path, status.st_dev, status.st_ino, status.st_size, status.st_mode, *times)
+
+
+def waits_for_nobody(stamped: Stamp, mountinfo: str = "/proc/self/mountinfo") -> bool:
+    """Whether all that `stamped` is of lies on file systems of this machine, proc_pid_mountinfo(5)."""
+    types: dict[int, str] = {}
+    try:
+        with open(mountinfo, "rb") as file:
+            for line in file:
+                before, _, after = line.partition(b" - ")
+                major, _, minor = before.split(b" ")[2].partition(b":")
+                types[os.makedev(int(major), int(minor))] = after.split(b" ")[0].decode("ascii", "replace")
+    except (OSError, ValueError, IndexError):
+        return False
+    devices = [entry[1] for entry in stamped if len(entry) > 2]
+    return all(isinstance(device, int) and types.get(device) in _LOCAL for device in devices)
