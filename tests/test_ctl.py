@@ -11,7 +11,10 @@ import pytest
 from oomwatchd import __version__
 from oomwatchd.ctl import VERBS, main
 
-NOT_RUNNING = "oomwatchctl: oomwatchd isn't running: nobody listens at {runtime}/control\n"
+NOT_RUNNING = (
+    "oomwatchctl: oomwatchd isn't running: nobody listens at {runtime}/control; to start it: "
+    "systemctl start oomwatchd\n"
+)
 
 DEFAULTS = """[daemon]
 scan_interval = "5s"
@@ -28,9 +31,17 @@ NOTHING = (
 
 # argv, exit status, stdout, stderr
 TABLE = [
-    (["--version"], 0, f"oomwatchctl {__version__}\n", ""),
+    (["--version"], 0, "oomwatchctl {version}\n", ""),
     ([], 2, "", "required: VERB"),
-    (["nonsense"], 2, "", "invalid choice: 'nonsense'"),
+    (["version"], 0, "oomwatchctl {version}\n", ""),
+    (["nonsense"], 2, "", "oomwatchctl: unknown verb 'nonsense'\nSee oomwatchctl --help."),
+    (["sttaus"], 2, "", "oomwatchctl: unknown verb 'sttaus'; did you mean 'status'?\n"),
+    (["--hepl"], 2, "", "unknown option '--hepl'; did you mean '--help'?"),
+    (["explain"], 2, "", "give PIDs, or"),
+    (["explain", "sshd"], 2, "", "argument PID: 'sshd' is no PID; `pgrep -x sshd`"),
+    (["pin", "sshd", "5"], 2, "", "'sshd' is no PID"),
+    (["pin", "1", "low"], 2, "", "'low' is no number"),
+    (["rank", "-n", "0"], 2, "", "argument -n: '0' is no number from 1 up"),
     (["status"], 3, "", NOT_RUNNING),
     (["--json", "status"], 3, "", NOT_RUNNING),
     (["list"], 3, "", NOT_RUNNING),
@@ -77,7 +88,7 @@ def test_without_a_daemon(
     shown = capsys.readouterr()
     assert result == status
     nothing = NOTHING.format(runtime=tmp_path)
-    assert shown.out == stdout.format(runtime=tmp_path, defaults=DEFAULTS, nothing=nothing)
+    assert shown.out == stdout.format(runtime=tmp_path, defaults=DEFAULTS, nothing=nothing, version=__version__)
     expected = stderr.format(runtime=tmp_path)
     assert expected in shown.err if expected else not shown.err
 
@@ -99,3 +110,29 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     finally:
         os.close(writing)
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+def test_help_has_each_verb_in_its_group(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = []
+    for words in (["help"], ["--help"], ["-h"]):
+        with pytest.raises(SystemExit) as end:
+            main(words)
+        assert end.value.code == 0
+        shown.append(capsys.readouterr().out)
+    assert len(set(shown)) == 1
+    assert [line.split()[0] for line in shown[0].splitlines() if line.startswith("  ")][: len(VERBS)] == list(VERBS)
+    assert all(len(line) <= 80 for line in shown[0].splitlines())
+
+
+def test_the_manual_has_the_verbs_in_the_same_order() -> None:
+    text = (Path(__file__).parent.parent / "man/oomwatchctl.1.scd").read_text().partition("# VERBS")[2]
+    names = [line.split("*")[1] for line in text.splitlines() if line.startswith("*")]
+    order = list(dict.fromkeys(name for name in names if name in VERBS))
+    assert order == list(VERBS)
+
+
+def test_help_of_one_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["help", "pin"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: oomwatchctl pin")

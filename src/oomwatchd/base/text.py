@@ -32,3 +32,20 @@ def printable(raw: bytes | str) -> str:
 
 def _escape(character: str) -> str:
     return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))
+
+
+def columns_of(text: str) -> int:
+    """How many columns of a terminal the text takes, as wcwidth(3) has it: characters of East Asia take two, combining
+    ones none."""
+    if text.isascii():
+        return len(text)
+    import unicodedata  # `status` hasn't the time for
+
+    return sum(
+        0
+        if unicodedata.category(c) in ("Mn", "Me", "Cf")
+        else 2
+        if unicodedata.east_asian_width(c) in ("W", "F")
+        else 1
+        for c in text
+    )

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NoReturn
 
 from oomwatchd import __version__
 from oomwatchd.base.stdio import open_standard_streams
@@ -22,15 +23,22 @@ VERBS: dict[str, tuple[str, str]] = {
     "check": ("check", "validate a configuration, and find what is overlooked in it"),
     "edit": ("edit", "edit the configuration, and put it in place only if it holds"),
     "config": ("check", "show the merged configuration"),
+    "rank": ("rank", "show whom the kernel would kill next, in its order"),
+    "doctor": ("doctor", "show what in this system weakens or defeats the pins"),
+    "postmortem": ("postmortem", "show past OOM kills out of the kernel log, and why"),
     "monitor": ("monitor", "show each event as it comes, and what was decided"),
     "pin": ("steer", "pin one process at run time"),
     "unpin": ("steer", "end such a pin"),
     "reload": ("steer", "reload the configuration, and wait for the verdict"),
     "metrics": ("metrics", "print figures as OpenMetrics text"),
-    "rank": ("rank", "show whom the kernel would kill next, in its order"),
-    "doctor": ("doctor", "show what in this system weakens or defeats the pins"),
-    "postmortem": ("postmortem", "show past OOM kills out of the kernel log, and why"),
 }
+_GROUPS = {
+    "status": "What the daemon has in hand",
+    "check": "The configuration",
+    "rank": "Out of memory",
+    "monitor": "Watching and steering",
+}
+"""Headings of the help, each by its first verb."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,24 +88,50 @@ def _verb_first(words: Sequence[str]) -> list[str]:
 
 def _parse(words: Sequence[str]) -> argparse.Namespace:
     """The arguments of the verb that is asked for. Of the others not even a parser is made: `status` shall be quick."""
+    if words[:1] == ["help"] and len(words) > 1 and words[1] in VERBS:
+        words = [words[1], "--help"]
     if not words or words[0] not in VERBS:
-        return _parser_of_all().parse_args(words)
+        return _without_a_verb(words)
     verb = words[0]
     module_name, summary = VERBS[verb]
     module = import_module(f"oomwatchd.ctl.{module_name}")
-    parser = argparse.ArgumentParser(prog=f"oomwatchctl {verb}", description=summary, allow_abbrev=False)
+    description = f"{summary[0].upper()}{summary[1:]}. See oomwatchctl(1)."
+    parser = argparse.ArgumentParser(prog=f"oomwatchctl {verb}", description=description, allow_abbrev=False)
     getattr(module, f"configure_{verb}")(parser)
     parser.set_defaults(run=getattr(module, f"run_{verb}"))
     return parser.parse_args(words[1:])
 
 
-def _parser_of_all() -> argparse.ArgumentParser:
-    """For --help, --version, and what is wrong without a verb."""
-    parser = argparse.ArgumentParser(
-        prog="oomwatchctl", description="Show, ask and steer oomwatchd.", allow_abbrev=False
-    )
-    parser.add_argument("--version", action="version", version=f"oomwatchctl {__version__}")
-    verbs = parser.add_subparsers(metavar="VERB", required=True)
+def _without_a_verb(words: Sequence[str]) -> NoReturn:
+    """--help, --version, and what is wrong without a verb."""
+    first = words[0] if words else ""
+    if first in ("-h", "--help", "help"):
+        print(overview())
+        sys.exit(0)
+    if first in ("--version", "version"):
+        print(f"oomwatchctl {__version__}")
+        sys.exit(0)
+    if not words:
+        print(f"{overview()}\n\noomwatchctl: a verb is required: VERB", file=sys.stderr)
+    else:
+        from oomwatchd.config.problems import suggestion
+
+        what = "option" if first.startswith("-") else "verb"
+        close = suggestion(first, ("--help", "--version") if what == "option" else (*VERBS, "help", "version"))
+        print(f"oomwatchctl: unknown {what} '{printable(first)}'{close}\nSee oomwatchctl --help.", file=sys.stderr)
+    sys.exit(2)
+
+
+def overview() -> str:
+    """All verbs, in the order and the groups of the manual."""
+    lines = ["Usage: oomwatchctl VERB [OPTIONS] [ARGUMENTS]", "", "Show, ask and steer oomwatchd."]
     for verb, (_, summary) in VERBS.items():
-        verbs.add_parser(verb, help=summary)
-    return parser
+        if verb in _GROUPS:
+            lines += ["", f"{_GROUPS[verb]}:"]
+        lines.append(f"  {verb:<11} {summary}")
+    lines += [
+        "",
+        "  help [VERB], VERB --help   explain a verb and its options",
+        "  version, --version         show the version",
+    ]
+    return "\n".join([*lines, "", "See oomwatchctl(1), and oomwatchd.toml(5) for the configuration."])

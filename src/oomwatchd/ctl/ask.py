@@ -21,7 +21,7 @@ def connect(root: str) -> Client:
     try:
         return Client(runtime_directory(root))
     except NotRunning as reason:
-        raise CommandError(NOT_RUNNING, str(reason)) from None
+        raise CommandError(NOT_RUNNING, f"{reason}; to start it: systemctl start oomwatchd") from None
 
 
 def ask(root: str, request: Json) -> Json:

@@ -12,6 +12,7 @@ from oomwatchd.base.text import decode, printable
 from oomwatchd.config.rule_reader import TASK_COMM_LEN
 from oomwatchd.control.client import NotRunning
 from oomwatchd.ctl import origin
+from oomwatchd.ctl.arguments import pid
 from oomwatchd.ctl.ask import NOT_RUNNING
 from oomwatchd.ctl.errors import CommandError
 from oomwatchd.ctl.examine import Examiner, Explanation, Verdict
@@ -27,7 +28,7 @@ _FACTS = tuple(row.key for row in CRITERIA.values() if row.form in (Form.TEXT, F
 
 
 def configure_explain(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pids", nargs="*", type=_pid, metavar="PID")
+    parser.add_argument("pids", nargs="*", type=pid, metavar="PID")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument("--no-legend", action="store_true", help="no table header")
     add_options(parser)
@@ -41,13 +42,6 @@ def configure_explain(parser: argparse.ArgumentParser) -> None:
     facts.add_argument("--session-leader", action="store_true")
     facts.add_argument("--descendant-of", metavar="RULE", action="append", default=[])
     parser.set_defaults(usage_error=parser.error)
-
-
-def _pid(word: str) -> int:
-    pid = int(word)
-    if not 0 < pid < 1 << 31:
-        raise ValueError
-    return pid
 
 
 def run_explain(arguments: argparse.Namespace) -> int:

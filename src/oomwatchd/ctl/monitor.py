@@ -60,7 +60,7 @@ def as_line(entry: Json) -> str:
     if "message" in entry:
         first, *more = entry["message"].split("\n")
         return f"{moment}  {'':6}  {event}: {printable(first)}{''.join(f' | {printable(line)}' for line in more)}"
-    latency = "" if entry.get("latency_us") is None else f"{entry['latency_us'] / 1000:.2f} ms"
+    latency = "-" if entry.get("latency_us") is None else f"{entry['latency_us'] / 1000:.2f} ms"
     rule = printable(entry["rule"] or "-")
     why = "" if entry.get("error") is None else f": {entry['error']}"
     text = _LINE.format(
@@ -69,9 +69,14 @@ def as_line(entry: Json) -> str:
         event,
         entry["pid"],
         printable(entry["comm"] or "-"),
-        entry.get("old", ""),
-        entry.get("new", ""),
+        _dash(entry.get("old")),
+        _dash(entry.get("new")),
         latency,
         f"{rule}{why}",
     )
     return colour(text.rstrip(), _COLOURS.get(event, "0"))
+
+
+def _dash(value: object) -> object:
+    """A dash for what there is nothing to say of."""
+    return "-" if value is None else value

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from oomwatchd.base.text import decode, printable
+from oomwatchd.ctl.arguments import count
 from oomwatchd.ctl.ask import add_root
 from oomwatchd.ctl.errors import CommandError
 from oomwatchd.ctl.killers import assess_killers, killers_as_json, print_killers
@@ -51,7 +52,7 @@ _CLEAR = "\x1b[H\x1b[2J"
 def configure_rank(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = FORMULA + "\n".join(f"  {since(era)}: {era.note}" for era in badness.ERAS)
-    parser.add_argument("-n", type=_count, metavar="N", help="only the first N, today or under FILE")
+    parser.add_argument("-n", type=count, metavar="N", help="only the first N, today or under FILE")
     parser.add_argument(
         "--cgroup",
         metavar="PATH",
@@ -106,13 +107,6 @@ def _run_once(arguments: argparse.Namespace) -> None:
         show(survey, arguments.n, legend=legend)
     else:
         show_beside(survey, other, arguments.n, legend=legend)
-
-
-def _count(word: str) -> int:
-    number = int(word)
-    if number < 1:
-        raise ValueError
-    return number
 
 
 # --- under other rules ------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from oomwatchd.base.text import printable
 from oomwatchd.base.timespan import show_time_span
 from oomwatchd.control.protocol import Json
 from oomwatchd.ctl.ask import add_root, ask
-from oomwatchd.ctl.table import BOLD, GREEN, RED, YELLOW, colour, print_table
+from oomwatchd.ctl.table import BOLD, GREEN, RED, YELLOW, colour, print_table, wrap
 
 
 def _configure(parser: argparse.ArgumentParser, legend: str) -> None:
@@ -43,8 +43,10 @@ def run_status(arguments: argparse.Namespace) -> int:
     if not arguments.no_legend:
         print(colour(f"oomwatchd {status['version']}, PID {status['pid']}", BOLD))
     for label, text, code in rows:
-        shown = text if code is None else colour(text, code)
-        print(f"{label:>{width}}: {shown}".replace("\n", f"\n{'':{width}}  "))
+        indent = " " * (width + 2)
+        first, *more = [wrap(line, indent, indent)[len(indent) :] for line in text.split("\n")]
+        shown = f"\n{indent}".join([first, *more])
+        print(f"{label:>{width}}: {shown if code is None else colour(shown, code)}")
     return 0
 
 

@@ -5,6 +5,7 @@ import json
 import sys
 
 from oomwatchd.base.text import printable
+from oomwatchd.ctl.arguments import pid
 from oomwatchd.ctl.ask import add_root, ask
 
 # reload
@@ -33,7 +34,7 @@ def run_reload(arguments: argparse.Namespace) -> int:
 
 def configure_pin(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "The value is in force when the command returns. It ends with the process, or after TIME."
-    parser.add_argument("pid", type=int, metavar="PID")
+    parser.add_argument("pid", type=pid, metavar="PID")
     parser.add_argument("value", type=_value, metavar="VALUE", help="oom_score_adj, -1000 to 1000")
     parser.add_argument("--for", dest="seconds", type=_time_span, metavar="TIME", help='such as 2h or "1h 30min"')
     add_root(parser)
@@ -48,7 +49,7 @@ def run_pin(arguments: argparse.Namespace) -> int:
 
 
 def configure_unpin(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pid", type=int, metavar="PID")
+    parser.add_argument("pid", type=pid, metavar="PID")
     add_root(parser)
 
 
@@ -59,7 +60,10 @@ def run_unpin(arguments: argparse.Namespace) -> int:
 
 
 def _value(word: str) -> int:
-    value = int(word)
+    try:
+        value = int(word)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{word}' is no number; it may be -1000 to 1000") from None
     if not -1000 <= value <= 1000:
         raise argparse.ArgumentTypeError(f"{value} is out of range; it may be -1000 to 1000")
     return value

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from oomwatchd.base.text import printable
+from oomwatchd.base.text import columns_of, printable
 
 BOLD, DIM, RED, YELLOW, GREEN = "1", "2", "31", "33", "32"
 
@@ -37,18 +37,59 @@ def table_lines(
     right: frozenset[int] = frozenset(),
 ) -> list[str]:
     """`rows` in aligned columns under a header, as lines. Cells are made safe to show, None is a dash. The
-    columns numbered in `right` are set right (numbers). On a terminal the last column is cut to its width."""
+    columns numbered in `right` are set right (numbers), and always stay whole. On a terminal that is too narrow the
+    others give way, the widest first."""
     shown = [[_cell(cell) for cell in row] for row in rows]
     if legend:
         shown.insert(0, [column.upper() for column in columns])
-    aligned = [_aligned(cells, right=at in right) for at, cells in enumerate(zip(*shown, strict=True))]
-    lines = ["  ".join(cells).rstrip() for cells in zip(*aligned, strict=True)]
+    if not shown:
+        return []
+    cells = [list(column) for column in zip(*shown, strict=True)]
+    widths = [max(map(columns_of, column)) for column in cells]
     if sys.stdout.isatty():
-        limit = _terminal_columns()
-        lines = [line if len(line) <= limit else line[: limit - 1] + "…" for line in lines]
+        widths = _narrowed(widths, right, terminal_columns())
+    aligned = [[_aligned(cell, w, right=at in right) for cell in cells[at]] for at, w in enumerate(widths)]
+    lines = ["  ".join(row).rstrip() for row in zip(*aligned, strict=True)]
+    if sys.stdout.isatty():
+        lines = [_cut(line, terminal_columns()) for line in lines]
     if legend:
         lines[0] = colour(lines[0], BOLD)
     return lines
+
+
+_NARROWEST = 8
+"""Columns that a text keeps in any case."""
+
+
+def _narrowed(widths: Sequence[int], fixed: frozenset[int], limit: int) -> list[int]:
+    """The widths of columns so that a line has at most `limit`, as far as the texts can give way."""
+    narrowed = list(widths)
+    excess = sum(narrowed) + 2 * (len(narrowed) - 1) - limit
+    while excess > 0:
+        texts = [at for at, width in enumerate(narrowed) if at not in fixed and width > _NARROWEST]
+        if not texts:
+            break
+        widest = max(texts, key=lambda at: narrowed[at])
+        narrowed[widest] -= 1
+        excess -= 1
+    return narrowed
+
+
+def wrap(text: str, indent: str = "", first: str | None = None) -> str:
+    """A sentence over as many lines as the terminal needs, broken between words. `indent` stands before each line but
+    the first, which begins with `first`."""
+    begin = indent if first is None else first
+    if not sys.stdout.isatty():
+        return begin + text
+    limit = max(terminal_columns(), 40)
+    lines, line, empty = [], begin, True
+    for word in text.split(" "):
+        if not empty and columns_of(line) + 1 + columns_of(word) > limit:
+            lines.append(line)
+            line, empty = indent, True
+        line += word if empty else f" {word}"
+        empty = False
+    return "\n".join([*lines, line])
 
 
 def _cell(cell: object) -> str:
@@ -57,12 +98,26 @@ def _cell(cell: object) -> str:
     return "-" if cell is None else printable(str(cell))
 
 
-def _aligned(cells: Sequence[str], *, right: bool) -> list[str]:
-    width = max(map(len, cells))
-    return [cell.rjust(width) for cell in cells] if right else [cell.ljust(width) for cell in cells]
+def _aligned(cell: str, width: int, *, right: bool) -> str:
+    cell = _cut(cell, width)
+    blanks = " " * (width - columns_of(cell))
+    return blanks + cell if right else cell + blanks
 
 
-def _terminal_columns() -> int:
+def _cut(text: str, width: int) -> str:
+    """At most `width` columns of the text, with an ellipsis for what is left out."""
+    if columns_of(text) <= width:
+        return text
+    kept, used = "", 1
+    for character in text:
+        used += columns_of(character)
+        if used > width:
+            break
+        kept += character
+    return kept + "…"
+
+
+def terminal_columns() -> int:
     import shutil  # it brings all compressors along, which `status` hasn't the time for
 
     return shutil.get_terminal_size().columns

@@ -23,6 +23,21 @@ EXIT_FAILURE, EXIT_USAGE, EXIT_CAPABILITY, EXIT_CONFIG = 1, 2, 77, 78
 """The last two are EX_NOPERM and EX_CONFIG of sysexits.h, as systemd.exec(5) shows them."""
 
 USAGE = "Usage: oomwatchd [-c FILE] [--root DIR] [--dry-run] [--once] [--check] [--version]"
+HELP = f"""\
+{USAGE}
+
+Decide by the rules in /etc/oomwatchd.toml whom the OOM killer may take.
+
+  -c FILE      read FILE alone: no other file, and no drop-ins
+  --root DIR   look for all configuration files below DIR
+  --dry-run    decide and log, write nothing; needs no root
+  --once       scan, pin and exit
+  --check      say what is wrong with the configuration, and exit with 0 or 78
+  --version    show the version
+  -h, --help   show this
+
+Exit status: 0; 1 failure; 2 usage; 77 a capability is missing; 78 the configuration
+is invalid. See oomwatchd(8). What it has decided: oomwatchctl(1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"oomwatchd: {error}\n{USAGE}", file=sys.stderr)
         return EXIT_USAGE
     if options.help:
-        print(USAGE)
+        print(HELP)
         return 0
     if options.version:
         print(f"oomwatchd {__version__}")
