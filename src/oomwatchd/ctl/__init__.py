@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from types import ModuleType
 from typing import NoReturn
 
 from oomwatchd import __version__
@@ -32,6 +33,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "reload": ("steer", "reload the configuration, and wait for the verdict"),
     "metrics": ("metrics", "print figures as OpenMetrics text"),
 }
+PAGED = ("list", "rules", "explain", "config", "rank", "doctor")
+"""Verbs of which a terminal gets long output through a pager. `postmortem` sees to that itself."""
 _GROUPS = {
     "status": "What the daemon has in hand",
     "check": "The configuration",
@@ -70,8 +73,13 @@ def _run(words: Sequence[str]) -> int:
 
         return print_candidates(words[1])
     arguments = _parse(words)
-    status: int = arguments.run(arguments)
-    return status
+    if "no_pager" not in arguments or words[0] not in PAGED:
+        status: int = arguments.run(arguments)
+        return status
+    from oomwatchd.ctl.pager import page
+
+    live = arguments.json or getattr(arguments, "watch", None)
+    return page(lambda: int(arguments.run(arguments)), wanted=not (arguments.no_pager or live))
 
 
 _WITH_VALUE = ("--root", "-c")
@@ -97,9 +105,16 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     module = import_module(f"oomwatchd.ctl.{module_name}")
     description = f"{summary[0].upper()}{summary[1:]}. See oomwatchctl(1)."
     parser = argparse.ArgumentParser(prog=f"oomwatchctl {verb}", description=description, allow_abbrev=False)
-    getattr(module, f"configure_{verb}")(parser)
+    configure(verb, module, parser)
     parser.set_defaults(run=getattr(module, f"run_{verb}"))
     return parser.parse_args(words[1:])
+
+
+def configure(verb: str, module: ModuleType, parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of a verb."""
+    getattr(module, f"configure_{verb}")(parser)
+    if verb in PAGED:
+        parser.add_argument("--no-pager", action="store_true", help="don't send long output through a pager")
 
 
 def _without_a_verb(words: Sequence[str]) -> NoReturn:

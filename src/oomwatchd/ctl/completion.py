@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from oomwatchd.base.text import printable
-from oomwatchd.ctl import VERBS
+from oomwatchd.ctl import VERBS, configure
 
 PROCESSES, PINNED, RULES = "processes", "pinned", "rules"
 FILES, DIRECTORIES, USERS, GROUPS, NOTHING = "files", "directories", "users", "groups", ""
@@ -53,7 +53,7 @@ def verbs() -> list[Verb]:
     found = []
     for name, (module_name, summary) in VERBS.items():
         parser = argparse.ArgumentParser()
-        getattr(import_module(f"oomwatchd.ctl.{module_name}"), f"configure_{name}")(parser)
+        configure(name, import_module(f"oomwatchd.ctl.{module_name}"), parser)
         arguments = tuple(_argument(name, action) for action in parser._actions)
         found.append(Verb(name, summary, arguments))
     return found

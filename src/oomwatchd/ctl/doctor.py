@@ -10,7 +10,7 @@ from oomwatchd import doctor
 from oomwatchd.control.client import Client, NotRunning
 from oomwatchd.control.protocol import runtime_directory
 from oomwatchd.ctl.ask import add_root
-from oomwatchd.ctl.table import BOLD, DIM, RED, YELLOW, colour
+from oomwatchd.ctl.table import BOLD, DIM, RED, YELLOW, colour, wrap
 from oomwatchd.doctor.system import Held, read_system
 from oomwatchd.kernel.proc_connector import Connector, Unavailable
 
@@ -49,8 +49,8 @@ def run_doctor(arguments: argparse.Namespace) -> int:
         return 1 if found else 0
     for finding in found:
         print(f"{colour(finding.severity, COLOURS[finding.severity])}  {colour(finding.id, BOLD)}")
-        print(f"    {finding.message}")
-        print(f"    → {finding.advice}")
+        print(wrap(finding.message, "    "))
+        print(wrap(finding.advice, "      ", first="    → "))
     if not arguments.no_legend:
         count = "1 finding." if len(found) == 1 else f"{len(found)} findings."
         print(count if found else "Nothing here weakens the pins.")

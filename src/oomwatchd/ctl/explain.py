@@ -19,7 +19,7 @@ from oomwatchd.ctl.examine import Examiner, Explanation, Verdict
 from oomwatchd.ctl.origin import Origin, find_origin
 from oomwatchd.ctl.rulebook import Rulebook, add_options, open_rulebook
 from oomwatchd.ctl.state import clock
-from oomwatchd.ctl.table import BOLD, GREEN, YELLOW, colour, print_table
+from oomwatchd.ctl.table import BOLD, GREEN, YELLOW, colour, print_table, wrap
 from oomwatchd.kernel.systemd_cgroups import parse_units
 from oomwatchd.rules.criteria import CRITERIA, Form, Process
 from oomwatchd.rules.match import Mismatch
@@ -181,15 +181,16 @@ def _plain(value: object) -> object:
 def _show(explanation: Explanation, book: Rulebook, *, legend: bool) -> None:
     process = explanation.process
     if process is None:
-        print(f"{explanation.pid}: {explanation.note}")
+        print(wrap(f"{explanation.pid}: {explanation.note}"))
         return
     print(colour(_who(explanation, process), BOLD))
     comes_from = find_origin(explanation)
     if comes_from is not None:
-        print(f"  oom_score_adj {explanation.value}: {_where_from(comes_from, explanation)}")
-    print(f"  {_decision(explanation)}")
+        where_from = _where_from(comes_from, explanation)
+        print(wrap(f"oom_score_adj {explanation.value}: {where_from}", "    ", first="  "))
+    print(wrap(_decision(explanation), "    ", first="  "))
     if explanation.pid is not None:
-        print(f"  Next: {next_step(explanation)}")
+        print(wrap(f"Next: {next_step(explanation)}", "    ", first="  "))
     rules = "that oomwatchd has loaded" if book.loaded else f"of {', '.join(s.path for s in book.config.sources)}"
     if legend:
         print(f"  By the rules {printable(rules)}:" if explanation.verdicts else "  There are no rules.")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from oomwatchd.base.text import decode, printable
-from oomwatchd.ctl.table import print_table
+from oomwatchd.ctl.table import print_table, wrap
 from oomwatchd.kernel.procfs import hides_processes
 from oomwatchd.oom.killers.facts import Reader, Roots
 from oomwatchd.oom.killers.model import HEEDS, Killer, Trigger, Victim, in_order
@@ -124,7 +124,7 @@ def print_killers(today: Sequence[Killer], then: Sequence[Killer] | None = None)
     if len(rows) > _MOST_ROWS:
         print(f"And {len(rows) - _MOST_ROWS} memory cgroups more that are near their limits.")
     for line in (*_states(today), *_remarks(met[:_MOST_ROWS]), *([] if then is None else _changes(today, then))):
-        print(line)
+        print(wrap(line))
     print()
 
 

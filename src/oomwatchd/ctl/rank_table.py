@@ -2,13 +2,12 @@
 
 import os
 import pwd
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from oomwatchd.base.text import decode, printable
-from oomwatchd.ctl.table import print_table
+from oomwatchd.ctl.table import print_table, terminal_columns, wrap
 from oomwatchd.oom import memfacts
 from oomwatchd.oom.badness import Candidate, Era
 from oomwatchd.oom.survey import Survey
@@ -53,15 +52,15 @@ def bar(candidate: Candidate, most: int, room: int, characters: str = "█░") 
 
 COLUMNS = ("rank", "pid", "user", "comm", "badness", "rss", "swap", "pgtables", "adj", "adj part", "grow")
 RIGHT = frozenset({0, 1, 4, 5, 6, 7, 8, 9, 10})
-# The table without the bar is at most this wide; less is left for the bar than BAR_MIN: it is cut.
-TABLE_WIDTH, BAR_MIN, BAR_MAX = 96, 8, 40
+BAR_MIN, BAR_MAX = 8, 40
+"""Where less is left for the bar, there is none."""
 
 
 def show(survey: Survey, count: int | None, *, legend: bool) -> None:
     candidates = survey.ranked()
     shown = [candidate for candidate in candidates if _is_shown(candidate)][:count]
     if legend:
-        print(_headline(survey))
+        print(wrap(_headline(survey)))
     rows = [_row(place, candidate, survey) for place, candidate in enumerate(shown, 1)]
     if sys.stdout.isatty():
         _show_with_bars(rows, shown, legend=legend)
@@ -86,14 +85,14 @@ def show_beside(survey: Survey, other: Mapping[int, Outcome], count: int | None,
         if _is_shown(candidate) and among_first(place, candidate, count, other):
             rows.append(_row_beside(place, candidate, other[candidate.task.pid]))
     if legend:
-        print(_headline(survey))
+        print(wrap(_headline(survey)))
     print_table(BESIDE, rows, legend=legend, right=frozenset({0, 1, 2, 5, 6, 7, 8}))
     if not legend:
         return
     for line in _moves(candidates, other):
         print(line)
     if os.geteuid() != 0:
-        print("Without root the executables of others can't be read, so that no rule with `exe` fits them here.")
+        print(wrap("Without root the executables of others can't be read, so that no rule with `exe` fits them here."))
     _print_notes(survey, candidates)
 
 
@@ -137,21 +136,15 @@ def _place(place: int, candidate: Candidate) -> str:
 def _show_with_bars(rows: list[list[object]], shown: list[Candidate], *, legend: bool) -> None:
     plain = not (sys.stdout.encoding or "").lower().startswith("utf")
     characters = "#+" if plain else "█░"
-    # On a narrow terminal the bar is worth more than the user's name.
-    dropped = {2} if shutil.get_terminal_size().columns < TABLE_WIDTH + BAR_MIN else set[int]()
-    kept = [i for i in range(len(COLUMNS)) if i not in dropped]
     table = [COLUMNS, *([str(cell) for cell in row] for row in rows)]
-    used = sum(max(len(row[i]) for row in table) + 2 for i in kept)
-    room = min(max(shutil.get_terminal_size().columns - used, BAR_MIN), BAR_MAX)
+    used = sum(max(len(row[i]) for row in table) + 2 for i in range(len(COLUMNS)))
+    room = min(terminal_columns() - used, BAR_MAX)
     most = shown[0].points if shown else 0
-    for row, candidate in zip(rows, shown, strict=True):
-        row.append(candidate.why_not or bar(candidate, most, room, characters))
-    print_table(
-        [*(COLUMNS[i] for i in kept), ""],
-        [[*(row[i] for i in kept), row[-1]] for row in rows],
-        legend=legend,
-        right=frozenset(new for new, old in enumerate(kept) if old in RIGHT),
-    )
+    notes = [c.why_not or (bar(c, most, room, characters) if room >= BAR_MIN else "") for c in shown]
+    if any(notes):
+        print_table([*COLUMNS, ""], [[*r, n] for r, n in zip(rows, notes, strict=True)], legend=legend, right=RIGHT)
+    else:
+        print_table(COLUMNS, rows, legend=legend, right=RIGHT)
 
 
 def _row(place: int, candidate: Candidate, survey: Survey) -> list[object]:
@@ -199,7 +192,7 @@ def _print_notes(survey: Survey, candidates: list[Candidate]) -> None:
     outsider = survey.outsider()
     if outsider is not None and survey.asked is not None:
         who = f"{printable(outsider.comm)} ({outsider.pid})"
-        print(f"{printable(survey.asked)} doesn't run out by itself, and {who} outside of it would die first.")
+        print(wrap(f"{printable(survey.asked)} doesn't run out by itself, and {who} outside of it would die first."))
     if survey.refused > 0:
         print(f"Not shown: {survey.refused} processes that may not be read; run it as root.")
     threads = sum(c.task.kernel_thread for c in candidates)
@@ -207,9 +200,8 @@ def _print_notes(survey: Survey, candidates: list[Candidate]) -> None:
     if threads + zombies > 0:
         print(f"Never chosen either: {threads} kernel threads, {zombies} zombies.")
     era = survey.era
-    print(
-        f"Kernel {os.uname().release}, reckoned as since {since(era)} (mm/oom_kill.c): {era.note}. More under --help."
-    )
+    kernel = f"Kernel {os.uname().release}, reckoned as since {since(era)} (mm/oom_kill.c)"
+    print(wrap(f"{kernel}: {era.note}. More under --help."))
 
 
 def since(era: Era) -> str:
