@@ -131,7 +131,8 @@ def test_a_pinned_process_that_systemd_oomd_takes(machine: Machine) -> None:
     configure(machine, RULE.format(-1000))
     machine.succeed("rm -f /run/go")
     machine.write(
-        "/root/swapped.pl", 'sleep 1 while !-e "/run/go"; $m = "\\1" x (80 << 20); $m =~ tr/\\1/\\2/; sleep 10000;\n'
+        "/root/swapped.pl",
+        'sleep 1 while !-e "/run/go"; $n = 80; $m = "\\1" x ($n << 20); $m =~ tr/\\1/\\2/; sleep 10000;\n',
     )
     # It also wants little memory to be available.
     start(machine, "hogs", """/usr/bin/perl -e 'length("\\1" x (shift() << 20)) and sleep 10000' 120""")
@@ -152,7 +153,7 @@ def test_a_unit_that_systemd_stops_after_a_kill_in_it(machine: Machine, policy: 
         "/root/unit.pl",
         "if (!fork) { exec '/usr/bin/perl', '/root/child.pl' }\nsleep 10000;\n",
     )
-    machine.write("/root/child.pl", 'sleep 1 while !-e "/run/go"; $m = "\\1" x (90 << 20); sleep 1000;\n')
+    machine.write("/root/child.pl", 'sleep 1 while !-e "/run/go"; $n = 90; $m = "\\1" x ($n << 20); sleep 1000;\n')
     machine.succeed("rm -f /run/go")
     properties = f"-p MemoryMax=40M -p MemorySwapMax=0 -p OOMPolicy={policy}"
     pid = start(machine, "held", f"{HELD} /root/unit.pl", properties)
@@ -178,7 +179,7 @@ def test_who_dies_with_the_victim_is_told_of(machine: Machine) -> None:
     machine.succeed("systemctl start oomwatchd")
     configure(machine, RULE.format(-700))
     machine.write("/root/unit.pl", "if (!fork) { exec '/usr/bin/perl', '/root/child.pl' }\nsleep 10000;\n")
-    machine.write("/root/child.pl", 'sleep 1 while !-e "/run/go"; $m = "\\1" x (90 << 20); sleep 1000;\n')
+    machine.write("/root/child.pl", 'sleep 1 while !-e "/run/go"; $n = 90; $m = "\\1" x ($n << 20); sleep 1000;\n')
     machine.succeed("rm -f /run/go")
     properties = "-p MemoryMax=40M -p MemorySwapMax=0 -p OOMPolicy=kill"
     pid = start(machine, "held", f"{HELD} /root/unit.pl", properties)
