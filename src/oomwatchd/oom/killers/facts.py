@@ -49,6 +49,7 @@ class Reader:
         self.processes = processes
         self.era = era
         self._pause = pause
+        self._oomd: Killer | None = None
         self._hierarchy = memfacts.find_hierarchy(roots.cgroup)
         self._systemd = SystemdReader(roots.root, roots.cgroup)
 
@@ -66,7 +67,9 @@ class Reader:
 
     def _assess(self, name: str, pid: int, memory: Memory, values: Mapping[int, int]) -> Killer:
         if name == "systemd-oomd":
-            return self._systemd_oomd(pid, memory)
+            # It doesn't look at oom_score_adj, so other values change nothing; and looking at it may take a second.
+            self._oomd = self._oomd or self._systemd_oomd(pid, memory)
+            return self._oomd
         if name == "oomd":
             note = "Its rules (oomd.json) aren't read here: when it acts and whom it takes isn't known."
             return Killer("oomd", pid, present=True, armed=True, heeds="no", notes=(note,))
