@@ -115,9 +115,13 @@ class OtherKills:
 
     def look(self) -> None:
         """Begin to read the journal, if that isn't under way. take() has what it says."""
-        if not self._looking:
-            self._looking = True
+        if self._looking:
+            return
+        self._looking = True
+        try:
             start_new_thread(self._read, ())
+        except RuntimeError:  # no memory for a thread, or no more of them are allowed: the next scan tries again
+            self._looking = False
 
     def take(self) -> list[tuple[OtherKill, list[Node]]]:
         """The kills that the journal tells of and that took somebody held, with those whom they took. Each is told of
