@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from oomwatchd.oom.badness import era_of
+from oomwatchd.base.badness import era_of
 from oomwatchd.oom.killers.facts import Reader, Roots
 from oomwatchd.oom.killers.model import Killer, Victim, in_order
 from oomwatchd.oom.killers.systemd_facts import SystemdReader

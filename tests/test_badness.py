@@ -4,13 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oomwatchd.base.badness import ERAS, era_of
 from oomwatchd.oom.badness import (
-    ERAS,
     Candidate,
     Machine,
     Memcg,
     Task,
-    era_of,
     points,
     rank,
     tightest,

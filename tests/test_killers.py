@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from oomwatchd.base.badness import ERAS, era_of
 from oomwatchd.ctl import main
-from oomwatchd.oom.badness import ERAS, Machine, Memcg, Task, era_of, oom_score
+from oomwatchd.oom.badness import Machine, Memcg, Task, oom_score
 from oomwatchd.oom.killers import aftermath, earlyoom, kernel, nohang, systemd_oomd
 from oomwatchd.oom.killers.facts import Reader, Roots, find_running
 from oomwatchd.oom.killers.model import Killer, Memory, Suspect, Trigger, Victim, absent, growth_until, in_order

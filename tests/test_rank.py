@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from oomwatchd.base.badness import ERAS
 from oomwatchd.ctl import main
 from oomwatchd.ctl.rank import as_json
 from oomwatchd.ctl.rank_table import bar, size
-from oomwatchd.oom.badness import ERAS, Candidate, Task
+from oomwatchd.oom.badness import Candidate, Task
 from oomwatchd.oom.memfacts import PAGE
 from oomwatchd.oom.survey import Survey, take_survey
 from tests import unprivileged

@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from oomwatchd.base.badness import OOM_SCORE_ADJ_MIN
 from oomwatchd.config.problems import Problem
 from oomwatchd.oom import memfacts
-from oomwatchd.oom.badness import OOM_SCORE_ADJ_MIN
 from oomwatchd.oom.memfacts import Process
 from oomwatchd.pinning.what_if import preview
 from oomwatchd.rules.model import Rule

@@ -9,13 +9,14 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from oomwatchd.base.badness import ERAS
 from oomwatchd.base.text import decode, printable
 from oomwatchd.ctl.arguments import count
 from oomwatchd.ctl.ask import add_root
 from oomwatchd.ctl.errors import CommandError
 from oomwatchd.ctl.killers import assess_killers, killers_as_json, print_killers
 from oomwatchd.ctl.rank_table import Outcome, among_first, show, show_beside, since
-from oomwatchd.oom import badness, memfacts
+from oomwatchd.oom import memfacts
 from oomwatchd.oom.badness import Candidate
 from oomwatchd.oom.killers.facts import roots_below
 from oomwatchd.oom.survey import Survey, take_survey
@@ -51,7 +52,7 @@ _CLEAR = "\x1b[H\x1b[2J"
 
 def configure_rank(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = FORMULA + "\n".join(f"  {since(era)}: {era.note}" for era in badness.ERAS)
+    parser.epilog = FORMULA + "\n".join(f"  {since(era)}: {era.note}" for era in ERAS)
     parser.add_argument("-n", type=count, metavar="N", help="only the first N, today or under FILE")
     parser.add_argument(
         "--cgroup",

@@ -6,10 +6,11 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from oomwatchd.base.badness import Era
 from oomwatchd.base.text import decode, printable
 from oomwatchd.ctl.table import print_table, terminal_columns, wrap
 from oomwatchd.oom import memfacts
-from oomwatchd.oom.badness import Candidate, Era
+from oomwatchd.oom.badness import Candidate
 from oomwatchd.oom.survey import Survey
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
+from oomwatchd.base.badness import OOM_SCORE_ADJ_MIN
 from oomwatchd.base.text import printable
 from oomwatchd.doctor.finding import CRITICAL, NOTICE, WARNING, Finding, mib, names, own_memory, some
 from oomwatchd.doctor.system import System
-from oomwatchd.oom.badness import OOM_SCORE_ADJ_MIN, why_not_killable
+from oomwatchd.oom.badness import why_not_killable
 from oomwatchd.oom.memfacts import Process, is_within
 
 # The share (percent) of a limit from which on what is protected below it is worth a word.

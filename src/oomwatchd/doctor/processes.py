@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator
 
+from oomwatchd.base.badness import OOM_SCORE_ADJ_MIN
 from oomwatchd.doctor.finding import CRITICAL, NOTICE, WARNING, Finding, mib, name, names, own_memory, some
 from oomwatchd.doctor.system import CAP_SYS_RESOURCE, System, has_cap
-from oomwatchd.oom.badness import OOM_SCORE_ADJ_MIN, why_not_killable
+from oomwatchd.oom.badness import why_not_killable
 from oomwatchd.oom.memfacts import Process
 
 # Shares (percent) of RAM from which on protection is worth a word.

@@ -8,8 +8,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from oomwatchd.base.badness import era_of
 from oomwatchd.kernel.proc_connector import INITIAL_PID_NS, INITIAL_USER_NS
-from oomwatchd.oom import badness, memfacts
+from oomwatchd.oom import memfacts
 from oomwatchd.oom.badness import Machine, Memcg
 from oomwatchd.oom.killers.aftermath import Unit
 from oomwatchd.oom.killers.facts import Reader, Roots, read_memory
@@ -140,7 +141,7 @@ def _with_killers(system: System, root: str) -> System:
     if system.machine is None:
         return system
     roots = Roots(root, os.path.join(root, "proc"), os.path.join(root, "sys/fs/cgroup"))
-    reader = Reader(roots, system.processes, badness.era_of(os.uname().release))
+    reader = Reader(roots, system.processes, era_of(os.uname().release))
     killers = tuple(reader.killers(system.machine))
     pids = {killer.name: killer.pid for killer in killers if killer.present}
     systemd = SystemdReader(roots.root, roots.cgroup)

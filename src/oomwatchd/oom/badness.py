@@ -1,73 +1,17 @@
 """The kernel's choice of victim when memory runs out, as pure functions over process facts.
 
 All amounts are pages. Source: mm/oom_kill.c (oom_badness, oom_evaluate_task), mm/memcontrol.c
-(mem_cgroup_get_max), read at Linux 6.18; what was different before is in `ERAS`.
+(mem_cgroup_get_max), read at Linux 6.18; what was different before is in `base.badness`.
 
 What the kernel knows and /proc does not tell: a vfork child before its exec, an address space that the reaper
 has already emptied, a task in swapoff (taken first of all), the nodes of a cpuset or memory policy.
 """
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-OOM_SCORE_ADJ_MIN = -1000
-OOM_SCORE_ADJ_MAX = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Era:
-    """How kernels from `since` on choose, where that changed."""
-
-    since: tuple[int, int]
-    clamps: bool  # points below 1 count as 1
-    last_of_equals: bool  # of equal points the last one scanned dies, else the first
-    root_bonus: bool  # 3 % of its memory is forgiven to whoever has CAP_SYS_ADMIN
-    note: str
-
-
-ERAS = (
-    Era(
-        (5, 9),
-        clamps=False,
-        last_of_equals=True,
-        root_bonus=False,
-        note="points may be negative; of equals the last scanned dies (commit 9066e5cfb73c)",
-    ),
-    Era(
-        (5, 3),
-        clamps=True,
-        last_of_equals=True,
-        root_bonus=False,
-        note="points below 1 count as 1, so that ties are common among the lowered",
-    ),
-    Era(
-        (4, 17),
-        clamps=True,
-        last_of_equals=False,
-        root_bonus=False,
-        note="as from 5.3 on, but of equals the first scanned dies; up to 5.0 a child of the one chosen may "
-        "die in its place (removed by bbbe48029720)",
-    ),
-    Era(
-        (0, 0),
-        clamps=True,
-        last_of_equals=False,
-        root_bonus=True,
-        note="as before 5.3, and 3 % of its memory is forgiven to a process with CAP_SYS_ADMIN "
-        "(removed by d46078b28889). Reckoned as 3.14 to 4.16 do it; older kernels differ more",
-    ),
-)
-
-
-def era_of(release: str) -> Era:
-    """The era of the kernel `release`, as uname(2) gives it ("6.1.0-18-amd64"). A name that doesn't begin
-    with two numbers counts as the newest. Distributions may have carried changes back."""
-    match = re.match(r"(\d+)\.(\d+)", release)
-    if match is None:
-        return ERAS[0]
-    version = (int(match[1]), int(match[2]))
-    return next(era for era in ERAS if version >= era.since)
+from oomwatchd.base import badness as formula
+from oomwatchd.base.badness import ERAS, OOM_SCORE_ADJ_MIN, Era
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +51,8 @@ class Candidate:
 def points(task: Task, total: int, era: Era = ERAS[0]) -> int:
     """oom_badness() of `task` where `total` pages are at stake (`totalpages`), before any clamping. The
     division comes first, as in the kernel: below 1000 pages oom_score_adj weighs nothing."""
-    memory = task.memory
-    if era.root_bonus and task.sys_admin:
-        memory -= memory * 3 // 100
-    return memory + task.oom_score_adj * (total // 1000)
+    bonus = formula.root_bonus(task.memory) if era.root_bonus and task.sys_admin else 0
+    return formula.badness(task.memory - bonus, task.oom_score_adj, total)
 
 
 def oom_score(task: Task, total: int, era: Era = ERAS[0]) -> int:

@@ -4,9 +4,10 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from oomwatchd.base.badness import Era, era_of
 from oomwatchd.base.text import printable
 from oomwatchd.oom import badness, memfacts
-from oomwatchd.oom.badness import Candidate, Era, Machine, Memcg, Task
+from oomwatchd.oom.badness import Candidate, Machine, Memcg, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def take_survey(
         competing=tasks,
         rooms={t.pid: _least([machine.room, *(each.room(machine) for each in chain(t.memcg))]) for t in tasks},
         refused=refused,
-        era=badness.era_of(os.uname().release) if era is None else era,
+        era=era_of(os.uname().release) if era is None else era,
     )
 
 

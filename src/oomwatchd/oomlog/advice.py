@@ -1,8 +1,9 @@
 """An OOM event in plain sentences. Pure. Names are made safe to show; nothing else of the log gets through."""
 
+from oomwatchd.base.badness import OOM_SCORE_ADJ_MIN
 from oomwatchd.base.text import printable
 from oomwatchd.oomlog.record import Killed, OomKill, Task
-from oomwatchd.oomlog.replay import OOM_SCORE_ADJ_MIN, PAGE_KB, Ranked, Replay, total_pages
+from oomwatchd.oomlog.replay import Ranked, Replay, page_kb, total_pages
 from oomwatchd.oomlog.what_if import Outlook
 
 # Of a list in a sentence, so many are named.
@@ -28,9 +29,9 @@ def named(one: Task | Killed) -> str:
     return f"{printable(one.comm)} ({one.pid})"
 
 
-def held_kb(task: Task) -> int:
+def held_kb(kill: OomKill, task: Task) -> int:
     """What killing the process would give back: resident, in swap, page tables; KiB."""
-    return PAGE_KB * (task.rss + (task.swapents or 0)) + (task.pgtables_bytes or 0) // 1024
+    return page_kb(kill) * (task.rss + (task.swapents or 0)) + (task.pgtables_bytes or 0) // 1024
 
 
 _OF_OTHERS = {
@@ -149,20 +150,22 @@ def _choice(kill: OomKill, ranked: list[Ranked], again: Replay | None) -> list[s
     if row is None:
         return said or [_without_table(kill)]
     if again is not None and again.agrees and not sacrificed:
-        return [*said, _highest(kill, row, ranked), *_spared(row, ranked)]
+        return [*said, _highest(kill, row, ranked), *_spared(kill, row, ranked)]
     if again is not None and not again.agrees and again.predicted is not None:
         said.append(
             f"By the table {named(again.predicted)} had the highest badness, not {named(kill.victim)}. It may have "
             "been dying already, or have changed while the table was written; the log doesn't tell."
         )
         return said
-    return said or [f"{named(kill.victim)} held {_holding(row.task)}, oom_score_adj {_adj(row.task)}."]
+    return said or [f"{named(kill.victim)} held {_holding(kill, row.task)}, oom_score_adj {_adj(row.task)}."]
 
 
 def _nobody(kill: OomKill) -> list[str]:
     if kill.panic is not None and "panic_on_oom" in kill.panic:
         return ["vm.panic_on_oom is set, so the kernel panicked instead of choosing anybody."]
     if kill.no_killable:
+        if kill.tasks == ():
+            return ["There was no process in reach: what is charged here was left behind by ones that are gone."]
         free = [task for task in kill.tasks or () if (task.oom_score_adj or 0) > OOM_SCORE_ADJ_MIN]
         if kill.tasks and not free:
             return ["Every process in reach is at oom_score_adj -1000, so the kernel found nobody to kill."]
@@ -182,23 +185,24 @@ def _without_table(kill: OomKill) -> str:
 def _highest(kill: OomKill, row: Ranked, ranked: list[Ranked]) -> str:
     candidates = [one for one in ranked if one.points is not None]
     if len(candidates) == 1:
-        holding = f"{_holding(row.task)}, oom_score_adj {_adj(row.task)}"
+        holding = f"{_holding(kill, row.task)}, oom_score_adj {_adj(row.task)}"
         return f"{named(row.task)} was the only one that could be killed: {holding}."
     total = total_pages(kill)
-    of_total = f" of {size(PAGE_KB * total)}" if total is not None else ""
-    text = f"{named(row.task)} had the highest badness: {_holding(row.task)}{of_total}, oom_score_adj {_adj(row.task)}"
+    of_total = f" of {size(page_kb(kill) * total)}" if total is not None else ""
+    holding = f"{_holding(kill, row.task)}{of_total}, oom_score_adj {_adj(row.task)}"
+    text = f"{named(row.task)} had the highest badness: {holding}"
     adj = row.task.oom_score_adj or 0
     if adj != 0 and total is not None:
-        weight = size(PAGE_KB * abs(adj) * (total // 1000))
+        weight = size(page_kb(kill) * abs(adj) * (total // 1000))
         text += f", which counts as {weight} {'more' if adj > 0 else 'less'}"
     return text + "."
 
 
-def _spared(victim: Ranked, ranked: list[Ranked]) -> list[str]:
+def _spared(kill: OomKill, victim: Ranked, ranked: list[Ranked]) -> list[str]:
     """Who held more and lives."""
-    held = held_kb(victim.task)
-    more = [one.task for one in ranked if held_kb(one.task) > held and one.task.pid != victim.task.pid]
-    more.sort(key=held_kb, reverse=True)
+    held = held_kb(kill, victim.task)
+    more = [one.task for one in ranked if held_kb(kill, one.task) > held and one.task.pid != victim.task.pid]
+    more.sort(key=lambda task: held_kb(kill, task), reverse=True)
     said = []
     for task in more[:3]:
         if task.pid == 1:
@@ -207,13 +211,13 @@ def _spared(victim: Ranked, ranked: list[Ranked]) -> list[str]:
             why = "is at -1000, which is never chosen"
         else:
             why = f"is at {_adj(task)}"
-        said.append(f"{named(task)} held more ({size(held_kb(task))}), but {why}.")
+        said.append(f"{named(task)} held more ({size(held_kb(kill, task))}), but {why}.")
     return said
 
 
-def _holding(task: Task) -> str:
-    swap = f" and {size(PAGE_KB * task.swapents)} in swap" if task.swapents else ""
-    return f"{size(PAGE_KB * task.rss)} resident{swap}"
+def _holding(kill: OomKill, task: Task) -> str:
+    swap = f" and {size(page_kb(kill) * task.swapents)} in swap" if task.swapents else ""
+    return f"{size(page_kb(kill) * task.rss)} resident{swap}"
 
 
 def _adj(task: Task) -> str:

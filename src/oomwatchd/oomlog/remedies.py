@@ -7,12 +7,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from oomwatchd.base.badness import OOM_SCORE_ADJ_MIN
 from oomwatchd.base.text import printable
 from oomwatchd.oomlog.advice import named, size
 from oomwatchd.oomlog.history import Growth
 from oomwatchd.oomlog.owners import Owner, owner_of
 from oomwatchd.oomlog.record import OomKill, Task
-from oomwatchd.oomlog.replay import OOM_SCORE_ADJ_MIN
 
 _AT_LIMIT = 0.95
 _MUCH = 0.2

@@ -1,8 +1,8 @@
 """The kernel's choice of a victim, reckoned anew from what a report logged. Pure.
 
-`rank` is oom_badness() (mm/oom_kill.c) over a row of the task table. What differs between kernels is told by the
-table's columns. Two things aren't to be seen in it and go by the kernel's release: how equal and negative points are
-taken (since 5.9), and how root's bonus was measured (before 3.14).
+`rank` is oom_badness() (`base.badness`) over the rows of the task table. What differs between kernels is told by the
+table's columns. What isn't to be seen in it goes by the kernel's release: how equal and negative points are taken
+(`base.badness.ERAS`), and how root's bonus was measured (before 3.14).
 """
 
 import re
@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from oomwatchd.base.badness import ERAS, OOM_SCORE_ADJ_MIN, Era, badness, era_of, root_bonus
 from oomwatchd.oomlog import lines
 from oomwatchd.oomlog.record import OomKill, Task
 
-PAGE_KB = 4
-OOM_SCORE_ADJ_MIN = -1000
+_PAGE_BYTES = 4096
+# Before 3.14.
+_ROOT_BONUS_ADJ = 30
 # What a cgroup without a limit shows.
 _NO_LIMIT_KB = 1 << 50
 _RELEASE = re.compile(r"(\d{1,3})\.(\d{1,4})")
@@ -48,10 +50,10 @@ def total_pages(kill: OomKill) -> int | None:
         shown = dict(memory.node_kb)
         if not allowed or not allowed <= shown.keys():
             return None
-        return (sum(shown[node] for node in allowed) + (swap_kb or 0)) // PAGE_KB
+        return (sum(shown[node] for node in allowed) + (swap_kb or 0)) // page_kb(kill)
     if memory.ram_kb is None:
         return None
-    return (memory.ram_kb - (memory.reserved_kb or 0) + (swap_kb or 0)) // PAGE_KB
+    return (memory.ram_kb - (memory.reserved_kb or 0) + (swap_kb or 0)) // page_kb(kill)
 
 
 def _memcg_pages(kill: OomKill) -> int | None:
@@ -64,21 +66,30 @@ def _memcg_pages(kill: OomKill) -> int | None:
         more_kb = max(0, memory.memsw_limit_kb - memory.limit_kb)
     else:
         more_kb = memory.swap_limit_kb or 0
-    used_kb = PAGE_KB * sum(task.swapents or 0 for task in kill.tasks or ())
+    used_kb = page_kb(kill) * sum(task.swapents or 0 for task in kill.tasks or ())
     known_kb = memory.swap_total_kb if memory.swap_total_kb is not None else max(used_kb, memory.swap_usage_kb or 0)
     if more_kb < _NO_LIMIT_KB and known_kb > 0:
         known_kb = max(known_kb, more_kb)
-    return (memory.limit_kb + min(more_kb, known_kb)) // PAGE_KB
+    return (memory.limit_kb + min(more_kb, known_kb)) // page_kb(kill)
+
+
+def page_kb(kill: OomKill) -> int:
+    """The page size of the machine, KiB; 4 where the report doesn't show it."""
+    return (kill.page_bytes or _PAGE_BYTES) // 1024
 
 
 def rank(kill: OomKill, adj_of: Callable[[Task], int | None] | None = None) -> list[Ranked]:
     """The table in the order of the kernel's choice, the victim first. `adj_of` gives values of oom_score_adj in place
     of the logged ones (None: as logged)."""
+    return _rank(kill, adj_of, root_bonus=_root_has_bonus(kill))
+
+
+def _rank(kill: OomKill, adj_of: Callable[[Task], int | None] | None = None, *, root_bonus: bool) -> list[Ranked]:
     if not kill.tasks:
         return []
-    per_adj = (total_pages(kill) or 0) // 1000
-    since_5_9 = _is_since(kill, 5, 9)
-    root_bonus = _root_bonus(kill, per_adj)
+    total = total_pages(kill) or 0
+    era, page_bytes = _era(kill), kill.page_bytes or _PAGE_BYTES
+    bonus = _root_bonus(kill) if root_bonus else None
     ranked = []
     for task in kill.tasks:
         pid, _, uid, _, rss, pgtables_bytes, swapents, adj, _ = task
@@ -87,13 +98,13 @@ def rank(kill: OomKill, adj_of: Callable[[Task], int | None] | None = None) -> l
         if adj == OOM_SCORE_ADJ_MIN or pid == 1:
             ranked.append(Ranked(task, None))
             continue
-        pages = rss + (swapents or 0) + (pgtables_bytes or 0) // 4096
-        points = pages + (adj or 0) * per_adj
-        if not since_5_9:
-            points = max(1, points - (root_bonus(pages) if uid == 0 else 0))
-        ranked.append(Ranked(task, points))
-    # Of equals the last is taken, before 5.9 the first. (A sort in reverse leaves equals in their order.)
-    if since_5_9:
+        memory, adj = rss + (swapents or 0) + (pgtables_bytes or 0) // page_bytes, adj or 0
+        if bonus is not None and uid == 0:
+            memory, adj = bonus(memory, adj)
+        points = badness(memory, adj, total)
+        ranked.append(Ranked(task, max(1, points) if era.clamps else points))
+    # A sort in reverse leaves equals in their order.
+    if era.last_of_equals:
         ranked.reverse()
     ranked.sort(key=_order, reverse=True)
     return ranked
@@ -103,23 +114,40 @@ def _order(one: Ranked) -> int:
     return -(1 << 62) if one.points is None else one.points
 
 
-def _root_bonus(kill: OomKill, per_adj: int) -> Callable[[int], int]:
-    """What root is given off its points: 3 % of its memory from 3.14 on, 30 of oom_score_adj before, nothing since
-    4.17. (The table got pgtables_bytes little before that, and nr_pmds in 4.1.)"""
+def _era(kill: OomKill) -> Era:
+    """How the kernel chose. One that the log doesn't name counts as old if its table does."""
+    if kill.kernel is not None:
+        return era_of(kill.kernel)
+    return ERAS[0] if "pgtables_bytes" in (kill.columns or ("pgtables_bytes",)) else ERAS[-1]
+
+
+def _root_bonus(kill: OomKill) -> Callable[[int, int], tuple[int, int]] | None:
+    """What root is given off its memory or its oom_score_adj: 3 % of the memory from 3.14 on, 30 of oom_score_adj
+    before, nothing since 4.17. (The table got pgtables_bytes little before that, and nr_pmds in 4.1.)"""
     columns = kill.columns or ()
     if "pgtables_bytes" in columns:
-        return lambda pages: 0
-    if "nr_pmds" in columns or _is_since(kill, 3, 14):
-        return lambda pages: pages * 3 // 100
-    return lambda pages: 30 * per_adj
-
-
-def _is_since(kill: OomKill, major: int, minor: int) -> bool:
-    """Whether the kernel is of that release or later; one that the log doesn't name counts as old if its table does."""
+        return None
     release = _RELEASE.match(kill.kernel) if kill.kernel is not None else None
-    if release is not None:
-        return (int(release[1]), int(release[2])) >= (major, minor)
-    return "pgtables_bytes" in (kill.columns or ("pgtables_bytes",))
+    if "nr_pmds" in columns or (release is not None and (int(release[1]), int(release[2])) >= (3, 14)):
+        return lambda memory, adj: (memory - root_bonus(memory), adj)
+    return lambda memory, adj: (memory, adj - _ROOT_BONUS_ADJ)
+
+
+def _root_has_bonus(kill: OomKill) -> bool:
+    """Whether root was given its bonus, which takes CAP_SYS_ADMIN: root in a container may lack it. The score that the
+    kernel logged tells, where the two differ."""
+    chosen, total = kill.chosen, total_pages(kill)
+    if chosen is None or not total or _root_bonus(kill) is None:
+        return True
+    errors = []
+    for bonus in (True, False):
+        found = next(
+            (one for one in _rank(kill, root_bonus=bonus) if chosen.pid in (one.task.pid, one.task.tgid)), None
+        )
+        if found is None or found.points is None or found.task.uid != 0:
+            return True
+        errors.append(abs(found.points * 1000 // total - chosen.score))
+    return errors[0] <= errors[1]
 
 
 def replay(kill: OomKill, ranked: list[Ranked] | None = None) -> Replay | None:
@@ -161,7 +189,7 @@ def _hangs_on_swap(kill: OomKill, ranked: list[Ranked]) -> bool:
     memory = kill.memory
     if memory.swap_total_kb is None or memory.swap_free_kb is None:
         return True
-    return candidates[0] - candidates[1] <= (memory.swap_total_kb - memory.swap_free_kb) // PAGE_KB
+    return candidates[0] - candidates[1] <= (memory.swap_total_kb - memory.swap_free_kb) // page_kb(kill)
 
 
 def _rows_of_chosen(kill: OomKill) -> set[int]:

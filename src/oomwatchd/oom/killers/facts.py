@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from oomwatchd.base.badness import Era
 from oomwatchd.oom import badness, memfacts
-from oomwatchd.oom.badness import Era, Machine, Memcg
+from oomwatchd.oom.badness import Machine, Memcg
 from oomwatchd.oom.killers import earlyoom, kernel, nohang, systemd_oomd
 from oomwatchd.oom.killers.aftermath import follows
 from oomwatchd.oom.killers.model import NAMES, Killer, Memory, Suspect, absent

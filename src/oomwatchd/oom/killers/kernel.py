@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from oomwatchd.base.badness import Era
 from oomwatchd.base.text import printable
 from oomwatchd.oom import badness
-from oomwatchd.oom.badness import Candidate, Era, Machine, Memcg, Task
+from oomwatchd.oom.badness import Candidate, Machine, Memcg, Task
 from oomwatchd.oom.killers.model import Killer, Trigger, Victim, by_distance
 from oomwatchd.oom.memfacts import PAGE, is_within
 

@@ -1,0 +1,77 @@
+"""The kernel's formula for whom the OOM killer takes (oom_badness() in mm/oom_kill.c), and how it changed. Pure.
+
+It lies here since two rooms reckon with it that don't know each other: `oom` with facts of /proc, `oomlog` with the
+table in a log. All amounts are pages.
+"""
+
+import re
+from dataclasses import dataclass
+
+OOM_SCORE_ADJ_MIN = -1000
+OOM_SCORE_ADJ_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Era:
+    """How kernels from `since` on choose, where that changed."""
+
+    since: tuple[int, int]
+    clamps: bool  # points below 1 count as 1
+    last_of_equals: bool  # of equal points the last one scanned dies, else the first
+    root_bonus: bool  # 3 % of its memory is forgiven to whoever has CAP_SYS_ADMIN
+    note: str
+
+
+ERAS = (
+    Era(
+        (5, 9),
+        clamps=False,
+        last_of_equals=True,
+        root_bonus=False,
+        note="points may be negative; of equals the last scanned dies (commit 9066e5cfb73c)",
+    ),
+    Era(
+        (5, 3),
+        clamps=True,
+        last_of_equals=True,
+        root_bonus=False,
+        note="points below 1 count as 1, so that ties are common among the lowered",
+    ),
+    Era(
+        (4, 17),
+        clamps=True,
+        last_of_equals=False,
+        root_bonus=False,
+        note="as from 5.3 on, but of equals the first scanned dies; up to 5.0 a child of the one chosen may "
+        "die in its place (removed by bbbe48029720)",
+    ),
+    Era(
+        (0, 0),
+        clamps=True,
+        last_of_equals=False,
+        root_bonus=True,
+        note="as before 5.3, and 3 % of its memory is forgiven to a process with CAP_SYS_ADMIN "
+        "(removed by d46078b28889). Reckoned as 3.14 to 4.16 do it; older kernels differ more",
+    ),
+)
+
+
+def era_of(release: str) -> Era:
+    """The era of the kernel `release`, as uname(2) gives it ("6.1.0-18-amd64"). A name that doesn't begin
+    with two numbers counts as the newest. Distributions may have carried changes back."""
+    match = re.match(r"(\d+)\.(\d+)", release)
+    if match is None:
+        return ERAS[0]
+    version = (int(match[1]), int(match[2]))
+    return next(era for era in ERAS if version >= era.since)
+
+
+def badness(memory: int, oom_score_adj: int, total: int) -> int:
+    """The points of a process that holds `memory` (resident, in swap, page tables) where `total` pages are at stake,
+    before any clamping. The division comes first, as in the kernel: below 1000 pages oom_score_adj weighs nothing."""
+    return memory + oom_score_adj * (total // 1000)
+
+
+def root_bonus(memory: int) -> int:
+    """What a process with CAP_SYS_ADMIN is forgiven (3.14 to 4.16)."""
+    return memory * 3 // 100
