@@ -55,6 +55,7 @@ TABLE = [
     (["pin", "1", "1001"], 2, "", "1001 is out of range"),
     (["pin", "1", "5", "--for", "0"], 2, "", "isn't a time span"),
     (["unpin", "1"], 3, "", NOT_RUNNING),
+    (["restore"], 3, "", NOT_RUNNING),
     (["--root", "{runtime}", "config"], 0, "# no files\n{defaults}", ""),
     (["--root", "{runtime}", "check"], 0, "{nothing}\nValid: 0 files, 0 rules, 1 warning\n", ""),
     (["--root", "{runtime}", "check", "--strict"], 1, "{nothing}\nValid: 0 files, 0 rules, 1 warning\n", ""),

@@ -22,8 +22,8 @@ def pinned(daemon: Daemon, processes: Processes, target: Path) -> int:
 
 def test_status(daemon: Daemon, pinned: int) -> None:
     status = answer(daemon, "status")
-    keys = ["version", "pid", "proc_events", "events_reason", "rules", "pinned", "counters", "config"]
-    assert list(status)[:8] == keys
+    keys = ["version", "pid", "proc_events", "events_reason", "filter", "filter_reason"]
+    assert list(status)[:10] == [*keys, "rules", "pinned", "counters", "config"]
     assert status["pid"] == daemon.pid
     assert status["proc_events"] in ("on", "off")
     assert (status["rules"], status["pinned"]) == (2, 1)

@@ -20,7 +20,7 @@ from tests.kernel.running import Daemon, Processes, oom_score_adj, rule, wait_fo
 
 NOBODY = 65534
 FLOOD_PROGRAM = Path(__file__).with_name("flood.py").read_text()
-VERBS = ["status", "list", "rules", "loaded", "lineage", "monitor", "metrics", "reload", "pin", "unpin"]
+VERBS = ["status", "list", "rules", "loaded", "lineage", "monitor", "metrics", "reload", "restore", "pin", "unpin"]
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def ask_as_nobody(daemon: Daemon, request: dict[str, Any]) -> Any:
         return client.ask(request)
 
 
-@pytest.mark.parametrize("verb", ["reload", "pin", "unpin"])
+@pytest.mark.parametrize("verb", ["reload", "restore", "pin", "unpin"])
 def test_others_may_not_steer(verb: str, open_daemon: Daemon) -> None:
     reply = ask_as_nobody(open_daemon, {"verb": verb, "pid": os.getpid(), "value": 5})
     assert reply == {"error": f"Only root may ask oomwatchd to {verb}"}

@@ -153,6 +153,44 @@ def _release(fifo: Path) -> bool:
     return True
 
 
+def test_restore_gives_everybody_back_what_they_had(daemon: Daemon, processes: Processes, target: Path) -> None:
+    daemon.start(rule(target, 300, scan="300ms"))
+    plain = processes.start("sleep", "600")
+    held, other = processes.start(target, "600"), processes.start(target, "600")
+    wait_for_value([held, other], 300)
+    set_oom_score_adj(plain, 50)
+    run(daemon, "pin", plain, 400)
+
+    assert oomwatchctl(daemon, "restore").returncode == 0
+
+    assert [oom_score_adj(pid) for pid in (held, other, plain)] == [0, 0, 50]
+    late = processes.start(target, "600")
+    daemon.wait_for_scan()
+    assert oom_score_adj(late) == 0
+    assert answer(daemon, "list") == {"pins": []}
+    assert answer(daemon, "status")["restored"] is True
+    assert "nobody is held until the next reload" in oomwatchctl(daemon, "status").stdout
+    assert "Nobody is held" in oomwatchctl(daemon, "pin", str(plain), "400").stderr
+
+    run(daemon, "reload")
+    assert [oom_score_adj(pid) for pid in (held, other, plain, late)] == [300, 300, 50, 300]
+    assert answer(daemon, "status")["restored"] is False
+    run(daemon, "restore")
+    assert daemon.stop() == 0
+    daemon.start()
+    assert [oom_score_adj(pid) for pid in (held, late)] == [300, 300]
+
+
+def test_a_save_ends_restore(daemon: Daemon, processes: Processes, target: Path) -> None:
+    daemon.start(rule(target, 300, scan="100ms"))
+    pid = processes.start(target, "600")
+    wait_for_value(pid, 300)
+    run(daemon, "restore")
+    assert oom_score_adj(pid) == 0
+    daemon.write(rule(target, 350, scan="100ms"))
+    wait_for_value(pid, 350)
+
+
 def test_who_can_not_be_pinned(daemon: Daemon, processes: Processes, plain: int) -> None:
     assert "PID 1 is never touched" in refused(daemon, "pin", 1, 5)
     assert "Kernel thread 2 is never touched" in refused(daemon, "pin", 2, 5)

@@ -23,6 +23,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "explain": ("explain", "show why a process is or is not pinned"),
     "check": ("check", "validate a configuration, and find what is overlooked in it"),
     "edit": ("edit", "edit the configuration, and put it in place only if it holds"),
+    "restore": ("steer", "give every held process back what it had, and hold nobody"),
     "config": ("check", "show the merged configuration"),
     "rank": ("rank", "show whom the kernel would kill next, in its order"),
     "doctor": ("doctor", "show what in this system weakens or defeats the pins"),

@@ -78,6 +78,8 @@ def _status_rows(status: Json) -> list[tuple[str, str, str | None]]:
         rows.insert(0, ("Dry run", "nothing is written", YELLOW))
     if missing:
         rows.append(("Lacks", ", ".join(missing), YELLOW))
+    if status.get("restored"):
+        rows.insert(0, ("Restored", "nobody is held until the next reload or start", YELLOW))
     if status.get("watch_error"):
         rows.append(("Watch", f"saves are found by scans alone: {status['watch_error']}", YELLOW))
     if status.get("ledger_error"):

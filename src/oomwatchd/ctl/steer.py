@@ -1,4 +1,4 @@
-"""`oomwatchctl reload`, `pin`, `unpin`: what changes something. For root."""
+"""`oomwatchctl reload`, `restore`, `pin`, `unpin`: what changes something. For root."""
 
 import argparse
 import json
@@ -27,6 +27,30 @@ def run_reload(arguments: argparse.Namespace) -> int:
             where = f"{problem['file']}:{problem['line']}:{problem['column']}"
             print(f"{printable(where)}: {kind}{printable(problem['message'])}", file=sys.stderr)
     return 0 if verdict["ok"] else 1
+
+
+# restore
+
+
+def configure_restore(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "When the command returns, it is done. `oomwatchctl reload` has the rules in force again."
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    add_root(parser)
+
+
+def run_restore(arguments: argparse.Namespace) -> int:
+    """Exit status: 0; 3 not running."""
+    verdict = ask(arguments.root, {"verb": "restore"})
+    if arguments.json:
+        print(json.dumps(verdict))
+        return 0
+    if verdict["dry_run"]:
+        print("oomwatchctl: the daemon runs dry: nothing was written", file=sys.stderr)
+    if verdict["refused"]:
+        print(
+            f"oomwatchctl: the kernel refused to write {verdict['refused']} of them, see the journal", file=sys.stderr
+        )
+    return 0
 
 
 # pin, unpin

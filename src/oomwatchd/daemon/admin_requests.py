@@ -1,4 +1,4 @@
-"""The requests that steer the daemon: reload, pin, unpin. For root alone; see answers.py."""
+"""The requests that steer the daemon: reload, restore, pin, unpin. For root alone; see answers.py."""
 
 import errno
 import os
@@ -34,8 +34,27 @@ def reload(daemon: "Daemon", connection: Connection, request: Json) -> None:
     daemon.request_reload(done)
 
 
+def restore(daemon: "Daemon", connection: Connection, request: Json) -> None:
+    """Give everybody back what they had. The reply says how many there were, and who is still held because the kernel
+    refused the write."""
+    before = daemon.pinner.counters.releases
+
+    def done() -> None:
+        if daemon.server is not None:
+            released = daemon.pinner.counters.releases - before
+            refused = sum(node.refused is not None for node in daemon.pinner.ledger.nodes.values())
+            verdict = {"ok": True, "released": released, "refused": refused, "dry_run": daemon.dry_run}
+            daemon.server.reply(connection, verdict)
+
+    connection.deferred = True
+    daemon.restore(done)
+
+
 def pin(daemon: "Daemon", connection: Connection, request: Json) -> None:
     """Pin one process. The value is in force, or the pin refused, when the reply comes."""
+    if daemon.state.restored:
+        connection.send({"error": "Nobody is held after `oomwatchctl restore`; run `oomwatchctl reload` first"})
+        return
     pid, value, seconds = request.get("pid"), request.get("value"), request.get("seconds")
     if not is_pid(pid) or not _is_value(value):
         connection.send({"error": "pin takes a PID and a value from -1000 to 1000"})

@@ -100,6 +100,8 @@ class State:
     loaded_at: float
     config_error: str = ""
     missing_capabilities: tuple[str, ...] = ()
+    restored: bool = False
+    """Whether somebody has asked for nobody to be held, and nobody for a reload since."""
     watch_trouble: str = ""
     """Why saves of the configuration aren't told of at once; empty: they are."""
     scan_seconds: float = 0.0
@@ -571,9 +573,25 @@ class Daemon:
         fresh = config.resolve_again(self.config)
         if fresh is not self.config:
             self.config = fresh
-            self.pinner.set_rules(RuleSet(fresh.rules))
+            if not self.state.restored:
+                self.pinner.set_rules(RuleSet(fresh.rules))
 
     # Runtime pins
+
+    def restore(self, done: Callable[[], None]) -> None:
+        """Give everybody back what they had, and hold nobody until the configuration is loaded again. `done` is called
+        when that has been done to all."""
+        self._read_all_events()  # that happened under the rules
+        self.state.restored = True
+        for pin in list(self.pinner.ledger.runtime_pins.values()):
+            self.pinner.ledger.remove_pin(pin)
+        self.pinner.set_rules(RuleSet(()))
+        self.heed_runtime_pins()
+        message = "As asked for, everybody gets back what they had; nobody is held until the next reload or start"
+        self.emit(Record("reloaded", NOTICE, message))
+        self._source = "control"
+        self._after_scan.append(done)
+        self._begin_scan()
 
     def heed_runtime_pins(self) -> None:
         """After runtime pins have come or gone: have the events that they need, and wake up when one ends."""
@@ -748,6 +766,7 @@ class Daemon:
         was_dry = self.dry_run
         self.config = fresh
         self.state.config_error = ""
+        self.state.restored = False
         self.state.loaded_at = time.time()
         self.pin_log.mode = fresh.settings.log_pins
         if self.dry_run != was_dry:
@@ -867,6 +886,8 @@ class Daemon:
         rules = sum(rule.enabled for rule in self.pinner.rules.rules)
         events = "process events on" if self.events.on else f"scans alone, {self.events.reason}"
         status = f"{_count(rules, 'rule')}, {_count(len(self.pinner.ledger.held()), 'process')} pinned, {events}"
+        if self.state.restored:
+            status = "Holds nobody until the next reload, for that was asked for"
         if self.pinner.ledger.trouble:
             status += f"; the ledger can't be written: {self.pinner.ledger.trouble}"
         if self.state.config_error:

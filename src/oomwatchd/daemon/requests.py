@@ -60,6 +60,7 @@ def _status(daemon: "Daemon", connection: Connection, request: Json) -> None:
                 "loaded_at": state.loaded_at,
                 "error": state.config_error or None,
             },
+            "restored": state.restored,
             "hidepid": daemon.own_hidepid,
             "watch_error": state.watch_trouble or None,
             "ledger_error": daemon.pinner.ledger.trouble or None,
@@ -277,7 +278,8 @@ _VERBS: dict[str, Callable[["Daemon", Connection, Json], None]] = {
     "monitor": _monitor,
     "metrics": _metrics,
     "reload": admin_requests.reload,
+    "restore": admin_requests.restore,
     "pin": admin_requests.pin,
     "unpin": admin_requests.unpin,
 }
-_STEERING = frozenset({"reload", "pin", "unpin"})
+_STEERING = frozenset({"reload", "restore", "pin", "unpin"})
