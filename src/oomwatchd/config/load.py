@@ -2,11 +2,10 @@
 
 oomwatchd.toml(5) describes the language."""
 
-import grp
-import pwd
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from oomwatchd.config.accounts import Accounts, AskedAccounts
 from oomwatchd.config.document import Document, Settings, Source
 from oomwatchd.config.files import Layout as Layout
 from oomwatchd.config.files import layout as layout
@@ -39,19 +38,20 @@ class Config:
     """Of the warnings those about users and groups that don't exist (yet)."""
 
 
-def load(where: Layout) -> Config:
-    """Read, check and resolve the configuration. Raises ConfigError."""
+def load(where: Layout, accounts: Accounts | None = None) -> Config:
+    """Read, check and resolve the configuration. Raises ConfigError. Without `accounts`, waits for name services, but
+    not for long."""
     found = Findings([])
     sources = read_files(where, found)
-    return _parsed(sources, found)
+    return _parsed(sources, found, accounts or AskedAccounts())
 
 
 def parse(sources: Iterable[Source], problems: Iterable[Problem] = ()) -> Config:
     """Check texts that were read before. `problems` are what reading them brought up. Raises ConfigError."""
-    return _parsed(sources, Findings(list(problems)))
+    return _parsed(sources, Findings(list(problems)), AskedAccounts())
 
 
-def _parsed(sources: Iterable[Source], found: Findings) -> Config:
+def _parsed(sources: Iterable[Source], found: Findings, accounts: Accounts) -> Config:
     settings = Settings()
     placed: list[Placed] = []
     kept = tuple(sources)
@@ -69,23 +69,27 @@ def _parsed(sources: Iterable[Source], found: Findings) -> Config:
         raise ConfigError(sorted(found.errors, key=_in_order(kept)), found.warnings)
     if kept and not any(rule.enabled for rule in checked):
         found.warnings.append(Problem(kept[0].path, 1, 1, "No rule is in force: nothing is protected"))
-    resolved, missing = resolve(checked)
+    resolved, missing = resolve(checked, accounts)
     return Config(settings, resolved, kept, (*found.warnings, *missing), missing)
 
 
-def resolve(rules: Iterable[Rule]) -> tuple[tuple[Rule, ...], tuple[Problem, ...]]:
-    """Look users and groups up. A name that doesn't exist is a warning, and is worth another look later."""
+def resolve(rules: Iterable[Rule], accounts: Accounts) -> tuple[tuple[Rule, ...], tuple[Problem, ...]]:
+    """Give rules the numbers of users and groups. A name that doesn't exist is a warning, and is worth another look
+    later."""
     missing: list[Problem] = []
 
     def with_ids(rule: Rule, criterion: Criterion) -> Criterion:
         if CRITERIA[criterion.key].form is not Form.ID:
             return criterion
-        ids = {name: _id_of(criterion.key, name) for name in criterion.names}
-        missing.extend(
-            Problem(rule.file, rule.line, 1, f"Rule '{rule.name}': {criterion.key} '{name}' doesn't exist (yet)")
-            for name, number in ids.items()
-            if number is None
-        )
+        ids: dict[str, int | None] = {}
+        for name in criterion.names:
+            why = "doesn't exist (yet)"
+            if not accounts.is_known(criterion.key, name):
+                why = "isn't known (yet): no name service has answered"
+            ids[name] = accounts.number(criterion.key, name)
+            if ids[name] is None:
+                message = f"Rule '{rule.name}': {criterion.key} '{name}' {why}"
+                missing.append(Problem(rule.file, rule.line, 1, message))
         return replace(criterion, ids=frozenset(number for number in ids.values() if number is not None))
 
     resolved = tuple(
@@ -99,20 +103,34 @@ def resolve(rules: Iterable[Rule]) -> tuple[tuple[Rule, ...], tuple[Problem, ...
     return resolved, tuple(missing)
 
 
-def resolve_again(old: Config) -> Config:
-    """`old` with the users and groups that exist by now; `old` itself if there are no new ones."""
-    rules, missing = resolve(old.rules)
-    if rules == old.rules:
+def resolve_again(old: Config, accounts: Accounts) -> Config:
+    """`old` with the users and groups as they are by now; `old` itself if that changes nothing."""
+    rules, missing = resolve(old.rules, accounts)
+    if rules == old.rules and missing == old.unresolved:
         return old
     others = tuple(warning for warning in old.warnings if warning not in old.unresolved)
     return replace(old, rules=rules, warnings=(*others, *missing), unresolved=missing)
 
 
-def _id_of(key: str, name: str) -> int | None:
-    try:
-        return pwd.getpwnam(name).pw_uid if key == "user" else grp.getgrnam(name).gr_gid
-    except (KeyError, ValueError):
-        return int(name) if name.isascii() and name.isdigit() else None
+def changed_numbers(before: Config, after: Config) -> Iterator[str]:
+    """What has become of the users and groups that both name, for people."""
+    told = set()
+    for old, new in zip(_id_criteria(before), _id_criteria(after), strict=True):
+        text = f"{new.key} '{', '.join(new.names)}' is {_numbers(new)}, was {_numbers(old)}"
+        if new.ids != old.ids and text not in told:
+            told.add(text)
+            yield text
+
+
+def _id_criteria(loaded: Config) -> Iterator[Criterion]:
+    for rule in loaded.rules:
+        for criterion in (*rule.criteria, *rule.excluded):
+            if CRITERIA[criterion.key].form is Form.ID:
+                yield criterion
+
+
+def _numbers(criterion: Criterion) -> str:
+    return ", ".join(map(str, sorted(criterion.ids))) or "unknown"
 
 
 # Checks

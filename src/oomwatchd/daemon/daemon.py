@@ -14,6 +14,7 @@ from oomwatchd.base.clock import boottime
 from oomwatchd.base.helper import ForkServer
 from oomwatchd.base.notyet import NotYet
 from oomwatchd.config import load as config
+from oomwatchd.config.accounts import GROUP, PASSWD, Accounts, look_up, names_in
 from oomwatchd.config.incomplete import lost_files
 from oomwatchd.config.load import Config, ConfigError, Layout
 from oomwatchd.config.problems import Problem
@@ -22,6 +23,7 @@ from oomwatchd.control.client import Client, NotRunning
 from oomwatchd.control.protocol import SOCKET_NAME, Json, runtime_directory
 from oomwatchd.control.server import Connection, Server
 from oomwatchd.daemon import monitor_stream
+from oomwatchd.daemon.account_names import AccountNames
 from oomwatchd.daemon.config_poll import ConfigPoll
 from oomwatchd.daemon.event_pump import STAY_NS, EventPump, Events
 from oomwatchd.daemon.helper_pool import HelperPool
@@ -47,6 +49,7 @@ from oomwatchd.rules.search import search
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from oomwatchd.config.accounts_watch import AccountsWatch
     from oomwatchd.config.watch import ConfigWatch
 
 _BLIND_SCAN_SECONDS = 1.0
@@ -111,9 +114,23 @@ class State:
 class Daemon:
     """Everything that runs."""
 
-    def __init__(self, where: Layout, loaded: Config, log: Log, *, root: str = "/", dry_run: bool = False) -> None:
+    def __init__(
+        self,
+        where: Layout,
+        loaded: Config,
+        log: Log,
+        *,
+        accounts: Accounts | None = None,
+        root: str = "/",
+        dry_run: bool = False,
+    ) -> None:
         self.where = where
         self.config = loaded
+        self._newest = loaded
+        """The configuration that was read last; it may wait for name services."""
+        self._accounts = accounts or Accounts()
+        self._names: AccountNames | None = None
+        self._accounts_watch: AccountsWatch | None = None
         self.log = log
         self.always_dry = dry_run
         self.state = State(time.time(), time.time())
@@ -179,14 +196,17 @@ class Daemon:
     def run(self) -> None:
         """Start, work until told to stop, end. Raises Failure, and Unavailable where process events are required."""
         self.events.load_filter()  # first, so that helpers don't have the capabilities that it takes
-        fork_server = ForkServer({function.__name__: function for function in (search, stamp)})
+        fork_server = ForkServer({function.__name__: function for function in (search, stamp, look_up)})
         self._put_off = PutOff(self._loop, fork_server, self._look_at_put_off)
         self._config_poll.helpers = HelperPool(self._loop, fork_server, 1)
+        self._names = AccountNames(self._loop, fork_server, self._accounts, self._resolve_again)
         self._loop.catch_signals((signal.SIGHUP, signal.SIGTERM, signal.SIGINT), self._on_signals)
         self._open_ledger()
         self._open_server()
         self._subscribe()
         self._open_watch()
+        self._watch_accounts()
+        self._wait_for_names()
         if self.kills.log is not None:
             self._loop.add(self.kills.log.fileno(), self._on_kernel_log)
         self.state.missing_capabilities = procfs.missing_capabilities()
@@ -195,6 +215,8 @@ class Daemon:
         self._finish_put_off()
         self._log_started()
         self.log_decisions()
+        if self.server is not None and self.server.fileno() not in self._loop:
+            self._loop.add(self.server.fileno(), self._on_client)
         self._supervisor.tell("READY=1")
         self._show_status()
         self._ping()
@@ -230,6 +252,8 @@ class Daemon:
             self.pinner.ledger.flush()
         if self._put_off is not None:
             self._put_off.close()
+        if self._names is not None:
+            self._names.close()
         self.pinner.identify_all()
         self.log_decisions()
         now = time.monotonic()
@@ -279,7 +303,7 @@ class Daemon:
         if self._server_is_missing:
             self._server_is_missing = False
             self.emit(Record("summary", NOTICE, f"The control socket in '{self.directory}' is open"))
-        self._loop.add(self.server.fileno(), self._on_client)
+            self._loop.add(self.server.fileno(), self._on_client)
 
     def _open_watch(self) -> None:
         """Have saves told of. Where that isn't possible, scans find them, and try again."""
@@ -292,6 +316,15 @@ class Daemon:
             return
         self._loop.add(self._watch.fileno(), self._on_file_change)
         self._tell_watch_trouble(self._watch.trouble)
+
+    def _watch_accounts(self) -> None:
+        from oomwatchd.config.accounts_watch import AccountsWatch
+
+        try:
+            self._accounts_watch = AccountsWatch(PASSWD, GROUP)
+        except OSError:
+            return  # each scan looks at them too
+        self._loop.add(self._accounts_watch.fileno(), self._on_accounts_change)
 
     def _tell_watch_trouble(self, trouble: str) -> None:
         before, self.state.watch_trouble = self.state.watch_trouble, trouble
@@ -482,7 +515,8 @@ class Daemon:
             self._watch_due = started + _WATCH_SECONDS
             self._watch_again()
         self._config_poll.look()
-        self._resolve_again()
+        if self._names is not None:
+            self._names.refresh(started)
         self._check_events()
         pinner = self.pinner
         self._end_expired_pins()
@@ -566,15 +600,34 @@ class Daemon:
                 self._put_off.when_done(done)
         self._show_status()
 
+    # Users and groups
+
+    def _wait_for_names(self) -> None:
+        """Name services that answer at once are heard before the first scan."""
+        known: list[bool] = []
+        if self._names is not None:
+            self._names.when_known(names_in(self.config.rules), lambda: known.append(True))
+        while self._names is not None and not known and not self._stopping:
+            self._loop.turn(wait=True)
+        self.config = config.resolve_again(self.config, self._accounts)
+        self.pinner.set_rules(RuleSet(self.config.rules))
+
+    def _on_accounts_change(self) -> None:
+        if self._names is not None and self._accounts_watch is not None and self._accounts_watch.changed():
+            self._names.refresh(time.monotonic())
+
     def _resolve_again(self) -> None:
-        """Users and groups that didn't exist when the rules were read may do so by now."""
-        if not self.config.unresolved:
+        """Users and groups have come, gone, or changed their numbers."""
+        before, self.config = self.config, config.resolve_again(self.config, self._accounts)
+        unchanged = self.config.rules == before.rules
+        if unchanged or self.state.restored or self.pinner.counters.scans == 0:
             return
-        fresh = config.resolve_again(self.config)
-        if fresh is not self.config:
-            self.config = fresh
-            if not self.state.restored:
-                self.pinner.set_rules(RuleSet(fresh.rules))
+        self._read_all_events()  # that happened under the old numbers
+        self.pinner.set_rules(RuleSet(self.config.rules))
+        changes = "; ".join(config.changed_numbers(before, self.config))
+        self._emit_with_notes("reloaded", NOTICE, f"Users or groups have changed, and the rules follow: {changes}")
+        self._source = "reload"
+        self._begin_scan()
 
     # Runtime pins
 
@@ -690,7 +743,7 @@ class Daemon:
     def _load(self) -> Config:
         """Raises ConfigError."""
         self._config_poll.renew()
-        return config.load(self.where)
+        return config.load(self.where, self._accounts)
 
     def _reload_if_changed(self) -> None:
         self._watch_again()
@@ -709,7 +762,7 @@ class Daemon:
         if lost:
             self._hold_back(lost)
         else:
-            self._apply(fresh)
+            self._apply_when_known(fresh)
 
     def _hold_back(self, lost: tuple[Problem, ...]) -> None:
         """Keep the old rules in force, for what is on disk doesn't look as if somebody meant it."""
@@ -749,10 +802,23 @@ class Daemon:
         except ConfigError as error:
             self._refuse(error)
             return error.problems
-        self._apply(fresh)
-        if done is not None:
-            self._after_scan.append(done)
+        self._apply_when_known(fresh, done)
         return ()
+
+    def _apply_when_known(self, fresh: Config, done: Callable[[], None] | None = None) -> None:
+        """Have the rules in force once it is known which users and groups they name."""
+        self._newest = fresh
+
+        def apply() -> None:
+            if self._newest is fresh:  # else another one has been read meanwhile, and is or comes in force
+                self._apply(config.resolve_again(fresh, self._accounts))
+            if done is not None:
+                self._after_scan.append(done)
+
+        if self._names is None:
+            apply()
+        else:
+            self._names.when_known(names_in(fresh.rules), apply)
 
     def _refuse(self, error: ConfigError) -> None:
         self.state.config_error = str(error)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from oomwatchd import __version__
 from oomwatchd.base.stdio import open_standard_streams
 from oomwatchd.config import load as config
+from oomwatchd.config.accounts import Accounts, AskedAccounts
 from oomwatchd.config.load import Config, ConfigError
 from oomwatchd.control.protocol import runtime_directory
 from oomwatchd.daemon.daemon import Daemon, Failure
@@ -115,8 +116,9 @@ def _run(options: Options, log: Log) -> int:
         return status
 
     where = config.layout(options.file, options.root)
+    accounts = AskedAccounts() if options.once else Accounts()
     try:
-        loaded = config.load(where)
+        loaded = config.load(where, accounts)
     except ConfigError as error:
         return fail(f"Not starting, the configuration is invalid:\n{error}", EXIT_CONFIG)
     passing = options.dry_run or (options.once and loaded.settings.dry_run)
@@ -129,7 +131,7 @@ def _run(options: Options, log: Log) -> int:
     except OSError:
         pass  # the ledger, which is in the same directory, meets the same error, and says so
     try:
-        _start(options, where, loaded, log)
+        _start(options, where, accounts, loaded, log)
     except Unavailable as reason:
         message = f'Not starting: proc_events = "required", but there are no process events: {reason}'
         return fail(message, EXIT_CAPABILITY)
@@ -141,8 +143,8 @@ def _run(options: Options, log: Log) -> int:
     return 0
 
 
-def _start(options: Options, where: config.Layout, loaded: Config, log: Log) -> None:
-    daemon = Daemon(where, loaded, log, root=options.root, dry_run=options.dry_run)
+def _start(options: Options, where: config.Layout, accounts: Accounts, loaded: Config, log: Log) -> None:
+    daemon = Daemon(where, loaded, log, accounts=accounts, root=options.root, dry_run=options.dry_run)
     if options.once:
         daemon.once()
         return

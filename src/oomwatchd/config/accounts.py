@@ -1,0 +1,119 @@
+"""Numbers of users and groups by name, without ever waiting for a name service.
+
+The local files, passwd(5) and group(5), are read at once. Other name services of nsswitch.conf(5), such as LDAP or
+SSSD, take as long as they like: they are asked by a helper, base/helper.py, for names that the files don't have."""
+
+import grp
+import os
+import pwd
+from collections.abc import Iterable
+
+from oomwatchd.base import helper
+from oomwatchd.rules.criteria import CRITERIA, Form
+from oomwatchd.rules.model import Rule
+
+Name = tuple[str, str]
+""""user" or "group", and the name."""
+
+PASSWD, GROUP = "/etc/passwd", "/etc/group"
+_MAX_FILE_BYTES = 64 << 20
+_WAIT_SECONDS = 5.0
+_GONE_AFTER = 2
+"""A name service that is down for a moment may say that a user doesn't exist. So often in a row it is believed."""
+
+
+def look_up(kind: str, name: str) -> tuple[int | None]:
+    """The number that name services give; None: none. May take for ever: for a helper."""
+    try:
+        return (pwd.getpwnam(name).pw_uid if kind == "user" else grp.getgrnam(name).gr_gid,)
+    except (KeyError, ValueError, OSError):
+        return (None,)
+
+
+def names_in(rules: Iterable[Rule]) -> list[Name]:
+    """The names, without the numbers, that enabled rules ask for."""
+    criteria = (c for rule in rules if rule.enabled for c in (*rule.criteria, *rule.excluded))
+    asked = ((c.key, name) for c in criteria if CRITERIA[c.key].form is Form.ID for name in c.names)
+    return list(dict.fromkeys((key, name) for key, name in asked if not _is_number(name)))
+
+
+class Accounts:
+    """What is known of names."""
+
+    def __init__(self, passwd: str = PASSWD, group: str = GROUP) -> None:
+        self._paths = {"user": passwd, "group": group}
+        self._seen: dict[str, object] = {}
+        self._files: dict[str, dict[str, int]] = {"user": {}, "group": {}}
+        self._services: dict[Name, int | None] = {}
+        self._missed: dict[Name, int] = {}
+        self.refresh()
+
+    def refresh(self) -> bool:
+        """Read the files again if they have changed. Whether they have."""
+        before = dict(self._seen)
+        for kind, path in self._paths.items():
+            try:
+                status = os.stat(path)
+                stamp = (status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size)
+                if stamp == self._seen.get(kind):
+                    continue
+                with open(path, "rb") as file:
+                    self._files[kind] = _parse(file.read(_MAX_FILE_BYTES))
+            except OSError:
+                continue  # replaced at this moment: what was in it still holds
+            self._seen[kind] = stamp
+        return self._seen != before
+
+    def number(self, kind: str, name: str) -> int | None:
+        """The number of a user or group; None: it doesn't exist, as far as is known."""
+        if _is_number(name):
+            return int(name)
+        found = self._files[kind].get(name)
+        return self._services.get((kind, name)) if found is None else found
+
+    def is_known(self, kind: str, name: str) -> bool:
+        """Whether the name services needn't be waited for."""
+        return _is_number(name) or name in self._files[kind] or (kind, name) in self._services
+
+    def not_in_files(self, names: Iterable[Name]) -> list[Name]:
+        """Those of `names` that only name services may know."""
+        return [(kind, name) for kind, name in names if name not in self._files[kind]]
+
+    def learn(self, kind: str, name: str, number: int | None) -> None:
+        """Take note of what name services have answered."""
+        key = (kind, name)
+        if number is None and self._services.get(key) is not None:
+            self._missed[key] = self._missed.get(key, 0) + 1
+            if self._missed[key] < _GONE_AFTER:
+                return
+        self._missed.pop(key, None)
+        self._services[key] = number
+
+
+class AskedAccounts(Accounts):
+    """For programs that have nothing else to do: waits for name services, but not for long."""
+
+    def is_known(self, kind: str, name: str) -> bool:
+        if super().is_known(kind, name):
+            return True
+        try:
+            answer = helper.call(look_up, kind, name, seconds=_WAIT_SECONDS)
+        except (helper.HelperError, OSError):
+            return False
+        assert isinstance(answer, tuple)
+        self.learn(kind, name, answer[0])
+        return True
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit()
+
+
+def _parse(raw: bytes) -> dict[str, int]:
+    """Names and numbers of passwd(5) or group(5): both have them in the first and the third field."""
+    found: dict[str, int] = {}
+    for line in raw.splitlines():
+        fields = line.split(b":", 3)
+        if len(fields) > 2 and fields[2].isdigit() and not line.startswith((b"+", b"-", b"#")):
+            found.setdefault(fields[0].decode("utf-8", "surrogateescape"), int(fields[2]))
+    return found
