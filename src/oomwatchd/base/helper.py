@@ -155,6 +155,9 @@ def _never_return(do: Callable[[], None]) -> None:
 
 def _begin(descriptor: int, name: bytes) -> None:
     """What a new process does first: away with the descriptors of the one that it was forked from."""
+    nothing = os.open("/dev/null", os.O_RDWR)
+    for standard in (0, 1, 2):  # who reads our output would wait for a helper that hangs
+        os.dup2(nothing, standard)
     os.closerange(3, descriptor)
     os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
     libc = ctypes.CDLL(None)

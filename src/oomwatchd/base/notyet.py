@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from oomwatchd.base import helper
 
-_SECONDS = 5.0
+_SECONDS = 2.0
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -118,7 +118,7 @@ class Examiner:
         else:
             ancestors = self._ancestors(stat.ppid) if self.rules.referenced else frozenset()
         exe = directory.read_exe()
-        process = read_process(directory, stat, exe, EVERYTHING, self.view, ancestors, verify=True)
+        process = settled(lambda: read_process(directory, stat, exe, EVERYTHING, self.view, ancestors, verify=True))
         if lineage.get("exe_verified") is None:
             return process
         # The daemon's view counts, which may be another than ours (PrivateTmp=).
@@ -145,7 +145,9 @@ class Examiner:
             try:
                 with ProcessDir(pid, self.proc) as directory:
                     stat, exe = directory.read_stat(), directory.read_exe()
-                    process = read_process(directory, stat, exe, EVERYTHING, self.view, above, verify=True)
+                    process = settled(
+                        lambda: read_process(directory, stat, exe, EVERYTHING, self.view, above, verify=True)
+                    )
                     rule = settled(lambda: self.rules.decide(process))
                     self._decided[pid] = "" if rule is None else rule.name
             except (Vanished, OSError):

@@ -34,16 +34,18 @@ from oomwatchd.daemon.log import Log
 from oomwatchd.daemon.loop import Loop
 from oomwatchd.daemon.oom_kills import OomKills
 from oomwatchd.daemon.other_kills import OtherKills
-from oomwatchd.daemon.put_off import OverdueLog, PutOff
+from oomwatchd.daemon.put_off import OverdueLog, PutOff, of_file_system
 from oomwatchd.daemon.reload_pace import ReloadPace
 from oomwatchd.daemon.sd_notify import SdNotify
 from oomwatchd.kernel import procfs
+from oomwatchd.kernel.nonblocking import stat_path
 from oomwatchd.kernel.proc_connector import Event, Unavailable
 from oomwatchd.pinning.decisions import SCAN, Trigger, runtime_rule
 from oomwatchd.pinning.family import Table
 from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.pinner import Pinner
 from oomwatchd.rules import kernel_names
+from oomwatchd.rules.model import Rule
 from oomwatchd.rules.ruleset import RuleSet, needs
 from oomwatchd.rules.search import search
 
@@ -196,7 +198,7 @@ class Daemon:
     def run(self) -> None:
         """Start, work until told to stop, end. Raises Failure, and Unavailable where process events are required."""
         self.events.load_filter()  # first, so that helpers don't have the capabilities that it takes
-        fork_server = ForkServer({function.__name__: function for function in (search, stamp, look_up)})
+        fork_server = ForkServer({function.__name__: function for function in (search, stamp, look_up, stat_path)})
         self._put_off = PutOff(self._loop, fork_server, self._look_at_put_off)
         self._config_poll.helpers = HelperPool(self._loop, fork_server, 1)
         self._names = AccountNames(self._loop, fork_server, self._accounts, self._resolve_again)
@@ -925,6 +927,11 @@ class Daemon:
             self._tell_ledger_trouble()
         now = time.monotonic()
         decisions = self.pinner.take_decisions()
+        for path, answers in self.pinner.view.namespaces.files.take_news():
+            named = [rule.name for rule in self.config.rules if _asks_for(rule, procfs.text(path))]
+            self.emit(of_file_system(procfs.text(path), named, answers=answers))
+            if answers:
+                self._scan_soon()
         overdue = self.pinner.rules.searches.take_news()
         for record in self._overdue_log.records(overdue, now) if overdue else ():
             self.emit(record)
@@ -973,6 +980,12 @@ def _listing(present: dict[int, int]) -> Iterator[None]:
 def _tell_all(asked: list[Callable[[tuple[Problem, ...]], None]], problems: tuple[Problem, ...]) -> None:
     for done in asked:
         done(problems)
+
+
+def _asks_for(rule: Rule, path: str) -> bool:
+    """Whether a rule names an executable at that path: literally or by a glob. Expressions aren't searched for."""
+    patterns = (p for c in (*rule.criteria, *rule.excluded) if c.key == "exe" for p in c.patterns)
+    return any((pattern.literal or pattern.is_glob) and pattern.matches(path) for pattern in patterns)
 
 
 def _listens(directory: str) -> bool:

@@ -29,19 +29,26 @@ class Call:
 
 
 class HelperPool:
-    """Up to `size` helpers, that serve owners in turn: whoever asks for much doesn't keep others waiting."""
+    """Up to `size` helpers, that serve owners in turn: whoever asks for much doesn't keep others waiting, and whoever
+    has asked for what doesn't come back is refused where `refused_after` helpers hang by it."""
 
-    def __init__(self, loop: Loop, server: ForkServer, size: int) -> None:
+    def __init__(self, loop: Loop, server: ForkServer, size: int, refused_after: int | None = None) -> None:
         self._loop = loop
         self._server = server
         self._size = size
+        self._refused_after = refused_after
         self._workers: list[_Worker] = []
-        self._lingering: list[Helper] = []
-        """Killed, but they wait for something that the kernel doesn't end."""
+        self._lingering: list[tuple[Helper, int]] = []
+        """Killed, but they wait for something that the kernel doesn't end; and whose call it was."""
         self._queues: dict[int, deque[Call]] = {}
 
     def submit(self, call: Call) -> bool:
         """Have a call made. False where too many wait already; then `done` isn't called."""
+        if self._refused_after is not None:
+            self._reap()
+            if sum(owner == call.owner for _, owner in self._lingering) >= self._refused_after:
+                self._loop.later(0.0, lambda: call.done(None))
+                return True
         queue = self._queues.get(call.owner)
         if queue is None:
             if len(self._queues) >= _OWNERS:
@@ -69,7 +76,7 @@ class HelperPool:
         for worker in self._workers:
             if worker.call is None:
                 return worker
-        self._lingering = [helper for helper in self._lingering if not helper.has_ended()]
+        self._reap()
         if len(self._workers) + len(self._lingering) >= self._size:
             return None
         try:
@@ -78,6 +85,9 @@ class HelperPool:
             return None
         self._workers.append(worker)
         return worker
+
+    def _reap(self) -> None:
+        self._lingering = [(helper, owner) for helper, owner in self._lingering if not helper.has_ended()]
 
     def answered(self) -> None:
         """A worker is free again."""
@@ -88,7 +98,7 @@ class HelperPool:
         self._workers.remove(worker)
         helper.kill()
         if not helper.has_ended():
-            self._lingering.append(helper)
+            self._lingering.append((helper, 0 if worker.call is None else worker.call.owner))
 
     def close(self) -> None:
         """Kill all helpers, without waiting for them."""

@@ -6,13 +6,17 @@ from oomwatchd.base.helper import ForkServer
 from oomwatchd.base.notyet import NotYet
 from oomwatchd.base.text import printable
 from oomwatchd.daemon.helper_pool import Call, HelperPool
-from oomwatchd.daemon.journal import WARNING, Record
+from oomwatchd.daemon.journal import NOTICE, WARNING, Record
 from oomwatchd.daemon.loop import Loop
 from oomwatchd.kernel import procfs
 from oomwatchd.pinning.decisions import Trigger
+from oomwatchd.rules.search import search
 
 _SEARCHERS = 1
 """Searches are bounded by their CPU time, so that one helper does, which takes at most one CPU."""
+_STATTERS, _STATTERS_PER_USER = 6, 2
+"""Each may hang in the kernel for as long as a file system does."""
+_FILE_SECONDS = 1.0
 _TOLD_SECONDS, _TOLD = 60.0, 20
 """So many processes are told of in so long a time; the rest are counted."""
 
@@ -23,6 +27,7 @@ class PutOff:
     def __init__(self, loop: Loop, server: ForkServer, look: Callable[[int, Trigger], None]) -> None:
         self._look = look
         self._searchers = HelperPool(loop, server, _SEARCHERS)
+        self._statters = HelperPool(loop, server, _STATTERS, _STATTERS_PER_USER)
         self._waiting: set[int] = set()
         self._awaited: list[tuple[set[int], Callable[[], None]]] = []
 
@@ -38,7 +43,9 @@ class PutOff:
             finally:
                 self._tell_done(pid)
 
-        if self._searchers.submit(Call(question.function.__name__, question.arguments, done, owner, None)):
+        is_search = question.function is search
+        pool, seconds = (self._searchers, None) if is_search else (self._statters, _FILE_SECONDS)
+        if pool.submit(Call(question.function.__name__, question.arguments, done, owner, seconds)):
             self._waiting.add(pid)  # else the next scan asks again
 
     def when_done(self, do: Callable[[], None]) -> None:
@@ -61,6 +68,7 @@ class PutOff:
 
     def close(self) -> None:
         self._searchers.close()
+        self._statters.close()
 
 
 class OverdueLog:
@@ -100,5 +108,19 @@ def _of_overdue(pid: int, rule: str, more: int) -> Record:
         f"A regular expression of rule '{rule}' takes too long on what {who} shows, so that the rule doesn't fit it; "
         f"not trying again before it executes another program{others}. oomwatchctl check tells which expressions can "
         "take long"
+    )
+    return Record("pin-failed", WARNING, message, fields)
+
+
+def of_file_system(path: str, rules: list[str], *, answers: bool) -> Record:
+    """What to tell of a path that cannot be looked at, or can again."""
+    shown = printable(path)
+    fields: dict[str, str | int] = {"OOMWATCHD_EXE": shown, "OOMWATCHD_RULE": rules[0] if rules else ""}
+    if answers:
+        return Record("pin-failed", NOTICE, f"The file system of '{shown}' answers again", fields)
+    names = ", ".join(f"'{rule}'" for rule in rules[:5])
+    message = (
+        f"The file system of '{shown}' doesn't answer. What is newly found there doesn't fit rules that ask for the "
+        f"executable ({names}) until it does; trying again from time to time"
     )
     return Record("pin-failed", WARNING, message, fields)

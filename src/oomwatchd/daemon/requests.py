@@ -9,6 +9,7 @@ from itertools import islice
 
 from oomwatchd import __version__
 from oomwatchd.base.clock import boottime_as_epoch
+from oomwatchd.base.notyet import NotYet
 from oomwatchd.base.text import decode
 from oomwatchd.config.document import Source
 from oomwatchd.control.protocol import Json
@@ -193,8 +194,11 @@ def _lineage_of(daemon: "Daemon", connection: Connection, pid: int) -> Json | No
             if may_know:
                 exe = directory.read_exe()
                 if exe:
-                    result = verify_exe(directory, *split_deleted(exe), pinner.view.namespaces)
-                    verified, doubt = result.verified, result.doubt
+                    try:
+                        result = verify_exe(directory, *split_deleted(exe), pinner.view.namespaces)
+                        verified, doubt = result.verified, result.doubt
+                    except NotYet:
+                        doubt = "its file system has yet to answer"
             node = pinner.family.node_of(pid, stat)
     except (Vanished, OSError, ValueError):
         return None

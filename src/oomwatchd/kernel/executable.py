@@ -4,6 +4,7 @@ import contextlib
 import os
 from dataclasses import dataclass
 
+from oomwatchd.kernel.nonblocking import Files, FileStatus, Silent, stat_open
 from oomwatchd.kernel.procfs import ProcessDir, line_of
 
 _MOUNTINFO_LIMIT = 4 << 20
@@ -18,6 +19,7 @@ class Namespaces:
     def __init__(self, proc: str = "/proc") -> None:
         self.user = os.readlink(f"{proc}/self/ns/user")
         self.pid = os.readlink(f"{proc}/self/ns/pid")
+        self.files = Files()
 
     def hold(self, directory: ProcessDir) -> bool | None:
         """Whether the process lives in our user and PID namespaces; None if we may not know."""
@@ -50,16 +52,17 @@ class Verification:
 
 def verify_exe(directory: ProcessDir, path: bytes, deleted: bool, ours: Namespaces) -> Verification:
     """Whether the path of the executable can be believed. A path alone can't: in a mount namespace of their own, anyone
-    can put any file at any path. `path` and `deleted` are from split_deleted()."""
+    can put any file at any path. `path` and `deleted` are from split_deleted(). Raises NotYet where that takes a file
+    system that may not answer."""
     runs = _stat_exe(directory)
     if runs is None:
         return Verification(None, "may not be looked at")
-    file = (runs.st_dev, runs.st_ino)
+    file = (runs.device, runs.inode)
     try:
-        there = os.stat(path)
-    except OSError:
-        there = None
-    if there is not None and (there.st_dev, there.st_ino) == file:
+        there = ours.files.stat(path)
+    except Silent:
+        return Verification(None, "its file system doesn't answer")
+    if there is not None and (there.device, there.inode) == file:
         return Verification(True, file=file)
     if not deleted:
         return Verification(False, "not the file at that path here")
@@ -71,9 +74,10 @@ def verify_exe(directory: ProcessDir, path: bytes, deleted: bool, ours: Namespac
         return Verification(False, "deleted, and executed through a mount of another namespace")
     # Setuid sandboxes let users mount without a user namespace. What others own is theirs at any path.
     owners = {0}
-    with contextlib.suppress(OSError):
-        owners.add(os.stat(os.path.dirname(path)).st_uid)
-    if runs.st_uid not in owners:
+    with contextlib.suppress(Silent):
+        above = ours.files.stat(os.path.dirname(path))
+        owners |= set() if above is None else {above.uid}
+    if runs.uid not in owners:
         return Verification(False, "deleted, and owned by another user than its directory")
     return Verification(True, file=file)
 
@@ -81,12 +85,12 @@ def verify_exe(directory: ProcessDir, path: bytes, deleted: bool, ours: Namespac
 def runs_file(directory: ProcessDir, file: tuple[int, int]) -> bool:
     """Whether the process runs the file of this device and inode, wherever its path leads by now."""
     runs = _stat_exe(directory)
-    return runs is not None and (runs.st_dev, runs.st_ino) == file
+    return runs is not None and (runs.device, runs.inode) == file
 
 
-def _stat_exe(directory: ProcessDir) -> os.stat_result | None:
+def _stat_exe(directory: ProcessDir) -> FileStatus | None:
     try:
-        return os.stat(directory.path("exe"), dir_fd=directory.descriptor)
+        return stat_open(directory.descriptor, directory.path("exe").encode())
     except OSError:
         return None
 

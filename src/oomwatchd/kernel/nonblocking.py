@@ -1,0 +1,143 @@
+"""What stat(2) tells of files, without waiting for their file system: a path may lead to an NFS or FUSE server that
+doesn't answer.
+
+openat2(2) with RESOLVE_CACHED (Linux 5.12) walks a path by what the kernel has in memory, and fails with EAGAIN where
+that doesn't suffice; the names of a program that runs are there. statx(2) with AT_STATX_DONT_SYNC takes what the
+kernel has of a file that is open. What can't be had so is left to a helper (NotYet)."""
+
+import ctypes
+import errno
+import os
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from oomwatchd.base.notyet import NotYet
+
+_SYS_OPENAT2 = 437
+"""The same on all architectures. C libraries have no function for it."""
+_RESOLVE_CACHED = 0x20
+_AT_FDCWD, _AT_EMPTY_PATH, _AT_STATX_DONT_SYNC = -100, 0x1000, 0x4000
+_STATX_UID, _STATX_INO = 0x8, 0x100
+_KNOWN_SECONDS = 1.0
+"""How long an answer of a helper is good for: it has been asked for because somebody wants it now."""
+_RETRY_SECONDS, _RETRY_LIMIT_SECONDS = 10.0, 300.0
+_KNOWN_LIMIT = 256
+_SILENT_LIMIT = 256
+
+_libc = ctypes.PyDLL(None, use_errno=True)  # it keeps the interpreter's lock: these calls don't wait
+_how = ctypes.create_string_buffer(struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_CACHED))
+_buffer = ctypes.create_string_buffer(256)
+_syscall, _statx = _libc.syscall, _libc.statx
+_openat2_arguments = (
+    ctypes.c_long(_SYS_OPENAT2),
+    ctypes.c_long(_AT_FDCWD),
+    ctypes.c_void_p(ctypes.addressof(_how)),
+    ctypes.c_size_t(24),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FileStatus:
+    """What tells files apart."""
+
+    device: int
+    """As st_dev of stat(2)."""
+    inode: int
+    uid: int
+
+
+class Silent(Exception):
+    """The file system of a path has not answered."""
+
+
+def stat_open(descriptor: int, name: bytes = b"") -> FileStatus:
+    """The status of an open file, or of what the link `name` of /proc/PID in an open directory leads to. Raises
+    OSError."""
+    flags = _AT_STATX_DONT_SYNC | (0 if name else _AT_EMPTY_PATH)
+    if _statx(descriptor, name, flags, _STATX_UID | _STATX_INO, _buffer) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    (uid,) = struct.unpack_from("=I", _buffer, 20)
+    (inode,) = struct.unpack_from("=Q", _buffer, 32)
+    major, minor = struct.unpack_from("=II", _buffer, 136)
+    return FileStatus(os.makedev(major, minor), inode, uid)
+
+
+def stat_path(path: bytes) -> tuple[int, int, int, int]:
+    """Error number, device, inode and uid of what a path leads to. May take for ever: for a helper."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        return (error.errno or errno.EIO, 0, 0, 0)
+    return (0, status.st_dev, status.st_ino, status.st_uid)
+
+
+def stat_cached(path: bytes) -> FileStatus | None:
+    """The status of what a path leads to, by what the kernel has in memory; None: nothing. Raises BlockingIOError where
+    it would take more than memory."""
+    number, cwd, how, size = _openat2_arguments
+    descriptor = _syscall(number, cwd, ctypes.c_char_p(path), how, size)
+    if descriptor < 0:
+        reason = ctypes.get_errno()
+        # Linux before 5.6, before 5.12, and under a filter of system calls.
+        if reason in (errno.EAGAIN, errno.ENOSYS, errno.EINVAL, errno.EPERM):
+            raise BlockingIOError(reason, os.strerror(reason))
+        return None
+    try:
+        return stat_open(descriptor)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+class Files:
+    """Paths in the daemon's own view, which file systems are silent, and since when. Paths are put together by their
+    directory: which mount one leads to can't be known without asking it."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._known: dict[bytes, tuple[float, FileStatus | None]] = {}
+        self._silent: dict[bytes, tuple[float, float]] = {}
+        """Directories: when to try again, and how long to wait after that."""
+        self._news: list[tuple[bytes, bool]] = []
+
+    def stat(self, path: bytes) -> FileStatus | None:
+        """What a path leads to; None: nothing. Raises NotYet, and Silent while its file system doesn't answer."""
+        try:
+            return stat_cached(path)
+        except BlockingIOError:
+            pass
+        now = self._clock()
+        known = self._known.get(path)
+        if known is not None and now < known[0]:
+            return known[1]
+        if now < self._silent.get(os.path.dirname(path), (0.0, 0.0))[0]:
+            raise Silent
+        raise NotYet(stat_path, (path,), lambda answer: self._learn(path, answer))
+
+    def _learn(self, path: bytes, answer: object) -> None:
+        directory, now = os.path.dirname(path), self._clock()
+        if isinstance(answer, tuple):
+            number, device, inode, uid = answer
+            if len(self._known) >= _KNOWN_LIMIT:
+                self._known.clear()
+            status = None if number else FileStatus(device, inode, uid)
+            self._known[path] = now + _KNOWN_SECONDS, status
+            if self._silent.pop(directory, None) is not None:
+                self._news.append((path, True))
+            return
+        before = self._silent.get(directory)
+        if before is None:
+            self._news.append((path, False))
+            if len(self._silent) >= _SILENT_LIMIT:
+                del self._silent[next(iter(self._silent))]
+        seconds = _RETRY_SECONDS if before is None else min(before[1] * 2, _RETRY_LIMIT_SECONDS)
+        self._silent[directory] = now + seconds, seconds
+
+    def take_news(self) -> list[tuple[bytes, bool]]:
+        """Paths whose file system doesn't answer, or, with True, answers again, since the last call."""
+        taken, self._news = self._news, []
+        return taken
