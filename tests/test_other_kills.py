@@ -131,10 +131,25 @@ def test_each_is_told_of_once() -> None:
     assert kills.note([one, other], [], 2.0, kernel_killed=True)
     killed = Entry("earlyoom.service", 'sending SIGKILL to process 8 uid 0 "x": ')
     kills.hear(killed)
-    assert kills.take() == [(OtherKill("earlyoom", pid=8), [one])]
-    kills.hear(killed)
-    assert kills.take() == []
+    assert kills.take(2.5) == [(OtherKill("earlyoom", pid=8), [one])]
+    assert kills.take(3.0) == []
     assert not kills.note([], [], 60.0, kernel_killed=True), "too long ago"
+
+
+def test_a_kill_may_be_read_of_before_it_is_known_who_is_gone() -> None:
+    kills, early = Found(), node(8)
+    kills.hear(Entry("db.service", "Failed", "oom-kill"))
+    assert kills.take(1.0) == []
+    assert kills.note([early], [], 4.0, kernel_killed=True)
+    assert kills.take(4.5) == [(OtherKill("systemd", unit="db.service"), [early])]
+    assert kills.note([node(9)], [], 40.0, kernel_killed=True)
+    assert kills.take(40.5) == [], "another death of the unit, long after"
+
+
+def test_without_a_journal_nothing_is_known() -> None:
+    kills = OtherKills()
+    kills.look()
+    assert kills.take(1.0) == []
 
 
 def test_the_ledger_remembers_the_held_that_died() -> None:

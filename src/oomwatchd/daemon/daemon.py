@@ -704,7 +704,9 @@ class Daemon:
             self._loop.later(_JOURNAL_SECONDS, self._tell_other_kills)
 
     def _tell_other_kills(self) -> None:
-        for kill, nodes in self.other_kills.take():  # what isn't read yet is asked for after the next scan
+        for kill, nodes in self.other_kills.take(
+            time.monotonic()
+        ):  # what isn't read yet is asked for after the next scan
             self.kills.add(kill.killer, [node.rule for node in nodes])
             self._tell_kill([of_other_kill(kill.killer, node, kill.cgroup) for node in nodes])
 

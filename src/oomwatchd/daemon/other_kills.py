@@ -95,6 +95,8 @@ class OtherKills:
         """When each was found to be gone (CLOCK_MONOTONIC, seconds)."""
         self._found: deque[list[Entry]] = deque()
         """What the thread has read."""
+        self._kills: deque[tuple[float, OtherKill]] = deque(maxlen=256)
+        """When each was read of (CLOCK_MONOTONIC, seconds)."""
         self._looking = False
         self._since_us = int(time.time() * 1e6)
         """Realtime clock: what the journal had before has been told of, or is from before the start."""
@@ -123,17 +125,20 @@ class OtherKills:
         except RuntimeError:  # no memory for a thread, or no more of them are allowed: the next scan tries again
             self._looking = False
 
-    def take(self) -> list[tuple[OtherKill, list[Node]]]:
-        """The kills that the journal tells of and that took somebody held, with those whom they took. Each is told of
-        once."""
-        told = []
+    def take(self, now: float) -> list[tuple[OtherKill, list[Node]]]:
+        """The kills that the journal tells of and that took somebody held, with those whom they took. Each of these is
+        told of once. A kill may be read of before it is known who is gone, so it is kept for a while."""
         while self._found:
-            for kill in kills_in(self._found.popleft()):
-                nodes = [node for _, node in self._departed if took(kill, node)]
-                if nodes:
-                    told.append((kill, nodes))
-                    left = [pair for pair in self._departed if pair[1] not in nodes]
-                    self._departed = deque(left, maxlen=self._departed.maxlen)
+            self._kills += [(now, kill) for kill in kills_in(self._found.popleft())]
+        while self._kills and self._kills[0][0] < now - _KEPT_SECONDS:
+            self._kills.popleft()
+        told = []
+        for _, kill in self._kills:
+            nodes = [node for _, node in self._departed if took(kill, node)]
+            if nodes:
+                told.append((kill, nodes))
+                left = [pair for pair in self._departed if pair[1] not in nodes]
+                self._departed = deque(left, maxlen=self._departed.maxlen)
         return told
 
     def _read(self) -> None:
