@@ -19,11 +19,13 @@ _WORDS = (
     *(b"oomd", b"earlyoom", b"nohang", b"low memory!", b"corrective action", b"OOM", b"'oom-kill'", b"/tasks/oom"),
     b"container oom",
 )
-_LINE = re.compile(
-    rb"(?m)^.*(?:oomd|earlyoom|nohang|low memory!|mem avail: |sending SIG|Killing process |correcti|_threshold_|PID: "
-    rb"|Vm, MiB: |oom_score_adj: |cgroup_v[12]: |victim|OOM|'oom-kill'|/tasks/oom|container oom|kill failed: |dryrun"
-    rb"|exited after|Cannot send a signal).*$"
+_SAYS = (
+    r"oomd|earlyoom|nohang|low memory!|mem avail: |sending SIG|Killing process |correcti|_threshold_|PID: "
+    r"|Vm, MiB: |oom_score_adj: |cgroup_v[12]: |victim|OOM|'oom-kill'|/tasks/oom|container oom|kill failed: |dryrun"
+    r"|exited after|Cannot send a signal"
 )
+_LINE = re.compile(rf"(?m)^.*(?:{_SAYS}).*$".encode())
+_TEXT = re.compile(_SAYS)
 _LONGEST = 64 << 10
 _TAG = re.compile(r"(?:^|(?<=\s))(?P<tag>[A-Za-z][\w@./\\+-]{0,63})(?:\[\d{1,10}\])?: ")
 _RFC5424 = re.compile(r"(?:<\d{1,3}>)?1 (?P<time>\S+) (?P<host>\S+) (?P<tag>\S+) \S+ \S+ (?:-|\[.*?\]) (?P<text>.*)")
@@ -79,6 +81,8 @@ class Beside:
 
     def take_line(self, line: LogLine, raw: str = "") -> None:
         """A line, with what its container knows."""
+        if line.program not in _KNOWN and _TEXT.search(line.text) is None:
+            return
         said = self._said(line, raw)
         if said is None:
             return

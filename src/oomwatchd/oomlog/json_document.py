@@ -13,6 +13,8 @@ from oomwatchd.oomlog.stream import PIECE, Stream
 WHOLE = 4 << 20
 """A value up to so many bytes is decoded in one go."""
 _MAX_DEPTH = 32
+_NESTED_MAX = 500
+"""json.loads() gives up at about a thousand."""
 _START = re.compile(rb"\s*(?:\{\s*[\"}]|\[\s*[\[{\"\]])")
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|[{}\[\]]|"', re.DOTALL)
 _SCALAR = re.compile(rb"[^\s,\]}\"{\[]{1,64}")
@@ -91,6 +93,8 @@ class _Reader:
                 character = token[0]
                 if character in (b"{", b"["):
                     level += 1
+                    if level > _NESTED_MAX:
+                        raise Cut
                 elif character in (b"}", b"]"):
                     level -= 1
                     if level == 0:

@@ -138,15 +138,9 @@ def lines_of(text: str, context: Context) -> Iterator[LogLine]:
 
 def known(record: Mapping[str, object], around: Context) -> Context:
     """What `record` says of its text, or else what is known from `around` it."""
-    flat = dict(record)
-    for name in _INSIDE:
-        value = record.get(name)
-        if isinstance(value, dict):
-            flat.update((f"{name}.{key}", one) for key, one in value.items())
-            for key, one in value.items():
-                flat.setdefault(key, one)
+    flat = _flat(record)
     journal = "__REALTIME_TIMESTAMP" in record
-    time = next((found for key in _TIME if (found := moment(flat.get(key))) is not None), None)
+    time = next((found for key in _TIME if key in flat and (found := moment(flat[key])) is not None), None)
     facility = _name(flat, _FACILITY)
     return Context(
         time=around.time if time is None else time,
@@ -155,6 +149,21 @@ def known(record: Mapping[str, object], around: Context) -> Context:
         facility={"0": "kern"}.get(facility, facility) if facility is not None else around.facility,
         verbatim=journal and "MESSAGE" in record,
     )
+
+
+def _flat(record: Mapping[str, object]) -> Mapping[str, object]:
+    """The record's members, and those of the objects in it that tell of it."""
+    inside = [name for name in _INSIDE if isinstance(record.get(name), dict)]
+    if not inside:
+        return record
+    flat = dict(record)
+    for name in inside:
+        value = record[name]
+        assert isinstance(value, dict)
+        flat.update((f"{name}.{key}", one) for key, one in value.items())
+        for key, one in value.items():
+            flat.setdefault(key, one)
+    return flat
 
 
 def _name(record: Mapping[str, object], keys: tuple[str, ...]) -> str | None:

@@ -234,7 +234,7 @@ class _Finder:
             return
         if kind == "journal":
             yield LogFile(name, changed, True, self._spool.add_journal(stream))
-        elif is_text(stream.peek(_LOOK)):
+        elif (start := stream.peek(_LOOK)) and is_text(start):
             yield LogFile(name, changed, _open=self._spool.add(stream))
         if stream.damage is not None and entry.body.damage is None:
             self._failed(partly_read(name, stream.damage))
