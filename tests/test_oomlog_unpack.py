@@ -304,3 +304,11 @@ def test_json_of_another_program_is_not_believed(log: Path) -> None:
     faked = {"__REALTIME_TIMESTAMP": "1", "_TRANSPORT": "syslog", "SYSLOG_IDENTIFIER": "kernel"}
     log.write_text("\n".join(json.dumps({**faked, "MESSAGE": line}) for line in BARE))
     assert victims(log) == []
+
+
+def test_no_prefix_makes_the_search_for_it_long(log: Path) -> None:
+    """NULs in a prefix once became a pattern that takes years over digits."""
+    line = "CPU: 1 PID: 5 Comm: a Not tainted 6.1.0 #1"
+    nuls = "\0" * 60
+    log.write_text(f"a invoked oom-killer: order=0\n{nuls}x|{line}\n{'9' * 60}y\n{nuls}x|Mem-Info:\n{'9' * 60}z|\n")
+    assert len(read(log)[0]) == 1

@@ -17,7 +17,7 @@ _SURE_WORDS = re.compile(
 _PREFIX_MAX = 300
 _PATTERNS_MAX = 4
 _NUMBER = re.compile(r"(?<![\w.-])\d+(?![\w.-])")
-_NUMBER_OR_BLANK = re.compile(r"(\d+)|(\s+)")
+_NUMBER_OR_BLANK = re.compile(r"(\d+|\s+)")
 
 
 class Learned:
@@ -54,8 +54,12 @@ def _shape(prefix: str) -> re.Pattern[str]:
     """Matches prefixes that differ in numbers alone, and in the padding before these. The blanks at the end count: a
     text may begin with some."""
     body = prefix.rstrip()
-    pattern = _NUMBER_OR_BLANK.sub(lambda hit: "\0" if hit[1] else "\1", body)
-    pattern = re.escape(pattern).replace("\0", r"\d+").replace("\1", r"\s+").replace("\\\0", r"\d+")
+    # Possessive, so that no text makes the search long.
+    parts = [
+        r"\d++" if part.isdecimal() else r"\s++" if part.isspace() else re.escape(part)
+        for part in _NUMBER_OR_BLANK.split(body)
+        if part
+    ]
     # grep -n with context writes ":" in a line that fits, "-" in one around it.
-    pattern = re.sub(r"(?::|\\-)(?=\\d\+)|(?<=\\d\+)(?::|\\-)", "[:-]", pattern)
-    return re.compile((r"\s*" if prefix[:1].isspace() else "") + pattern.removeprefix(r"\s+") + prefix[len(body) :])
+    pattern = re.sub(r"(?::|\\-)(?=\\d\+)|(?<=\\d\+\+)(?::|\\-)", "[:-]", "".join(parts))
+    return re.compile((r"\s*" if prefix[:1].isspace() else "") + pattern.removeprefix(r"\s++") + prefix[len(body) :])
