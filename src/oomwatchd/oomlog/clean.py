@@ -6,6 +6,7 @@ import re
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*[mK]")
 _TAG = re.compile(r"</?(?:br|p|pre|code|div|span|li|td|tr|font|b|i)\b[^<>]{0,200}>", re.IGNORECASE)
 _BREAK = re.compile(r"(?<=\S)\s*<br\s*/?>\s*$|</(?:p|pre|code|div|span|li|td)>\s*$", re.IGNORECASE)
+_FENCE = re.compile(r"\{(?:noformat|code)[^}]{0,60}\}|`{1,3}")
 _INVISIBLE = re.compile("[\u200b\u200e\u200f\u2060\ufeff]")
 _BLANKS = str.maketrans(dict.fromkeys("\xa0\u2007\u202f", " "))
 _PADDING = re.compile("[\xa0\u2007\u202f][\xa0\u2007\u202f \\d\\[]|[ \\[][\xa0\u2007\u202f]")
@@ -19,6 +20,10 @@ def clean(line: str) -> str:
         line = _COLOUR.sub("", line)
     if not line.isascii():
         line = _plain_blanks(_INVISIBLE.sub("", line))
+    if line[:1] in ("{", "`") and (fence := _FENCE.match(line)) is not None:
+        line = line[fence.end() :]
+    if line.endswith("  "):
+        line = line.rstrip(" ")  # a terminal's or a page's padding
     if "<" in line or "&nbsp;" in line:
         line = _without_markup(line)
     if line.endswith(("|", "| ")) and line.lstrip().startswith("|"):

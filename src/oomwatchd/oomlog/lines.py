@@ -228,7 +228,8 @@ class Layout:
         """What a match of a `raw_pattern` says."""
         if self._is_usual:
             pid, uid, tgid, total_vm, rss, pgtables, swapents, adj, comm = match.groups()
-            name = comm.rstrip(b"\r").decode() if comm.isascii() else decode(comm.rstrip(b"\r"))
+            comm = comm.rstrip() if comm.endswith((b"\r", b"  ")) else comm
+            name = comm.decode() if comm.isascii() else decode(comm)
             return Task(
                 int(pid), int(tgid), int(uid), int(total_vm), int(rss), int(pgtables), int(swapents), int(adj), name
             )

@@ -28,15 +28,22 @@ _NAMED = rf"""
       (?:@\ )? {_CLOCK} {_ZONE}? (?:\ \d{{4}}(?=[\s\]]))?)
 """
 _CJK = r"(?:\d{4}[年년]\ ?\d{1,2}[月월]\ ?\d{1,2}[日일][^\d\[]{0,12}\d{1,2}[:時时시]\ ?\d\d[:分분]\ ?\d\d[秒초]?)"
+_DOTTED = (
+    rf"(?:\d{{1,2}}\.\d{{1,2}}\.\d{{4}},?\ {_CLOCK}"
+    rf"|\d{{4}}\.\ ?\d{{1,2}}\.\ ?\d{{1,2}}\.?\ (?:\(\S{{1,4}}\)\ )?{_CLOCK}{_ZONE}?)"
+)
+_COMPACT = r"\d{8}T\d{6}(?:\.\d{1,9})?(?:Z|[+-]\d{2}:?\d{2})?(?=\ )"
 _AMERICAN = rf"\d{{1,2}}/\d{{1,2}}/\d{{4}},?\ {_CLOCK}(?:\ [AP]M)?"
-_DATE = rf"(?:{_ISO}|{_NAMED}|{_CJK}|{_AMERICAN})"
-_STAMP = r"\[\ *+(?:\d{1,12}\.\d{1,9}\ ?+(?:<[^>\n]{0,20}>)?+|\+\d{1,12}\.\d{1,9})\](?:\[\ *[TC]\d+\])?"
+_DATE = rf"(?:{_ISO}|{_NAMED}|{_CJK}|{_AMERICAN}|{_DOTTED}|{_COMPACT})"
+_CALLER = r"\[\ *[TC]\d{1,10}\]"
+_UPTIME = r"\[\ *+(?:\d{1,12}\.\d{1,9}\ ?+(?:<[^>\n]{0,20}>)?+|\+\d{1,12}\.\d{1,9})\]"
+_STAMP = rf"(?:{_UPTIME}(?:\ ?{_CALLER})?|{_CALLER})"
 _FACILITIES = r"(?:kern|user|mail|daemon|auth|syslog|lpr|news|uucp|cron|authpriv|ftp|local[0-7])"
 _LEVELS = r"(?:emerg|alert|crit|err|error|warn|warning|notice|info|debug|panic)"
 _HOST = r"[A-Za-z0-9_][\w.%@/-]*+(?::[\w.:%-]*\w)?"
 # RFC 5424: APP-NAME PROCID MSGID STRUCTURED-DATA.
 _RFC5424 = r"\ (?:-|\d{1,10})\ \S{1,32}\ (?:-|(?:\[[^\]\n]{0,500}\])+)(?:\ \ufeff?|$)"
-_KERNEL = rf"(?:(?:kernel|vmkernel|kern)(?:(?:\[\d*\])?:(?:\ \ (?=\S)|\ ?)|{_RFC5424})|\[kernel\]\ )"
+_KERNEL = rf"(?:(?:kernel|vmkernel|kern)(?:(?:\[[\w/.-]{{0,40}}\])?:(?:\ \ (?=\S)|\ ?)|{_RFC5424})|\[kernel\]\ )"
 _TAG = rf"""
     (?:(?P<tag>[^\s:\[\]"|{{}},=()<>]{{1,128}})(?:(?:\[[^\]\s]{{0,40}}\])?:\ |{_RFC5424})
      | \[(?P<bracketed>[A-Za-z][\w./-]{{0,60}})\]\ (?=\S))
@@ -165,6 +172,7 @@ class _Splitter:
     def _taken(self, kind: str, match: re.Match[str]) -> None:
         if kind == "stamp":
             self.sure = True
+            self.dated = self.dated or "+" in match[0]  # dmesg -H: below a line with the date
             self.host = match["stamp_host"] or self.host
         elif kind == "kmsg":
             self.sure = True
@@ -218,6 +226,7 @@ class _Splitter:
             self.sure = True
             self.at += line.startswith(" ", self.at)
             return
+        self.at += line.startswith(": ", self.at)
         if line[self.at : self.at + 1] not in (" ", "\t"):
             return
         if self._kernel_tag():
@@ -241,7 +250,7 @@ class _Splitter:
         """Go to the next layer that is known, over what stands before it. False: the kernel's words begin here."""
         line, at = self.line, self.at
         text = line[at : at + 300].lstrip()
-        if text.startswith('{"') or lines.kind(text) is not None:
+        if (text.startswith('{"') and line.rstrip().endswith("}")) or lines.kind(text) is not None:
             return False
         words = _WORDS_OF_REPORT.search(line, at)
         limit = min(len(line), at + _LEAD_MAX, words.start() if words is not None else len(line))
@@ -255,4 +264,4 @@ class _Splitter:
 
 def without_numbers(lead: str) -> str:
     """The lead without the number of the line, which `cat -n` sets in front and grep -n behind the file's name."""
-    return re.sub(r"^\s*\d+(?=[\s:|)-])|(?<=[:-])\d+(?=[:-])", "", lead).replace("-", ":")[-120:]
+    return re.sub(r"^\s*\d+(?=[\s:|)-]|\.\s)|(?<=[:-])\d+(?=[:-])", "", lead).replace("-", ":")[-120:]

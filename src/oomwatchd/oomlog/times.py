@@ -17,6 +17,9 @@ _ISO = re.compile(
 )
 _UNIX = re.compile(r"(?<![\d.\[])(\d{9,10}\.\d{1,9})(?![\d.\]])")
 _UNIX_MS = re.compile(r"(?<![\d.\[])(1\d{12})(?![\d.\]])")
+_DOTTED = re.compile(r"(?<![\d.])(\d{1,2})\.(\d{1,2})\.(\d{4}),? (\d\d:\d\d:\d\d)(?:[.,](\d{1,6})\d*)?")
+_KOREAN = re.compile(r"(?<![\d.])(\d{4})\. ?(\d{1,2})\. ?(\d{1,2})\.? (?:\(\S{1,4}\) )?(\d\d:\d\d:\d\d)")
+_COMPACT = re.compile(r"(?<!\d)(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(?:\.(\d{1,6})\d*)?(Z|[+-]\d\d:?\d\d)?(?=\s)")
 _AMERICAN = re.compile(
     r"(?<!\d)(\d{1,2})/(\d{1,2})/(\d{4}),? (\d{1,2}):(\d\d):(\d\d)(?:[.,](\d{1,6})\d*)?(?: ([AP])M)?"
 )
@@ -77,6 +80,15 @@ def _numbers(prefix: str) -> str | None:
     if isos:
         # A shipper's date may stand before the host's own: the one that has an offset says more.
         return _iso(next((match for match in isos if match[6]), isos[0]))
+    if match := _KOREAN.search(prefix):
+        return _checked(f"{match[1]}-{int(match[2]):02}-{int(match[3]):02}T{match[4]}", None)
+    if match := _DOTTED.search(prefix):
+        fraction = f".{match[5].ljust(6, '0')}" if match[5] else ""
+        return _checked(f"{match[3]}-{int(match[2]):02}-{int(match[1]):02}T{match[4]}{fraction}", None)
+    if match := _COMPACT.search(prefix):
+        year, month, day, hour, minute, second, parts, offset = match.groups()
+        fraction = f".{parts.ljust(6, '0')}" if parts else ""
+        return _checked(f"{year}-{month}-{day}T{hour}:{minute}:{second}{fraction}", offset)
     if match := _UNIX.search(prefix):
         return utc(int(float(match[1]) * 1e6))
     if match := _UNIX_MS.search(prefix):
@@ -200,7 +212,7 @@ class Calendar:
 
     def _names(self, before: str, year: int | None, day: int) -> tuple[frozenset[int], int | None]:
         """The months that the names before a clock time may mean, and the weekday."""
-        words = [word.lower().rstrip(".") for word in _WORD.findall(before)]
+        words = _words(before)
         month_at = next((at for at in range(len(words) - 1, -1, -1) if _months(words[at])), None)
         if month_at is None:
             return frozenset(), None
@@ -231,6 +243,16 @@ class Calendar:
         if len(months) != 1 and word in _ENGLISH.split():
             return frozenset((_ENGLISH.split().index(word) + 1,))
         return months
+
+
+def _words(text: str) -> list[str]:
+    """The words before a clock time, in lower case. A name may have a number of its own (Vietnamese "Thg 3"), and
+    dmesg -H writes the day right behind one ("Mar15")."""
+    words = []
+    for word in _WORD.findall(text):
+        name = word.lower().rstrip(".")
+        words.append(name if " " not in name or _months(name) else name.partition(" ")[0])
+    return words
 
 
 def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
