@@ -302,3 +302,14 @@ def test_toml_of_odd_strings() -> None:
 
     for text in ("\x7f", "\x00\x1f", 'a"b\\c', "\U0001f600", "\u2028"):
         assert tomli.loads(f"x = {as_toml(text)}") == {"x": text}
+
+
+def test_a_rule_that_switches_the_filter_off_for_the_others_is_named() -> None:
+    literal, wide = f"{GUARD}\noom_score_adj = 5", raised('cgroup = "/a*"')
+    assert found(literal) == found(wide) == []
+
+    message, *more = found(literal, wide, raised("session_leader = true"))
+
+    assert more == []
+    assert message.startswith("Rule 'r1': it names nothing that the kernel can compare, nor do 1 more")
+    assert "wakes up for every program" in message

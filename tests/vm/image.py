@@ -36,6 +36,7 @@ PACKAGES = (
     "python3-systemd",
     "python3-pyinotify",
     "python3-tomli",
+    "libbpf1",
 )
 # Only waste in a VM that lives for a minute and has one serial line.
 MASKED_UNITS = (
