@@ -54,8 +54,8 @@ def test_a_reload_works_without_them(machine: Machine) -> None:
 
 def test_a_daemonized_grandchild_does_not_keep_what_it_inherited(machine: Machine) -> None:
     configure(machine, GUARD.replace(GUARDED, SHELL) + 'session_leader = true\nchildren = "reset"\n')
-    command = "(setsid sh -c 'sleep 1000 & echo $! > /run/grandchild' &); sleep 1000"
-    wait_for_value(machine, start(machine, "shell", f'setsid -w {SHELL} -c "{command}"'), 0)
+    machine.write("/root/daemonize.sh", "(setsid sh -c 'sleep 1000 & echo $! > /run/grandchild' &)\nsleep 1000\n")
+    start(machine, "shell", f"setsid -w {SHELL} /root/daemonize.sh")
     machine.wait("the grandchild is there", lambda: machine.run("test -s /run/grandchild").status == 0)
     grandchild = int(machine.succeed("cat /run/grandchild"))
     wait_for_value(machine, grandchild, 0)

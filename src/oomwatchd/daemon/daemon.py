@@ -413,14 +413,15 @@ class Daemon:
             self._remember_second_look(pid)
         if len(pinner.ledger.nodes) > self._nodes_after_scan + _GROWTH:
             self._scan_soon()
-        if self.events.take_loss() is not None:
+        lost_from_ns = self.events.take_loss()
+        if lost_from_ns is not None:
+            pinner.family.note_loss(lost_from_ns)
             self._make_up_for_loss()
         self.log_decisions(watched or ())
 
     def _make_up_for_loss(self) -> None:
         self.pinner.counters.lost += 1
         self.pinner.prefilter.ruled_out.clear()
-        self.pinner.family.unknown = True
         self._scan_soon()
         message = "The kernel lost process events, more than there was room for; scanning all processes instead"
         self.emit(Record("events-lost", WARNING, message))

@@ -51,7 +51,7 @@ def read_process(
         if source in needs.reads:
             read(directory, process, view)
     if process.foreign_pid_ns is None:
-        process.foreign_pid_ns = _in_foreign_pid_ns(directory, view.namespaces)
+        process.foreign_pid_ns = in_foreign_pid_ns(directory, view.namespaces)
     process.container = process.foreign_pid_ns and in_container(directory, view.proc, view.hierarchy)
     return process
 
@@ -103,7 +103,7 @@ READERS: Mapping[Source, Callable[[ProcessDir, Process, View], None]] = {
 None where the kernel refuses. They raise Vanished."""
 
 
-def _in_foreign_pid_ns(directory: ProcessDir, ours: Namespaces) -> bool:
+def in_foreign_pid_ns(directory: ProcessDir, ours: Namespaces) -> bool:
     """Whether the process lives in another PID namespace than we do. By the namespace, in a fifth of the time that its
     status takes; that where CAP_SYS_PTRACE is missing."""
     try:

@@ -3,6 +3,7 @@
 Lineage comes from fork events, in their order, and from scans for what was there before."""
 
 import contextlib
+import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -10,8 +11,10 @@ from dataclasses import replace
 
 from oomwatchd.kernel import procfs
 from oomwatchd.kernel.exec_filter import ALL_KINDS, Member, PidTable
+from oomwatchd.kernel.facts import View
 from oomwatchd.kernel.proc_connector import PROC_EVENT_EXIT, PROC_EVENT_FORK
 from oomwatchd.kernel.procfs import ProcessDir, Stat, Vanished
+from oomwatchd.pinning import strays
 from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.lineage import Hold, Node, may_descend
 from oomwatchd.rules.ruleset import RuleSet
@@ -62,10 +65,11 @@ Table = OwnTable | PidTable
 class Family:
     """The processes of a ledger, by descent. Says at whom to look; who does is the pinner."""
 
-    def __init__(self, ledger: Ledger, rules: RuleSet, proc: str) -> None:
+    def __init__(self, ledger: Ledger, rules: RuleSet, view: View) -> None:
         self._ledger = ledger
         self._rules = rules
-        self._proc = proc
+        self._view = view
+        self._proc = view.proc
         self.table: Table = OwnTable()
         self.unknown = True
         """Whether processes may descend from those in the ledger without any event having told of them."""
@@ -77,6 +81,10 @@ class Family:
         """Descendants that have settled, and holds that have changed: when, CLOCK_MONOTONIC ns."""
         self._kin: dict[int, tuple[int, int]] | None = None
         """While relatives are looked for: parent and session of every process."""
+        self._lost_from: int | None = None
+        """Births from then on (clock ticks since boot) may have gone unheard, until relatives have been looked for."""
+        self._above_telling: set[int] = set()
+        """Parents of held processes whose value gives a descendant away."""
 
     def use(self, table: Table) -> None:
         """Have another table, empty so far, and enter all that is known."""
@@ -107,6 +115,8 @@ class Family:
             self._origins[origin.number] = origin
         self.table.set(node.pid, Member(0, 0 if origin is None else origin.number, kinds))
         node.hear = kinds
+        if strays.is_telling(node):
+            self._above_telling.add(node.ppid)
 
     def settle(self, node: Node) -> None:
         """A descendant has got what `children` says. Its own children must still be looked at for a while: one that
@@ -169,6 +179,10 @@ class Family:
             self._kin[pid] = parent_pid, 0
         nodes = self._ledger.nodes
         parent = nodes.get(parent_pid) if member is None else self._maker(member, parent_pid)
+        if parent is None and parent_pid in self._above_telling and isinstance(self.table, OwnTable):
+            parent = self._guessed_maker(pid, parent_pid)
+            if parent is not None:
+                member = self.table.forked(parent.pid, pid)
         node = nodes.get(pid)
         if node is not None and not self._was_seen_since(node, event_ns):
             self.died(node)
@@ -189,6 +203,14 @@ class Family:
     def _maker(self, member: Member, parent_pid: int) -> Node | None:
         nodes = self._ledger.nodes
         return nodes.get(member.maker) or nodes.get(parent_pid) or self._origins.get(member.origin)
+
+    def _guessed_maker(self, pid: int, parent_pid: int) -> Node | None:
+        """Who made a process by CLONE_PARENT, whose fork event names the parent of the maker."""
+        siblings = [node for node in self._ledger.held() if node.ppid == parent_pid and strays.is_telling(node)]
+        maker = strays.origin_of(pid, siblings, 0, self._view)
+        if maker is None or maker.hold is None or strays.shows(parent_pid, maker.hold.value, self._proc):
+            return None
+        return maker
 
     def _was_seen_since(self, node: Node, event_ns: int) -> bool:
         """Whether `node` is the process that was born then, and its event is old news."""
@@ -225,6 +247,8 @@ class Family:
     def node_of(self, pid: int, stat: Stat) -> Node:
         """The ledger's node of a process, or a new one, not yet in the ledger."""
         node = self._ledger.nodes.get(pid)
+        if node is not None:
+            node.ppid = stat.ppid
         if node is not None and node.starttime is None:
             node.starttime, node.seen_ns = stat.starttime, time.monotonic_ns()
             if node.parent is not None and not may_descend(node, node.parent):
@@ -234,7 +258,7 @@ class Family:
             node = None
         if node is None:
             node = Node(pid, stat.starttime, None)
-            node.seen_ns = time.monotonic_ns()
+            node.seen_ns, node.ppid = time.monotonic_ns(), stat.ppid
         if node.parent is None:
             parent = self._living_parent(node, stat)
             if parent is not None:
@@ -360,6 +384,13 @@ class Family:
                     kin.setdefault(pid, (stat.ppid, stat.session))
             yield
 
+    def note_loss(self, from_ns: int) -> None:
+        """Events since then (CLOCK_MONOTONIC) may have been lost."""
+        asleep_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
+        lost_from = (from_ns + asleep_ns) * os.sysconf("SC_CLK_TCK") // 1_000_000_000 - 1
+        self._lost_from = lost_from if self._lost_from is None else min(lost_from, self._lost_from)
+        self.unknown = True
+
     def give_up_gathering(self) -> None:
         """A scan has been given up. The next one has to find who descends from whom."""
         self._kin, self.unknown = None, True
@@ -381,6 +412,22 @@ class Family:
                 if above is not None and above.pid != each and self._adopt(each, above):
                     yield each
                 nearest[each] = above = nodes.get(each) or above
+        yield from self._adopt_strays(kin)
+
+    def _adopt_strays(self, pids: Iterable[int]) -> Iterator[int]:
+        """After a loss: descendants whose lineage the kernel has forgotten. Where its filter keeps the table, it has
+        told of them already."""
+        lost_from, self._lost_from = self._lost_from, None
+        if lost_from is None or not isinstance(self.table, OwnTable):
+            return
+        known = {id(node): node for node in (*self._ledger.held(), *self._ledger.dead_origins())}
+        holders = [node for node in known.values() if strays.is_telling(node)]
+        for pid in pids if holders else ():
+            if pid in self._ledger.nodes:
+                continue
+            origin = strays.origin_of(pid, holders, lost_from, self._view)
+            if origin is not None and self._adopt(pid, origin):
+                yield pid
 
     def _adopt(self, pid: int, above: Node) -> bool:
         try:
@@ -402,5 +449,6 @@ class Family:
                 self.table.remove(pid)
         numbers = {member.origin for member in members.values()}
         numbers |= {node.number for node in self._ledger.nodes.values()}
+        self._above_telling = {node.ppid for node in self._ledger.held() if strays.is_telling(node)}
         for number in self._origins.keys() - numbers:
             del self._origins[number]

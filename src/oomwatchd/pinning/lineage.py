@@ -63,7 +63,7 @@ class Node:
 
     __slots__ = (
         *("backoff", "changed_ns", "comm", "dead", "described", "exe", "former", "has_children", "hear", "hold"),
-        *("left_to", "nameable", "number", "parent", "pid", "recorded", "refused", "seen_ns", "settled_ns"),
+        *("left_to", "nameable", "number", "parent", "pid", "ppid", "recorded", "refused", "seen_ns", "settled_ns"),
         *("starttime", "uid", "unit", "verified_exe"),
     )
 
@@ -75,6 +75,8 @@ class Node:
         """Which kinds of its events the filter was told to let through; None: not told yet."""
         self.starttime = starttime
         """None: known from its fork event only, not looked at yet."""
+        self.ppid = 0
+        """Its parent when it was looked at last, which needn't be a node."""
         self.seen_ns = 0
         """CLOCK_MONOTONIC when it was looked at first."""
         self.parent: Node | None = None

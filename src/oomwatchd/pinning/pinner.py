@@ -8,16 +8,17 @@ from dataclasses import dataclass
 
 from oomwatchd.base.notyet import NotYet
 from oomwatchd.kernel import procfs
+from oomwatchd.kernel.containers import in_container
 from oomwatchd.kernel.exec_filter import ALL_KINDS, Member
 from oomwatchd.kernel.executable import runs_file, split_deleted
-from oomwatchd.kernel.facts import View, read_process
+from oomwatchd.kernel.facts import View, in_foreign_pid_ns, read_process
 from oomwatchd.kernel.procfs import ProcessDir, Stat, Vanished
 from oomwatchd.kernel.systemd_cgroups import parse_cgroup, parse_units
 from oomwatchd.pinning.backoff import Verdict
 from oomwatchd.pinning.decisions import SCAN, Counters, Decision, Latencies, Trigger, runtime_rule, wanted_hold
 from oomwatchd.pinning.family import Family
 from oomwatchd.pinning.ledger import Ledger
-from oomwatchd.pinning.lineage import Hold, Node, VerifiedExe
+from oomwatchd.pinning.lineage import Bequest, Hold, Node, VerifiedExe
 from oomwatchd.pinning.prefilter import Prefilter
 from oomwatchd.rules.criteria import Process, Source
 from oomwatchd.rules.model import Rule
@@ -70,14 +71,14 @@ class Pinner:
         self.dry_run = dry_run
         self.proc = proc
         self.prefilter = Prefilter(rules, proc)
-        self.family = Family(ledger, rules, proc)
+        self.view = View(proc)
+        self.family = Family(ledger, rules, self.view)
         self.clock = clock
         self._defer = defer
         self.counters = Counters()
         self.latencies = Latencies()
         self.hits: dict[str, int] = {}
         """Processes that a rule came to fit since the start, by rule."""
-        self.view = View(proc)
         self._ending = False
         self._decisions: list[Decision] = []
         self._reported: set[tuple[str, int]] = set()
@@ -105,7 +106,7 @@ class Pinner:
         for pid in table.items():
             table.remove(pid)
         self.ledger, self.dry_run = ledger, dry_run
-        self.family = Family(ledger, self.rules, self.proc)
+        self.family = Family(ledger, self.rules, self.view)
         self.family.use(table)
 
     # One process
@@ -474,6 +475,8 @@ class Pinner:
             return
         current = look.directory.open_oom_score_adj()
         target = bequest.value if current in bequest.shown else current
+        if target != current and self._has_another_manager(look, bequest):
+            target = current
         if target != current or (bequest.floor is not None and target > bequest.floor):
             if node.refused is not None and node.refused[0] == bequest.rule:
                 return
@@ -484,6 +487,15 @@ class Pinner:
         node.settled_ns = time.monotonic_ns()
         node.recorded = False
         self.family.settle(node)
+
+    def _has_another_manager(self, look: _Look, bequest: Bequest) -> bool:
+        """Whether the process lives in a container, whose own value may be the same as its runtime's pin."""
+        rule = self.rules.by_name.get(bequest.rule)
+        if rule is not None and rule.containers:
+            return False
+        if not in_foreign_pid_ns(look.directory, self.view.namespaces):
+            return False
+        return in_container(look.directory, self.proc, self.view.hierarchy) is True
 
     # The write
 

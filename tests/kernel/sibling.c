@@ -1,0 +1,42 @@
+/* sibling VALUE PROGRAM ARGUMENT: takes an oom_score_adj, waits until somebody has changed it, then makes a sibling by
+ * CLONE_PARENT that leads a session of its own and executes PROGRAM. Writes its PID and the sibling's. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static int value(void)
+{
+	char text[16] = "";
+	int file = open("/proc/self/oom_score_adj", O_RDONLY);
+
+	if (read(file, text, sizeof(text) - 1) < 0)
+		_exit(1);
+	close(file);
+	return atoi(text);
+}
+
+int main(int argc, char **argv)
+{
+	int first = atoi(argv[1]), file = open("/proc/self/oom_score_adj", O_WRONLY);
+	char *arguments[] = { argv[2], argv[3], NULL };
+	long sibling;
+
+	dprintf(file, "%d", first);
+	close(file);
+	while (value() == first)
+		usleep(1000);
+	sibling = syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);
+	if (sibling == 0) {
+		setsid();
+		execv(argv[2], arguments);
+		_exit(127);
+	}
+	printf("%d %ld\n", getpid(), sibling);
+	fflush(stdout);
+	pause();
+}

@@ -1,0 +1,140 @@
+"""Descendants that do what they can to be nobody's: by CLONE_PARENT, by double fork and setsid while events are lost or
+the daemon has no turn."""
+
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from tests.kernel.conftest import Compiler
+from tests.kernel.running import Daemon, Processes, oom_score_adj, rule, set_oom_score_adj, wait_for_value, wait_until
+
+FIRST, PINNED = 800, 300
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Path:
+    path = tmp_path / "shell"
+    shutil.copy("/bin/dash", path)
+    return path
+
+
+def reset_below(program: Path, scan: str = "1h") -> str:
+    """A rule that lowers, for the program alone and no fork of it."""
+    return rule(program, PINNED, scan=scan, more='session_leader = true\nchildren = "reset"')
+
+
+def test_a_sibling_made_by_clone_parent_is_a_descendant(
+    daemon: Daemon, processes: Processes, target: Path, compiled: Compiler, tmp_path: Path
+) -> None:
+    program = tmp_path / "sibling"
+    shutil.copy(compiled("sibling"), program)
+    daemon.start(reset_below(program))
+
+    processes.start(program, str(FIRST), target, "1000", start_new_session=True, stdout=subprocess.PIPE)
+
+    output = processes.children[-1].stdout
+    assert output is not None
+    maker, sibling = map(int, output.readline().split())
+    processes.adopt(sibling)
+    wait_for_value(maker, PINNED)
+    wait_for_value(sibling, FIRST)
+    processes.start(target, "1000")  # another child of ours isn't concerned
+    assert oom_score_adj(processes.children[-1].pid) == 0
+
+
+def start_daemonizing(shell: Path, processes: Processes, target: Path, gate: Path) -> IO[bytes]:
+    """A held process that makes a daemon as soon as something is written to `gate`: a grandchild, orphaned, in a
+    session of its own. Returns where its PID comes."""
+    command = f"read line < '{gate}'; (setsid sh -c '\"{target}\" 1000 & echo $!' &); sleep 1000"
+    pid = processes.start(
+        "sh",
+        "-c",
+        f"echo {FIRST} > /proc/self/oom_score_adj; exec setsid '{shell}' -c \"$0\"",
+        command,
+        stdout=subprocess.PIPE,
+    )
+    wait_for_value(pid, PINNED)
+    output = processes.children[-1].stdout
+    assert output is not None
+    return output
+
+
+@pytest.mark.parametrize("programs", [1000, 40_000])
+def test_daemonized_grandchildren_are_not_missed_however_much_else_starts(
+    daemon: Daemon, processes: Processes, shell: Path, target: Path, compiled: Compiler, tmp_path: Path, programs: int
+) -> None:
+    """Without the filter events are lost on the way, and what remains gives them away."""
+    storm, gate = compiled("storm", ["-static"]), tmp_path / "gate"
+    os.mkfifo(gate)
+    daemon.start(reset_below(shell))
+    output = start_daemonizing(shell, processes, target, gate)
+    bystander = processes.start(target, "1000")
+    set_oom_score_adj(bystander, PINNED)
+    os.kill(daemon.pid, signal.SIGSTOP)
+    subprocess.run([storm, str(programs // 2)], check=True)
+    gate.write_text("\n")
+    grandchild = processes.adopt(int(output.readline()))
+    subprocess.run([storm, str(programs // 2)], check=True)
+
+    os.kill(daemon.pid, signal.SIGCONT)
+
+    wait_for_value(grandchild, FIRST)
+    lost = daemon.status()["counters"]["lost"]
+    assert lost == 0 if daemon.filtered else lost >= (programs > 1000)
+    # Who was there before has its value from elsewhere.
+    assert oom_score_adj(bystander) == PINNED
+
+
+def test_a_settled_descendant_keeps_what_it_is_given_later(
+    daemon: Daemon, processes: Processes, shell: Path, target: Path, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    daemon.start(reset_below(shell, "100ms"))
+    output = start_daemonizing(shell, processes, target, gate)
+    gate.write_text("\n")
+    grandchild = processes.adopt(int(output.readline()))
+    wait_for_value(grandchild, FIRST)
+    daemon.wait_for_scan()  # until it has been looked at, too
+
+    set_oom_score_adj(grandchild, PINNED)
+    daemon.wait_for_scan()
+
+    assert oom_score_adj(grandchild) == PINNED
+
+
+def test_a_release_finds_descendants_that_were_born_right(
+    daemon: Daemon, processes: Processes, shell: Path, target: Path, tmp_path: Path
+) -> None:
+    """And that the daemon has never heard of, since nothing about them mattered."""
+    daemon.start(rule(shell, 500, scan="100ms", more='session_leader = true\nchildren = "inherit"'))
+    command = f"sh -c 'while read line; do (setsid sh -c \"{target} 1000 & echo \\$!\" &); done'"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "start_new_session": True}
+    processes.start(shell, "-c", f"exec 3<&0; {command} <&3 & wait", **pipes)
+    child = processes.children[-1]
+    assert child.stdin is not None and child.stdout is not None
+    line_in, line_out = child.stdin, child.stdout
+    wait_for_value(child.pid, 500)
+    grandchildren = list[int]()
+
+    def born_unheard() -> bool:
+        before = daemon.status()["counters"]["events"]
+        line_in.write(b"\n")
+        line_in.flush()
+        grandchildren.append(processes.adopt(int(line_out.readline())))
+        return not daemon.filtered or bool(daemon.status()["counters"]["events"] == before)
+
+    wait_until(born_unheard, "a grandchild was born, and no event came")
+    wait_for_value(grandchildren, 500)
+
+    daemon.write("")
+    daemon.write("[daemon]\n")
+    assert daemon.reload()["ok"]
+
+    wait_for_value(grandchildren, 0)
+    line_in.close()
