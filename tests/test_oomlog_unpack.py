@@ -11,11 +11,15 @@ import subprocess
 import tarfile
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from oomwatchd.oomlog import gather
+from oomwatchd.oomlog.learned import Learned
 from oomwatchd.oomlog.logfile import SourceError, Spool, find_logs
+from oomwatchd.oomlog.prefix import Line
 from oomwatchd.oomlog.record import OomKill
 from oomwatchd.oomlog.source import kills
 
@@ -306,9 +310,22 @@ def test_json_of_another_program_is_not_believed(log: Path) -> None:
     assert victims(log) == []
 
 
-def test_no_prefix_makes_the_search_for_it_long(log: Path) -> None:
+def test_no_prefix_makes_the_search_for_it_long() -> None:
     """NULs in a prefix once became a pattern that takes years over digits."""
-    line = "CPU: 1 PID: 5 Comm: a Not tainted 6.1.0 #1"
-    nuls = "\0" * 60
-    log.write_text(f"a invoked oom-killer: order=0\n{nuls}x|{line}\n{'9' * 60}y\n{nuls}x|Mem-Info:\n{'9' * 60}z|\n")
-    assert len(read(log)[0]) == 1
+    learned = Learned()
+    learned.learn("\0" * 60 + "x|Mem-Info:")
+    assert learned.split(Line("", "9" * 60 + "y")) is None
+
+
+@pytest.mark.parametrize("text", [b"time,message\r,x\n", b'time,message\n1,"' + b"x" * 200_000 + b'"\n'])
+def test_what_only_looks_like_csv(text: bytes, log: Path) -> None:
+    log.write_bytes(text + TEXT)
+    assert isinstance(read(log)[0], list)
+
+
+def test_an_event_of_two_logs_that_has_a_time_in_one(log: Path) -> None:
+    log.write_bytes(TEXT)
+    kill = read(log)[0][0]
+    told = list(gather.history([[replace(kill, time=None, truncated=False)], [replace(kill, truncated=True)]]))
+    assert {one.time for one in told} >= {kill.time}
+    assert gather._joined(replace(kill, time=None), replace(kill, truncated=True)).time == kill.time

@@ -182,16 +182,15 @@ def _joined(first: OomKill, second: OomKill) -> OomKill:
         name: value if (value := getattr(base.invoker, name)) is not None else getattr(other.invoker, name)
         for name in Invoker.__slots__
     }
-    return replace(
-        base,
-        **filled,
-        victim=victim,
-        invoker=Invoker(**asked),
-        time=_better_time(first.time, second.time),
-        also_killed=max(first.also_killed, second.also_killed, key=len),
-        file=first.file,
-        no_killable=first.no_killable or second.no_killable,
-    )
+    filled |= {
+        "victim": victim,
+        "invoker": Invoker(**asked),
+        "time": _better_time(first.time, second.time),
+        "also_killed": max(first.also_killed, second.also_killed, key=len),
+        "file": first.file,
+        "no_killable": first.no_killable or second.no_killable,
+    }
+    return replace(base, **filled)
 
 
 def _better_time(one: str | float | None, other: str | float | None) -> str | float | None:

@@ -125,14 +125,20 @@ _COLUMNS = {
 }
 
 
+def _cells(lines: list[str], delimiter: str) -> list[str]:
+    """The fields of a record; none if it isn't one."""
+    try:
+        return next(csv.reader(lines, delimiter=delimiter), [])
+    except csv.Error:
+        return []
+
+
 def _csv_columns(head: str) -> tuple[str, dict[str, int]] | None:
     """The delimiter and the columns of a table whose first line is `head`; None if it has no column for a text."""
     for delimiter in (",", ";", "\t"):
         if delimiter not in head or len(head) > 4096:
             continue
-        names = [
-            re.sub(r" \[.*\]$", "", name.strip().lower()) for name in next(csv.reader([head], delimiter=delimiter))
-        ]
+        names = [re.sub(r" \[.*\]$", "", name.strip().lower()) for name in _cells([head], delimiter)]
         at = {
             what: names.index(found)
             for what, known in _COLUMNS.items()
@@ -169,10 +175,7 @@ class Csv:
 
     def _row(self, text: str) -> Sequence[LogLine]:
         self._open = ""
-        try:
-            cells = next(csv.reader(text.split("\n"), delimiter=self._delimiter), [])
-        except csv.Error:
-            return ()
+        cells = _cells(text.split("\n"), self._delimiter)
         values = {what: cells[at].strip() for what, at in self._columns.items() if at < len(cells)}
         words = values.get("text", "")
         return [
