@@ -295,6 +295,67 @@ def test_file_that_others_could_write(tmp_path: Path, mode: int, refused: bool) 
         load(layout(str(file)))
 
 
+NOBODY = 65534
+DIRECTORIES = {
+    "its owner's": ((0o755, 0), False),
+    "a private one": ((0o700, 0), False),
+    "one that its group writes": ((0o775, 0), True),
+    "one that everybody writes": ((0o777, 0), True),
+    "a sticky one that everybody writes": ((0o1777, 0), False),
+    "another user's": ((0o755, NOBODY), True),
+}
+
+
+@pytest.mark.parametrize("depth", ["", "a/b/"])
+@pytest.mark.parametrize(("directory", "refused"), DIRECTORIES.values(), ids=DIRECTORIES)
+@pytest.mark.skipif(os.geteuid() != 0, reason="to give a directory to another user takes root")
+def test_directory_in_which_others_write(tmp_path: Path, directory: tuple[int, int], refused: bool, depth: str) -> None:
+    mode, owner = directory
+    weak = tmp_path / "weak"
+    file = weak / f"{depth}f.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text("")
+    link = tmp_path / "link.toml"
+    link.symlink_to(f"../{tmp_path.name}/weak/{depth}f.toml")
+    weak.chmod(mode)
+    os.chown(weak, owner, 0)
+
+    for path in (file, link):
+        if not refused:
+            load(layout(str(path)))
+            continue
+        with pytest.raises(ConfigError, match=r"Others could put another file in the place of this one: .*weak"):
+            load(layout(str(path)))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="to give a link to another user takes root")
+def test_anothers_link_in_a_sticky_directory(tmp_path: Path) -> None:
+    (tmp_path / "f.toml").write_text("")
+    sticky = tmp_path / "sticky"
+    sticky.mkdir()
+    sticky.chmod(0o1777)
+    link = sticky / "f.toml"
+    link.symlink_to(tmp_path / "f.toml")
+    load(layout(str(link)))
+    os.chown(link, NOBODY, NOBODY, follow_symlinks=False)
+
+    with pytest.raises(ConfigError, match="Others could put another file"):
+        load(layout(str(link)))
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o775])
+@pytest.mark.parametrize("content", [None, "", "[daemon]\n"])
+def test_drop_ins_where_others_could_put_theirs(tmp_path: Path, mode: int, content: str | None) -> None:
+    directory = tmp_path / "etc/oomwatchd.d"
+    directory.mkdir(parents=True)
+    if content is not None:
+        (directory / "a.toml").write_text(content)
+    directory.chmod(mode)
+
+    with pytest.raises(ConfigError, match="Others could put rules of theirs beside"):
+        load(layout(root=str(tmp_path)))
+
+
 def test_files_that_are_none(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo", 0o600)
     (tmp_path / "latin").write_bytes(b"# \xff\n")

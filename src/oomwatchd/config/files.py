@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from oomwatchd.config.document import Source
 from oomwatchd.config.problems import Findings, Problem
+from oomwatchd.config.trust import open_to_others, weak_directory
 
 MAIN_FILE = "/etc/oomwatchd.toml"
 DROP_IN_DIRS = ("/etc/oomwatchd.d", "/run/oomwatchd.d", "/usr/lib/oomwatchd.d")
@@ -91,10 +92,15 @@ def _drop_ins(directories: Sequence[str], found: Findings) -> list[str]:
     for directory in directories:
         try:
             names = os.listdir(directory)
+            weakness = open_to_others(directory)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
             found.errors.append(Problem(directory, 1, 1, f"Failed to list the directory: {error.strerror}"))
+            continue
+        if weakness:
+            message = f"Others could put rules of theirs beside those of the drop-ins: {weakness}"
+            found.errors.append(Problem(directory, 1, 1, message))
             continue
         for name in names:
             if name.endswith(".toml") and not name.startswith("."):
@@ -127,6 +133,9 @@ def _read(path: str) -> Source:
                 f"Others than the owner may write this file (mode {stat.S_IMODE(status.st_mode):04o}), so whom it "
                 f"protects can't be trusted; run: chmod go-w {path}"
             )
+        weakness = weak_directory(path, status.st_uid)
+        if weakness:
+            raise Refused(f"Others could put another file in the place of this one: {weakness}")
         if status.st_size > _MAX_FILE_BYTES:
             raise Refused(f"Larger than {_MAX_FILE_BYTES >> 20} MiB")
         with open(descriptor, "rb", closefd=False) as file:
