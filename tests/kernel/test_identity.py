@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernel.asking import answer, oomwatchctl
 from tests.kernel.conftest import Compiler
 from tests.kernel.running import Daemon, Processes, oom_score_adj, rule, wait_for_value, wait_until
 from tests.kernel.test_hostile import UNIFIED, cgroup
@@ -169,3 +170,35 @@ def test_flood_is_summed_up(daemon: Daemon, processes: Processes, target: Path) 
 
     assert daemon.log().count("Pinned process") == 20
     assert "Rule 'target': 30 processes pinned" in daemon.log()
+
+
+def test_release_keeps_what_the_process_has_set_itself(daemon: Daemon, chameleon: Chameleon) -> None:
+    """Forked or not, without having executed anything."""
+    daemon.start(rule(chameleon.program, 700, scan="1h", more='comm = "chameleon"'))
+    pid = chameleon.start()
+    wait_for_value(pid, 700)
+
+    chameleon.change("v 200")
+    chameleon.change("n renamed")
+
+    wait_until(lambda: pid not in daemon.pins(), "it is released")
+    assert oom_score_adj(pid) == 200
+    daemon.stop()
+    assert oom_score_adj(pid) == 200
+
+
+def test_end_of_a_long_command_line(daemon: Daemon, processes: Processes, tmp_path: Path) -> None:
+    shell = tmp_path / "shell"
+    shutil.copy("/bin/bash", shell)
+    daemon.start(rule(shell, 500, scan="200ms", more='cmdline = "* oomwatchd-at-the-end"'))
+    words = ["-c", "read", *(["0" * 100_000] * 4)]
+
+    fitting = processes.start(shell, *words, "oomwatchd-at-the-end", stdin=subprocess.PIPE)
+    other = processes.start(shell, *words, stdin=subprocess.PIPE)
+
+    wait_for_value(fitting, 500)
+    daemon.wait_for_scan()
+    assert oom_score_adj(other) == 0
+    (explained,) = answer(daemon, "explain", str(other), status=1)["processes"]
+    assert explained["cmdline_cut"] is True
+    assert "only its first and last 64 KiB are compared" in oomwatchctl(daemon, "explain", str(other)).stdout

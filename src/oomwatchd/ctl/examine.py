@@ -121,6 +121,11 @@ class Examiner:
         process = settled(lambda: read_process(directory, stat, exe, EVERYTHING, self.view, ancestors, verify=True))
         if lineage.get("exe_verified") is None:
             return process
+        before = lineage.get("exe_before")
+        if before is not None and (before != process.exe or not lineage["exe_verified"]):
+            # The daemon has verified it when it led there.
+            doubt = f"now {process.exe}" if before != process.exe else "replaced since"
+            return replace(process, exe=before, exe_verified=True, exe_doubt=doubt)
         # The daemon's view counts, which may be another than ours (PrivateTmp=).
         return replace(process, exe_verified=lineage["exe_verified"], exe_doubt=lineage["exe_doubt"])
 

@@ -21,9 +21,11 @@ from oomwatchd.ctl.rulebook import Rulebook, add_options, open_rulebook
 from oomwatchd.ctl.state import clock
 from oomwatchd.ctl.table import BOLD, GREEN, YELLOW, colour, print_table, wrap
 from oomwatchd.kernel.systemd_cgroups import parse_units
-from oomwatchd.rules.criteria import CRITERIA, Form, Process
+from oomwatchd.rules.criteria import COMMAND_LINE_PART, CRITERIA, Form, Process
 from oomwatchd.rules.match import Mismatch
 
+_SHOWN = 400
+"""Characters of a value that people are shown."""
 _FACTS = tuple(row.key for row in CRITERIA.values() if row.form in (Form.TEXT, Form.ID))
 
 
@@ -130,6 +132,7 @@ def as_json(explanation: Explanation) -> dict[str, object]:
         "comm": None if process is None else decode(process.comm),
         "exe": decode(process.exe) if process is not None and process.exe else None,
         "exe_verified": None if process is None else process.exe_verified,
+        "cmdline_cut": process is not None and process.cmdline_cut,
         "uid": None if process is None else process.uid,
         "unit": decode(process.unit) if process is not None and process.unit else None,
         "oom_score_adj": explanation.value,
@@ -185,6 +188,8 @@ def _show(explanation: Explanation, book: Rulebook, *, legend: bool) -> None:
         return
     print(colour(_who(explanation, process), BOLD))
     comes_from = find_origin(explanation)
+    if process.cmdline_cut:
+        print(f"  Command line: only its first and last {COMMAND_LINE_PART >> 10} KiB are compared.")
     if comes_from is not None:
         where_from = _where_from(comes_from, explanation)
         print(wrap(f"oom_score_adj {explanation.value}: {where_from}", "    ", first="  "))
@@ -296,4 +301,5 @@ def _found(failed: Mismatch, explanation: Explanation) -> str:
 def _words(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return " or ".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = " or ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"

@@ -190,7 +190,8 @@ def _lineage_of(daemon: "Daemon", connection: Connection, pid: int) -> Json | No
             may_know = connection.privileged or status.belongs_to(connection.uid)
             if not may_know and daemon.hides_processes():
                 return None
-            verified, doubt = None, ""
+            verified, doubt, before = None, "", None
+            node = pinner.family.node_of(pid, stat)
             if may_know:
                 exe = directory.read_exe()
                 if exe:
@@ -199,7 +200,7 @@ def _lineage_of(daemon: "Daemon", connection: Connection, pid: int) -> Json | No
                         verified, doubt = result.verified, result.doubt
                     except NotYet:
                         doubt = "its file system has yet to answer"
-            node = pinner.family.node_of(pid, stat)
+                    before = pinner.exe_before(directory, node, exe)
     except (Vanished, OSError, ValueError):
         return None
     origin = node.origin()
@@ -208,6 +209,7 @@ def _lineage_of(daemon: "Daemon", connection: Connection, pid: int) -> Json | No
         "starttime": stat.starttime,
         "exe_verified": verified,
         "exe_doubt": doubt,
+        "exe_before": None if before is None else before.path,
         "rule": node.rule or None,
         "ancestors": sorted({above.rule for above in node.ancestors() if above.rule}),
         "hold": _hold(node.hold),

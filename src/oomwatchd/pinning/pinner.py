@@ -237,13 +237,13 @@ class Pinner:
         held_by = node.hold.rule if node.hold is not None else ""
         if exe is None or trigger.source == "exec" or (decision[0] is not None and decision[0].name == held_by):
             return decision
-        before = self._exe_before(directory, node, exe)
+        before = self.exe_before(directory, node, exe)
         if before is None:
             return decision
         by_path_before = self._decide_by(directory, stat, node, before.path.encode("utf-8", "surrogateescape"), before)
         return decision if by_path_before[0] is None else by_path_before
 
-    def _exe_before(self, directory: ProcessDir, node: Node, exe: bytes) -> VerifiedExe | None:
+    def exe_before(self, directory: ProcessDir, node: Node, exe: bytes) -> VerifiedExe | None:
         """The verified executable of a process, or of the one that it was forked from, if that file is still what runs.
         Its path may lead nowhere by now, or to another file: an upgrade, a file system that was unmounted."""
         before, parent = node.verified_exe, node.parent
