@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from oomwatchd.config import lint
+from oomwatchd.config import load as config
 from oomwatchd.config.document import Source
 from oomwatchd.config.load import parse
 from oomwatchd.ctl import VERBS
@@ -32,6 +34,24 @@ def _rendered(source: Path, directory: Path) -> str:
     """The page as a terminal of 80 columns shows it, without bold and underline."""
     command = ["groff", "-t", "-man", "-Tutf8", "-P-c", "-P-b", "-P-u", "-rLL=80n", str(_build(source, directory))]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def _examples() -> list[str]:
+    root = MAN.parent
+    pages = [(MAN / "oomwatchd.toml.5.scd").read_text(), (MAN / "oomwatchd.8.scd").read_text()]
+    pages.append((root / "README.md").read_text())
+    found = [block for page in pages for block in re.findall(r"```(?:toml)?\n(.*?)```", page, re.DOTALL)]
+    shipped = (root / "config/oomwatchd.toml").read_text()
+    enabled = "\n".join(re.sub(r"^#(?=[a-z\[])", "", line) for line in shipped.split("\n"))
+    return [*(block for block in found if "[[rule]]" in block), enabled]
+
+
+@pytest.mark.parametrize("example", _examples())
+def test_examples_are_accepted(example: str) -> None:
+    loaded = config.parse([Source("example", example)])
+
+    assert loaded.rules
+    assert not [problem for problem in lint.warnings(loaded) if "never lowers" in problem.message]
 
 
 def test_there_are_the_three_pages() -> None:
