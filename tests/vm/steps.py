@@ -8,6 +8,7 @@ GUARD = f"""
 name = "guarded"
 exe = "{GUARDED}"
 oom_score_adj = -1000
+user = "root"
 """
 
 

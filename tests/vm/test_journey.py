@@ -227,7 +227,7 @@ def test_rules_see_programs_wherever_they_are(machine: Machine) -> None:
     places = ["/home/alice/here", "/root/here", "/tmp/here", "/mnt/late/here", "/opt/here"]
     for place in places:
         provide(machine, place)
-    configure(machine, f'[[rule]]\nname = "here"\nexe = {places}\noom_score_adj = -200\n'.replace("'", '"'))
+    configure(machine, f'[[rule]]\nname = "here"\nexe = {places}\nuser = 0\noom_score_adj = -200\n'.replace("'", '"'))
     for number, place in enumerate(places):
         wait_for_value(machine, start(machine, f"here{number}", f"{place} infinity"), -200)
     machine.run("systemctl stop 'here*'; umount -l /mnt/late")

@@ -1,8 +1,14 @@
 """-1000 and the hidden floor: what needs CAP_SYS_RESOURCE, and sshd with real logins."""
 
+import json
+import subprocess
+from collections import Counter
+from pathlib import Path
+
 import pytest
 
 from tests.vm.machine import Machine
+from tests.vm.steps import start, wait_for_value
 
 IMAGE = "with_package"
 
@@ -110,3 +116,52 @@ def test_released_by_exec_it_has_no_floor_left(machine: Machine) -> None:
     shown = machine.succeed(f"/usr/local/bin/parent -c 'exec {AS_NOBODY}'")
 
     assert shown == REFUSED
+
+
+def scans(machine: Machine) -> int:
+    return int(machine.json("oomwatchctl status --json")["counters"]["scans"])
+
+
+def test_own_code_in_a_protected_program(machine: Machine, tmp_path: Path) -> None:
+    """By LD_PRELOAD: the executable is genuine in every respect, and only who started it tells the two apart."""
+    library = tmp_path / "preload.so"
+    source = Path(__file__).parents[1] / "kernel/preload.c"
+    subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-Wl,-z,now", "-s", "-o", library, source], check=True)
+    machine.write("/usr/local/lib/preload.so", library.read_bytes())
+    environment = "-E LD_PRELOAD=/usr/local/lib/preload.so"
+
+    genuine = start(machine, "genuine", "/usr/local/bin/parent", environment)
+    hog = start(machine, "impostor", "/usr/local/bin/parent", f"{environment} -p User=nobody")
+
+    wait_for_value(machine, genuine, -1000)
+    before = scans(machine)
+    machine.wait("two more scans", lambda: scans(machine) >= before + 2)
+    assert machine.read(f"/proc/{hog}/comm") == "parent"
+    assert machine.oom_score_adj(hog) == 0
+    machine.run("systemctl stop genuine impostor")
+
+
+def test_executable_alone_is_refused(machine: Machine) -> None:
+    machine.write("/root/alone.toml", '[[rule]]\nname = "r"\nexe = "/usr/sbin/sshd"\noom_score_adj = -1000\n')
+
+    refused = machine.run("oomwatchctl check /root/alone.toml")
+
+    assert refused.status == 1
+    assert 'add user = "root"' in refused.stdout + refused.stderr
+
+
+def test_a_login_does_not_make_sshd_flap(machine: Machine) -> None:
+    """Its monitor takes the user's effective ID several times at each login."""
+    machine.succeed("journalctl --rotate; journalctl --vacuum-time=1s")
+
+    machine.succeed("for _ in 1 2 3; do ssh alice@localhost true; done")
+
+    machine.succeed("oomwatchctl reload")
+    records = [json.loads(line) for line in machine.succeed("journalctl -u oomwatchd -o json -b").splitlines()]
+    told = Counter(
+        (record["OBJECT_PID"], record["OOMWATCHD_EVENT"])
+        for record in records
+        if record.get("OOMWATCHD_EVENT") in ("pinned", "released") and record.get("OOMWATCHD_COMM") == "sshd"
+    )
+    assert max(told.values(), default=0) <= 1, told
+    assert machine.oom_score_adj(listener(machine)) == -1000

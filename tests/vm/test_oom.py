@@ -141,6 +141,7 @@ ignore = true
 [[rule]]
 name = "everything"
 exe = "/*"
+spoofable = true
 oom_score_adj = -1000
 containers = true
 """,
