@@ -21,8 +21,10 @@ from collections.abc import Callable, Mapping
 Function = Callable[..., object]
 """Takes and returns what marshal knows: None, numbers, strings, bytes, and tuples, lists, dictionaries of these."""
 
-_MESSAGE_BYTES = 192 << 10
-"""More than any message has; less than a socket's buffer holds by default, net.core.wmem_default."""
+_MESSAGE_BYTES = 320 << 10
+"""More than any message has: a command line of 256 KiB, and expressions."""
+_BUFFER_BYTES = 208 << 10
+"""The kernel doubles it; more than net.core.wmem_max by default isn't to be had."""
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 _START, _KILL = b"s", b"k"
 
@@ -54,6 +56,8 @@ class ForkServer:
         self._started += 1
         token = b"%d" % self._started
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
         try:
             socket.send_fds(self._socket, [_START + token], [theirs.fileno()])
         except OSError as error:

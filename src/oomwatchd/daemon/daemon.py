@@ -38,6 +38,7 @@ from oomwatchd.daemon.put_off import OverdueLog, PutOff, of_file_system
 from oomwatchd.daemon.reload_pace import ReloadPace
 from oomwatchd.daemon.sd_notify import SdNotify
 from oomwatchd.kernel import procfs
+from oomwatchd.kernel.command_lines import read_command_line
 from oomwatchd.kernel.nonblocking import stat_path
 from oomwatchd.kernel.proc_connector import Event, Unavailable
 from oomwatchd.pinning.decisions import SCAN, Trigger, runtime_rule
@@ -142,6 +143,7 @@ class Daemon:
         self._put_off: PutOff | None = None
         """None: answers are waited for."""
         self._overdue_log = OverdueLog()
+        self._unread_log = OverdueLog()
         self.pinner = Pinner(RuleSet(loaded.rules), self._new_ledger(), dry_run=self.dry_run, defer=self._put_look_off)
         self._pump = EventPump(self.events, self.pinner, self._internal_error)
         self._heard_kinds = frozenset[str]()
@@ -198,7 +200,9 @@ class Daemon:
     def run(self) -> None:
         """Start, work until told to stop, end. Raises Failure, and Unavailable where process events are required."""
         self.events.load_filter()  # first, so that helpers don't have the capabilities that it takes
-        fork_server = ForkServer({function.__name__: function for function in (search, stamp, look_up, stat_path)})
+        fork_server = ForkServer(
+            {function.__name__: function for function in (search, stamp, look_up, stat_path, read_command_line)}
+        )
         self._put_off = PutOff(self._loop, fork_server, self._look_at_put_off)
         self._config_poll.helpers = HelperPool(self._loop, fork_server, 1)
         self._names = AccountNames(self._loop, fork_server, self._accounts, self._resolve_again)
@@ -935,6 +939,9 @@ class Daemon:
             self.emit(of_file_system(procfs.text(path), named, answers=answers))
             if answers:
                 self._scan_soon()
+        unread = [(pid, "") for pid in self.pinner.view.command_lines.take_news()]
+        for record in self._unread_log.records(unread, now) if unread else ():
+            self.emit(record)
         overdue = self.pinner.rules.searches.take_news()
         for record in self._overdue_log.records(overdue, now) if overdue else ():
             self.emit(record)

@@ -9,6 +9,7 @@ from oomwatchd.daemon.helper_pool import Call, HelperPool
 from oomwatchd.daemon.journal import NOTICE, WARNING, Record
 from oomwatchd.daemon.loop import Loop
 from oomwatchd.kernel import procfs
+from oomwatchd.kernel.command_lines import read_command_line
 from oomwatchd.pinning.decisions import Trigger
 from oomwatchd.rules.search import search
 
@@ -17,6 +18,8 @@ _SEARCHERS = 1
 _STATTERS, _STATTERS_PER_USER = 6, 2
 """Each may hang in the kernel for as long as a file system does."""
 _FILE_SECONDS = 1.0
+_READERS, _READ_SECONDS = 4, 0.3
+"""Those that wait for a process can be killed."""
 _TOLD_SECONDS, _TOLD = 60.0, 20
 """So many processes are told of in so long a time; the rest are counted."""
 
@@ -28,6 +31,11 @@ class PutOff:
         self._look = look
         self._searchers = HelperPool(loop, server, _SEARCHERS)
         self._statters = HelperPool(loop, server, _STATTERS, _STATTERS_PER_USER)
+        self._readers = HelperPool(loop, server, _READERS)
+        self._pools: dict[str, tuple[HelperPool, float | None]] = {
+            search.__name__: (self._searchers, None),
+            read_command_line.__name__: (self._readers, _READ_SECONDS),
+        }
         self._waiting: set[int] = set()
         self._awaited: list[tuple[set[int], Callable[[], None]]] = []
 
@@ -43,8 +51,7 @@ class PutOff:
             finally:
                 self._tell_done(pid)
 
-        is_search = question.function is search
-        pool, seconds = (self._searchers, None) if is_search else (self._statters, _FILE_SECONDS)
+        pool, seconds = self._pools.get(question.function.__name__, (self._statters, _FILE_SECONDS))
         if pool.submit(Call(question.function.__name__, question.arguments, done, owner, seconds)):
             self._waiting.add(pid)  # else the next scan asks again
 
@@ -69,11 +76,12 @@ class PutOff:
     def close(self) -> None:
         self._searchers.close()
         self._statters.close()
+        self._readers.close()
 
 
 class OverdueLog:
-    """What to tell of searches that took too long: a few in a minute, and how many more there were. Time enters as an
-    argument: CLOCK_MONOTONIC seconds."""
+    """What to tell of searches that took too long, and of command lines that can't be read: a few in a minute, and how
+    many more there were. Time enters as an argument: CLOCK_MONOTONIC seconds."""
 
     def __init__(self) -> None:
         self._since = 0.0
@@ -81,7 +89,7 @@ class OverdueLog:
         self._more = 0
 
     def records(self, overdue: list[tuple[int, str]], now: float) -> list[Record]:
-        """`overdue` are PIDs, 0 where it isn't known, and rules."""
+        """`overdue` are PIDs, 0 where it isn't known, and rules; empty: the command line can't be read."""
         if now - self._since >= _TOLD_SECONDS:
             self._since, self._told = now, 0
         room = max(_TOLD - self._told, 0)
@@ -89,6 +97,10 @@ class OverdueLog:
         records = [_of_overdue(pid, rule, self._more) for pid, rule in overdue[:room]]
         self._more = len(overdue[room:]) + (0 if records else self._more)
         return records
+
+
+def _others(more: int) -> str:
+    return f" ({more} more since the last such message)" if more else ""
 
 
 def _of_overdue(pid: int, rule: str, more: int) -> Record:
@@ -103,11 +115,16 @@ def _of_overdue(pid: int, rule: str, more: int) -> Record:
             who += f" ({comm})"
         except (procfs.Vanished, OSError):
             pass
-    others = f" ({more} more since the last such message)" if more else ""
+    if not rule:
+        message = (
+            f"The command line of {who} can't be read: the process keeps its memory locked. No rule that asks for it "
+            f"fits; trying again from time to time{_others(more)}"
+        )
+        return Record("pin-failed", WARNING, message, {name: fields[name] for name in fields if fields[name]})
     message = (
         f"A regular expression of rule '{rule}' takes too long on what {who} shows, so that the rule doesn't fit it; "
-        f"not trying again before it executes another program{others}. oomwatchctl check tells which expressions can "
-        "take long"
+        f"not trying again before it executes another program{_others(more)}. oomwatchctl check tells which "
+        "expressions can take long"
     )
     return Record("pin-failed", WARNING, message, fields)
 

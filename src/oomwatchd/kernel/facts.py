@@ -6,11 +6,12 @@ import os
 import time
 from collections.abc import Callable, Mapping
 
+from oomwatchd.kernel.command_lines import CommandLines
 from oomwatchd.kernel.containers import in_container
 from oomwatchd.kernel.executable import Namespaces, Verification, split_deleted, verify_exe
-from oomwatchd.kernel.procfs import ProcessDir, Stat, parse_arguments_length, parse_status, text
+from oomwatchd.kernel.procfs import ProcessDir, Stat, parse_status, text
 from oomwatchd.kernel.systemd_cgroups import Hierarchy, parse_cgroup, parse_units
-from oomwatchd.rules.criteria import COMMAND_LINE_PART, Process, Source
+from oomwatchd.rules.criteria import Process, Source
 from oomwatchd.rules.ruleset import Needs
 
 
@@ -21,6 +22,7 @@ class View:
         self.proc = proc
         self.namespaces = Namespaces(proc)
         self.hierarchy = Hierarchy.find(proc)
+        self.command_lines = CommandLines(proc)
 
 
 def read_process(
@@ -64,21 +66,10 @@ def _verify(directory: ProcessDir, path: bytes, deleted: bool, view: View) -> Ve
 
 
 def _read_cmdline(directory: ProcessDir, process: Process, view: View) -> None:
-    try:
-        raw = directory.read("cmdline", 2 * COMMAND_LINE_PART + 1)
-        if not raw and directory.leader_has_ended():
-            raw = directory.read("cmdline", 2 * COMMAND_LINE_PART + 1)
-        if len(raw) > 2 * COMMAND_LINE_PART:
-            process.cmdline_cut = True
-            raw = raw[:COMMAND_LINE_PART].rstrip(b"\0") + b"\0" + _end_of_cmdline(directory)
-    except PermissionError:
-        return
-    process.cmdline = text(raw.rstrip(b"\0").replace(b"\0", b" "))
-
-
-def _end_of_cmdline(directory: ProcessDir) -> bytes:
-    length = parse_arguments_length(directory.read("stat"))
-    return directory.read("cmdline", COMMAND_LINE_PART, max(length - COMMAND_LINE_PART, COMMAND_LINE_PART))
+    found = view.command_lines.read(directory, process.starttime)
+    if found is not None:
+        process.cmdline = text(found.raw.rstrip(b"\0").replace(b"\0", b" "))
+        process.cmdline_cut = found.cut
 
 
 def _read_cgroup(directory: ProcessDir, process: Process, view: View) -> None:

@@ -188,6 +188,7 @@ class Pinner:
         mattered = node.matters
         if trigger.source == "exec":
             self.rules.searches.executed(directory.pid, trigger.event_ns)
+            self.view.command_lines.executed(directory.pid, trigger.event_ns)
         try:
             rule, process = self.decide(directory, stat, node, trigger)
         except NotYet as question:
