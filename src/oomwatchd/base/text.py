@@ -49,3 +49,9 @@ def columns_of(text: str) -> int:
         else 1
         for c in text
     )
+
+
+def counted(number: int, what: str) -> str:
+    """A number and a noun, in the plural where there isn't one of it."""
+    plural = f"{what}es" if what.endswith("s") else f"{what}s"
+    return f"{number} {what if number == 1 else plural}"

@@ -31,7 +31,7 @@ def reload(daemon: "Daemon", connection: Connection, request: Json) -> None:
         daemon.server.reply(connection, verdict)
 
     connection.deferred = True
-    daemon.request_reload(done)
+    daemon.reloader.request(done)
 
 
 def restore(daemon: "Daemon", connection: Connection, request: Json) -> None:

@@ -13,29 +13,27 @@ from oomwatchd.base import footprint
 from oomwatchd.base.clock import boottime
 from oomwatchd.base.helper import ForkServer
 from oomwatchd.base.notyet import NotYet
+from oomwatchd.base.text import counted
 from oomwatchd.config import load as config
 from oomwatchd.config.accounts import GROUP, PASSWD, Accounts, look_up, names_in
-from oomwatchd.config.incomplete import lost_files
-from oomwatchd.config.load import Config, ConfigError, Layout
-from oomwatchd.config.problems import Problem
+from oomwatchd.config.load import Config, Layout
 from oomwatchd.config.stamp import stamp
 from oomwatchd.control.client import Client, NotRunning
 from oomwatchd.control.protocol import SOCKET_NAME, Json, runtime_directory
 from oomwatchd.control.server import Connection, Server
 from oomwatchd.daemon import monitor_stream
 from oomwatchd.daemon.account_names import AccountNames
-from oomwatchd.daemon.config_poll import ConfigPoll
 from oomwatchd.daemon.event_pump import STAY_NS, EventPump, Events
 from oomwatchd.daemon.helper_pool import HelperPool
 from oomwatchd.daemon.internal_errors import InternalErrors
-from oomwatchd.daemon.journal import ERR, INFO, NOTICE, WARNING, PinLog, Record, of_decision, of_other_kill
+from oomwatchd.daemon.journal import INFO, NOTICE, WARNING, PinLog, Record, of_decision, of_other_kill
 from oomwatchd.daemon.last_kill import write_last_kill
 from oomwatchd.daemon.log import Log
 from oomwatchd.daemon.loop import Loop
 from oomwatchd.daemon.oom_kills import OomKills
 from oomwatchd.daemon.other_kills import OtherKills
 from oomwatchd.daemon.put_off import OverdueLog, PutOff, of_file_system
-from oomwatchd.daemon.reload_pace import ReloadPace
+from oomwatchd.daemon.reloader import Reloader
 from oomwatchd.daemon.sd_notify import SdNotify
 from oomwatchd.kernel import procfs
 from oomwatchd.kernel.command_lines import read_command_line
@@ -53,7 +51,6 @@ from oomwatchd.rules.search import search
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oomwatchd.config.accounts_watch import AccountsWatch
-    from oomwatchd.config.watch import ConfigWatch
 
 _BLIND_SCAN_SECONDS = 1.0
 """Without process events nothing but scans finds a new process."""
@@ -64,10 +61,6 @@ _BREATH_SECONDS = 50e-6
 _LISTED = 64
 """So many processes are listed between two looks at the clock."""
 _FAMILY_SCANS = 4
-_WATCH_SECONDS = 20.0
-"""After so long, a scan looks whether other directories have to be watched now."""
-_SAVING_SECONDS = 0.1
-"""Editors save in several steps; what comes within this time is one change."""
 _SECOND_LOOK_SECONDS = 0.5
 """Cgroup moves and setsid(2) raise no event of ours, and mostly follow soon after the start."""
 _SECOND_LOOKS = 4096
@@ -104,12 +97,9 @@ class State:
     started_at: float
     """Seconds since the epoch."""
     loaded_at: float
-    config_error: str = ""
     missing_capabilities: tuple[str, ...] = ()
     restored: bool = False
     """Whether somebody has asked for nobody to be held, and nobody for a reload since."""
-    watch_trouble: str = ""
-    """Why saves of the configuration aren't told of at once; empty: they are."""
     scan_seconds: float = 0.0
     """All scans taken together."""
 
@@ -149,7 +139,6 @@ class Daemon:
         self._heard_kinds = frozenset[str]()
         self.pin_log = PinLog(loaded.settings.log_pins)
         self.server: Server | None = None
-        self._watch: ConfigWatch | None = None
         self.kills = OomKills()
         self._errors = InternalErrors()
         self.other_kills = OtherKills()
@@ -160,7 +149,6 @@ class Daemon:
         self._scan: Iterator[None] | None = None
         self._scan_again = False
         self._scans_begun = 0
-        self._watch_due = 0.0
         self._nodes_after_scan = 0
         self._second_looks: deque[tuple[float, int]] = deque()
         self._after_scan: list[Callable[[], None]] = []
@@ -169,9 +157,7 @@ class Daemon:
         self._hidepid_due = 0.0
         self._hides_processes = True
         self._notes: list[str] = []
-        self._config_poll = ConfigPoll(where, self._changed_on_disk)
-        self._reload_pace = ReloadPace()
-        self._reload_asked: list[Callable[[tuple[Problem, ...]], None]] = []
+        self.reloader = Reloader(where, loaded, self._loop, self._load, self._apply_when_known, self._emit_and_show)
         self._server_is_missing = False
         """Whether the control socket could not be opened, and is to be tried again."""
         self._ledger_trouble = ""
@@ -204,13 +190,12 @@ class Daemon:
             {function.__name__: function for function in (search, stamp, look_up, stat_path, read_command_line)}
         )
         self._put_off = PutOff(self._loop, fork_server, self._look_at_put_off)
-        self._config_poll.helpers = HelperPool(self._loop, fork_server, 1)
         self._names = AccountNames(self._loop, fork_server, self._accounts, self._resolve_again)
         self._loop.catch_signals((signal.SIGHUP, signal.SIGTERM, signal.SIGINT), self._on_signals)
         self._open_ledger()
         self._open_server()
         self._subscribe()
-        self._open_watch()
+        self.reloader.start(HelperPool(self._loop, fork_server, 1))
         self._watch_accounts()
         self._wait_for_names()
         if self.kills.log is not None:
@@ -236,7 +221,7 @@ class Daemon:
 
     def _log_started(self) -> None:
         rules = sum(rule.enabled for rule in self.pinner.rules.rules)
-        parts = [f"Started with {_count(rules, 'rule')}, {_count(len(self.pinner.ledger.held()), 'process')} held"]
+        parts = [f"Started with {counted(rules, 'rule')}, {counted(len(self.pinner.ledger.held()), 'process')} held"]
         missing = self.state.missing_capabilities
         if self.events.on:
             parts.append("process events on")
@@ -266,7 +251,7 @@ class Daemon:
         for record in (*self.pin_log.summaries(now, final=True), *self._errors.summaries(now, final=True)):
             self.emit(record)
         self.pinner.ledger.rewrite()
-        self.emit(Record("stopped", INFO, f"Stopped; {_count(len(self.pinner.ledger.held()), 'process')} left pinned"))
+        self.emit(Record("stopped", INFO, f"Stopped; {counted(len(self.pinner.ledger.held()), 'process')} left pinned"))
         self.log.flush()
         self.events.close()
         if self.server is not None:
@@ -311,18 +296,6 @@ class Daemon:
             self.emit(Record("summary", NOTICE, f"The control socket in '{self.directory}' is open"))
             self._loop.add(self.server.fileno(), self._on_client)
 
-    def _open_watch(self) -> None:
-        """Have saves told of. Where that isn't possible, scans find them, and try again."""
-        from oomwatchd.config.watch import ConfigWatch  # heavy; --check and --once do without
-
-        try:
-            self._watch = ConfigWatch(self.where)
-        except (OSError, UnicodeError) as error:
-            self._tell_watch_trouble(getattr(error, "strerror", None) or str(error))
-            return
-        self._loop.add(self._watch.fileno(), self._on_file_change)
-        self._tell_watch_trouble(self._watch.trouble)
-
     def _watch_accounts(self) -> None:
         from oomwatchd.config.accounts_watch import AccountsWatch
 
@@ -331,17 +304,6 @@ class Daemon:
         except OSError:
             return  # each scan looks at them too
         self._loop.add(self._accounts_watch.fileno(), self._on_accounts_change)
-
-    def _tell_watch_trouble(self, trouble: str) -> None:
-        before, self.state.watch_trouble = self.state.watch_trouble, trouble
-        if trouble and not before:
-            message = (
-                f"The configuration can't be watched: {trouble}. Each scan, every {self.interval:g} s, looks whether "
-                "it has changed"
-            )
-            self.emit(Record("summary", WARNING, message))
-        elif before and not trouble:
-            self.emit(Record("summary", NOTICE, "The configuration is watched again"))
 
     def _ping(self) -> None:
         """Tell the watchdog that the loop still turns."""
@@ -359,7 +321,7 @@ class Daemon:
         if signal.SIGTERM in numbers or signal.SIGINT in numbers:
             self._stopping = True
         elif signal.SIGHUP in numbers:
-            self.request_reload()
+            self.reloader.request()
 
     # Events
 
@@ -518,10 +480,7 @@ class Daemon:
         started = time.monotonic()
         trigger = Trigger(self._source)
         self._scans_begun += 1
-        if started >= self._watch_due:
-            self._watch_due = started + _WATCH_SECONDS
-            self._watch_again()
-        self._config_poll.look()
+        self.reloader.look(started)
         if self._names is not None:
             self._names.refresh(started)
         self._check_events()
@@ -730,117 +689,29 @@ class Daemon:
 
     # Configuration
 
-    def _on_file_change(self) -> None:
-        if self._watch is not None and self._watch.changed():
-            self._changed_on_disk()
-
-    def _watch_again(self) -> None:
-        """A directory that was replaced, or appeared where nothing told of it, is found by scans."""
-        if self._watch is None:
-            self._open_watch()
-            return
-        with contextlib.suppress(UnicodeError):  # told of at the start
-            if self._watch.renew():
-                self._changed_on_disk()
-        self._tell_watch_trouble(self._watch.trouble)
-
-    def _changed_on_disk(self) -> None:
-        """Look at the configuration soon. What is saved again and again isn't put off for ever."""
-        if not self._loop.awaits(self._reload_if_changed):
-            self._loop.later(max(_SAVING_SECONDS, self._reload_pace.wait(time.monotonic())), self._reload_if_changed)
-
     def _load(self) -> Config:
         """Raises ConfigError."""
-        self._config_poll.renew()
         return config.load(self.where, self._accounts)
 
-    def _reload_if_changed(self) -> None:
-        self._watch_again()
-        began = time.thread_time()
-        try:
-            fresh = self._load()
-        except ConfigError as error:
-            if str(error) != self.state.config_error:
-                self._refuse(error)
-            return
-        finally:
-            self._reload_pace.done(time.thread_time() - began, time.monotonic())
-        if fresh.sources == self.config.sources and not self.state.config_error:
-            return
-        lost = lost_files(self.config, fresh, self.where)
-        if lost:
-            self._hold_back(lost)
-        else:
-            self._apply_when_known(fresh)
-
-    def _hold_back(self, lost: tuple[Problem, ...]) -> None:
-        """Keep the old rules in force, for what is on disk doesn't look as if somebody meant it."""
-        text = "\n".join(map(str, lost))
-        if text == self.state.config_error:
-            return
-        self.state.config_error = text
-        message = (
-            "Configuration not reloaded, the old rules stay in force: it looks incomplete. If it is meant to be so, "
-            f"run systemctl reload oomwatchd, or oomwatchctl reload:\n{text}"
-        )
-        self.emit(Record("reload-failed", WARNING, message, {"OOMWATCHD_ERRORS": len(lost)}))
-        self._show_status()
-
-    def request_reload(self, done: Callable[[tuple[Problem, ...]], None] = lambda problems: None) -> None:
-        """Read the configuration again, as somebody has asked for; those who ask meanwhile are answered with it. `done`
-        is called with what is wrong with it, or with nothing when it is in force on all processes."""
-        self._reload_asked.append(done)
-        if not self._loop.awaits(self._reload):
-            self._loop.later(self._reload_pace.wait(time.monotonic()), self._reload)
-
-    def _reload(self) -> None:
-        asked, self._reload_asked = self._reload_asked, []
-        began = time.thread_time()
-        try:
-            problems = self.reload(lambda: _tell_all(asked, ()))
-        finally:
-            self._reload_pace.done(time.thread_time() - began, time.monotonic())
-        if problems:
-            _tell_all(asked, problems)
-
-    def reload(self, done: Callable[[], None] | None = None) -> tuple[Problem, ...]:
-        """Read the configuration again, now. Returns what is wrong with it; then the old one stays. `done` is called
-        when the new one is in force on all processes."""
-        try:
-            fresh = self._load()
-        except ConfigError as error:
-            self._refuse(error)
-            return error.problems
-        self._apply_when_known(fresh, done)
-        return ()
-
-    def _apply_when_known(self, fresh: Config, done: Callable[[], None] | None = None) -> None:
+    def _apply_when_known(self, fresh: Config, done: Callable[[], None]) -> None:
         """Have the rules in force once it is known which users and groups they name."""
         self._newest = fresh
 
         def apply() -> None:
             if self._newest is fresh:  # else another one has been read meanwhile, and is or comes in force
                 self._apply(config.resolve_again(fresh, self._accounts))
-            if done is not None:
-                self._after_scan.append(done)
+            self._after_scan.append(done)
 
         if self._names is None:
             apply()
         else:
             self._names.when_known(names_in(fresh.rules), apply)
 
-    def _refuse(self, error: ConfigError) -> None:
-        self.state.config_error = str(error)
-        errors = _count(len(error.problems), "error")
-        message = f"Configuration not reloaded, the old rules stay in force; {errors}:\n{error}"
-        self.emit(Record("reload-failed", ERR, message, {"OOMWATCHD_ERRORS": len(error.problems)}))
-        self._show_status()
-
     def _apply(self, fresh: Config) -> None:
         self._read_all_events()  # that happened under the old rules
         was_dry = self.dry_run
         self.config = fresh
-        self.state.config_error = ""
+        self.reloader.taken(fresh)
         self.state.restored = False
         self.state.loaded_at = time.time()
         self.pin_log.mode = fresh.settings.log_pins
@@ -852,7 +723,7 @@ class Daemon:
         except Unavailable as reason:
             self._notes.append(f'proc_events = "required", but there are none: {reason}; going on with scans alone')
         rules = sum(rule.enabled for rule in fresh.rules)
-        self._emit_with_notes("reloaded", NOTICE, f"Configuration reloaded: {_count(rules, 'rule')}")
+        self._emit_with_notes("reloaded", NOTICE, f"Configuration reloaded: {counted(rules, 'rule')}")
         self._source = "reload"
         self._begin_scan()
         footprint.release()
@@ -911,6 +782,11 @@ class Daemon:
         if self.server is not None and self.server.monitors:
             monitor_stream.tell_record(self.server, record)
 
+    def _emit_and_show(self, record: Record) -> None:
+        """Log what `systemctl status` says too."""
+        self.emit(record)
+        self._show_status()
+
     def _await_log(self) -> None:
         """Send later what the journal doesn't take now."""
         seconds = self.log.retry_seconds()
@@ -968,13 +844,13 @@ class Daemon:
         """One line for `systemctl status`."""
         rules = sum(rule.enabled for rule in self.pinner.rules.rules)
         events = "process events on" if self.events.on else f"scans alone, {self.events.reason}"
-        status = f"{_count(rules, 'rule')}, {_count(len(self.pinner.ledger.held()), 'process')} pinned, {events}"
+        status = f"{counted(rules, 'rule')}, {counted(len(self.pinner.ledger.held()), 'process')} pinned, {events}"
         if self.state.restored:
             status = "Holds nobody until the next reload, for that was asked for"
         if self.pinner.ledger.trouble:
             status += f"; the ledger can't be written: {self.pinner.ledger.trouble}"
-        if self.state.config_error:
-            first = self.state.config_error.split("\n")[0]
+        if self.reloader.error:
+            first = self.reloader.error.split("\n")[0]
             status = f"Configuration not taken, old rules in force: {first}"
         self._supervisor.show(status)
 
@@ -985,11 +861,6 @@ def _listing(present: dict[int, int]) -> Iterator[None]:
         present[pid] = inode
         if len(present) % _LISTED == 0:
             yield
-
-
-def _tell_all(asked: list[Callable[[tuple[Problem, ...]], None]], problems: tuple[Problem, ...]) -> None:
-    for done in asked:
-        done(problems)
 
 
 def _asks_for(rule: Rule, path: str) -> bool:
@@ -1004,11 +875,6 @@ def _listens(directory: str) -> bool:
             return True
     except NotRunning:
         return False
-
-
-def _count(number: int, what: str) -> str:
-    plural = f"{what}es" if what.endswith("s") else f"{what}s"
-    return f"{number} {what if number == 1 else plural}"
 
 
 def _losses(missing: tuple[str, ...]) -> str:

@@ -1,0 +1,179 @@
+"""The configuration on disk: when it has changed, whether it may be taken, and who has asked for it."""
+
+import contextlib
+import time
+from collections.abc import Callable
+
+from oomwatchd.base.text import counted
+from oomwatchd.config.incomplete import lost_files
+from oomwatchd.config.load import Config, ConfigError, Layout
+from oomwatchd.config.problems import Problem
+from oomwatchd.daemon.config_poll import ConfigPoll
+from oomwatchd.daemon.helper_pool import HelperPool
+from oomwatchd.daemon.journal import ERR, NOTICE, WARNING, Record
+from oomwatchd.daemon.loop import Loop
+from oomwatchd.daemon.reload_pace import ReloadPace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oomwatchd.config.watch import ConfigWatch
+
+_WATCH_SECONDS = 20.0
+"""After so long, a scan looks whether other directories have to be watched now."""
+_SAVING_SECONDS = 0.1
+"""Editors save in several steps; what comes within this time is one change."""
+
+Answer = Callable[[tuple[Problem, ...]], None]
+"""Called with what is wrong with the configuration, or with nothing when it is in force on all processes."""
+
+
+class Reloader:
+    """Reads the configuration again when it has changed or somebody asks for it. `load` reads it; `apply` has it in
+    force, and calls what it is given besides when that is so for all processes; `emit` logs."""
+
+    def __init__(
+        self,
+        where: Layout,
+        loaded: Config,
+        loop: Loop,
+        load: Callable[[], Config],
+        apply: Callable[[Config, Callable[[], None]], None],
+        emit: Callable[[Record], None],
+    ) -> None:
+        self.error = ""
+        """What is wrong with what is on disk; empty: it is in force."""
+        self.watch_trouble = ""
+        """Why saves aren't told of at once; empty: they are."""
+        self._where = where
+        self._in_force = loaded
+        self._loop = loop
+        self._read = load
+        self._apply = apply
+        self._emit = emit
+        self._watch: ConfigWatch | None = None
+        self._watch_due = 0.0
+        self._poll = ConfigPoll(where, self._changed_on_disk)
+        self._pace = ReloadPace()
+        self._asked: list[Answer] = []
+
+    def start(self, helpers: HelperPool) -> None:
+        """Have changes told of from now on. `helpers` look at file systems that may keep us waiting."""
+        self._poll.helpers = helpers
+        self._open_watch()
+
+    def taken(self, config: Config) -> None:
+        """This one is in force now."""
+        self._in_force, self.error = config, ""
+
+    def look(self, now: float) -> None:
+        """To be called by each scan: it finds what nothing has told of. `now` is CLOCK_MONOTONIC in seconds."""
+        if now >= self._watch_due:
+            self._watch_due = now + _WATCH_SECONDS
+            self._watch_again()
+        self._poll.look()
+
+    def _open_watch(self) -> None:
+        """Have saves told of. Where that isn't possible, scans find them, and try again."""
+        from oomwatchd.config.watch import ConfigWatch  # heavy; --check and --once do without
+
+        try:
+            self._watch = ConfigWatch(self._where)
+        except (OSError, UnicodeError) as error:
+            self._tell_watch_trouble(getattr(error, "strerror", None) or str(error))
+            return
+        self._loop.add(self._watch.fileno(), self._on_file_change)
+        self._tell_watch_trouble(self._watch.trouble)
+
+    def _tell_watch_trouble(self, trouble: str) -> None:
+        before, self.watch_trouble = self.watch_trouble, trouble
+        if trouble and not before:
+            message = f"The configuration can't be watched: {trouble}. Each scan looks whether it has changed"
+            self._emit(Record("summary", WARNING, message))
+        elif before and not trouble:
+            self._emit(Record("summary", NOTICE, "The configuration is watched again"))
+
+    def _on_file_change(self) -> None:
+        if self._watch is not None and self._watch.changed():
+            self._changed_on_disk()
+
+    def _watch_again(self) -> None:
+        """A directory that was replaced, or appeared where nothing told of it, is found by scans."""
+        if self._watch is None:
+            self._open_watch()
+            return
+        with contextlib.suppress(UnicodeError):  # told of at the start
+            if self._watch.renew():
+                self._changed_on_disk()
+        self._tell_watch_trouble(self._watch.trouble)
+
+    def _changed_on_disk(self) -> None:
+        """Look at the configuration soon. What is saved again and again isn't put off for ever."""
+        if not self._loop.awaits(self._reload_if_changed):
+            self._loop.later(max(_SAVING_SECONDS, self._pace.wait(time.monotonic())), self._reload_if_changed)
+
+    def _load(self) -> Config:
+        """Raises ConfigError."""
+        self._poll.renew()
+        return self._read()
+
+    def _reload_if_changed(self) -> None:
+        self._watch_again()
+        began = time.thread_time()
+        try:
+            fresh = self._load()
+        except ConfigError as error:
+            if str(error) != self.error:
+                self._refuse(error)
+            return
+        finally:
+            self._pace.done(time.thread_time() - began, time.monotonic())
+        if fresh.sources == self._in_force.sources and not self.error:
+            return
+        lost = lost_files(self._in_force, fresh, self._where)
+        if lost:
+            self._hold_back(lost)
+        else:
+            self._apply(fresh, lambda: None)
+
+    def _hold_back(self, lost: tuple[Problem, ...]) -> None:
+        """Keep the old rules in force, for what is on disk doesn't look as if somebody meant it."""
+        text = "\n".join(map(str, lost))
+        if text == self.error:
+            return
+        self.error = text
+        message = (
+            "Configuration not reloaded, the old rules stay in force: it looks incomplete. If it is meant to be so, "
+            f"run systemctl reload oomwatchd, or oomwatchctl reload:\n{text}"
+        )
+        self._emit(Record("reload-failed", WARNING, message, {"OOMWATCHD_ERRORS": len(lost)}))
+
+    def request(self, done: Answer = lambda problems: None) -> None:
+        """Read the configuration again, as somebody has asked for; those who ask meanwhile are answered with it. `done`
+        is called with what is wrong with it, or with nothing when it is in force on all processes."""
+        self._asked.append(done)
+        if not self._loop.awaits(self._reload):
+            self._loop.later(self._pace.wait(time.monotonic()), self._reload)
+
+    def _reload(self) -> None:
+        asked, self._asked = self._asked, []
+        began = time.thread_time()
+        try:
+            fresh = self._load()
+        except ConfigError as error:
+            self._refuse(error)
+            _tell_all(asked, error.problems)
+        else:
+            self._apply(fresh, lambda: _tell_all(asked, ()))
+        finally:
+            self._pace.done(time.thread_time() - began, time.monotonic())
+
+    def _refuse(self, error: ConfigError) -> None:
+        self.error = str(error)
+        errors = counted(len(error.problems), "error")
+        message = f"Configuration not reloaded, the old rules stay in force; {errors}:\n{error}"
+        self._emit(Record("reload-failed", ERR, message, {"OOMWATCHD_ERRORS": len(error.problems)}))
+
+
+def _tell_all(asked: list[Answer], problems: tuple[Problem, ...]) -> None:
+    for done in asked:
+        done(problems)
