@@ -168,8 +168,10 @@ def test_a_damaged_journal_file_is_told_of(tmp_path: Path, capsys: pytest.Captur
     path.write_bytes(raw[:4000])
     assert ctl.main(["postmortem", str(path)]) == 1
     said = capsys.readouterr().err
-    assert re.search(r"Failed to read .*system.journal: ", said)
+    assert re.search(r"Failed to read .*system.journal: the journal file is damaged", said)
     assert "No OOM kill found" not in said
+    (tmp_path / "whole.journal").write_bytes(raw)
+    assert names(capsys, str(tmp_path)) == ["real"]
 
 
 def test_a_journal_that_one_may_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

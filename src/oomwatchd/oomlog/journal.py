@@ -50,6 +50,19 @@ def read_journal_files(paths: Sequence[str], name: str, arguments: Sequence[str]
     return Stream(_files(paths, arguments))
 
 
+def why_unreadable(path: str) -> str | None:
+    """Why journalctl can't open a file; None if it can. Among several one such would keep it from all."""
+    if shutil.which("journalctl") is None:
+        return None  # told of when the others are read
+    done = subprocess.run(
+        ("journalctl", "--quiet", "--lines=0", f"--file={path}"), capture_output=True, stdin=subprocess.DEVNULL
+    )
+    if done.returncode == 0:
+        return None
+    said = [line for line in done.stderr.decode("utf-8", "backslashreplace").splitlines() if line.strip()]
+    return said[-1].strip() if said else f"journalctl ends with exit status {done.returncode}"
+
+
 def _files(paths: Sequence[str], arguments: Sequence[str]) -> Iterator[bytes]:
     files = [f"--file={path}" for path in paths]
     yield from piped((*_COMMAND, *files, *arguments, *_MATCHES), None)

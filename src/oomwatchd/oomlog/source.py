@@ -121,7 +121,14 @@ def _of_family(
         yield from with_others(_of_text(members, beside, failed, keep_text), beside)
         return
     name = members[0].name if len(members) == 1 else f"{members[0].name.rpartition('/')[0] or '.'}/*.journal"
-    paths = [log.path for log in members if log.path is not None]
+    paths = []
+    for log in members:
+        if log.path is not None and (reason := journal.why_unreadable(log.path)) is not None:
+            failed(SourceError(f"Failed to read {log.name}: the journal file is damaged ({reason})."))
+        elif log.path is not None:
+            paths.append(log.path)
+    if not paths:
+        return
     try:
         stream = journal.read_journal_files(paths, name, arguments)
     except SourceError as error:
