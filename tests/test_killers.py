@@ -13,7 +13,7 @@ from oomwatchd.base.badness import ERAS, era_of
 from oomwatchd.ctl import main
 from oomwatchd.oom.badness import Machine, Memcg, Task, oom_score
 from oomwatchd.oom.killers import aftermath, earlyoom, kernel, nohang, systemd_oomd
-from oomwatchd.oom.killers.facts import Reader, Roots, find_running
+from oomwatchd.oom.killers.facts import Reader, Roots, find_running, roots_below
 from oomwatchd.oom.killers.model import Killer, Memory, Suspect, Trigger, Victim, absent, growth_until, in_order
 from oomwatchd.oom.killers.systemd_facts import SystemdReader, parse_pressure, unit_of_directory, unit_of_process
 from oomwatchd.oom.killers.systemd_oomd import Leaf, Settings, Watched
@@ -477,6 +477,16 @@ def test_a_user_s_own_process_of_that_name_is_no_killer(tree: Tree) -> None:
     lines = {72: [b"/usr/bin/python3", b"/usr/sbin/nohang", b"--monitor"]}
     found = dict(find_running(read_processes(tree.proc, 2)[0], lambda pid: lines.get(pid, [])))
     assert found == {"nohang": 72, "oomd": 73}
+
+
+def test_how_much_of_a_system_a_tree_is(tmp_path: Path) -> None:
+    assert roots_below("/") == Roots("/", "/proc", "/sys/fs/cgroup")
+    assert roots_below(str(tmp_path)) == Roots()
+    (tmp_path / "etc/systemd").mkdir(parents=True)
+    assert roots_below(str(tmp_path)) == Roots(str(tmp_path))
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").touch()
+    assert roots_below(str(tmp_path)) == Roots(str(tmp_path), f"{tmp_path}/proc", f"{tmp_path}/sys/fs/cgroup")
 
 
 def rank(tree: Tree, capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:

@@ -33,11 +33,13 @@ class Roots:
 
 
 def roots_below(root: str) -> Roots:
-    """All of a tree: its /proc and /sys too where it has them, else those of the machine."""
+    """What there is of a system below `root`: all of it where it has a /proc; the configuration where it has systemd's;
+    else the machine's own (`root` then only tells which daemon of ours)."""
     proc = os.path.join(root, "proc")
-    if not os.path.exists(os.path.join(proc, "meminfo")):
-        return Roots(root)
-    return Roots(root, proc, os.path.join(root, "sys/fs/cgroup"))
+    if os.path.exists(os.path.join(proc, "meminfo")):
+        return Roots(root, proc, os.path.join(root, "sys/fs/cgroup"))
+    configured = any(os.path.isdir(os.path.join(root, f"{place}/systemd")) for place in ("etc", "run", "usr/lib"))
+    return Roots(root) if configured else Roots()
 
 
 class Reader:
