@@ -14,7 +14,7 @@ APT_BPF := clang libbpf-dev libbpf1
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-venv: $(VENV)/.stamp ## .venv/bin/oomwatchd and .venv/bin/oomwatchctl, for trying and developing
+venv: $(VENV)/.stamp ## .venv/bin/oomwatchd and .venv/bin/oomwatchctl, with what running them needs
 	@{ command -v $(CLANG) && test -e /usr/include/bpf/bpf_helpers.h; } >/dev/null || $(call apt_install,$(APT_BPF)) || true
 	@$(MAKE) --no-print-directory -s $(BPF_OBJECT)
 
@@ -23,6 +23,11 @@ $(VENV)/.stamp: pyproject.toml
 	    && $(PYTHON) -c 'import ensurepip, sysconfig, os; assert os.path.exists(sysconfig.get_paths()["include"] + "/Python.h")' 2>/dev/null \
 	    || $(call apt_install,$(APT_BUILD))
 	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install -q -e .
+	touch $@
+
+# What testing and checking need besides: make test, check, bench.
+$(VENV)/.stamp-dev: $(VENV)/.stamp
 	$(VENV)/bin/pip install -q -e '.[dev]'
 	touch $@
 
@@ -38,13 +43,13 @@ run: venv ## the daemon in the foreground, with config/oomwatchd.toml; Ctrl-C en
 	@chmod go-w config/oomwatchd.toml # a file that others could write is refused, and umask 002 makes it one
 	$(SUDO) $(VENV)/bin/oomwatchd -c config/oomwatchd.toml
 
-test: venv ## unit tests and tests on this machine's kernel (real processes; the kernel part wants root)
+test: venv $(VENV)/.stamp-dev ## unit tests and tests on this machine's kernel, 5 to 10 minutes (real processes; the kernel part wants root)
 	$(VENV)/bin/pytest
 
-test-unit: venv ## the unit tests alone: under 30 s
+test-unit: venv $(VENV)/.stamp-dev ## the unit tests alone: under 30 s
 	$(VENV)/bin/pytest --ignore=tests/kernel
 
-coverage: venv ## which lines the tests run, those that the daemons of tests/kernel run included; build/coverage/html
+coverage: venv $(VENV)/.stamp-dev ## which lines the tests run, those that the daemons of tests/kernel run included; build/coverage/html
 	$(VENV)/bin/pip install -q -e '.[coverage]'
 	rm -rf build/coverage && install -d -m 1777 build/coverage
 	$(SUDO) $(VENV)/bin/coverage run -m pytest
@@ -53,22 +58,22 @@ coverage: venv ## which lines the tests run, those that the daemons of tests/ker
 	$(VENV)/bin/coverage report
 
 MUTATED ?= oomwatchd.*
-mutants: venv ## which changes of rules, pinning, procfs and badness no unit test notices; MUTATED='oomwatchd.rules*' for a part
+mutants: venv $(VENV)/.stamp-dev ## which changes of rules, pinning, procfs and badness no unit test notices; MUTATED='oomwatchd.rules*' for a part
 	$(VENV)/bin/pip install -q -e '.[mutants]'
 	$(VENV)/bin/mutmut run '$(MUTATED)'
 	$(VENV)/bin/mutmut results
 
-test-vm: venv ## tests in Debian VMs that it builds and boots (wants root, or sudo, and the network once)
+test-vm: venv $(VENV)/.stamp-dev ## tests in Debian VMs that it builds and boots (wants root, or sudo, and the network once)
 	@{ command -v qemu-system-x86_64 && command -v qemu-img && command -v mmdebstrap && command -v lz4 \
 	    && PATH=$$PATH:/sbin:/usr/sbin command -v mkfs.ext4; } >/dev/null || $(call apt_install,$(APT_VM))
 	$(SUDO) $(VENV)/bin/python -m tests.vm.image
 	$(SUDO) $(VENV)/bin/pytest tests/vm
 
-bench: venv ## speed and memory beside a small C program, bench/README.md (wants root, 4 minutes, a machine at rest)
+bench: venv $(VENV)/.stamp-dev ## speed and memory beside a small C program, bench/README.md (wants root, 4 minutes, a machine at rest)
 	@command -v cc >/dev/null || $(call apt_install,gcc libc6-dev)
 	$(SUDO) $(VENV)/bin/python -m bench
 
-check: venv ## lint, format and types
+check: venv $(VENV)/.stamp-dev ## lint, format and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy

@@ -243,7 +243,7 @@ def test_many_rules_below_each_other() -> None:
 def test_user_that_does_not_exist_is_a_warning() -> None:
     config = read(HEAD + 'user = "no-such-user"\noom_score_adj = -5')
 
-    assert [str(warning) for warning in config.warnings] == ["f:1:1: Rule 'r': user 'no-such-user' doesn't exist (yet)"]
+    assert [str(warning) for warning in config.warnings] == ["f:3:1: Rule 'r': user 'no-such-user' doesn't exist (yet)"]
 
 
 def test_drop_ins_mask_and_follow_by_name(tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def test_protection_needs_no_look_without_minus_1000(tmp_path: Path) -> None:
 def test_warnings_come_in_the_order_of_the_files() -> None:
     text = '[[rule]]\nname = "a"\nexe = "/no/such"\nignore = true\n[[rule]]\nname = "b"\nuser = "nosuchuser"\n'
     problems = overlooked(config.parse([Source("f", f"{text}oom_score_adj = 1\n")]))
-    assert [problem.line for problem in problems] == [3, 5]
+    assert [problem.line for problem in problems] == [3, 7]
 
 
 # The command line

@@ -1,7 +1,10 @@
 """Shell completion, in the shells themselves."""
 
 import os
+import pty
+import select
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -111,6 +114,61 @@ def test_in_fish(
     )
     offered = sorted(row.split("\t")[0] for row in done.stdout.splitlines())
     assert without_others(offered) == expected
+
+
+@pytest.mark.parametrize(("words", "expected"), [case for case in WORDS if case[1]], ids=lambda value: " ".join(value))
+def test_in_zsh(
+    words: list[str],
+    expected: list[str],
+    environment: dict[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In an interactive shell, as one types: what it shows after a tab."""
+    if shutil.which("zsh") is None:
+        pytest.skip("zsh isn't installed")
+    written("zsh", tmp_path, capsys).rename(tmp_path / "_oomwatchctl")
+    setup = f"fpath=({tmp_path} $fpath); autoload -U compinit; compinit -D -u; PS1='REA''DY> '; "
+    setup += "unsetopt beep menu_complete; LISTMAX=1000; bindkey '^I' complete-word; "
+    setup += "zstyle ':completion:*' list-grouped no\n"
+    typed = " ".join(["oomwatchctl", *words]) + "\t\t"
+    typed_into(["zsh", "-f", "-i"], environment, setup, typed, expected)
+
+
+def typed_into(command: list[str], environment: dict[str, str], setup: str, typed: str, awaited: list[str]) -> None:
+    """Type into an interactive shell, and wait until it shows all that is awaited."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execvpe(command[0], command, {**environment, "TERM": "xterm", "COLUMNS": "200", "LINES": "100"})
+    shown = ""
+    try:
+        os.write(terminal, setup.encode())
+        while "READY> " not in shown:  # only then the shell reads keys, and no longer lines
+            shown += _read(terminal)
+        os.write(terminal, typed.encode())
+        shown = ""
+        while not all(word in shown for word in awaited):
+            part = _read(terminal)
+            assert part, f"{awaited} isn't offered: {shown}"
+            shown += part
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(terminal)
+
+
+def _read(terminal: int) -> str:
+    """What comes next; nothing for so long that nothing will."""
+    readable, _, _ = select.select([terminal], [], [], 30)
+    return os.read(terminal, 65536).decode(errors="replace") if readable else ""
+
+
+def test_units_and_cgroups_are_offered(capsys: pytest.CaptureFixture[str]) -> None:
+    for kind in ("units", "user_units", "slices", "cgroups"):
+        assert main(["__complete", kind]) == 0
+        words = [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()]
+        assert words == sorted(words)
+    assert all(word.startswith("/") for word in words)
 
 
 def test_processes_are_offered_with_their_names(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from oomwatchd import __version__
 from tests.kernel.asking import answer, oomwatchctl
-from tests.kernel.running import Daemon, Processes, oom_score_adj, rule
+from tests.kernel.running import Daemon, Processes, oom_score_adj, rule, wait_until
 
 OFF = '\n[[rule]]\nname = "off"\nenabled = false\ncomm = "target"\noom_score_adj = 400\n'
 
@@ -72,7 +72,7 @@ def test_rules(daemon: Daemon, pinned: int) -> None:
 
 
 def test_reload_waits_until_the_new_rules_are_in_force(daemon: Daemon, pinned: int, target: Path) -> None:
-    daemon.write(rule(target, 500))
+    daemon.write(rule(target, "{ at_least = 500 }"))
     done = oomwatchctl(daemon, "reload")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert oom_score_adj(pinned) == 500
@@ -107,3 +107,17 @@ def keys_of(value: object) -> set[str]:
         return set()
     below = {key for name, member in value.items() if name not in ("table", "daemon") for key in keys_of(member)}
     return below | set(value)
+
+
+def test_the_start_and_a_reload_know_the_warnings_of_check(daemon: Daemon, processes: Processes, target: Path) -> None:
+    """A helper looks at the files that rules name, so that it comes a moment later."""
+    warning = "exe '/no/such/program' fits nothing (yet)"
+    other = '\n[[rule]]\nname = "other"\nexe = "/no/such/program"\noom_score_adj = 300\n'
+    daemon.start(rule(target, 300, scan="1h") + other)
+    wait_until(lambda: daemon.log().count(warning) == 1, "the start tells of it")
+
+    shown = oomwatchctl(daemon, "reload")
+
+    assert shown.returncode == 0
+    assert warning in shown.stderr
+    wait_until(lambda: daemon.log().count(warning) == 2, "the reload tells of it")

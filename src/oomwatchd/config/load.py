@@ -70,7 +70,21 @@ def _parsed(sources: Iterable[Source], found: Findings, accounts: Accounts) -> C
     if kept and not any(rule.enabled for rule in checked):
         found.warnings.append(Problem(kept[0].path, 1, 1, "No rule is in force: nothing is protected"))
     resolved, missing = resolve(checked, accounts)
+    by_place = {(each.rule.file, each.rule.line): each for each in placed} if missing else {}
+    missing = tuple(_at_its_key(problem, by_place) for problem in missing)
     return Config(settings, resolved, kept, (*found.warnings, *missing), missing)
+
+
+def _at_its_key(problem: Problem, placed: Mapping[tuple[str, int], Placed]) -> Problem:
+    """A problem of resolve(), which knows the line of the rule alone, at the key that it is about."""
+    each = placed.get((problem.file, problem.line))
+    if each is None:
+        return problem
+    key, _, rest = problem.message.removeprefix(f"Rule '{each.rule.name}': ").partition(" '")
+    for criteria, path in ((each.rule.criteria, (*each.at, key)), (each.rule.excluded, (*each.at, "not", key))):
+        if any(c.key == key and rest.startswith(f"{name}'") for c in criteria for name in c.names):
+            return Problem(problem.file, *each.document.place(path), problem.message)
+    return problem
 
 
 def resolve(rules: Iterable[Rule], accounts: Accounts) -> tuple[tuple[Rule, ...], tuple[Problem, ...]]:

@@ -13,10 +13,20 @@ from oomwatchd.base.text import printable
 from oomwatchd.ctl import VERBS, configure
 
 PROCESSES, PINNED, RULES = "processes", "pinned", "rules"
+UNITS, USER_UNITS, SLICES, CGROUPS = "units", "user_units", "slices", "cgroups"
+_ASKED = (PROCESSES, PINNED, RULES, UNITS, USER_UNITS, SLICES, CGROUPS)
+"""What is known only at run time."""
 FILES, DIRECTORIES, USERS, GROUPS, NOTHING = "files", "directories", "users", "groups", ""
 
 _BY_METAVAR = {"FILE": FILES, "LOG": FILES, "DIR": DIRECTORIES, "RULE": RULES, "PID": PROCESSES}
-_BY_DEST = {"user": USERS, "group": GROUPS}
+_BY_DEST = {
+    "user": USERS,
+    "group": GROUPS,
+    "unit": UNITS,
+    "user_unit": USER_UNITS,
+    "slice": SLICES,
+    "cgroup": CGROUPS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +91,9 @@ def candidates(kind: str) -> Iterator[tuple[str, str]]:
     if kind == PROCESSES:
         yield from _processes()
         return
+    if kind in (UNITS, USER_UNITS, SLICES, CGROUPS):
+        yield from ((word, "") for word in sorted(_of_cgroups(kind)))
+        return
     try:
         if kind == PINNED:
             for pin in ask("/", {"verb": "list"})["pins"]:
@@ -101,6 +114,23 @@ def _processes() -> Iterator[tuple[str, str]]:
                 yield name, printable(file.read().removesuffix(b"\n"))
         except OSError:
             continue
+
+
+def _of_cgroups(kind: str) -> set[str]:
+    """The units, slices or cgroups that processes are in now."""
+    from oomwatchd.kernel.systemd_cgroups import parse_units
+
+    found: set[str] = set()
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/cgroup", errors="replace") as file:
+                lines = [line.rstrip("\n").split(":", 2) for line in file]
+        except OSError:
+            continue
+        path = next((line[2] for line in lines if line[:2] == ["0", ""] or line[1] == "name=systemd"), "")
+        units = parse_units(path)
+        found.add({UNITS: units.unit, USER_UNITS: units.user_unit, SLICES: units.slice, CGROUPS: path}[kind])
+    return found - {""}
 
 
 def print_candidates(kind: str) -> int:
@@ -137,7 +167,7 @@ def bash() -> Iterator[str]:
     yield "    esac"
     yield "    local IFS=$'\\n'"
     yield "    case $kind in"
-    yield f"    {PROCESSES}|{PINNED}|{RULES})"
+    yield f"    {'|'.join(_ASKED)})"
     yield '        words=$(oomwatchctl __complete "$kind" 2>/dev/null | cut -f1) ;;'
     yield f'    {FILES}) COMPREPLY=($(compgen -f -- "$cur")); compopt -o filenames; return ;;'
     yield f'    {DIRECTORIES}) COMPREPLY=($(compgen -d -- "$cur")); compopt -o filenames; return ;;'
@@ -160,7 +190,7 @@ _ZSH = {
     USERS: "_users",
     GROUPS: "_groups",
     NOTHING: " ",
-    **{kind: f"{{_oomwatchctl_ask {kind}}}" for kind in (PROCESSES, PINNED, RULES)},
+    **{kind: f"{{_oomwatchctl_ask {kind}}}" for kind in _ASKED},
 }
 
 
@@ -216,7 +246,7 @@ _FISH = {
     USERS: "-x -a '(__fish_complete_users)'",
     GROUPS: "-x -a '(__fish_complete_groups)'",
     NOTHING: "-x",
-    **{kind: f"-x -a '(oomwatchctl __complete {kind} 2>/dev/null)'" for kind in (PROCESSES, PINNED, RULES)},
+    **{kind: f"-x -a '(oomwatchctl __complete {kind} 2>/dev/null)'" for kind in _ASKED},
 }
 
 

@@ -57,9 +57,14 @@ def find_layout(arguments: argparse.Namespace) -> Layout:
     """What the daemon would load: what it says itself if it runs, and no other place is asked for."""
     if arguments.file is None and arguments.root is None and (daemon := find_daemon(arguments)) is not None:
         with daemon:
-            where = reply_to(daemon, {"verb": "loaded"})["layout"]
-        return Layout(where["main_file"], tuple(where["drop_in_dirs"]), where["main_file_required"])
+            return layout_of_daemon(daemon)
     return config.layout(arguments.file, arguments.root or "/")
+
+
+def layout_of_daemon(daemon: Client) -> Layout:
+    """Where the daemon looks."""
+    where = reply_to(daemon, {"verb": "loaded"})["layout"]
+    return Layout(where["main_file"], tuple(where["drop_in_dirs"]), where["main_file_required"])
 
 
 def _loaded(daemon: Client) -> Rulebook:

@@ -5,8 +5,10 @@ import json
 import sys
 
 from oomwatchd.base.text import printable
+from oomwatchd.control.protocol import Json
 from oomwatchd.ctl.arguments import pid
-from oomwatchd.ctl.ask import add_root, ask
+from oomwatchd.ctl.ask import add_root, ask, connect
+from oomwatchd.ctl.errors import CommandError
 
 # reload
 
@@ -19,6 +21,8 @@ def configure_reload(parser: argparse.ArgumentParser) -> None:
 def run_reload(arguments: argparse.Namespace) -> int:
     """Exit status: 0; 1 with the errors; 3 not running."""
     verdict = ask(arguments.root, {"verb": "reload"})
+    if verdict["ok"]:
+        verdict["warnings"] = _all_warnings(arguments.root, verdict["warnings"])
     if arguments.json:
         print(json.dumps(verdict))
         return 0 if verdict["ok"] else 1
@@ -27,6 +31,22 @@ def run_reload(arguments: argparse.Namespace) -> int:
             where = f"{problem['file']}:{problem['line']}:{problem['column']}"
             print(f"{printable(where)}: {kind}{printable(problem['message'])}", file=sys.stderr)
     return 0 if verdict["ok"] else 1
+
+
+def _all_warnings(root: str, told: list[Json]) -> list[Json]:
+    """What `check` warns of; where the files can't be read here, what the daemon has told."""
+    from dataclasses import asdict
+
+    from oomwatchd.config.load import ConfigError, load
+    from oomwatchd.ctl.check import overlooked
+    from oomwatchd.ctl.rulebook import layout_of_daemon
+
+    try:
+        with connect(root) as client:
+            loaded = load(layout_of_daemon(client))
+        return [asdict(problem) for problem in overlooked(loaded)]
+    except (ConfigError, CommandError):
+        return told
 
 
 # restore

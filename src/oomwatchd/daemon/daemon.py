@@ -17,6 +17,7 @@ from oomwatchd.base.text import counted
 from oomwatchd.config import load as config
 from oomwatchd.config.accounts import GROUP, PASSWD, Accounts, look_up, names_in
 from oomwatchd.config.load import Config, Layout
+from oomwatchd.config.overlooked import overlooked
 from oomwatchd.config.stamp import stamp
 from oomwatchd.control.client import Client, NotRunning
 from oomwatchd.control.protocol import SOCKET_NAME, Json, runtime_directory
@@ -24,7 +25,7 @@ from oomwatchd.control.server import Connection, Server
 from oomwatchd.daemon import monitor_stream
 from oomwatchd.daemon.account_names import AccountNames
 from oomwatchd.daemon.event_pump import STAY_NS, EventPump, Events
-from oomwatchd.daemon.helper_pool import HelperPool
+from oomwatchd.daemon.helper_pool import Call, HelperPool
 from oomwatchd.daemon.internal_errors import InternalErrors
 from oomwatchd.daemon.journal import INFO, NOTICE, WARNING, PinLog, Record, of_decision, of_other_kill
 from oomwatchd.daemon.last_kill import write_last_kill
@@ -61,6 +62,9 @@ _BREATH_SECONDS = 50e-6
 _LISTED = 64
 """So many processes are listed between two looks at the clock."""
 _FAMILY_SCANS = 4
+_LINT_SECONDS = 30.0
+_LINTED = 20
+"""So many warnings about rules are told of at once; `oomwatchctl check` has all."""
 _SECOND_LOOK_SECONDS = 0.5
 """Cgroup moves and setsid(2) raise no event of ours, and mostly follow soon after the start."""
 _SECOND_LOOKS = 4096
@@ -157,6 +161,7 @@ class Daemon:
         self._hidepid_due = 0.0
         self._hides_processes = True
         self._notes: list[str] = []
+        self._lint_helpers: HelperPool | None = None
         self.reloader = Reloader(where, loaded, self._loop, self._load, self._apply_when_known, self._emit_and_show)
         self._server_is_missing = False
         """Whether the control socket could not be opened, and is to be tried again."""
@@ -186,16 +191,16 @@ class Daemon:
     def run(self) -> None:
         """Start, work until told to stop, end. Raises Failure, and Unavailable where process events are required."""
         self.events.load_filter()  # first, so that helpers don't have the capabilities that it takes
-        fork_server = ForkServer(
-            {function.__name__: function for function in (search, stamp, look_up, stat_path, read_command_line)}
-        )
+        functions = (search, stamp, look_up, stat_path, read_command_line, overlooked)
+        fork_server = ForkServer({function.__name__: function for function in functions})
         self._put_off = PutOff(self._loop, fork_server, self._look_at_put_off)
         self._names = AccountNames(self._loop, fork_server, self._accounts, self._resolve_again)
         self._loop.catch_signals((signal.SIGHUP, signal.SIGTERM, signal.SIGINT), self._on_signals)
         self._open_ledger()
         self._open_server()
         self._subscribe()
-        self.reloader.start(HelperPool(self._loop, fork_server, 1))
+        self._lint_helpers = HelperPool(self._loop, fork_server, 1)
+        self.reloader.start(self._lint_helpers)
         self._watch_accounts()
         self._wait_for_names()
         if self.kills.log is not None:
@@ -233,6 +238,22 @@ class Daemon:
             parts.append(f"without {' and '.join(missing)}, so that {_losses(missing)}")
         degraded = bool(missing) or not self.events.on
         self._emit_with_notes("started", WARNING if degraded else INFO, "; ".join(parts))
+        self._lint("started")
+
+    def _lint(self, event: str) -> None:
+        """Have the rules looked through for what `oomwatchctl check` warns of, and tell of it when it is known."""
+        if self._lint_helpers is None:
+            return
+
+        def tell(answer: object) -> None:
+            found = answer if isinstance(answer, tuple) else ()
+            if found and self.config is looked_at:
+                lines = [f"Warning: {file}:{line}:{column}: {message}" for file, line, column, message in found]
+                self.emit(Record(event, WARNING, "\n".join(["Rules that may not do what they say:", *lines[:_LINTED]])))
+
+        looked_at = self.config
+        arguments = (self.where.main_file, self.where.drop_in_dirs)
+        self._lint_helpers.submit(Call(overlooked.__name__, arguments, tell, 0, _LINT_SECONDS))
 
     def _stop(self) -> None:
         self._supervisor.tell("STOPPING=1")
@@ -724,6 +745,7 @@ class Daemon:
             self._notes.append(f'proc_events = "required", but there are none: {reason}; going on with scans alone')
         rules = sum(rule.enabled for rule in fresh.rules)
         self._emit_with_notes("reloaded", NOTICE, f"Configuration reloaded: {counted(rules, 'rule')}")
+        self._lint("reloaded")
         self._source = "reload"
         self._begin_scan()
         footprint.release()
