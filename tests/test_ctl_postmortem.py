@@ -182,3 +182,22 @@ def test_a_journal_that_one_may_not_read(tmp_path: Path, monkeypatch: pytest.Mon
     assert journal.may_read_system_journal()
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert not journal.may_read_system_journal()
+
+
+def test_the_page_tells_where_it_is_from_and_can_be_filtered(tmp_path: Path) -> None:
+    log, target = tmp_path / "a<b>.log", tmp_path / "page.html"
+    early = 'web1 earlyoom[5]: sending SIGTERM to process 9 uid 0 "</pre><img>": badness 9, VmRSS 1 MiB\n'
+    log.write_text(f"{killed(1, '<script>x')}2026-03-15T02:00:00+00:00 {early}")
+    assert ctl.main(["postmortem", "--html", str(target), str(log)]) == 0
+    page = target.read_text()
+    assert not re.search(r"<(?:script|img|/pre><img)|on\w+=", page)
+    assert "<dt>host</dt><dd>web1</dd>" in page
+    assert f"<dt>log</dt><dd>{tmp_path}/a&lt;b&gt;.log</dd>" in page
+    assert "<dt>period</dt><dd>2026-03-15 01:07:35 to 2026-03-15 02:00:00</dd>" in page
+    for kind in ("global", "other"):
+        assert f'<input class="box" type="checkbox" id="f-{kind}" checked>' in page
+        assert f"#f-{kind}:not(:checked) ~ main .k-{kind} {{ display: none }}" in page
+        assert page.count(f'class="k-{kind}"') == 2  # its mark and its section
+    assert page.count("<summary>Original text</summary>") == 2
+    assert "Killed process 101 (&lt;script&gt;x) total-vm:1kB" in page
+    assert "<li>earlyoom acted before the kernel did." in page

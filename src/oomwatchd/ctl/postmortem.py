@@ -134,7 +134,10 @@ class _Reading:
         if self.undated:
             return
         if self.unread + self.partly == 0 and not self.files:
-            said = _NO_JOURNAL.format(period="of all boots" if self.boot in (None, "all") else f"of boot {self.boot}")
+            period = "of all boots" if self.boot in (None, "all") else f"of boot {self.boot}"
+            if self.since is not None or self.until is not None:
+                period += ", in the time that was asked for"
+            said = _NO_JOURNAL.format(period=period)
         elif self.unread + self.partly == 0:
             said = f"No OOM kill found in {', '.join(self.files)}."
         elif self.partly > 0 or self.unread < len(self.files):

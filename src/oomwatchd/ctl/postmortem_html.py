@@ -214,7 +214,7 @@ def _original(kill: OomKill) -> str:
     if not kill.original:
         return ""
     text = html.escape("\n".join(printable(line) for line in kill.original))
-    return f"<details><summary>Original text ({len(kill.original)} lines)</summary><pre>{text}</pre></details>"
+    return f"<details><summary>Original text</summary><pre>{text}</pre></details>"
 
 
 def _table(kill: OomKill, ranked: list[replay.Ranked]) -> str:

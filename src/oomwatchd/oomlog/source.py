@@ -170,4 +170,5 @@ def _flushed(parser: Parser) -> Iterator[OomKill]:
 
 def _tell_damage(stream: Stream, name: str, failed: Failed) -> None:
     if stream.damage is not None:
-        failed(partly_read(name, stream.damage))
+        whole = SourceError(f"Failed to read {name}: {stream.damage}.")
+        failed(partly_read(name, stream.damage) if stream.began else whole)

@@ -22,6 +22,8 @@ class Stream:
         self._at = 0
         self._ended = False
         self.damage: str | None = None
+        self.began = False
+        """Whether there was anything at all."""
 
     def _fill(self, size: int) -> None:
         """Have `size` bytes at hand, or all that there are."""
@@ -40,6 +42,7 @@ class Stream:
                 break
             pieces.append(piece)
             have += len(piece)
+            self.began = self.began or bool(piece)
         self._held, self._at = b"".join(pieces), 0
 
     def peek(self, size: int) -> bytes:
