@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from oomwatchd.oomlog.parser import Parser
 from oomwatchd.oomlog.record import OomKill
+from oomwatchd.oomlog.replay import replay
 from oomwatchd.oomlog.source import kills
 from tests.oom_reports import ERAS, Made, made
+from tests.test_oomlog import mutated
 
 START = datetime(2026, 3, 15, 4, 7, 35, 927515)
 BOOT = 195_998.443208
@@ -343,3 +346,33 @@ FOREIGN = {
 def test_other_programs_lines_are_no_kills(style: str, tmp_path: Path) -> None:
     assert not read(FOREIGN[style] + "\n", tmp_path)
     assert read(f"{DAY} h1 kernel: {KILL}\n", tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_damaged_logs_of_every_shape_raise_nothing(seed: int, tmp_path: Path) -> None:
+    rng = random.Random(seed)
+    for style in rng.sample(sorted(SHAPES), 25):
+        reports = [made(rng.choice(ERAS), rng, memcg=rng.random() < 0.5) for _ in range(2)]
+        text = SHAPES[style].render([line for report in reports for line in report.lines])
+        for _ in range(3):
+            text = mutated(text, rng)
+        (tmp_path / "log").write_text(text)
+        for kill in kills([str(tmp_path / "log")], lambda error: None):
+            replay(kill)
+
+
+REPEATED = (
+    *("> ", f"{DAY} ", "[1.0] ", '"', "{", "kernel: ", "[", "<br>", "\xa0", "\x1b[", "3月 15 ", "a:b:", "|", "\\x1b"),
+    *(" invoked oom-killer: ", "Killed process 1 (", "CPU: 1 PID: 2 Comm: ", ",oom_memcg=/a,task_memcg=", "[ 1] 1 1 "),
+)
+
+
+@pytest.mark.parametrize("piece", REPEATED)
+def test_the_effort_grows_with_the_length_alone(piece: str) -> None:
+    """Were it a power of the length, this would take hours: forty lines of 60,000 characters."""
+    parser = Parser(datetime(2026, 12, 31))
+    line = piece * (60_000 // len(piece))
+    for _ in range(20):
+        parser.feed(line)
+        parser.feed(f"{line} invoked oom-killer: gfp_mask=0x1")
+    parser.flush()

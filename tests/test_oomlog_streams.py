@@ -176,3 +176,13 @@ def test_newest_first_in_one_second(seed: int, tmp_path: Path) -> None:
     lines = [f"Mar 15 04:07:35 h1 kernel: {line}" for report in all_of for line in report.lines]
     found = read_all(write(tmp_path / "log", lines[::-1]))
     assert [told(kill) for kill in found] == [truth(report) for report in all_of]
+
+
+def test_what_one_log_lacks_the_other_has(tmp_path: Path) -> None:
+    """The console's log begins within the report, the other one has no dates."""
+    (report,) = reports(7, 1)
+    end = next(n for n, line in enumerate(report.lines) if "Killed process" in line)
+    head = [f"kernel: {line}" for line in report.lines[: end + 1]]
+    (kill,) = read_all(write(tmp_path / "a", head), write(tmp_path / "b", syslog(report, "h1")[end - 1 :]))
+    assert told(kill) == truth(report)
+    assert (kill.time, kill.host) == ("2026-03-15T04:00:35", "h1")

@@ -149,7 +149,6 @@ class Parser:
             return False
         prefix = match[0]
         if prefix != self._origin.prefix:
-            self._last = self._last._replace(prefix=prefix)
             self._origin = Origin(prefix, None, self._last.host, self.file)
         self._take_text(line[match.end() :])
         return True
