@@ -26,7 +26,8 @@ _MESSAGE_BYTES = 320 << 10
 _BUFFER_BYTES = 208 << 10
 """The kernel doubles it; more than net.core.wmem_max by default isn't to be had."""
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
-_START, _KILL = b"s", b"k"
+_START, _KILL, _READY = b"s", b"k", b"r"
+_START_SECONDS = 0.2
 
 
 class HelperError(Exception):
@@ -34,25 +35,40 @@ class HelperError(Exception):
 
 
 class ForkServer:
-    """Starts helpers, which know `functions` by name. Raises OSError where the system has no room for a process."""
+    """Starts helpers, which know `functions` by name. It is itself started with the first one: most machines never need
+    it."""
 
     def __init__(self, functions: Mapping[str, Function]) -> None:
+        self._functions = functions
+        self._socket: socket.socket | None = None
+        self._pid = 0
+        self._started = 0
+
+    def _open(self) -> socket.socket:
+        """Start the fork server. Raises OSError where the system has no room for a process."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            self.pid = os.fork()
+            self._pid = os.fork()
         except OSError:
             ours.close()
             theirs.close()
             raise
-        if self.pid == 0:
-            _never_return(lambda: _serve_starts(theirs.detach(), functions))
+        if self._pid == 0:
+            _never_return(lambda: _serve_starts(theirs.detach(), self._functions))
         theirs.close()
+        # Until it has closed our descriptors, closing one would not remove it from an epoll set.
+        poll = select.poll()
+        poll.register(ours, select.POLLIN)
+        if poll.poll(_START_SECONDS * 1000):
+            ours.recv(1)
         ours.setblocking(False)
-        self._socket = ours
-        self._started = 0
+        return ours
 
     def start(self) -> "Helper":
-        """A new helper. Raises HelperError where the fork server has ended, or has too much to do."""
+        """A new helper. Raises HelperError where the fork server has ended or has too much to do, and OSError where the
+        system has no room for a process."""
+        if self._socket is None:
+            self._socket = self._open()
         self._started += 1
         token = b"%d" % self._started
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -60,8 +76,12 @@ class ForkServer:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
         try:
             socket.send_fds(self._socket, [_START + token], [theirs.fileno()])
+        except BlockingIOError as error:
+            ours.close()
+            raise HelperError(str(error)) from None
         except OSError as error:
             ours.close()
+            self.close()  # the next call starts another
             raise HelperError(str(error)) from None
         finally:
             theirs.close()
@@ -69,15 +89,19 @@ class ForkServer:
 
     def kill(self, token: bytes) -> None:
         """Have a helper killed."""
-        with contextlib.suppress(OSError):  # it has ended, and its helpers with it
-            self._socket.send(_KILL + token)
+        if self._socket is not None:
+            with contextlib.suppress(OSError):  # it has ended, and its helpers with it
+                self._socket.send(_KILL + token)
 
     def close(self) -> None:
-        """End it and its helpers, but for those that can't be killed; without waiting."""
+        """End it and its helpers, but for those that can't be killed; without waiting for these."""
+        if self._socket is None:
+            return
         self._socket.close()
-        os.kill(self.pid, signal.SIGKILL)
+        self._socket = None
+        os.kill(self._pid, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(self.pid, 0)
+            os.waitpid(self._pid, 0)
 
 
 class Helper:
@@ -186,6 +210,7 @@ def _serve_starts(descriptor: int, functions: Mapping[str, Function]) -> None:
 
     signal.signal(signal.SIGCHLD, reap)
     connection = socket.socket(fileno=descriptor)
+    connection.send(_READY)
     while True:
         message, descriptors, _, _ = socket.recv_fds(connection, 64, 1)
         if not message:
