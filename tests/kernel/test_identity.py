@@ -172,11 +172,14 @@ def test_flood_is_summed_up(daemon: Daemon, processes: Processes, target: Path) 
     assert "Rule 'target': 30 processes pinned" in daemon.log()
 
 
-def test_release_keeps_what_the_process_has_set_itself(daemon: Daemon, chameleon: Chameleon) -> None:
-    """Forked or not, without having executed anything."""
-    daemon.start(rule(chameleon.program, 700, scan="1h", more='comm = "chameleon"'))
-    pid = chameleon.start()
-    wait_for_value(pid, 700)
+@pytest.mark.parametrize(("more", "first", "pinned"), [("", 0, 700), ('user = "root"', 700, 100)])
+def test_release_keeps_what_the_process_has_set_itself(
+    daemon: Daemon, chameleon: Chameleon, more: str, first: int, pinned: int
+) -> None:
+    """Also if it hasn't executed anything since, and whether the pin raised or lowered."""
+    daemon.start(rule(chameleon.program, pinned, scan="1h", more=f'{more}\ncomm = "chameleon"'))
+    pid = chameleon.start("sh", "-c", f'echo {first} > /proc/$$/oom_score_adj; exec "$0"')
+    wait_for_value(pid, pinned)
 
     chameleon.change("v 200")
     chameleon.change("n renamed")

@@ -165,3 +165,39 @@ def test_a_login_does_not_make_sshd_flap(machine: Machine) -> None:
     )
     assert max(told.values(), default=0) <= 1, told
     assert machine.oom_score_adj(listener(machine)) == -1000
+
+
+SPAWN = """\
+mkfifo /run/wait
+until [ -e /run/go ]; do read -t 0.1 <> /run/wait; done
+setpriv --reuid=65534 --regid=65534 --clear-groups /usr/local/bin/setself -500 &
+/usr/local/bin/setself -400 &
+wait
+"""
+SETSELF = """\
+#!/bin/bash
+echo $1 > /proc/$$/oom_score_adj
+exec -a setself$1 sleep 1000
+"""
+
+
+def test_a_user_keeps_no_value_that_only_the_pin_allowed(machine: Machine) -> None:
+    """What was faster than the daemon: -500 by a user's program, -400 by one of root's, which may."""
+    machine.write("/root/spawn", SPAWN)
+    machine.write("/usr/local/bin/setself", SETSELF, mode=0o755)
+    wait_for_value(machine, start(machine, "spawning", "/usr/local/bin/parent /root/spawn"), -1000)
+    daemon = machine.main_pid("oomwatchd")
+
+    machine.succeed(f"kill -STOP {daemon}; touch /run/go")
+    pids = machine.wait(
+        "both have set themselves",
+        lambda: p if len(p := machine.run("pgrep -f '^setself-'").stdout.split()) == 2 else None,
+    )
+    machine.succeed(f"kill -CONT {daemon}")
+
+    by_owner = {machine.succeed(f"stat -c %U /proc/{pid}"): int(pid) for pid in pids}
+    wait_for_value(machine, by_owner["nobody"], 0)
+    before = scans(machine)
+    machine.wait("two more scans", lambda: scans(machine) >= before + 2)
+    assert machine.oom_score_adj(by_owner["root"]) == -400
+    machine.run("systemctl stop spawning")

@@ -53,6 +53,13 @@ Defer = Callable[[int, Trigger, int, NotYet], bool]
 looked at again. Whether it has taken that over; else the answer is waited for."""
 
 
+def _has_resource_privilege(proc: str) -> bool:
+    try:
+        return "CAP_SYS_RESOURCE" not in procfs.missing_capabilities(proc=proc)
+    except (OSError, ValueError):
+        return False
+
+
 class Pinner:
     """Rules, ledger, and what brings processes in line with both."""
 
@@ -72,6 +79,7 @@ class Pinner:
         self.proc = proc
         self.prefilter = Prefilter(rules, proc)
         self.view = View(proc)
+        self._moves_floors = _has_resource_privilege(proc)
         self.family = Family(ledger, rules, self.view)
         self.clock = clock
         self._defer = defer
@@ -424,8 +432,9 @@ class Pinner:
             return
         current = look.directory.open_oom_score_adj()
         node.hold, node.verified_exe = None, None
-        # What the process has set itself is its own. But nobody keeps what only the pin has allowed him to set.
-        own = current not in (hold.value, hold.first) and not (hold.lowers and current < hold.first)
+        own = current not in (hold.value, hold.first)  # what the process has set itself
+        if own and hold.lowers and hold.value <= current < hold.first:
+            own = not self._has_used_the_floor(look)
         target = current if own else hold.first
         written = (current == target and not hold.lowers) or self._write(look, target, hold.rule, current)
         node.settled_ns = time.monotonic_ns()
@@ -476,6 +485,8 @@ class Pinner:
             return
         current = look.directory.open_oom_score_adj()
         target = bequest.value if current in bequest.shown else current
+        if bequest.floor is not None and bequest.floor <= current < bequest.value and self._has_used_the_floor(look):
+            target = bequest.value
         if target != current and self._has_another_manager(look, bequest):
             target = current
         if target != current or (bequest.floor is not None and target > bequest.floor):
@@ -488,6 +499,15 @@ class Pinner:
         node.settled_ns = time.monotonic_ns()
         node.recorded = False
         self.family.settle(node)
+
+    def _has_used_the_floor(self, look: _Look) -> bool:
+        """Whether a value above a lowering pin, and below what the process should have, is one that only the pin has
+        allowed it to set: it hasn't the privilege to go below its own floor. Without privilege of ours no pin has moved
+        that."""
+        if not self._moves_floors:
+            return False
+        status = procfs.parse_status(look.directory.read("status"))
+        return 0 not in (status.uid, status.effective_uid)
 
     def _has_another_manager(self, look: _Look, bequest: Bequest) -> bool:
         """Whether the process lives in a container, whose own value may be the same as its runtime's pin."""
