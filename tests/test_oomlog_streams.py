@@ -1,11 +1,13 @@
 """Several streams in one log, and several logs of one machine: each event once, in the order of time."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from oomwatchd.oomlog.gather import history
 from oomwatchd.oomlog.record import OomKill
 from oomwatchd.oomlog.source import kills
 from tests.oom_reports import ERAS, Made, made
@@ -186,3 +188,22 @@ def test_what_one_log_lacks_the_other_has(tmp_path: Path) -> None:
     (kill,) = read_all(write(tmp_path / "a", head), write(tmp_path / "b", syslog(report, "h1")[end - 1 :]))
     assert told(kill) == truth(report)
     assert (kill.time, kill.host) == ("2026-03-15T04:00:35", "h1")
+
+
+@pytest.mark.parametrize(("rows", "most"), [(10, 70), (40_000, 6)])
+def test_few_events_are_held_at_a_time(rows: int, most: int, tmp_path: Path) -> None:
+    """A log of large reports takes no more memory than some of them."""
+    (example,) = read_all(write(tmp_path / "log", syslog(reports(8, 1)[0], "h1")))
+    assert example.tasks is not None
+    assert example.victim is not None
+    made_so_far = 0
+
+    def log() -> Iterator[OomKill]:
+        nonlocal made_so_far
+        for number in range(200):
+            made_so_far += 1
+            victim = replace(example.victim, pid=number)  # type: ignore[type-var]
+            yield replace(example, victim=victim, tasks=example.tasks[:1] * rows)  # type: ignore[index]
+
+    for told_so_far, _ in enumerate(history([log()])):
+        assert made_so_far - told_so_far <= most

@@ -15,6 +15,8 @@ from oomwatchd.oomlog.record import Invoker, Killed, OomKill
 
 # So many events are held back, so that one that was logged late still comes in its place.
 _WINDOW = 32
+# But no more than these rows of their tables.
+_WINDOW_ROWS = 50_000
 # Of so many events is remembered that they have been told.
 _REMEMBERED = 4096
 # Two programs stamp one line of the kernel at most so far apart.
@@ -38,19 +40,36 @@ def _key(item: tuple[_Key, OomKill]) -> _Key:
 def _in_time(number: int, log: Iterable[OomKill]) -> Iterator[tuple[_Key, OomKill]]:
     """A log's events with what they are sorted by. An event without a date stays where its log has it."""
     kills = iter(log)
-    head = [kill for kill, _ in zip(kills, range(_WINDOW), strict=False)]
+    head = list(_first(kills))
     last = next((when for kill in head if (when := _when(kill)) is not None), float("inf"))
     held: list[tuple[float, int, OomKill]] = []
+    rows = 0
     for count, kill in enumerate(chain(head, kills)):
         when = _when(kill)
         last = last if when is None else when
         heapq.heappush(held, (last, count, kill))
-        if len(held) > _WINDOW:
+        rows += _rows(kill)
+        while len(held) > _WINDOW or (rows > _WINDOW_ROWS and len(held) > 1):
             when_first, _, first = heapq.heappop(held)
+            rows -= _rows(first)
             yield (when_first, number), first
     while held:
         when_first, _, first = heapq.heappop(held)
         yield (when_first, number), first
+
+
+def _first(kills: Iterator[OomKill]) -> Iterator[OomKill]:
+    """As many events as are held at a time."""
+    rows = 0
+    for count, kill in enumerate(kills, start=1):
+        yield kill
+        rows += _rows(kill)
+        if count >= _WINDOW or rows > _WINDOW_ROWS:
+            return
+
+
+def _rows(kill: OomKill) -> int:
+    return len(kill.tasks or ()) + len(kill.also_killed)
 
 
 def _when(kill: OomKill) -> float | None:
@@ -67,29 +86,35 @@ def _distinct(kills: Iterable[OomKill]) -> Iterator[OomKill]:
     """Each event once. Of those that are still held the parts are put together."""
     held: OrderedDict[int, OomKill] = OrderedDict()
     told: OrderedDict[tuple[object, ...], list[tuple[int, OomKill]]] = OrderedDict()
+    rows = 0
     for number, kill in enumerate(kills):
         known = told.setdefault(_who(kill), [])
         told.move_to_end(_who(kill))
         for at, (earlier, other) in enumerate(known):
             if _same(other, kill):
                 if earlier in held:
+                    rows -= _rows(held[earlier])
                     held[earlier] = _joined(held[earlier], kill)
+                    rows += _rows(held[earlier])
                     known[at] = (earlier, _without_table(held[earlier]))
                 break
         else:
             held[number] = kill
+            rows += _rows(kill)
             known.append((number, _without_table(kill)))
             del known[:-8]
         if len(told) > _REMEMBERED:
             told.popitem(last=False)
-        if len(held) > _WINDOW:
-            yield held.popitem(last=False)[1]
+        while len(held) > _WINDOW or (rows > _WINDOW_ROWS and len(held) > 1):
+            first = held.popitem(last=False)[1]
+            rows -= _rows(first)
+            yield first
     yield from held.values()
 
 
 def _without_table(kill: OomKill) -> OomKill:
     """What is remembered of an event: a table may be large."""
-    return replace(kill, tasks=None)
+    return replace(kill, tasks=None, also_killed=(), original=())
 
 
 def _who(kill: OomKill) -> tuple[object, ...]:
