@@ -58,7 +58,14 @@ SYNTAX: list[tuple[str, list[tuple[int, int, str]]]] = [
     (HEAD + "oom_score_adj = 1,000", [(4, 18, "without marks")]),
     (HEAD + "oom_score_adj = 5.", [(4, 17, "both sides of the point")]),
     (HEAD + "oom_score_adj = +-5", [(4, 17, "one sign")]),
+    (HEAD + "oom_score_adj = at_least 300", [(4, 17, r"braces; write \{ at_least = 300 \}")]),
     # Keys and lines
+    (RULE + 'comm != "x"', [(5, 6, "not '!='")]),
+    (RULE + 'cmdline =~ "x"', [(5, 9, "not '=~'")]),
+    (RULE + "not user = 0", [(5, 1, r"braces: not = \{user = … \}")]),
+    (RULE + "comm:", [(5, 5, "not ':'")]),
+    (RULE + 'comm = "x"\0', [(5, 11, r"U\+0000")]),
+    (RULE + 'comm = "x"\r\r', [(5, 11, "carriage return")]),
     (RULE + "comm", [(5, 1, "write comm = …")]),
     (RULE + "comm =", [(5, 7, "missing behind the =")]),
     (RULE + 'comm "x"', [(5, 1, "'=' is missing")]),
@@ -177,6 +184,9 @@ VALUES: list[tuple[str, list[tuple[int, int, str]]]] = [
     ('name = "x"', [(1, 1, r"belongs below \[\[rule\]\]")]),
     ("dry_run = true", [(1, 1, r"belongs below \[daemon\]")]),
     ('[not]\nuser = "x"', [(1, 1, r"\[rule\.not\]")]),
+    (RULE + 'regex = "x"', [(5, 1, "braces: cmdline = { regex = '…' }")]),
+    ("[rule.sshd]\nuser = 0\nignore = true", [(1, 1, r'\[\[rule\]\], and name = "sshd"')]),
+    ("[sshd]\nuser = 0\nignore = true", [(1, 1, r'\[\[rule\]\], and name = "sshd"')]),
     ("[[rules]]", [(1, 1, r"\[\[rule\]\]")]),
     ("[rule]\n" + RULE[9:], [(1, 1, r"\[\[rule\]\]")]),
     ("[Daemon]", [(1, 1, r"\[daemon\]")]),
@@ -231,6 +241,8 @@ PLAUSIBLE: list[tuple[str, tuple[int, int], str]] = [
     (RAISE + 'comm = "bin/sshd"', (4, 1), 'write comm = "sshd"'),
     (RAISE + 'comm = "cc1, ld"', (4, 1), r'comm = \["cc1", "ld"\]'),
     (RAISE + 'comm = "cc1|ld"', (4, 1), r'comm = \["cc1", "ld"\]'),
+    (RAISE + 'comm = "“ld”"', (4, 1), r"U\+201C"),
+    (RAISE + 'cmdline = "*–type=x*"', (4, 1), r"U\+2013"),
     (RAISE + 'comm = "ld "', (4, 1), "ends with a blank"),
     (RAISE + 'comm = "nginx.*"', (4, 1), r"regex = 'nginx\.\*'"),
     (RAISE + 'comm = "^nginx$"', (4, 1), "reads like a regular expression"),
@@ -359,7 +371,7 @@ words = st.sampled_from(
 )
 
 
-@given(st.lists(words, max_size=30).map("".join))
+@given(st.lists(words, max_size=30).map("".join) | st.text(st.sampled_from("[]{}=,.\"'\\\\#\\n\\r\\0\\x1aa-1 “\u00a0")))
 def test_any_text_is_read_to_its_end(text: str) -> None:
     diagnosis = diagnose(text, ("rule",), ("enabled",))
 

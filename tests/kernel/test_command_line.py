@@ -51,7 +51,7 @@ def test_dry_run_writes_nothing(daemon: Daemon, processes: Processes, target: Pa
     result = run(daemon, "-c", str(daemon.config), "--once", "--dry-run")
 
     assert (result.returncode, oom_score_adj(pid)) == (0, 0)
-    assert f"Dry run: Pinned process {pid}" in result.stderr
+    assert f"Dry run: would pin process {pid}" in result.stderr
     assert not (daemon.runtime / "ledger.json").exists()
 
 
@@ -67,7 +67,7 @@ def test_dry_run_without_root(daemon: Daemon, processes: Processes, target: Path
     result = run(daemon, "-c", str(daemon.config), "--once", "--dry-run", prefix=nobody)
 
     assert result.returncode == 0, result.stderr
-    assert f"Dry run: Pinned process {pid}" in result.stderr
+    assert f"Dry run: would pin process {pid}" in result.stderr
 
 
 def test_required_events_that_are_not_to_be_had(daemon: Daemon, target: Path) -> None:
@@ -140,3 +140,12 @@ def test_invalid_configuration_lists_every_error(daemon: Daemon, target: Path) -
     assert f"{daemon.config}:8:1: oom_score_adj: 5000 is out of range" in result.stderr
     assert f"{daemon.config}:10:1: Unknown key 'colour'" in result.stderr
     assert f"{daemon.config}:11:1: Unknown key 'childrn'; did you mean 'children'?" in result.stderr
+
+
+def test_once_says_that_nobody_is_to_be_pinned(daemon: Daemon, target: Path) -> None:
+    daemon.write(rule(target, 300))
+
+    result = run(daemon, "-c", str(daemon.config), "--once", "--dry-run")
+
+    assert result.returncode == 0
+    assert "No rule fits a process that runs now" in result.stderr

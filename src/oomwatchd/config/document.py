@@ -134,6 +134,9 @@ class Document:
                     )
                     return
         close = meant(key, ("daemon", "rule", "rules"))
+        if close is None and isinstance(value, dict) and set(RULE_KEYS).intersection(value):
+            self.error((key,), f"Unknown table '{key}'; a rule begins with [[rule]], and name = \"{key}\"")
+            return
         if close is None:
             self.error((key,), f"Unknown table or key '{key}'; there are [daemon] and [[rule]]")
             return
@@ -154,6 +157,8 @@ class Document:
                 continue
             close = meant(key, known)
             said = f"; did you mean '{close}'?" if close is not None else ""
+            if key in _IN_BRACES and known is RULE_KEYS:
+                said = f"; it stands in braces: {_IN_BRACES[key]}"
             self.error((*at, key), f"Unknown key '{key}'{said}")
             if close is not None:
                 meant_keys.add(close)
@@ -209,6 +214,13 @@ class Document:
             self.error(at, f"{what}: {value} is out of range; it may be {low} to {high}")
             return None
         return value
+
+
+_IN_BRACES = {
+    "regex": "cmdline = { regex = '…' }",
+    "at_least": "oom_score_adj = { at_least = N }",
+    "at_most": "oom_score_adj = { at_most = N }",
+}
 
 
 def kind(value: object) -> str:

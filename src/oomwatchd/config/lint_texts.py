@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 from oomwatchd.config.rule_reader import TASK_COMM_LEN
+from oomwatchd.config.value_hints import name_of
 from oomwatchd.kernel.systemd_cgroups import parse_units
 from oomwatchd.rules.effort import slow_part
 from oomwatchd.rules.model import Pattern
@@ -15,6 +16,7 @@ _LIKE_A_REGEX = re.compile(r"^\.\*|/\.\*|\.\+|\\[dswbDSW.]|^\^|[^\\]\$$|\(\?|\([
 _LETTERS_DOT_STAR = re.compile(r"[A-Za-z_)\]]\.\*")
 """As "nginx.*"; behind a digit, as in "python3.*", a version may be meant."""
 _GLOB_IN_REGEX = re.compile(r"(?:^|[/ -])\*(?:$|[./])|^[\w/-]+\*$")
+_TYPOGRAPHIC = re.compile("[\u2010-\u2015\u2018-\u201f\u00a0\u00ab\u00bb\u2212\u200b\ufeff]")
 _BRACES = re.compile(r"\{[^{}]*,[^{}]*\}")
 _POSIX_CLASS = re.compile(r"\[:(\w+):\]")
 _POSIX_AS_PYTHON = {
@@ -74,6 +76,8 @@ def _any_text(key: str, text: str) -> str:
             f"{key}: '{text}' reads like a regular expression, but it is compared as a shell glob; write "
             f"{key} = {{ regex = '{text}' }}"
         )
+    if match := _TYPOGRAPHIC.search(text):
+        return f"{key}: '{text}' has {name_of(match.group())}, which is hardly ever in a name or on a command line"
     if match := _BRACES.search(text):
         return f"{key}: '{text}': braces mean nothing in a glob; write a list of texts in place of {match.group()}"
     if match := re.search(r"\[\^", text):

@@ -33,6 +33,11 @@ class Placed:
 def read_rules(document: Document) -> list[Placed]:
     """The rules of a file from top to bottom."""
     tables = document.content.get("rule", [])
+    if isinstance(tables, dict) and tables and all(isinstance(table, (dict, list)) for table in tables.values()):
+        for name in tables:
+            if name not in RULE_KEYS:
+                document.error(("rule", name), f'A rule has no name in its header; write [[rule]], and name = "{name}"')
+                return []
     if isinstance(tables, dict):
         document.error(("rule",), "'rule' must be an array of tables: write [[rule]], with two brackets")
         return [_Reader(document, tables, ("rule",)).placed()]

@@ -26,7 +26,7 @@ _DOT = re.compile(r"[ \t]*\.[ \t]*")
 _HEADER = re.compile(r"(\[[ \t]*\[?)([^\[\]#\n]*)(\][ \t]*\]?)?")
 _OTHER_COMMENTS = re.compile(r";|//|/\*|--(?= )|<!--|\"\"\"$|%|!|\(\*|REM\b", re.IGNORECASE)
 _CONFLICT = re.compile(r"<<<<<<< |=======$|>>>>>>> |\|\|\|\|\|\|\| ")
-_ODD_SIGNS = re.compile(r"(?:=>|:=|\+=|==|<-|->|=:|[:：＝])")
+_ODD_SIGNS = re.compile(r"(?:=>|[!<>]=|=~|:=|\+=|==|<-|->|=:|[:：＝])")
 _MOST_STATEMENTS = 1000
 """So many faults are told of; who has more has another kind of file."""
 
@@ -261,6 +261,8 @@ class _Diagnosis:
             return self._no_equals(start, key)
         reader.skip_blank()
         if reader.peek() in ("", "\n", "#"):
+            if sign is not None:
+                return key
             self.fault(reader.at, f"The value of '{key}' is missing behind the =")
             return key
         return None
@@ -271,6 +273,8 @@ class _Diagnosis:
         before, equals, _ = rest.partition("=")
         if key == "export":
             self.fault(start, "TOML knows no 'export'; write key = value")
+        elif equals and key == "not":
+            self.fault(start, f"What is excluded stands in braces: not = {{{before}= … }}")
         elif equals and re.fullmatch(r"[\w \t-]+", before):
             words = " ".join([key, *before.split()])
             self.fault(start, f"A key has no blanks: '{words}'; did you mean '{words.replace(' ', '_')}'?")
@@ -324,6 +328,8 @@ class _Diagnosis:
             if _OTHER_COMMENTS.match(rest):
                 return "A comment begins with #"
             return "Nothing but a comment may follow a header on its line; put it on the next line"
+        if not rest or not rest[0].isprintable():
+            return f"{name_of(rest[0]) if rest else 'A carriage return'} can't stand behind the value"
         if rest == "," or re.match(r",[ \t]*#", rest):
             return "No comma stands behind a value: each key has a line of its own"
         if rest == ";":
@@ -336,6 +342,8 @@ class _Diagnosis:
             if rest[0] in "\"'" and not re.match(r"[\"'][^\"']", rest):
                 return "A quote too many stands here"
             return f'Several values are a list, in brackets and with commas between: {key} = ["a", "b"]'
+        if re.match(r",[ \t]*[\[{]", rest):
+            return "Several values are a list, in brackets; a key takes one table in braces"
         if rest[0] in "\"'" or before.endswith(('"', "'")):
             quote = "double" if before.endswith('"') else "single"
             return f"The string ends before this; a {quote} quote within a string wants the other kind around it"

@@ -409,9 +409,13 @@ def _about_number(word: str) -> str:
 def _about_text(word: str) -> str:
     if re.match(r"[rRbBfFuU]{1,2}[\"']", word):
         inner = word.lstrip("rRbBfFuU").strip("\"'")
+        if not inner:
+            return f"A quote is missing before {word}"
         return f"TOML knows no letter before a quote; in single quotes a backslash is just a backslash: '{inner}'"
     if re.fullmatch(r"/.*[\\^$|+()\[*].*/[a-z]*", word):
         return f"A regular expression is written {{ regex = '{word.strip('/')}' }}"
+    if match := re.match(r"(at_least|at_most)\b[ \t=]*(-?\d+)?", word):
+        return f"Bounds stand in braces; write {{ {match[1]} = {match[2] or 'N'} }}"
     if word[0] in "=:>~":
         return f"Between a key and its value stands one =, not ={word[0]}"
     inner = word.strip("\"'" + OPENING_QUOTES)

@@ -187,6 +187,8 @@ class Daemon:
         self._open_ledger()
         self._scan_whole()
         self.log_decisions()
+        if not self.pinner.ledger.held():
+            self.emit(Record("summary", INFO, "No rule fits a process that runs now: nobody is to be pinned"))
 
     def run(self) -> None:
         """Start, work until told to stop, end. Raises Failure, and Unavailable where process events are required."""

@@ -65,7 +65,16 @@ def of_decision(decision: Decision, *, dry_run: bool = False) -> Record:
         fields["OOMWATCHD_LATENCY_US"] = decision.latency_us
     priority = DEBUG if decision.quiet else _PRIORITIES.get(decision.event, INFO)
     message = _sentence(decision)
-    return Record(decision.event, priority, f"Dry run: {message}" if dry_run else message, fields)
+    return Record(decision.event, priority, _unreal(message) if dry_run else message, fields)
+
+
+_WOULD = {"Pinned": "pin", "Released": "release", "Took": "take", "Set": "set", "Put": "put"}
+
+
+def _unreal(message: str) -> str:
+    """What a dry run says of something that it hasn't done."""
+    verb, _, rest = message.partition(" ")
+    return f"Dry run: would {_WOULD[verb]} {rest}" if verb in _WOULD else f"Dry run: {message}"
 
 
 def _sentence(decision: Decision) -> str:

@@ -4,6 +4,7 @@ import oomwatchd.base.footprint  # noqa: F401 - first, so that the rest goes by 
 
 # isort: split
 import getopt
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -115,6 +116,8 @@ def _run(options: Options, log: Log) -> int:
         log.write(Record("stopped", ERR, message))
         return status
 
+    if not os.path.exists("/proc/self/stat"):
+        return fail("Not starting: /proc isn't mounted (mount -t proc proc /proc)", EXIT_FAILURE)
     where = config.layout(options.file, options.root)
     accounts = AskedAccounts() if options.once else Accounts()
     try:
