@@ -203,7 +203,7 @@ def test_who_can_not_be_pinned(daemon: Daemon, processes: Processes, plain: int)
         thread.join()
     processes.end()
     assert "There is no process" in refused(daemon, "pin", plain, 5)
-    assert "There is no process" in refused(daemon, "pin", 2**31 - 1, 5)
+    assert "There is no process" in refused(daemon, "pin", 2**22 - 1, 5)
     assert "No pin" in refused(daemon, "unpin", plain)
 
 

@@ -38,7 +38,7 @@ def test_edits_are_applied_on_save(daemon: Daemon, processes: Processes, target:
 
     daemon.write(rule(target, 700, scan="1h"))
     wait_for_value(pid, 700)
-    daemon.write('[daemon]\nscan_interval = "1h"')
+    daemon.write(rule(target, 700, scan="1h", more="enabled = false"))
     wait_for_value(pid, 0)
     daemon.write(rule(target, 300, scan="1h"))
     wait_for_value(pid, 300)

@@ -34,7 +34,7 @@ def test_fields(daemon: Daemon, processes: Processes, target: Path, tmp_path: Pa
     wait_for_value(pid, 500)
     daemon.write(rule(target, '"many"', scan="300ms"))
     wait_until(lambda: daemon.status()["config"]["error"], "refused")
-    daemon.write('[daemon]\nscan_interval = "300ms"\n')
+    daemon.write(rule(target, scan="300ms", more="enabled = false"))
     wait_for_value(pid, 0)
     subprocess.run(["kill", str(daemon.status()["pid"])], check=True)
     assert daemon.process is not None
