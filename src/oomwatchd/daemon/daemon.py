@@ -90,6 +90,9 @@ _HIDEPID_SECONDS = 60.0
 """How long an answer to whether /proc is mounted with hidepid= is good for."""
 
 
+RequestHandler = Callable[["Daemon", Connection, Json], None]
+
+
 class Failure(Exception):
     """The daemon can't start, and why."""
 
@@ -108,6 +111,11 @@ class State:
     """All scans taken together."""
 
 
+def _nobody_answers(daemon: "Daemon", connection: Connection, request: Json) -> None:
+    """For a daemon without a control socket."""
+    raise NotImplementedError
+
+
 class Daemon:
     """Everything that runs."""
 
@@ -120,8 +128,11 @@ class Daemon:
         accounts: Accounts | None = None,
         root: str = "/",
         dry_run: bool = False,
+        request_handler: RequestHandler = _nobody_answers,
     ) -> None:
+        """`request_handler` answers what comes over the control socket."""
         self.where = where
+        self._request_handler = request_handler
         self.config = loaded
         self._newest = loaded
         """The configuration that was read last; it may wait for name services."""
@@ -778,9 +789,7 @@ class Daemon:
         self._internal_error(error, f" in answering a client of uid {connection.uid}")
 
     def _answer(self, connection: Connection, request: Json) -> None:
-        from oomwatchd.daemon import requests
-
-        requests.answer(self, connection, request)
+        self._request_handler(self, connection, request)
 
     @property
     def own_hidepid(self) -> str | None:

@@ -14,7 +14,8 @@ from oomwatchd.base.stdio import open_standard_streams
 from oomwatchd.config import load as config
 from oomwatchd.config.accounts import Accounts, AskedAccounts
 from oomwatchd.config.load import Config, ConfigError
-from oomwatchd.control.protocol import runtime_directory
+from oomwatchd.control.protocol import Json, runtime_directory
+from oomwatchd.control.server import Connection
 from oomwatchd.daemon.daemon import Daemon, Failure
 from oomwatchd.daemon.journal import ERR, Record
 from oomwatchd.daemon.log import Log, open_log
@@ -147,8 +148,22 @@ def _run(options: Options, log: Log) -> int:
 
 
 def _start(options: Options, where: config.Layout, accounts: Accounts, loaded: Config, log: Log) -> None:
-    daemon = Daemon(where, loaded, log, accounts=accounts, root=options.root, dry_run=options.dry_run)
+    daemon = Daemon(
+        where,
+        loaded,
+        log,
+        accounts=accounts,
+        root=options.root,
+        dry_run=options.dry_run,
+        request_handler=_answer,
+    )
     if options.once:
         daemon.once()
         return
     daemon.run()
+
+
+def _answer(daemon: Daemon, connection: Connection, request: Json) -> None:
+    from oomwatchd.daemon import requests  # it is not needed by --check and --once
+
+    requests.answer(daemon, connection, request)
