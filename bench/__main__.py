@@ -22,7 +22,10 @@ def steps(directory: Path, scale: float) -> list[Callable[[], list[Row]]]:
         return max(int(count * scale), 1)
 
     return [
-        lambda: measure.uninteresting_exec(directory, some(16), 800),
+        lambda: measure.uninteresting_exec(directory, some(16), 800, 0),
+        lambda: measure.uninteresting_exec(directory, some(4), 600, 3_333),
+        lambda: measure.uninteresting_exec(directory, some(2), 80, 25_000),
+        lambda: measure.below_pinned(directory, some(4), 400),
         lambda: measure.quiet_latency(directory, some(4), 300),
         lambda: measure.storm_latency(directory, some(8), 50),
         lambda: measure.saturated_latency(directory, some(2), 300),

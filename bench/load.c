@@ -1,7 +1,7 @@
 /* What the daemons are measured under.
  *
  * load latency N PAUSE_US PROGRAM VALUE   start PROGRAM N times, one after the other, see target.c
- * load storm N PROGRAM                    start PROGRAM N times, as fast as they end
+ * load storm N PROGRAM [PAUSE_US]         start PROGRAM N times, as fast as they end, or with a pause after each
  * load burst N EVERY PROGRAM OTHER        start N programs: every EVERYth is PROGRAM, and stays; the others OTHER
  * load crowd N                            N processes that sleep
  * load burn                               use up a CPU
@@ -64,9 +64,12 @@ int main(int argc, char **argv)
         }
         return 0;
     }
-    if (strcmp(mode, "storm") == 0 && argc == 4) {
-        for (int i = 0; i < count; i++)
+    if (strcmp(mode, "storm") == 0 && (argc == 4 || argc == 5)) {
+        for (int i = 0; i < count; i++) {
             waitpid(start(argv[3], "x", NULL), NULL, 0);
+            if (argc == 5)
+                usleep(atoi(argv[4]));
+        }
         return 0;
     }
     if (strcmp(mode, "burst") == 0 && argc == 6) {

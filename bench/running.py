@@ -97,10 +97,21 @@ def bare_python(directory: Path, prefix: Sequence[str]) -> Listener:
     return Listener(*prefix, sys.executable, HERE / "bare.py", directory / "target", str(VALUE))
 
 
+_UNFILTERED = """
+import sys
+from oomwatchd.kernel import exec_filter
+exec_filter.LIBRARY = "none.so"  # as where libbpf isn't installed
+from oomwatchd.daemon.main import main
+sys.exit(main())
+"""
+
+
 class Oomwatchd(Program):
     """oomwatchd, from READY=1 on, in a room of its own, with no scans but those that are asked for."""
 
-    def __init__(self, directory: Path, rules: str, prefix: Sequence[str] = (), interval: str = "1h") -> None:
+    def __init__(
+        self, directory: Path, rules: str, prefix: Sequence[str] = (), interval: str = "1h", *, filtered: bool = True
+    ) -> None:
         directory = Path(tempfile.mkdtemp(dir=directory))
         # The ledger is in memory, as it is below systemd's /run.
         self.runtime = Path(tempfile.mkdtemp(dir="/dev/shm"))
@@ -115,7 +126,8 @@ class Oomwatchd(Program):
                 "RUNTIME_DIRECTORY": str(self.runtime),
                 "NOTIFY_SOCKET": str(directory / "notify"),
             }
-            command = [*prefix, sys.executable, "-m", "oomwatchd", "-c", str(config)]
+            program = ["-m", "oomwatchd"] if filtered else ["-c", _UNFILTERED]
+            command = [*prefix, sys.executable, *program, "-c", str(config)]
             self.process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, cwd="/")
             try:
                 while b"READY=1" not in notify.recv(4096):
@@ -138,6 +150,43 @@ class Oomwatchd(Program):
 
 def one_rule(directory: Path) -> str:
     return f'[[rule]]\nname = "target"\nexe = "{directory}/target"\noom_score_adj = {VALUE}\n'
+
+
+def lowering_rule(directory: Path) -> str:
+    """One whose children need a look each."""
+    return f'[[rule]]\nname = "low"\nexe = "{directory}/target"\nuser = "root"\noom_score_adj = -{VALUE}\n'
+
+
+def thousand_literal_rules(directory: Path) -> str:
+    """1,001 rules that the kernel can compare."""
+    rules = [
+        f'[[rule]]\nname = "{i}"\nexe = "{directory}/nowhere/program-{i}"\noom_score_adj = {VALUE}\n'
+        for i in range(1000)
+    ]
+    return "".join([*rules, one_rule(directory)])
+
+
+@contextlib.contextmanager
+def pinned_shell(directory: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A shell that a rule is to pin, and below it another that starts programs: so many, with such a pause, for each
+    line that it reads. It answers with a line."""
+    shell = directory / "pinned-shell"
+    shutil.copy("/bin/dash", shell)
+    below = f"while read n pause; do {directory}/load storm $n {directory}/nothing $pause; echo done; done"
+    command = f"exec 3<&0; sh -c '{below}' <&3 & wait"
+    with subprocess.Popen(
+        [shell, "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    ) as process:
+        yield process
+        process.communicate()
+
+
+def rule_for_shell(directory: Path, children: str | int) -> str:
+    policy = f'"{children}"' if isinstance(children, str) else children
+    return (
+        f'[[rule]]\nname = "shell"\nexe = "{directory}/pinned-shell"\nsession_leader = true\n'
+        f"oom_score_adj = {VALUE}\nchildren = {policy}\n"
+    )
 
 
 def thousand_rules(directory: Path) -> str:

@@ -25,7 +25,7 @@ def shell(tmp_path: Path) -> Path:
 
 def reset_below(program: Path, scan: str = "1h") -> str:
     """A rule that lowers, for the program alone and no fork of it."""
-    return rule(program, PINNED, scan=scan, more='session_leader = true\nchildren = "reset"')
+    return rule(program, PINNED, scan=scan, more='user = "root"\nsession_leader = true\nchildren = "reset"')
 
 
 def test_a_sibling_made_by_clone_parent_is_a_descendant(
@@ -45,6 +45,12 @@ def test_a_sibling_made_by_clone_parent_is_a_descendant(
     wait_for_value(sibling, FIRST)
     processes.start(target, "1000")  # another child of ours isn't concerned
     assert oom_score_adj(processes.children[-1].pid) == 0
+
+
+def lead_a_session() -> None:
+    """And have the value that held processes have at first."""
+    os.setsid()
+    Path("/proc/self/oom_score_adj").write_text(str(FIRST))
 
 
 def start_daemonizing(shell: Path, processes: Processes, target: Path, gate: Path) -> IO[bytes]:
@@ -74,7 +80,8 @@ def test_daemonized_grandchildren_are_not_missed_however_much_else_starts(
     daemon.start(reset_below(shell))
     output = start_daemonizing(shell, processes, target, gate)
     bystander = processes.start(target, "1000")
-    set_oom_score_adj(bystander, PINNED)
+    wait_for_value(processes.start(shell, "-c", "sleep 1000", preexec_fn=lead_a_session), PINNED)
+    set_oom_score_adj(bystander, PINNED)  # after its birth has been heard of
     os.kill(daemon.pid, signal.SIGSTOP)
     subprocess.run([storm, str(programs // 2)], check=True)
     gate.write_text("\n")
@@ -87,7 +94,7 @@ def test_daemonized_grandchildren_are_not_missed_however_much_else_starts(
     lost = daemon.status()["counters"]["lost"]
     assert lost == 0 if daemon.filtered else lost >= (programs > 1000)
     # Who was there before has its value from elsewhere.
-    assert oom_score_adj(bystander) == PINNED
+    assert oom_score_adj(bystander) == PINNED, daemon.log()
 
 
 def test_a_settled_descendant_keeps_what_it_is_given_later(
