@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.running import Daemon, Processes, oom_score_adj, rule, wait_for_value, wait_until
+from tests.unprivileged import needs_reachable_python
 
 
 def run(daemon: Daemon, *arguments: str, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
@@ -61,6 +62,7 @@ def test_dry_run_without_root(daemon: Daemon, processes: Processes, target: Path
     for parent in list(daemon.config.parents)[:4]:
         parent.chmod(parent.stat().st_mode | 0o055)
     nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    needs_reachable_python(nobody)
     pid = processes.start(*nobody, str(target), "1000")
     wait_until(lambda: os.readlink(f"/proc/{pid}/exe") == str(target), "it has started")
 
