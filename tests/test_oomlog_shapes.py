@@ -191,14 +191,17 @@ SHAPES = {
     "kubectl --prefix": Shape(each(lambda n: f"[pod/log-x7/log] {stamp(n)}"), BOOT),
     "stern": Shape(each(lambda n: f"log-x7 log {stamp(n)}"), BOOT),
     "docker compose": Shape(each(lambda n: f"log-1  | {stamp(n)}"), BOOT),
-    "aws logs tail": Shape(each(lambda n: f"{iso(n)} i-0ab1/messages {DAY} ip-10-0-0-1 kernel: "), UTC_PRECISE),
+    "aws logs tail": Shape(
+        each(lambda n: f"{iso(n)} i-0ab1/messages {DAY} ip-10-0-0-1 kernel: "), UTC_PRECISE, "ip-10-0-0-1"
+    ),
     "logcli": Shape(each(lambda n: f'{iso(n, "Z")} {{host="h1", job="x"}} {DAY} h1 kernel: '), UTC_PRECISE, "h1"),
     "papertrail": Shape(each(lambda n: f"{DAY} h1 kernel:  {stamp(n)}"), LOCAL, "h1"),
     "fluentd": Shape(
         lambda lines: "".join(
             f"2026-03-15 04:07:35.927515000 +0000 kernel.warn: {json.dumps({'host': 'h1', 'message': line})}\n"
             for line in lines
-        )
+        ),
+        host="h1",
     ),
     "vmware.log": Shape(each(lambda n: f"{iso(n, 'Z')[:23]}Z| vcpu-0| I005: Guest: {stamp(n)}")),
     "vmware.log, new": Shape(each(lambda n: f"{at(n).isoformat()}Z In(05) vcpu-0 - Guest: {stamp(n)}"), UTC_PRECISE),
@@ -232,6 +235,7 @@ SHAPES = {
     "compact date": Shape(each(lambda n: "20260315T040735Z h1 kernel: "), f"{LOCAL}+00:00", "h1"),
     "Vietnamese": Shape(each(lambda n: "Thg 3 15 04:07:35 h1 kernel: "), LOCAL, "h1"),
     "numbered list": Shape(each(lambda n: f"{n + 1}. {stamp(n)}"), BOOT),
+    "a level": Shape(each(lambda n: f"{iso(n)} WARN kernel: {stamp(n)}"), UTC_PRECISE),
     "padded": Shape(each(stamp, "   "), BOOT),
     "Jira": Shape(lambda lines: f"{{noformat}}{each(stamp)(lines)}{{noformat}}\n", BOOT),
     "HTML paragraphs": Shape(each(lambda n: f"<p>{stamp(n)}", "</p>"), BOOT),
@@ -294,8 +298,7 @@ def test_every_shape_of_every_era(style: str, era: str, tmp_path: Path) -> None:
         assert [told(kill) for kill in found] == [truth(report) for report in reports]
         if shape.time is not None:
             assert found[0].time == shape.time
-        if shape.host is not None:
-            assert found[0].host == shape.host
+        assert found[0].host == shape.host
 
 
 KILL = (

@@ -73,6 +73,7 @@ _OTHER_TAG = re.compile(
 )
 _BARE_KERNEL = re.compile(rf"(?:(?P<facility>{_FACILITIES})\.{_LEVELS}\ +)?(?:kernel:\ ?|\[kernel\]\ )")
 _APPLICATION = re.compile(r"\ *\[?(?:TRACE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL)\b")
+_SEVERITY = re.compile(rf"{_LEVELS}|TRACE|fatal", re.IGNORECASE)
 _DMESG_ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d,\d{6}[+-]\d\d:\d\d$")
 _HOST_LEAD = re.compile(rf"(?P<host>{_HOST}):\ ")
 _NEXT = re.compile(
@@ -215,7 +216,8 @@ class _Splitter:
         if match is None or (needs_host and match["host"] is None):
             return False
         self.at, self.sure = match.end(), True
-        self.host = match["host"] or self.host
+        if match["host"] is not None and _SEVERITY.fullmatch(match["host"]) is None:
+            self.host = match["host"]
         self.kernel_facility = self.kernel_facility and match["facility"] in (None, "kern")
         return True
 
