@@ -119,13 +119,13 @@ class Examiner:
             ancestors = self._ancestors(stat.ppid) if self.rules.referenced else frozenset()
         exe = directory.read_exe()
         process = settled(lambda: read_process(directory, stat, exe, EVERYTHING, self.view, ancestors, verify=True))
-        if lineage.get("exe_verified") is None:
-            return process
         before = lineage.get("exe_before")
         if before is not None and (before != process.exe or not lineage["exe_verified"]):
             # The daemon has verified it when it led there.
             doubt = f"now {process.exe}" if before != process.exe else "replaced since"
             return replace(process, exe=before, exe_verified=True, exe_doubt=doubt)
+        if lineage.get("exe_verified") is None:
+            return process
         # The daemon's view counts, which may be another than ours (PrivateTmp=).
         return replace(process, exe_verified=lineage["exe_verified"], exe_doubt=lineage["exe_doubt"])
 
