@@ -227,7 +227,7 @@ PLAUSIBLE: list[tuple[str, tuple[int, int], str]] = [
     (RAISE, (1, 1), "fits every process"),
     (RAISE + 'user = "root"\nnot = { user = "root" }', (5, 1), "excludes all"),
     (RAISE + 'exe = "/usr"', (4, 1), r"a directory; write '/usr/\*'"),
-    (RAISE + 'exe = "/usr/"', (4, 1), "write '/usr'"),
+    (RAISE + 'exe = "/usr/"', (4, 1), r"a directory; write '/usr/\*'"),
     (RAISE + 'exe = "/usr//bin/env"', (4, 1), "write '/usr/bin/env'"),
     (RAISE + 'exe = "/usr/./bin/../bin/env"', (4, 1), "write '/usr/bin/env'"),
     (RAISE + 'exe = "/usr/bin/env (deleted)"', (4, 1), "no part of the path"),

@@ -17,6 +17,8 @@ def path(text: str, *, is_glob: bool) -> str:
     if text.endswith(" (deleted)"):
         return f"exe '{text}' fits nothing: \" (deleted)\" is no part of the path; leave it out"
     plain = _plain(text)
+    if plain != text and not is_glob and os.path.isdir(plain):
+        return f"exe '{text}' fits nothing: it is a directory; write '{plain.rstrip('/')}/*' for all programs below it"
     if plain != text:
         return f"exe '{text}' fits nothing: programs show the plain path; write '{plain}'"
     place = literal_directory(text) if is_glob else text
