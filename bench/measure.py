@@ -208,7 +208,7 @@ def below_pinned(directory: Path, rounds: int, count: int) -> list[Row]:
 
         found: dict[str, list[float]] = {}
         for children in ("reset", VALUE // 2, "inherit"):
-            with Oomwatchd(directory, rule_for_shell(directory, children), REAL_TIME, interval="1s") as running:
+            with Oomwatchd(directory, rule_for_shell(directory, children), REAL_TIME) as running:
                 time.sleep(_SETTLING_SECONDS)
                 storm(1)
                 time.sleep(2)
