@@ -53,7 +53,7 @@ def protected(machine: Machine) -> None:
     machine.write("/usr/local/bin/greedy", GREEDY, mode=0o755)
     machine.succeed("cp /bin/bash /usr/local/bin/parent")
     machine.write("/etc/oomwatchd.toml", CONFIG)
-    machine.succeed("oomwatchctl reload")
+    machine.succeed("systemctl start oomwatchd && oomwatchctl reload")  # which may still be starting
 
 
 def listener(machine: Machine) -> int:
