@@ -1,4 +1,4 @@
-/* sibling VALUE PROGRAM ARGUMENT: takes an oom_score_adj, waits until somebody has changed it, then makes a sibling by
+/* sibling VALUE PROGRAM ARGUMENT: waits until its oom_score_adj is another than VALUE, then makes a sibling by
  * CLONE_PARENT that leads a session of its own and executes PROGRAM. Writes its PID and the sibling's. */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -22,12 +22,10 @@ static int value(void)
 
 int main(int argc, char **argv)
 {
-	int first = atoi(argv[1]), file = open("/proc/self/oom_score_adj", O_WRONLY);
+	int first = atoi(argv[1]);
 	char *arguments[] = { argv[2], argv[3], NULL };
 	long sibling;
 
-	dprintf(file, "%d", first);
-	close(file);
 	while (value() == first)
 		usleep(1000);
 	sibling = syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);

@@ -35,7 +35,7 @@ def test_a_sibling_made_by_clone_parent_is_a_descendant(
     shutil.copy(compiled("sibling"), program)
     daemon.start(reset_below(program))
 
-    processes.start(program, str(FIRST), target, "1000", start_new_session=True, stdout=subprocess.PIPE)
+    processes.start(program, str(FIRST), target, "1000", preexec_fn=lead_a_session, stdout=subprocess.PIPE)
 
     output = processes.children[-1].stdout
     assert output is not None
