@@ -146,6 +146,14 @@ def test_a_kill_may_be_read_of_before_it_is_known_who_is_gone() -> None:
     assert kills.take(40.5) == [], "another death of the unit, long after"
 
 
+def test_the_next_process_of_a_unit_was_not_in_the_kill_before() -> None:
+    made = node(8)
+    assert made.hold is not None
+    made.hold.since = 10.0
+    assert not took(OtherKill("systemd", unit="db.service", time=9.0), made)
+    assert took(OtherKill("systemd", unit="db.service", time=11.0), made)
+
+
 def test_without_a_journal_nothing_is_known() -> None:
     kills = OtherKills()
     kills.look()

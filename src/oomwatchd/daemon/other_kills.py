@@ -10,7 +10,7 @@ import time
 from _thread import start_new_thread
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from oomwatchd.pinning.lineage import Node
 
@@ -42,6 +42,8 @@ class Entry:
     message: str
     result: str = ""
     """UNIT_RESULT, of systemd's own entries; empty: it isn't one."""
+    time: float = 0.0
+    """Seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class OtherKill:
     pid: int | None = None
     cgroup: str | None = None
     unit: str | None = None
+    time: float = 0.0
+    """When it was written of: seconds since the epoch."""
 
 
 def kills_in(entries: Iterable[Entry]) -> list[OtherKill]:
@@ -61,23 +65,26 @@ def kills_in(entries: Iterable[Entry]) -> list[OtherKill]:
     for entry in entries:
         killer = _UNITS.get(entry.unit)
         if entry.result == "oom-kill":
-            found.append(OtherKill("systemd", unit=entry.unit))
+            found.append(OtherKill("systemd", unit=entry.unit, time=entry.time))
         elif killer == "systemd-oomd" and (match := _OOMD.match(entry.message)):
-            found.append(OtherKill(killer, cgroup=match[1]))
+            found.append(OtherKill(killer, cgroup=match[1], time=entry.time))
         elif killer == "earlyoom" and (match := _EARLYOOM.match(entry.message)):
-            found.append(OtherKill(killer, pid=int(match[1])))
+            found.append(OtherKill(killer, pid=int(match[1]), time=entry.time))
         elif killer == "nohang":
             if "with highest badness" in entry.message:
                 waits, pid = True, None
             elif waits and (match := _NOHANG_PID.match(entry.message)):
                 waits, pid = False, int(match[1])
             elif pid is not None and entry.message.strip().startswith("Sending SIG"):
-                found.append(OtherKill(killer, pid=pid))
+                found.append(OtherKill(killer, pid=pid, time=entry.time))
     return found
 
 
 def took(kill: OtherKill, node: Node) -> bool:
-    """Whether `kill` took the process of `node`, which is gone."""
+    """Whether `kill` took the process of `node`, which is gone. A process that was pinned after it is another one: the
+    PID's or the unit's next."""
+    if node.hold is None or node.hold.since > kill.time:
+        return False
     if kill.pid is not None:
         return kill.pid == node.pid
     if not node.unit:
@@ -176,7 +183,7 @@ def read_entries(since_us: int) -> tuple[list[Entry], int]:
             at = reader._get_realtime()
             if at > since_us:
                 since_us = at
-                entries.append(_entry(reader))
+                entries.append(replace(_entry(reader), time=at / 1e6))
         return entries, since_us
     finally:
         reader.close()
