@@ -6,13 +6,14 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomwatchd.kernel.procfs import ProcessDir
+from oomwatchd.kernel.procfs import ProcessDir, Vanished
 from oomwatchd.pinning.decisions import SCAN, Trigger
 from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.lineage import Hold, Node
@@ -208,3 +209,58 @@ def test_a_line_of_the_ledger_is_json(tmp_path_factory: pytest.TempPathFactory, 
     left = {"left_to": rule} if rule else {}
     line = json.loads(path.read_text().splitlines()[1])
     assert line == {"pid": PID, "starttime": 7, **left, "settled_ns": 5, "hold": hold}
+
+
+def saved_hold(ledger: Path) -> object:
+    """The hold that a daemon would find which starts now."""
+    lines = [json.loads(line) for line in ledger.read_text().splitlines()[1:]]
+    return next((line.get("hold", {}).get("first") for line in reversed(lines) if line["pid"] == PID), None)
+
+
+def test_what_a_process_had_is_saved_before_it_is_written(
+    tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ledger.json"
+    ledger = Ledger(str(path), "")
+    ledger.load(lambda pid, starttime: True)
+    pinner = Pinner(RuleSet([RULE]), ledger, proc=tree.proc)
+    really, seen = ProcessDir.write_oom_score_adj, list[object]()
+
+    def write(directory: ProcessDir, value: int) -> None:
+        seen.append(saved_hold(path))
+        really(directory, value)
+
+    monkeypatch.setattr(ProcessDir, "write_oom_score_adj", write)
+    born(tree, PID, b"fits", adj=3)
+
+    pinner.look(PID, SCAN)
+
+    assert seen == [3]
+    assert value(tree, PID) == 500
+
+
+def no_such_process(directory: ProcessDir, value: int) -> None:
+    raise Vanished
+
+
+def not_permitted(directory: ProcessDir, value: int) -> None:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+@pytest.mark.parametrize("write", [no_such_process, not_permitted])
+def test_nothing_is_held_that_was_not_written(
+    tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[ProcessDir, int], None]
+) -> None:
+    path = tmp_path / "ledger.json"
+    ledger = Ledger(str(path), "")
+    ledger.load(lambda pid, starttime: True)
+    pinner = Pinner(RuleSet([RULE]), ledger, proc=tree.proc)
+    monkeypatch.setattr(ProcessDir, "write_oom_score_adj", write)
+    born(tree, PID, b"fits", adj=3)
+
+    pinner.look(PID, SCAN)
+    ledger.flush()
+
+    assert ledger.held() == []
+    assert saved_hold(path) is None
+    assert pinner.hits == {}

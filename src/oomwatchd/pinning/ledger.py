@@ -1,6 +1,6 @@
 """What we hold, and what the kernel forgets: per pinned process the value it had before, per descendant its lineage.
 
-Kept in a file too, written right after each write of a value: one line a change, the last one of a process counts.
+Kept in a file too, appended to before each write of a value: one line a change, the last one of a process counts.
 Identity is pid and start time. The file doesn't hold what the kernel still tells of a process, its name and program."""
 
 from collections import deque

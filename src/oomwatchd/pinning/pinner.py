@@ -318,10 +318,12 @@ class Pinner:
         same = before is not None and (before.rule, before.value) == (hold.rule, hold.value)
         self._remember_exe(look, rule)
         if current == hold.value or (same and self.dry_run):
+            if before != hold:
+                self._enter(look, hold)
+                self._count_hit_if_new(before, rule.name)
             if (before is None or look.trigger.source == "fork") and _floor_leaks(node, hold.value):
                 self._write(look, hold.value, rule.name, current)
             if before != hold:
-                self._enter(look, hold)
                 self._regard_family(look, before)
             other = look.trigger.source == "exec" or node.comm != procfs.text(look.stat.comm)
             if other or not node.described:
@@ -333,11 +335,9 @@ class Pinner:
             return
         if same and not self._may_write_again(look, hold.value, rule.name, current):
             return
-        if not self._write(look, hold.value, rule.name, current):
+        if not self._enter_and_write(look, hold, current):
             return
-        written_ns = time.monotonic_ns()
-        self._enter(look, hold)
-        latency_us = None if look.trigger.event_ns == 0 else (written_ns - look.trigger.event_ns) // 1000
+        latency_us = None if look.trigger.event_ns == 0 else (time.monotonic_ns() - look.trigger.event_ns) // 1000
         if same:
             self.counters.drifts += 1
         else:
@@ -355,16 +355,39 @@ class Pinner:
             self._decided("contended", look, rule, current, wanted)
         return verdict is Verdict.WRITE
 
+    def _enter_and_write(self, look: _Look, hold: Hold, current: int) -> bool:
+        """Enter the hold and save it, then write the value: a crash at any moment leaves the first value on record.
+        False, and not held so, if the kernel refuses. Raises Vanished."""
+        node, before = look.node, look.node.hold
+        known = self.ledger.nodes.get(node.pid) is node
+        if before != hold or not node.recorded:
+            self._enter(look, hold)
+        written = False
+        try:
+            written = self._write(look, hold.value, hold.rule, current)
+        finally:
+            if not written:
+                self._undo(node, before, known=known)
+        if written:
+            self._count_hit_if_new(before, hold.rule)
+        return written
+
     def _enter(self, look: _Look, hold: Hold) -> None:
-        """Enter the hold, and save it: after the write, which shouldn't wait for it, and before anything else."""
+        """Enter the hold, and save it."""
         node = look.node
-        if node.hold is None or node.hold.rule != hold.rule:
-            self._count_hit(hold.rule)
         node.hold = hold
         self._describe(look)
         self.ledger.nodes[node.pid] = node
         self.ledger.record(node)
         self.ledger.flush()
+
+    def _undo(self, node: Node, before: Hold | None, *, known: bool) -> None:
+        """The value wasn't written: the process is held as before, if at all."""
+        node.hold = before
+        if known:
+            self.ledger.record(node)
+        else:
+            self.ledger.forget(node)
 
     def _remember_exe(self, look: _Look, rule: Rule) -> None:
         """Remember the file by whose verified path the process is held."""
@@ -375,6 +398,10 @@ class Pinner:
             found = VerifiedExe(self.ledger.share(path), process.exe_file) if len(path) <= _KEPT_PATH else None
         if found != node.verified_exe:
             node.verified_exe, node.recorded = found, False
+
+    def _count_hit_if_new(self, before: Hold | None, rule: str) -> None:
+        if before is None or before.rule != rule:
+            self._count_hit(rule)
 
     def _count_hit(self, rule: str) -> None:
         self.hits[rule] = self.hits.get(rule, 0) + 1
