@@ -53,6 +53,7 @@ def test_dry_run_writes_nothing(daemon: Daemon, processes: Processes, target: Pa
 
     assert (result.returncode, oom_score_adj(pid)) == (0, 0)
     assert f"Dry run: would pin process {pid}" in result.stderr
+    assert "CAP_SYS_PTRACE" not in result.stderr
     assert not (daemon.runtime / "ledger.json").exists()
 
 
@@ -70,6 +71,7 @@ def test_dry_run_without_root(daemon: Daemon, processes: Processes, target: Path
 
     assert result.returncode == 0, result.stderr
     assert f"Dry run: would pin process {pid}" in result.stderr
+    assert "Without CAP_SYS_PTRACE, which root has, the executable of other users' processes" in result.stderr
 
 
 def test_required_events_that_are_not_to_be_had(daemon: Daemon, target: Path) -> None:

@@ -45,6 +45,7 @@ from oomwatchd.pinning.family import Table
 from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.pinner import Pinner
 from oomwatchd.rules import kernel_names
+from oomwatchd.rules.criteria import Source
 from oomwatchd.rules.model import Rule
 from oomwatchd.rules.ruleset import RuleSet, needs
 from oomwatchd.rules.search import search
@@ -198,6 +199,9 @@ class Daemon:
         self._open_ledger()
         self._scan_whole()
         self.log_decisions()
+        sight = "CAP_SYS_PTRACE"
+        if sight in procfs.missing_capabilities() and Source.EXE in needs(self.pinner.rules.rules).reads:
+            self.emit(Record("summary", WARNING, f"Without {sight}, which root has, {_losses((sight,))}"))
         if not self.pinner.ledger.held():
             self.emit(Record("summary", INFO, "No rule fits a process that runs now: nobody is to be pinned"))
 
