@@ -61,7 +61,7 @@ TABLE = [
     (["--root", "{runtime}", "check", "--strict"], 1, "{nothing}\nValid: 0 files, 0 rules, 1 warning\n", ""),
     (["--root", "/nonexistent", "config"], 1, "", "/nonexistent:1:1: No such directory"),
     (["--root", "/nonexistent", "check"], 1, "/nonexistent:1:1: No such directory; it was given as --root\n", ""),
-    (["explain", "-c", "/nonexistent", "1"], 1, "", "/nonexistent:1:1: No such file"),
+    (["explain", "-c", "/nonexistent", "1"], 1, "", "the configuration is invalid:\n/nonexistent:1:1: No such file\n"),
     (["config", "-c", "/nonexistent"], 1, "", "/nonexistent:1:1: No such file"),
     (["check", "/nonexistent"], 1, "/nonexistent:1:1: No such file\n", ""),
     (["check", "-c", "/a", "/b"], 2, "", "give one of them"),

@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         finally:
             sys.stdout.flush()
     except CommandError as ending:
-        print(f"oomwatchctl: {printable(str(ending))}", file=sys.stderr)
+        print(f"oomwatchctl: {printable(str(ending))}", *map(printable, ending.details), sep="\n", file=sys.stderr)
         return ending.status
     except BrokenPipeError:
         # The reader has seen enough (`| head`). Python would complain once more when it closes stdout.

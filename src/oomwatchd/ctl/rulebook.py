@@ -43,7 +43,7 @@ def open_rulebook(arguments: argparse.Namespace) -> Rulebook:
     try:
         return Rulebook(config.load(config.layout(arguments.file, arguments.root or "/")), daemon)
     except ConfigError as error:
-        raise CommandError(1, f"the configuration is invalid; see `oomwatchctl check`:\n{error}") from None
+        raise CommandError(1, "the configuration is invalid:", error.problems) from None
 
 
 def find_daemon(arguments: argparse.Namespace) -> Client | None:
@@ -77,4 +77,5 @@ def _loaded(daemon: Client) -> Rulebook:
     except ConfigError as error:
         # A descendant_of that names a rule which we may not see; or a daemon of another version.
         hint = f"; not shown to you: {', '.join(map(printable, hidden))}" if hidden else ""
-        raise CommandError(1, f"the rules that the daemon has loaded can't be read here{hint}:\n{error}") from None
+        message = f"the rules that the daemon has loaded can't be read here{hint}:"
+        raise CommandError(1, message, error.problems) from None
