@@ -155,7 +155,8 @@ ifeq ($(COMPILE),yes)
 endif
 	$(call tell_systemd)
 
-uninstall: ## what install put there; a changed /etc/oomwatchd.toml stays
+uninstall: ## give back what was pinned, remove what install put there; a changed /etc/oomwatchd.toml stays
+	$(if $(DESTDIR),,@$(give_back) || echo 'make uninstall: not every process has got back the oom_score_adj that it had' >&2)
 	$(if $(DESTDIR),,-test ! -d /run/systemd/system || systemctl disable --now oomwatchd.service oomwatchd-metrics.timer oomwatchd-kill.path)
 	rm -rf '$(DESTDIR)$(pkglibdir)' '$(DESTDIR)$(docdir)' '$(DESTDIR)$(pkgdatadir)'
 	rm -f '$(DESTDIR)$(sbindir)/oomwatchd' '$(DESTDIR)$(bindir)/oomwatchctl' \
@@ -170,6 +171,9 @@ uninstall: ## what install put there; a changed /etc/oomwatchd.toml stays
 	$(if $(DESTDIR),,rm -rf /run/oomwatchd)
 	$(call tell_systemd)
 
+# As the package's prerm has it: asked of the daemon; where none runs, whom the ledger knows is released, for no rule fits.
+give_back = test ! -e /run/oomwatchd/ledger.json || '$(bindir)/oomwatchctl' restore 2>/dev/null \
+    || { none=$$(mktemp) && '$(sbindir)/oomwatchd' --once -c "$$none"; status=$$?; rm -f "$$none"; test $$status = 0; }
 shipped_configuration = sed -e 's|/usr/share/oomwatchd|$(pkgdatadir)|' config/oomwatchd.toml
 complete = PYTHONPATH=src PYTHONDONTWRITEBYTECODE=1 $(PYTHON_RUN) -m oomwatchd.ctl.completion $(1) >build/completion.$(1) 2>/dev/null \
     && $(INSTALL) -D -m 644 build/completion.$(1) '$(DESTDIR)$(2)'

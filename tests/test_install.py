@@ -85,6 +85,11 @@ def test_an_unchanged_configuration_goes(tmp_path: Path) -> None:
     assert _files(tmp_path) == set()
 
 
+def test_what_was_pinned_is_given_back_before_the_service_stops() -> None:
+    told = subprocess.run(["make", "-n", "uninstall"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert -1 < told.index("oomwatchctl' restore") < told.index("systemctl disable --now oomwatchd.service")
+
+
 def test_the_package_has_the_version_of_the_program() -> None:
     head = (REPOSITORY / "debian/changelog").read_text().split("\n", 1)[0]
     assert f"({__version__})" in head
