@@ -86,7 +86,8 @@ def test_an_unchanged_configuration_goes(tmp_path: Path) -> None:
 
 
 def test_what_was_pinned_is_given_back_before_the_service_stops() -> None:
-    told = subprocess.run(["make", "-n", "uninstall"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    command = ["make", "-n", "uninstall"]
+    told = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
     assert -1 < told.index("oomwatchctl' restore") < told.index("systemctl disable --now oomwatchd.service")
 
 
