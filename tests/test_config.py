@@ -170,6 +170,13 @@ def test_lowering_needs_what_says_who_controls_the_process(criteria: str, refuse
     assert "says who controls the process" in error
 
 
+def test_a_rule_that_lowers_unguarded_is_told_of_beside_one_of_the_same_name() -> None:
+    rule = '[[rule]]\nname = "a"\nexe = "/usr/sbin/sshd"\noom_score_adj = -5\n'
+    first, second = problems(rule + rule + 'user = "root"\n')
+    assert "f:1:1: Rule 'a' can lower oom_score_adj" in first
+    assert "Another rule is named 'a' too" in second
+
+
 @pytest.mark.parametrize("action", ["oom_score_adj = 300", "oom_score_adj = { at_least = -5 }", "ignore = true"])
 def test_raising_may_go_by_names(action: str) -> None:
     assert not read(f'{HEAD}comm = "x"\n{action}').rules[0].guarded

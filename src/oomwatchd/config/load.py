@@ -187,10 +187,9 @@ def _check_descent(placed: Placed, criterion: Criterion, known: Mapping[str, Rul
 
 def _guarded(placed: Sequence[Placed]) -> list[Rule]:
     """The rules with their `guarded` worked out; an error for each that could lower without."""
-    names = guarded_rules(each.rule for each in placed)
     rules = []
-    for each in placed:
-        rule = replace(each.rule, guarded=each.rule.name in names)
+    for each, guarded in zip(placed, guarded_rules(each.rule for each in placed), strict=True):
+        rule = replace(each.rule, guarded=guarded)
         if rule.asks_to_lower and not rule.guarded and each.sound:
             asked = ", ".join(criterion.key for criterion in rule.criteria) or "nothing"
             each.error(

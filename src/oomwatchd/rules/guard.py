@@ -6,8 +6,8 @@ from oomwatchd.rules.criteria import CRITERIA
 from oomwatchd.rules.model import Criterion, Rule
 
 
-def guarded_rules(rules: Iterable[Rule]) -> frozenset[str]:
-    """The names of the rules that may lower.
+def guarded_rules(rules: Iterable[Rule]) -> tuple[bool, ...]:
+    """Of each rule whether it may lower.
 
     A rule may if it says `spoofable = true`, or if one of its criteria says who controls the process. descendant_of
     does if each rule that it names has such a criterion itself; one that is only spoofable has none, and rules that
@@ -22,7 +22,10 @@ def guarded_rules(rules: Iterable[Rule]) -> frozenset[str]:
             if rule.name not in says_who and any(_descends_from(criterion, says_who) for criterion in rule.criteria):
                 says_who.add(rule.name)
                 grown = True
-    return frozenset(says_who | {rule.name for rule in known if rule.spoofable})
+    # Each by itself, and not by its name: while names are doubled, the one says nothing of the other.
+    return tuple(
+        rule.spoofable or any(_says_who(c) or _descends_from(c, says_who) for c in rule.criteria) for rule in known
+    )
 
 
 def _says_who(criterion: Criterion) -> bool:
