@@ -171,9 +171,10 @@ uninstall: ## give back what was pinned, remove what install put there; a change
 	$(if $(DESTDIR),,rm -rf /run/oomwatchd)
 	$(call tell_systemd)
 
-# As the package's prerm has it: asked of the daemon; where none runs, whom the ledger knows is released, for no rule fits.
+# As the package's prerm has it: asked of the daemon; where none runs, whom the ledger knows is released, for no rule fits
+# and no pin of `oomwatchctl pin` is left.
 give_back = test ! -e /run/oomwatchd/ledger.json || '$(bindir)/oomwatchctl' restore 2>/dev/null \
-    || { none=$$(mktemp) && '$(sbindir)/oomwatchd' --once -c "$$none"; status=$$?; rm -f "$$none"; test $$status = 0; }
+    || { sed -i '/"pin":/d' /run/oomwatchd/ledger.json; none=$$(mktemp) && '$(sbindir)/oomwatchd' --once -c "$$none"; status=$$?; rm -f "$$none"; test $$status = 0; }
 shipped_configuration = sed -e 's|/usr/share/oomwatchd|$(pkgdatadir)|' config/oomwatchd.toml
 complete = PYTHONPATH=src PYTHONDONTWRITEBYTECODE=1 $(PYTHON_RUN) -m oomwatchd.ctl.completion $(1) >build/completion.$(1) 2>/dev/null \
     && $(INSTALL) -D -m 644 build/completion.$(1) '$(DESTDIR)$(2)'
