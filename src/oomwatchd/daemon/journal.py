@@ -83,7 +83,7 @@ def _sentence(decision: Decision) -> str:
     if decision.event == "pinned":
         return f"Pinned {who} to oom_score_adj {new}, from {old}, by {rule}"
     if decision.event == "released":
-        return f"Released {who} to oom_score_adj {new}, from {old}: {rule} doesn't fit it any more"
+        return f"Released {who} to oom_score_adj {new}, from {old}: {rule} doesn't hold it any more"
     if decision.event == "reset-child":
         if decision.quiet:
             return f"Took the inherited floor of {rule} from {who}, which has oom_score_adj {new}"

@@ -221,8 +221,8 @@ _ROWS = (
         Source.LINEAGE,
         "fork",
         manual="name of another rule: some ancestor is held by it, also one that has died since",
-        caution="as the rule that it names; a list as the weakest of them, a rule that is only *spoofable* and rules "
-        "that name each other not at all",
+        caution="yes, if each rule that it names says so by its own criteria: *spoofable* doesn't count, nor do rules "
+        "that name each other",
         indexed=False,
     ),
 )
