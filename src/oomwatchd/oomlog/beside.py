@@ -10,14 +10,23 @@ from datetime import datetime
 
 from oomwatchd.oomlog import json_lines
 from oomwatchd.oomlog.logline import LogLine
-from oomwatchd.oomlog.stream import Stream
 from oomwatchd.oomlog.ties import MANAGERS, Ties
 from oomwatchd.oomlog.times import Calendar, time_of
 from oomwatchd.oomlog.userspace import PROGRAMS, Killers, Said
+from oomwatchd.oomlog.words import Block, Words
 
-_WORDS = (
-    *(b"oomd", b"earlyoom", b"nohang", b"low memory!", b"corrective action", b"OOM", b"'oom-kill'", b"/tasks/oom"),
-    b"container oom",
+_WORDS = Words(
+    (
+        "oomd",
+        "earlyoom",
+        "nohang",
+        "low memory!",
+        "corrective action",
+        "OOM",
+        "'oom-kill'",
+        "/tasks/oom",
+        "container oom",
+    )
 )
 _SAYS = (
     r"oomd|earlyoom|nohang|low memory!|mem avail: |sending SIG|Killing process |correcti|_threshold_|PID: "
@@ -53,20 +62,16 @@ class Beside:
         self._reference = reference
         self._file = file
         self._calendar = Calendar()
-        self._held = b""
 
     def begin(self, reference: datetime, file: str) -> None:
         """Another file of the same log follows."""
         self._reference, self._file = reference, file
 
-    def take_block(self, data: bytes) -> None:
-        """The next bytes of the log; empty at its end."""
-        data = self._held + data if data else self._held + b"\n"
-        end = data.rfind(b"\n") + 1
-        self._held = data[end : end + _LONGEST]
-        if not any(word in data for word in _WORDS):
+    def take_block(self, block: Block) -> None:
+        """The next lines of the log."""
+        if not _WORDS.any_in(block):
             return
-        for match in _LINE.finditer(data, 0, end):
+        for match in _LINE.finditer(block.data, block.start, block.end):
             raw = match[0][:_LONGEST].decode("utf-8", "backslashreplace").rstrip("\r")
             for line in self._lines(raw):
                 self.take_line(line, raw)
@@ -126,18 +131,3 @@ _KNOWN = frozenset((*PROGRAMS, *MANAGERS, "kernel"))
 def _base(tag: str) -> str:
     """A tag as a program's name: "/usr/bin/earlyoom" too."""
     return tag.rpartition("/")[2].removesuffix(".service")
-
-
-class Tapped(Stream):
-    """A stream that shows `beside` all that is read from it."""
-
-    def __init__(self, stream: Stream, beside: Beside) -> None:
-        super().__init__(iter(()))
-        self._source = stream
-        self._beside = beside
-
-    def read(self, size: int) -> bytes:
-        data = self._source.read(size)
-        self._beside.take_block(data)
-        self.damage = self._source.damage
-        return data

@@ -5,7 +5,7 @@ from datetime import datetime
 from itertools import chain, islice
 
 from oomwatchd.oomlog import prefix, shapes
-from oomwatchd.oomlog.beside import Beside, Tapped
+from oomwatchd.oomlog.beside import Beside
 from oomwatchd.oomlog.json_document import Cut, is_document, read_document
 from oomwatchd.oomlog.logline import LogLine, Unwrapper
 from oomwatchd.oomlog.newest_first import is_newest_first, turned
@@ -33,7 +33,7 @@ def events(stream: Stream, parser: Parser, beside: Beside, reference: datetime) 
             rows = [LogLine(row.rstrip("\r")) for row in text.split("\n")[:_SAMPLE]]
             parser.calendar.observe(prefix.split(row.text).prefix for row in rows)
             if not is_newest_first(rows, reference):
-                yield from scan(Tapped(stream, beside), parser)
+                yield from scan(stream, parser, beside)
                 return
             log = map(LogLine, _lines(stream))
         else:

@@ -4,40 +4,49 @@ split into lines at all."""
 from collections.abc import Generator, Iterator
 
 from oomwatchd.oomlog import lines, prefix
+from oomwatchd.oomlog.beside import Beside
 from oomwatchd.oomlog.parser import Parser
 from oomwatchd.oomlog.record import OomKill
 from oomwatchd.oomlog.stream import Stream
+from oomwatchd.oomlog.words import Block, Search, Words
 
 BLOCK = 1 << 20
 # How far before an anchor its event may begin: rows of a table whose header was cut off.
 BEFORE = 64 << 10
 # How much of a report is split into lines before asking whether that was all of it.
 AT_ONCE = 4 << 10
-_ANCHORS = tuple(anchor.encode() for anchor in Parser.ANCHORS)
+_ANCHORS = Words(Parser.ANCHORS)
 
 
-def scan(stream: Stream, parser: Parser) -> Iterator[OomKill]:
-    """The events that `stream` completes. At most a block and `BEFORE` are held, whatever the lines are like."""
-    held = b""
-    while block := stream.read(BLOCK):
-        data = held + block
+def scan(stream: Stream, parser: Parser, beside: Beside | None = None) -> Iterator[OomKill]:
+    """The events that `stream` completes; `beside` sees all lines that may be of others. At most a block and `BEFORE`
+    are held, whatever the lines are like."""
+    held, seen = b"", 0
+    while more := stream.read(BLOCK):
+        data = held + more
         end = data.rfind(b"\n") + 1
         if end == 0 and len(data) > prefix.LONGEST:
             held = data[: prefix.LONGEST]
             continue
-        read = yield from _scan_lines(data, end, parser)
+        read = yield from _scan_block(Block(data, seen, end), parser, beside)
         held = data[read : read + BEFORE + prefix.LONGEST]
-    yield from _scan_lines(held, len(held), parser)
+        seen = max(0, end - read)
+    yield from _scan_block(Block(held, seen, len(held)), parser, beside)
 
 
-def _scan_lines(data: bytes, end: int, parser: Parser) -> Generator[OomKill, None, int]:
-    """Feed what matters of data[:end]. Returns where to go on: before the end where an event yet to come may begin."""
-    position, upcoming = 0, [-1] * len(_ANCHORS)
+def _scan_block(block: Block, parser: Parser, beside: Beside | None) -> Generator[OomKill, None, int]:
+    """Feed what matters of the block, and of what was held before it. Returns where to go on: before the end where an
+    event yet to come may begin."""
+    if beside is not None:
+        beside.take_block(block)
+    data, end = block.data, block.end
+    anchors = Search(_ANCHORS, block)
+    position = 0
     while position < end:
         if parser.busy:
             stop = position + AT_ONCE
         else:
-            anchor = _next_anchor(data, position, end, upcoming)
+            anchor = anchors.next(max(position, block.start))
             if anchor < 0:
                 return max(position, data.rfind(b"\n", 0, max(0, end - BEFORE)) + 1)
             position = max(position, data.rfind(b"\n", 0, max(0, anchor - BEFORE)) + 1)
@@ -56,15 +65,3 @@ def _scan_lines(data: bytes, end: int, parser: Parser) -> Generator[OomKill, Non
                 position = rows_end
                 break
     return min(position, end)
-
-
-def _next_anchor(data: bytes, position: int, end: int, upcoming: list[int]) -> int:
-    """The first anchor from `position` on, or -1. `upcoming` remembers where the next one of each kind is."""
-    first = end
-    for kind, anchor in enumerate(_ANCHORS):
-        at = upcoming[kind]
-        if at < position:
-            at = data.find(anchor, position, end)
-            upcoming[kind] = at = end if at < 0 else at
-        first = min(first, at)
-    return first if first < end else -1

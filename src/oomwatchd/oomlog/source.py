@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import chain
 
 from oomwatchd.oomlog import gather, journal, prefix, reading, times
-from oomwatchd.oomlog.beside import Beside, Tapped
+from oomwatchd.oomlog.beside import Beside
 from oomwatchd.oomlog.json_document import Cut
 from oomwatchd.oomlog.logfile import Failed, LogFile, SourceError, Spool, find_logs, partly_read
 from oomwatchd.oomlog.order import with_others
@@ -160,7 +160,7 @@ def _events(stream: Stream, parser: Parser, beside: Beside, name: str, failed: F
 
 def _of_stream(stream: Stream, name: str, failed: Failed, keep_text: bool) -> Iterator[OomKill]:
     parser, beside = Parser(datetime.now(), name, keep_text=keep_text), Beside(datetime.now(), name)
-    yield from with_others(chain(scan(Tapped(stream, beside), parser), _flushed(parser)), beside)
+    yield from with_others(chain(scan(stream, parser, beside), _flushed(parser)), beside)
     _tell_damage(stream, name, failed)
 
 
