@@ -1,5 +1,7 @@
 """Bytes that a process chose (names, arguments, paths, cgroups) as text that is safe to show."""
 
+import functools
+
 
 def decode(raw: bytes | str) -> str:
     """`raw` as UTF-8 text; each byte that isn't valid UTF-8 becomes ``\\xNN``. Control characters stay: this is
@@ -37,8 +39,11 @@ def _escape(character: str) -> str:
 def columns_of(text: str) -> int:
     """How many columns of a terminal the text takes, as wcwidth(3) has it: characters of East Asia take two, combining
     ones none."""
-    if text.isascii():
-        return len(text)
+    return len(text) if text.isascii() else _columns_of(text)
+
+
+@functools.lru_cache(maxsize=1024)
+def _columns_of(text: str) -> int:
     import unicodedata  # `status` hasn't the time for
 
     return sum(

@@ -19,7 +19,7 @@ from oomwatchd.ctl.rulebook import add_options, open_rulebook
 from oomwatchd.oomlog import replay, source
 from oomwatchd.oomlog.history import Growth, History
 from oomwatchd.oomlog.logfile import SourceError
-from oomwatchd.oomlog.record import Killed, OomKill
+from oomwatchd.oomlog.record import Killed, OomKill, Task
 from oomwatchd.oomlog.remedies import Advice, advise
 from oomwatchd.oomlog.times import seconds_of
 from oomwatchd.oomlog.what_if import Rules
@@ -262,7 +262,7 @@ def as_json(kill: OomKill, remedies: Iterable[Advice] = ()) -> dict[str, Any]:
         },
         "victim": None if kill.victim is None else _killed(kill.victim),
         "also_killed": [_killed(killed) for killed in kill.also_killed],
-        "tasks": None if kill.tasks is None else [task._asdict() for task in kill.tasks],
+        "tasks": None if kill.tasks is None else [dict(zip(Task._fields, task, strict=True)) for task in kill.tasks],
         "no_killable": kill.no_killable,
         "panic": kill.panic,
         "truncated": kill.truncated,

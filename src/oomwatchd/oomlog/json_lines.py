@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from oomwatchd.oomlog.logline import LogLine
 
@@ -40,6 +40,7 @@ _PROGRAM = ("SYSLOG_IDENTIFIER", "program", "PROGRAM", "appname", "app_name", "p
 _FACILITY = ("SYSLOG_FACILITY", "syslogfacility-text", "syslog_facility", "facility", "FACILITY")
 _INSIDE = ("host", "hostname", "syslog", "process", "agent", "resource", "labels", "kubernetes", "log", "metadata")
 """Objects that tell of the record in which they stand."""
+_INSIDE_NAMES = frozenset(_INSIDE)
 _SERVICES = frozenset(
     ("systemd-oomd", "earlyoom", "nohang", "nohang-desktop", "oomd", "kubelet", "containerd", "dockerd")
 )
@@ -91,7 +92,7 @@ def _of_object(record: Mapping[str, object], around: Context, depth: int) -> Ite
     if text is not None:
         yield from lines_of(text, inner)
     for name, value in record.items():
-        if name == key:
+        if name == key or (text is not None and not isinstance(value, list)):
             continue
         if _may_hold_records(value, has_text=text is not None):
             yield from log_lines(value, inner, depth + 1)
@@ -153,6 +154,8 @@ def known(record: Mapping[str, object], around: Context) -> Context:
 
 def _flat(record: Mapping[str, object]) -> Mapping[str, object]:
     """The record's members, and those of the objects in it that tell of it."""
+    if _INSIDE_NAMES.isdisjoint(record):
+        return record
     inside = [name for name in _INSIDE if isinstance(record.get(name), dict)]
     if not inside:
         return record
@@ -247,6 +250,7 @@ def _split(text: str) -> list[str]:
 _DIGITS = re.compile(r"\d{9,19}(?:\.\d{1,9})?")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d|[A-Z][a-z]{2} {1,2}\d{1,2} \d\d:\d\d:\d\d")
 _YEAR_2001 = 978307200
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def moment(value: object) -> str | float | None:
@@ -267,8 +271,8 @@ def _since_1970(number: str) -> str | None:
     whole, _, fraction = number.partition(".")
     if not whole.isdigit() or not 9 <= len(whole) <= 19:
         return None
-    scale = next(power for power, last in ((0, 11), (3, 14), (6, 17), (9, 19)) if len(whole) <= last)
-    microseconds = int(whole) * 10**6 // 10**scale
+    scale = 0 if len(whole) <= 11 else 3 if len(whole) <= 14 else 6 if len(whole) <= 17 else 9
+    microseconds = int(whole) if scale == 6 else int(whole) * 10**6 // 10**scale
     if scale == 0 and fraction.isdigit():
         microseconds += int(fraction[:6].ljust(6, "0"))
     if microseconds < _YEAR_2001 * 10**6:
@@ -279,10 +283,9 @@ def _since_1970(number: str) -> str | None:
 def utc(microseconds: int) -> str | None:
     """Microseconds since 1970 in ISO 8601, UTC."""
     try:
-        whole = datetime.fromtimestamp(microseconds // 10**6, UTC)
-    except (ValueError, OverflowError, OSError):
+        return (_EPOCH + timedelta(microseconds=microseconds)).isoformat(timespec="microseconds")
+    except OverflowError:
         return None
-    return whole.replace(microsecond=microseconds % 10**6).isoformat(timespec="microseconds")
 
 
 def _unescape(text: str) -> str:

@@ -28,6 +28,8 @@ _STREAMS_MAX = 64
 _UNKNOWN_MAX = 8
 _DIGIT_OR_BLANK = re.compile(r"[\d ]")
 
+_NO_LINE = Line("", "")
+
 _Key = tuple[str | None, str | None, str, bool]
 
 
@@ -71,7 +73,7 @@ class Parser:
         self._done: list[OomKill] = []
         self._number = 0
         self._stream = self._stream_of((None, None, "", False))
-        self._last = Line("", "")
+        self._last = _NO_LINE
         """The last line's prefix, for a next one that has the same. Its text isn't kept."""
         self._alike: re.Pattern[str] | None = None
         """Matches prefixes that differ from the last line's in the time alone."""
@@ -115,7 +117,7 @@ class Parser:
         report = assembly.report
         if report is None or report.layout is None or report.past_table() or assembly.broken is not None:
             return start
-        if not self._as_is or self._last.lead.endswith('"'):
+        if not self._as_is or self._last.lead.endswith('"') or data.startswith(b"{", start):
             return start  # so the rows aren't either
         layout, task, begin = report.layout, None, start
         pattern = _rows_pattern(layout, _shape(self._last))
@@ -136,7 +138,7 @@ class Parser:
         self._drain()
         for stream in self._streams.values():
             self._done += stream.flush()
-        self._last, self._alike, self._origin = Line("", ""), None, Origin()
+        self._last, self._alike, self._origin = _NO_LINE, None, Origin()
         done, self._done = self._done, []
         return done
 
@@ -225,7 +227,7 @@ class Parser:
         host = line.host or parts.host
         file = line.file or self.file
         self._stream = self._stream_of((line.file, host, parts.lead, True))
-        self._last, self._alike = Line("", ""), None
+        self._last, self._alike = _NO_LINE, None
         self._origin = Origin(parts.prefix, line.time, host, file)
         self._done += self._stream.take(self._number, self._origin, parts.text or "")
 

@@ -4,7 +4,7 @@ What a report doesn't show is never guessed at: a figure that is missing makes n
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from oomwatchd.base.badness import OOM_SCORE_ADJ_MIN
@@ -63,7 +63,15 @@ def _page_kb(kill: OomKill) -> int:
 
 def _held_kb(kill: OomKill, task: Task) -> int:
     """What killing the process would give back; KiB."""
-    return _page_kb(kill) * (task.rss + (task.swapents or 0)) + (task.pgtables_bytes or 0) // 1024
+    _, _, _, _, rss, pgtables_bytes, swapents, _, _ = task
+    return _page_kb(kill) * (rss + (swapents or 0)) + (pgtables_bytes or 0) // 1024
+
+
+def _largest(kill: OomKill, tasks: Sequence[Task]) -> tuple[Task, int]:
+    """The first process that held most, and how much; KiB."""
+    held = [_held_kb(kill, task) for task in tasks]
+    most = max(held)
+    return tasks[held.index(most)], most
 
 
 # Whom a setting is for.
@@ -157,8 +165,7 @@ def _protected_held_most(kill: OomKill) -> Iterator[Advice]:
     total = _with_swap_kb(kill)
     if not kill.tasks or total is None or kill.victim is None:
         return
-    largest = max(kill.tasks, key=lambda task: _held_kb(kill, task))
-    held = _held_kb(kill, largest)
+    largest, held = _largest(kill, kill.tasks)
     if (largest.oom_score_adj or 0) >= 0 or held < _MUCH * total:
         return
     if kill.victim.pid in (largest.pid, largest.tgid):
@@ -349,8 +356,7 @@ def _holders(kill: OomKill) -> Iterator[Advice]:
     total = _with_swap_kb(kill)
     if kill.scope != "global" or not kill.tasks or total is None:
         return
-    largest = max(kill.tasks, key=lambda task: _held_kb(kill, task))
-    held = _held_kb(kill, largest)
+    largest, held = _largest(kill, kill.tasks)
     victim = kill.victim is not None and kill.victim.pid in (largest.pid, largest.tgid)
     if held >= _UNACCOUNTED * total and (victim or (largest.oom_score_adj or 0) >= 0):
         owner = _owner_of_victim(kill) if victim else None
