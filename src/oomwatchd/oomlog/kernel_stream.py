@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from oomwatchd.oomlog import lines, read_memory, read_outcome, read_request, read_tasks
+from oomwatchd.oomlog import line_outcome, lines, read_memory, read_outcome, read_request, read_tasks
 from oomwatchd.oomlog.assembly import Assembly, Reader
 from oomwatchd.oomlog.record import OomKill
 from oomwatchd.oomlog.report import Origin
@@ -171,7 +171,7 @@ class KernelStream:
         read, start = self.assembly.broken
         belongs = len(start) < _JOINED_MAX
         if belongs and read == read_outcome.kill_line:
-            belongs = below is not None or lines.continues_kill_line(text)
+            belongs = below is not None or line_outcome.continues_kill_line(text)
         elif belongs:
             belongs = lines.kind(text) is None and "oom-kill" not in text
         if not belongs:

@@ -8,7 +8,7 @@ import functools
 import re
 from datetime import datetime
 
-from oomwatchd.oomlog import json_lines, lines
+from oomwatchd.oomlog import json_lines, line_tasks, lines
 from oomwatchd.oomlog import prefix as line_prefix
 from oomwatchd.oomlog.assembly import Assembly
 from oomwatchd.oomlog.clean import clean
@@ -290,5 +290,5 @@ def _alike_pattern(prefix: str) -> re.Pattern[str]:
 
 
 @functools.lru_cache(maxsize=64)
-def _rows_pattern(layout: lines.Layout, prefix: str) -> re.Pattern[bytes]:
+def _rows_pattern(layout: line_tasks.Layout, prefix: str) -> re.Pattern[bytes]:
     return layout.raw_pattern(prefix.encode("utf-8", "replace"))

@@ -1,13 +1,13 @@
 """Readers of the memory picture in a report: of the memory cgroup, of the machine. Pure. (See `read_request`.)"""
 
-from oomwatchd.oomlog import lines
+from oomwatchd.oomlog import line_memory
 from oomwatchd.oomlog.assembly import Assembly
 from oomwatchd.oomlog.report import MAX_ZONES
 
 
 def limit(assembly: Assembly, text: str) -> bool:
     """ "Task in /a killed as a result of limit of /b" (until 4.20)."""
-    found = lines.limit_of(text)
+    found = line_memory.limit_of(text)
     if found is None:
         return False
     report = assembly.before_table()
@@ -21,7 +21,7 @@ def limit(assembly: Assembly, text: str) -> bool:
 
 def usage(assembly: Assembly, text: str) -> bool:
     """ "memory: usage 4kB, limit 4kB, failcnt 9"."""
-    found = lines.usage(text)
+    found = line_memory.usage(text)
     if found is None:
         return False
     report = assembly.before_table()
@@ -34,7 +34,7 @@ def usage(assembly: Assembly, text: str) -> bool:
 
 def stats(assembly: Assembly, text: str) -> bool:
     """ "Memory cgroup stats for /a:"."""
-    found = lines.stats_of(text)
+    found = line_memory.stats_of(text)
     if found is None:
         return False
     report = assembly.before_table()
@@ -49,7 +49,7 @@ def stats(assembly: Assembly, text: str) -> bool:
 
 def stat(assembly: Assembly, text: str) -> bool:
     """A line of a memory cgroup's memory.stat."""
-    found = lines.stat(text)
+    found = line_memory.stat(text)
     if found is None:
         return False
     report = assembly.report
@@ -61,7 +61,7 @@ def stat(assembly: Assembly, text: str) -> bool:
 def counters(assembly: Assembly, text: str) -> bool:
     """ "active_anon:1 inactive_anon:2 …" of the machine. Another CPU may show them too, within the report: each counter
     is taken once, the last time."""
-    found = lines.counters(text)
+    found = line_memory.counters(text)
     if not found:
         return False
     assembly.before_table().pages.update(found)
@@ -70,7 +70,7 @@ def counters(assembly: Assembly, text: str) -> bool:
 
 def zone(assembly: Assembly, text: str) -> bool:
     """ "Node 0 DMA free:4kB … present:9kB …"."""
-    found = lines.zone(text)
+    found = line_memory.zone(text)
     if found is None:
         return False
     report = assembly.report
@@ -81,7 +81,7 @@ def zone(assembly: Assembly, text: str) -> bool:
 
 def buddy(assembly: Assembly, text: str) -> bool:
     """ "Node 0 DMA: 1*4kB …" shows the page size."""
-    found = lines.free_blocks(text)
+    found = line_memory.free_blocks(text)
     if found is None:
         return False
     report = assembly.report
@@ -95,7 +95,7 @@ def buddy(assembly: Assembly, text: str) -> bool:
 
 def huge(assembly: Assembly, text: str) -> bool:
     """ "Node 0 hugepages_total=4 …", for each node and size."""
-    found = lines.huge_pages(text)
+    found = line_memory.huge_pages(text)
     if found is None:
         return False
     report = assembly.report
@@ -106,7 +106,7 @@ def huge(assembly: Assembly, text: str) -> bool:
 
 def swap(assembly: Assembly, text: str) -> bool:
     """ "Total swap = 4kB"."""
-    found = lines.swap(text)
+    found = line_memory.swap(text)
     if found is None:
         return False
     assembly.before_table().memory[found[0]] = found[1]
@@ -115,7 +115,7 @@ def swap(assembly: Assembly, text: str) -> bool:
 
 def machine_pages(assembly: Assembly, text: str) -> bool:
     """ "9 pages RAM"."""
-    found = lines.machine_pages(text)
+    found = line_memory.machine_pages(text)
     if found is None:
         return False
     assembly.before_table().pages[found[0]] = found[1]

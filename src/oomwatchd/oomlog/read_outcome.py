@@ -1,13 +1,13 @@
 """Readers of what a report ends with: whom the kernel chose and killed, or why nobody. Pure. (See `read_request`.)"""
 
-from oomwatchd.oomlog import lines
+from oomwatchd.oomlog import line_outcome, lines
 from oomwatchd.oomlog.assembly import Assembly
 from oomwatchd.oomlog.report import MAX_TASKS
 
 
 def summary(assembly: Assembly, text: str) -> bool:
     """ "oom-kill:constraint=…"."""
-    found = lines.summary(text)
+    found = line_outcome.summary(text)
     if found is None:
         return False
     old = assembly.report
@@ -28,7 +28,7 @@ def summary(assembly: Assembly, text: str) -> bool:
 
 def choice(assembly: Assembly, text: str) -> bool:
     """ "Kill process 1 (x) score 900 or sacrifice child" (until 5.0)."""
-    found = lines.chosen(text)
+    found = line_outcome.chosen(text)
     if found is None:
         return False
     old = assembly.report
@@ -39,14 +39,14 @@ def choice(assembly: Assembly, text: str) -> bool:
 
 def kill_line(assembly: Assembly, text: str) -> bool:
     """ "Killed process 1 (x) total-vm:…", which a name or a mailer may have broken."""
-    if lines.kill_line_is_broken(text):
+    if line_outcome.kill_line_is_broken(text):
         return assembly.hold(kill_line, text)
     return kill(assembly, text)
 
 
 def kill(assembly: Assembly, text: str) -> bool:
     """A kill line that has no other half."""
-    found = lines.kill_line(text)
+    found = line_outcome.kill_line(text)
     if found is None:
         return False
     report = assembly.report
@@ -61,7 +61,7 @@ def kill(assembly: Assembly, text: str) -> bool:
 
 def group(assembly: Assembly, text: str) -> bool:
     """ "Tasks in /a are going to be killed due to memory.oom.group set"."""
-    found = lines.group(text)
+    found = line_outcome.group(text)
     if found is None:
         return False
     report = assembly.open()
@@ -72,7 +72,7 @@ def group(assembly: Assembly, text: str) -> bool:
 
 def reaped(assembly: Assembly, text: str) -> bool:
     """ "oom_reaper: reaped process 1 (x), …" comes later, perhaps when the next report has begun."""
-    found = lines.reaped(text)
+    found = line_outcome.reaped(text)
     if found is None:
         return False
     if not assembly.died_before(found.pid):
@@ -89,13 +89,13 @@ def nobody(assembly: Assembly, text: str) -> bool:
     old = assembly.report
     report = assembly.open(another=old is not None and old.decided())
     report.no_killable = True
-    report.panic = lines.panic(text)
+    report.panic = line_outcome.panic(text)
     return True
 
 
 def panic(assembly: Assembly, text: str) -> bool:
     """ "Kernel panic - not syncing: …" for want of memory."""
-    why = lines.panic(text)
+    why = line_outcome.panic(text)
     if why is None:
         return False
     old = assembly.report

@@ -5,13 +5,13 @@ A reader takes one kind of line into the assembly, and returns whether the line 
 
 from dataclasses import replace
 
-from oomwatchd.oomlog import lines
+from oomwatchd.oomlog import line_parts, line_request
 from oomwatchd.oomlog.assembly import Assembly
 
 
 def invoked(assembly: Assembly, text: str) -> bool:
     """ "java invoked oom-killer: …" begins a report."""
-    found = lines.invoked(text)
+    found = line_request.invoked(text)
     if found is None:
         return False
     report = assembly.new()
@@ -34,7 +34,7 @@ def cpu(assembly: Assembly, text: str) -> bool:
     """ "CPU: 0 PID: 113 Comm: java …" tells the invoker's PID and the kernel's release."""
     report = assembly.report
     expected = report.invoker.comm if report is not None and report.invoker is not None else None
-    found = lines.cpu(text, expected)
+    found = line_request.cpu(text, expected)
     if found is None:
         return False
     if report is None or report.invoker_pid is not None:
@@ -55,7 +55,7 @@ def cpu(assembly: Assembly, text: str) -> bool:
 
 def mems_allowed(assembly: Assembly, text: str) -> bool:
     """ "java cpuset=/ mems_allowed=0"."""
-    found = lines.mems_allowed(text)
+    found = line_request.mems_allowed(text)
     if found is None:
         return False
     if assembly.report is not None and not assembly.report.past_table():
@@ -81,7 +81,7 @@ def _same_name(expected: str | None, seen: str | None) -> str | None:
         return expected
     if expected is None:
         return seen
-    longer = lines.comm_length(expected) > lines.COMM_MAX and bool(seen)
+    longer = line_parts.comm_length(expected) > line_parts.COMM_MAX and bool(seen)
     if expected.endswith((f" {seen}", f"\t{seen}", f"|{seen}")) or (longer and expected.endswith(seen)):
         return seen
     return expected if seen == expected or expected.startswith(f"{seen}\n") else None

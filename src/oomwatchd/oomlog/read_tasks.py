@@ -1,6 +1,6 @@
 """Readers of the task table of a report. Pure. (See `read_request`.)"""
 
-from oomwatchd.oomlog import lines
+from oomwatchd.oomlog import line_tasks
 from oomwatchd.oomlog.assembly import Assembly
 from oomwatchd.oomlog.record import Task
 from oomwatchd.oomlog.report import Report
@@ -17,9 +17,9 @@ def table(assembly: Assembly, text: str) -> bool:
         return True
     if assembly.report is not None and assembly.report.layout is not None:
         return row(assembly, text[start:])
-    task = lines.row_without_header(text)
+    task = line_tasks.row_without_header(text)
     if task is None:
-        return lines.row_is_broken(text) and assembly.hold(row, text)
+        return line_tasks.row_is_broken(text) and assembly.hold(row, text)
     report = assembly.report
     report = assembly.open(another=report is not None and report.past_table())
     report.cut = True
@@ -29,14 +29,14 @@ def table(assembly: Assembly, text: str) -> bool:
 
 def header(assembly: Assembly, text: str) -> bool:
     """ "[ pid ]   uid  tgid total_vm …  name"."""
-    columns = lines.header(text)
+    columns = line_tasks.header(text)
     if columns is None:
         return False
     if columns[-1] != "name":
         # Broken once more is possible; what can't be a header any longer is given up.
         return len(columns) > _MOST_COLUMNS or assembly.hold(header, text)
     report = assembly.before_table()
-    report.layout = lines.layout(columns)
+    report.layout = line_tasks.layout(columns)
     report.tasks = []
     assembly.at_row = True
     return True
@@ -46,13 +46,13 @@ def row(assembly: Assembly, text: str) -> bool:
     """A row of the table under the header that was read."""
     report = assembly.report
     if report is None or report.layout is None:
-        task = lines.row_without_header(text)
+        task = line_tasks.row_without_header(text)
         if task is not None:
             _add(assembly, assembly.open(), task)
         return task is not None
     task = report.layout.row(text)
     if task is None:
-        return assembly.broken is None and lines.row_is_broken(text) and assembly.hold(row, text)
+        return assembly.broken is None and line_tasks.row_is_broken(text) and assembly.hold(row, text)
     if report.past_table():
         report = assembly.new()
         report.cut = True

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from oomwatchd.base.badness import ERAS, OOM_SCORE_ADJ_MIN, Era, badness, era_of, root_bonus
-from oomwatchd.oomlog import lines
+from oomwatchd.oomlog import line_request
 from oomwatchd.oomlog.record import OomKill, Task
 
 _PAGE_BYTES = 4096
@@ -46,7 +46,7 @@ def total_pages(kill: OomKill) -> int | None:
     if kill.scope == "memcg":
         return _memcg_pages(kill)
     if kill.scope in ("cpuset", "mempolicy"):
-        allowed = lines.nodes(kill.nodes or "")
+        allowed = line_request.nodes(kill.nodes or "")
         shown = dict(memory.node_kb)
         if not allowed or not allowed <= shown.keys():
             return None

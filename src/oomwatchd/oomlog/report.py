@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
 
-from oomwatchd.oomlog import lines, times
+from oomwatchd.oomlog import line_outcome, line_parts, line_request, line_tasks, times
 from oomwatchd.oomlog.record import Chosen, Invoker, Killed, Memory, OomKill, Task, Zone
 
 # A process has one row; a log that claims more of them is hostile.
@@ -63,10 +63,10 @@ class Report:
     task_memcg: str | None = None
     nodes: str | None = None
     mems_allowed: str | None = None
-    layout: lines.Layout | None = None
+    layout: line_tasks.Layout | None = None
     tasks: list[Task] | None = None
     chosen: Chosen | None = None
-    summary: lines.Summary | None = None
+    summary: line_outcome.Summary | None = None
     killed: list[Killed] = field(default_factory=list)
     reaped: list[Killed] = field(default_factory=list)
     words: str = ""
@@ -164,12 +164,12 @@ def finish(report: Report, reference: datetime, calendar: times.Calendar) -> Oom
 
 def _likely_name(name: str) -> str:
     """The invoker's name, where a prefix that nobody knows stands before it. A name has at most 15 bytes."""
-    if lines.comm_length(name) <= lines.COMM_MAX:
+    if line_parts.comm_length(name) <= line_parts.COMM_MAX:
         return name
     tail = re.split(r"(?:[:|>\]})\"]\s|\t|[|\"])\s*", name)[-1]
-    if lines.comm_length(tail) > lines.COMM_MAX or not tail:
+    if line_parts.comm_length(tail) > line_parts.COMM_MAX or not tail:
         tail = name.split()[-1] if name.split() else name
-    return tail if lines.comm_length(tail) <= lines.COMM_MAX else name
+    return tail if line_parts.comm_length(tail) <= line_parts.COMM_MAX else name
 
 
 def _tasks(report: Report, page_kb: int | None) -> tuple[Task, ...] | None:
@@ -263,8 +263,8 @@ def _scope(report: Report) -> str | None:
 
 def _is_bound(nodes: str, allowed: str | None) -> bool:
     """Whether an allocation bound to `nodes` may use less than the machine. Every machine has a node 0."""
-    bound = lines.nodes(nodes)
-    return bool(bound) and (bound < lines.nodes(allowed) if allowed is not None else 0 not in bound)
+    bound = line_request.nodes(nodes)
+    return bool(bound) and (bound < line_request.nodes(allowed) if allowed is not None else 0 not in bound)
 
 
 def _is_truncated(report: Report, victim: Killed | None) -> bool:

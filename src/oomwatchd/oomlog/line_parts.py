@@ -1,0 +1,21 @@
+"""What the modules that read lines of a report have in common: numbers and names in them. Pure."""
+
+import re
+from collections.abc import Iterator
+
+NUMBER = r"-?\d{1,18}"
+COMM_MAX = 15  # TASK_COMM_LEN less its NUL
+_ESCAPED = re.compile(r"\\x[0-9a-f]{2}")
+
+
+def comm_length(name: str) -> int:
+    """The bytes of a name. The log may show an odd byte as \\xNN."""
+    return len(_ESCAPED.sub("?", name).encode(errors="replace"))
+
+
+def last(found: Iterator[re.Match[str]]) -> re.Match[str] | None:
+    """The last of some matches."""
+    match = None
+    for one in found:
+        match = one
+    return match
