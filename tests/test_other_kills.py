@@ -136,6 +136,17 @@ def test_each_is_told_of_once() -> None:
     assert not kills.note([], [], 60.0, kernel_killed=True), "too long ago"
 
 
+def test_a_death_that_is_found_before_the_kernels_kill_is_known() -> None:
+    """systemd stops a unit at once; the kernel's report of the kill in it takes a moment to be read."""
+    kills = OtherKills()
+    assert not kills.note([node(7)], [], 1.0, kernel_killed=False)
+    assert kills.note([], [], 6.0, kernel_killed=True)
+    kills = OtherKills()
+    assert not kills.note([node(7)], [], 1.0, kernel_killed=False)
+    assert not kills.note([], [], 12.0, kernel_killed=False)
+    assert not kills.note([], [], 13.0, kernel_killed=True), "it died long before"
+
+
 def test_a_kill_may_be_read_of_before_it_is_known_who_is_gone() -> None:
     kills, early = Found(), node(8)
     kills.hear(Entry("db.service", "Failed", "oom-kill"))

@@ -1,7 +1,6 @@
 """The journey of a user on Debian 12: install, enable, reboot, edit, ask the journal, remove. In order."""
 
 import re
-import shlex
 from typing import Any
 
 from tests.vm.conftest import install
@@ -208,17 +207,11 @@ def test_the_service_is_confined_and_protected(machine: Machine) -> None:
     machine.succeed("systemd-analyze security --threshold=21 oomwatchd.service")
     # CAP_DAC_OVERRIDE 1, NET_ADMIN 12, SYS_PTRACE 19, SYS_RESOURCE 24
     capabilities = 1 << 1 | 1 << 12 | 1 << 19 | 1 << 24
-    effective = machine.succeed(f"awk '/CapEff|CapBnd/ {{ print $2 }}' /proc/{pid}/status").split()
-    assert [int(mask, 16) for mask in effective] == [capabilities] * 2
-
-
-def test_the_sandbox_lets_it_go_to_the_cpu_of_a_program(machine: Machine) -> None:
-    unit = machine.read("/lib/systemd/system/oomwatchd.service").splitlines()
-    sandbox = " ".join(f"-p {shlex.quote(line)}" for line in unit if line.startswith("SystemCall"))
-    go = "import os; os.sched_getscheduler(1); os.sched_setaffinity(0, os.sched_getaffinity(0))"
-    machine.succeed(f"systemd-run --quiet --wait --pipe {sandbox} python3 -c {shlex.quote(go)}")
-    # It isn't so because all is allowed.
-    assert machine.run(f"systemd-run --quiet --wait --pipe {sandbox} nice -n 1 true").stderr != ""
+    has = machine.succeed(f"awk '/CapPrm|CapEff/ {{ print $2 }}' /proc/{pid}/status").split()
+    assert [int(mask, 16) for mask in has] == [capabilities] * 2
+    # PERFMON 38 and BPF 39 load the filter, and are given up then. To leave the bounding set would take SETPCAP.
+    bounding = int(machine.succeed(f"awk '/CapBnd/ {{ print $2 }}' /proc/{pid}/status"), 16)
+    assert bounding == capabilities | 1 << 38 | 1 << 39
 
 
 def test_rules_see_programs_wherever_they_are(machine: Machine) -> None:

@@ -681,6 +681,7 @@ class Daemon:
 
     def _on_kernel_log(self) -> None:
         if self.kills.read(self.pinner.ledger):
+            self._kernel_killed_at = time.monotonic()
             self._loop.later(_REPORT_SECONDS, self._tell_kills)
 
     def _tell_kills(self) -> None:

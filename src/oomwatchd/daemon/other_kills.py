@@ -26,6 +26,8 @@ _UNIT_FAILED = "d9b373ed55a64feb8242e02dbe79a49c"
 """MESSAGE_ID of "the unit has entered the 'failed' state" (systemd's sd-messages.h)."""
 _KEPT_SECONDS = 30.0
 """So long after a death the journal may still come to tell of it."""
+_UNTOLD_SECONDS = 10.0
+"""So long after a death it may become known that the kernel had killed in its unit before."""
 _ENTRIES = 2000
 """So many entries of theirs are read at a time."""
 _OOMD = re.compile(r"(?:Killed|Marked) (/.*?) (?:for killing )?due to ")
@@ -115,12 +117,11 @@ class OtherKills:
         if not self._departed and not departed:
             return False
         self._departed += [(now, node) for node in departed if not any(node is known for known in told_of)]
-        while self._departed and self._departed[0][0] < now - _KEPT_SECONDS:
+        killed = kernel_killed or others_run()
+        kept_seconds = _KEPT_SECONDS if killed else _UNTOLD_SECONDS
+        while self._departed and self._departed[0][0] < now - kept_seconds:
             self._departed.popleft()
-        if not self._departed or not (kernel_killed or others_run()):
-            self._departed.clear()
-            return False
-        return True
+        return killed and bool(self._departed)
 
     def look(self) -> None:
         """Begin to read the journal, if that isn't under way. take() has what it says."""
