@@ -172,7 +172,7 @@ def test_restore_gives_everybody_back_what_they_had(daemon: Daemon, processes: P
     assert "nobody is held until the next reload" in oomwatchctl(daemon, "status").stdout
     assert "Nobody is held" in oomwatchctl(daemon, "pin", str(plain), "400").stderr
 
-    run(daemon, "reload")
+    assert oomwatchctl(daemon, "reload").returncode == 0  # with a warning: the rule goes by `exe` alone
     assert [oom_score_adj(pid) for pid in (held, other, plain, late)] == [300, 300, 50, 300]
     assert answer(daemon, "status")["restored"] is False
     run(daemon, "restore")
@@ -265,7 +265,9 @@ def test_monitor(daemon: Daemon, processes: Processes, target: Path, monitor: "s
             break
     pinned = seen[pid]
     assert list(pinned) == KEYS
-    assert (pinned["event"], pinned["source"], pinned["rule"]) == ("pinned", "exec", "target")
+    assert (pinned["event"], pinned["rule"]) == ("pinned", "target")
+    # The event of its birth is dealt with first; on a busy machine it has executed the program by then.
+    assert pinned["source"] in ("exec", "fork")
     assert (pinned["comm"], pinned["exe"], pinned["old"], pinned["new"]) == ("target", str(target), 0, 300)
     assert pinned["latency_us"] > 0
     assert list(seen[other]) == ["time", "event", "source", "pid", "rule", "comm"]
