@@ -145,3 +145,26 @@ def test_a_release_finds_descendants_that_were_born_right(
 
     wait_for_value(grandchildren, 0)
     line_in.close()
+
+
+def test_who_only_shows_a_pinned_value_after_a_loss_keeps_it(
+    daemon: Daemon, processes: Processes, shell: Path, target: Path, compiled: Compiler, tmp_path: Path
+) -> None:
+    """Born while events were lost, some in a session of their own, but of a parent that lives and isn't held."""
+    storm, gate = compiled("storm", ["-static"]), tmp_path / "gate"
+    os.mkfifo(gate)
+    daemon.start(reset_below(shell))
+    output = start_daemonizing(shell, processes, target, gate)
+    os.kill(daemon.pid, signal.SIGSTOP)
+    subprocess.run([storm, "15000"], check=True)
+    bystanders = [processes.start(target, "1000", start_new_session=leads) for leads in (False, True)]
+    for bystander in bystanders:
+        set_oom_score_adj(bystander, PINNED)
+    gate.write_text("\n")
+    grandchild = processes.adopt(int(output.readline()))
+
+    os.kill(daemon.pid, signal.SIGCONT)
+
+    wait_for_value(grandchild, FIRST)
+    daemon.reload()  # and with it a scan, of all
+    assert [oom_score_adj(bystander) for bystander in bystanders] == [PINNED, PINNED], daemon.log()

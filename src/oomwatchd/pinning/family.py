@@ -207,7 +207,7 @@ class Family:
     def _guessed_maker(self, pid: int, parent_pid: int) -> Node | None:
         """Who made a process by CLONE_PARENT, whose fork event names the parent of the maker."""
         siblings = [node for node in self._ledger.held() if node.ppid == parent_pid and strays.is_telling(node)]
-        maker = strays.origin_of(pid, siblings, 0, self._view)
+        maker = strays.sibling_of(pid, siblings, self._view)
         if maker is None or maker.hold is None or strays.shows(parent_pid, maker.hold.value, self._proc):
             return None
         return maker
@@ -386,8 +386,9 @@ class Family:
 
     def note_loss(self, from_ns: int) -> None:
         """Events since then (CLOCK_MONOTONIC) may have been lost."""
+        # What was born in the same tick as the last one that was heard of may have been heard of, too.
         asleep_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
-        lost_from = (from_ns + asleep_ns) * os.sysconf("SC_CLK_TCK") // 1_000_000_000 - 1
+        lost_from = (from_ns + asleep_ns) * os.sysconf("SC_CLK_TCK") // 1_000_000_000 + 1
         self._lost_from = lost_from if self._lost_from is None else min(lost_from, self._lost_from)
         self.unknown = True
 
@@ -399,6 +400,16 @@ class Family:
         """Find, of what gather() has read, who descends from whom in the ledger without being known to: to be looked
         at, the elder before the younger. Ends the gathering."""
         kin, self._kin = self._kin or {}, None
+        yield from self._adopt_kin(kin)
+        found = False
+        for pid in self._adopt_strays(kin):
+            found = True
+            yield pid
+        if found:
+            yield from self._adopt_kin(kin)
+
+    def _adopt_kin(self, kin: dict[int, tuple[int, int]]) -> Iterator[int]:
+        """Those that descend from processes in the ledger by the parents and sessions that they have."""
         nodes, nearest = self._ledger.nodes, dict[int, Node | None]()
         for pid in kin:
             line = list[int]()
@@ -412,7 +423,6 @@ class Family:
                 if above is not None and above.pid != each and self._adopt(each, above):
                     yield each
                 nearest[each] = above = nodes.get(each) or above
-        yield from self._adopt_strays(kin)
 
     def _adopt_strays(self, pids: Iterable[int]) -> Iterator[int]:
         """After a loss: descendants whose lineage the kernel has forgotten. Where its filter keeps the table, it has
@@ -421,11 +431,11 @@ class Family:
         if lost_from is None or not isinstance(self.table, OwnTable):
             return
         known = {id(node): node for node in (*self._ledger.held(), *self._ledger.dead_origins())}
-        holders = [node for node in known.values() if strays.is_telling(node)]
+        holders = [node for node in known.values() if strays.gives_away(node)]
         for pid in pids if holders else ():
             if pid in self._ledger.nodes:
                 continue
-            origin = strays.origin_of(pid, holders, lost_from, self._view)
+            origin = strays.ancestor_of(pid, holders, lost_from, self._view)
             if origin is not None and self._adopt(pid, origin):
                 yield pid
 

@@ -1,13 +1,18 @@
 """Descendants that no event told of, given away by what they show: after a loss of events, and of CLONE_PARENT where
-the kernel's filter doesn't tell who the maker was."""
+the kernel's filter doesn't tell who the maker was.
+
+That is a guess, and anyone may have a value from elsewhere: so it is made of those only whose lineage the kernel has
+forgotten. Whose parent is known to have made it never counts."""
 
 from collections.abc import Iterable
 
 from oomwatchd.kernel import procfs
 from oomwatchd.kernel.facts import View
-from oomwatchd.kernel.procfs import ProcessDir, Vanished
+from oomwatchd.kernel.procfs import ProcessDir, Stat, Vanished
 from oomwatchd.kernel.systemd_cgroups import parse_cgroup, parse_units
 from oomwatchd.pinning.lineage import Node
+
+_INIT = 1
 
 
 def is_telling(node: Node) -> bool:
@@ -15,21 +20,55 @@ def is_telling(node: Node) -> bool:
     return node.hold is not None and not node.hold.inherits
 
 
-def origin_of(pid: int, holders: Iterable[Node], born_after: int, view: View) -> Node | None:
-    """The one of `holders`, living or dead, that a process seems to descend from: it was born since `born_after` (clock
-    ticks since boot), shows the value of the pin, and runs in the same unit or in a login session, where logind puts
-    what sshd and login start. Whoever has a unit of its own has its value from there."""
+def gives_away(node: Node) -> bool:
+    """Whether a held process has a value, and lets its descendants inherit a floor, that none of them should keep."""
+    return node.hold is not None and node.hold.lowers and not node.hold.inherits
+
+
+def sibling_of(pid: int, siblings: Iterable[Node], view: View) -> Node | None:
+    """The one of `siblings`, held processes with the same parent, that seems to have made a process by CLONE_PARENT."""
+    return _origin(pid, siblings, view, born_after=None)
+
+
+def ancestor_of(pid: int, holders: Iterable[Node], born_after: int, view: View) -> Node | None:
+    """The one of `holders`, living or dead, that an orphan seems to descend from: it was born since `born_after` (clock
+    ticks since boot), and is as _origin() says."""
+    return _origin(pid, holders, view, born_after)
+
+
+def _origin(pid: int, holders: Iterable[Node], view: View, born_after: int | None) -> Node | None:
+    """One that has the value of a process, and runs in the same unit; or the process has a value that takes privilege,
+    in a login session, where logind puts what sshd and login start. Whoever has a unit of its own has its value from
+    there."""
     try:
         with ProcessDir(pid, view.proc) as directory:
             current = directory.read_oom_score_adj()
             like = [node for node in holders if node.hold is not None and node.hold.value == current]
-            if not like or directory.read_stat().starttime < born_after:
+            if not like:
                 return None
+            stat = directory.read_stat()
             unit = parse_units(procfs.text(parse_cgroup(directory.read("cgroup"), view.hierarchy))).unit
     except (Vanished, OSError, ValueError):
         return None
-    in_session = unit.startswith("session-") and unit.endswith(".scope")
+    if born_after is not None and (stat.starttime < born_after or not _is_orphan(pid, stat, unit, view.proc)):
+        return None
+    in_session = current < 0 and unit.startswith("session-") and unit.endswith(".scope")
     return next((node for node in like if in_session or node.unit == unit), None)
+
+
+def _is_orphan(pid: int, stat: Stat, unit: str, proc: str) -> bool:
+    """Whether the parent has adopted the process: else it would be in the session of its maker, or have begun one. PID
+    1 starts a unit's processes itself, but those have the unit's value, which a lowering pin isn't."""
+    if stat.ppid == _INIT and unit:
+        return True
+    if stat.session == pid:
+        return False
+    try:
+        if procfs.read_stat(stat.ppid, proc).session == stat.session:
+            return False
+        return procfs.read_stat(stat.session, proc).ended  # one that forks, and then begins a session, is alive
+    except Vanished:
+        return True
 
 
 def shows(pid: int, value: int, proc: str) -> bool:
