@@ -18,10 +18,10 @@ from oomwatchd.control.protocol import Json
 
 DEADLINE_SECONDS = 30.0
 
-_UNFILTERED = """
+_WITH_ANOTHER_FILTER = """
 import sys
 from oomwatchd.kernel import exec_filter
-exec_filter.LIBRARY = "none.so"  # as where libbpf isn't installed
+exec_filter.{} = {!r}
 from oomwatchd.daemon.main import main
 sys.exit(main())
 """
@@ -125,6 +125,8 @@ class Daemon:
     def __init__(self, directory: Path, *, filtered: bool = True) -> None:
         self.filtered = filtered
         """Whether it may have the eBPF filter. Without, it does the same, and hears of every program."""
+        self.filter_program: Path | None = None
+        """Another file than the one that is built."""
         self.config = directory / "oomwatchd.toml"
         self.runtime = directory / "run"
         self.log_file = directory / "log"
@@ -153,7 +155,11 @@ class Daemon:
         """Start, and don't wait."""
         if config is not None:
             self.write(config)
-        program = ["-m", "oomwatchd"] if self.filtered else ["-c", _UNFILTERED]
+        program = ["-m", "oomwatchd"]
+        if not self.filtered:
+            program = ["-c", _WITH_ANOTHER_FILTER.format("LIBRARY", "none.so")]  # as where libbpf isn't installed
+        elif self.filter_program is not None:
+            program = ["-c", _WITH_ANOTHER_FILTER.format("PROGRAM", str(self.filter_program))]
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 [*prefix, sys.executable, *program, *self.place(), *arguments],

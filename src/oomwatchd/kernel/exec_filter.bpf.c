@@ -111,10 +111,14 @@ struct {
 	__type(value, __u8);
 } ids SEC(".maps");
 
+#ifndef MEMBERS
+#define MEMBERS 65536
+#endif
+
 /* Processes whose events pass, and their descendants. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 65536);
+	__uint(max_entries, MEMBERS);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u32);
 	__type(value, struct member);
