@@ -33,6 +33,7 @@ def steps(directory: Path, scale: float) -> list[Callable[[], list[Row]]]:
         lambda: measure.memory_and_start(directory, 300),
         lambda: measure.idle(directory, 200, some(20)),
         lambda: measure.burst(directory, 20_000, 10),
+        lambda: measure.isolated_latency(directory, some(4), 100),
     ]
 
 

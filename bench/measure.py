@@ -6,7 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from bench.running import (
     storm,
     thousand_literal_rules,
     thousand_rules,
+    with_instant_target,
 )
 
 _SETTLING_SECONDS = 11
@@ -101,7 +102,13 @@ def latencies(directory: Path, count: int, pause_us: int) -> list[Latency]:
     return found
 
 
-def quiet_latency(directory: Path, rounds: int, count: int) -> list[Row]:
+def isolated_latency(directory: Path, rounds: int, count: int) -> list[Row]:
+    """Of a program that begins at once, 60 a second at most."""
+    rows = quiet_latency(with_instant_target(directory), rounds, count, 16_667)
+    return [replace(row, what=f"{row.what}, of a program without libc, 60 a second") for row in rows]
+
+
+def quiet_latency(directory: Path, rounds: int, count: int, pause_us: int = 2000) -> list[Row]:
     found: dict[str, list[float]] = {}
     with ExitStack() as stack:
         programs = start_all(directory, stack)
@@ -109,7 +116,7 @@ def quiet_latency(directory: Path, rounds: int, count: int) -> list[Row]:
         for _ in range(rounds):
             for name, program in programs.items():
                 with going_on(program):
-                    found.setdefault(name, []).extend(x.execve for x in latencies(directory, count, 2000))
+                    found.setdefault(name, []).extend(x.execve for x in latencies(directory, count, pause_us))
     rows = []
     for label, share, limit in (("p50", 0.5, 1.6), ("p99", 0.99, 1.8)):
         values = {name: percentile(samples, share) for name, samples in found.items()}

@@ -21,8 +21,18 @@ VALUE = 500
 
 def build(directory: Path) -> None:
     for source in HERE.glob("*.c"):
-        program = directory / source.stem
-        subprocess.run(["cc", "-O2", "-Wall", "-static", "-o", program, source], check=True)
+        flags = ["-nostdlib", "-fno-builtin"] if source.stem == "instant" else []
+        subprocess.run(["cc", "-O2", "-Wall", "-static", *flags, "-o", directory / source.stem, source], check=True)
+
+
+def with_instant_target(directory: Path) -> Path:
+    """A directory with the same programs, but `target` is the one that has no C library."""
+    other = directory / "instantly"
+    other.mkdir()
+    for program in ("load", "reference"):
+        os.link(directory / program, other / program)
+    os.link(directory / "instant", other / "target")
+    return other
 
 
 def cpu_ns(pid: int) -> int:
