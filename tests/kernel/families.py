@@ -48,9 +48,10 @@ class Families:
         self.launching: subprocess.Popen[str] | None = None
 
     def rule(self, value: int, children: str | int, scan: str = "1h", more: str = "") -> str:
-        """A configuration with one rule, for the parents alone: a child that never execs is the same program."""
+        """A configuration with one rule, for the parents alone: a child that never execs is the same program, and a
+        session's leader for a moment where it goes into the background."""
         policy = f'"{children}"' if isinstance(children, str) else children
-        more = f"user = 0\nsession_leader = true\nchildren = {policy}\n{more}"
+        more = f'user = 0\nsession_leader = true\nnot = {{ comm = "between" }}\nchildren = {policy}\n{more}'
         return rule(self.parent, value, name="parents", scan=scan, more=more)
 
     def start(self, count: int, value: int, pause_us: int = 0) -> None:

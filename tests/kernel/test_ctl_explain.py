@@ -24,7 +24,7 @@ def explain(daemon: Daemon, *words: object, status: int = 0) -> Any:
 
 
 def check_shape(process: Any) -> None:
-    assert list(process) == [*KEYS, "note", "value_from", "next"]
+    assert list(process) == [*KEYS, "note", "value_from", "next", "cmdline_cut"]
     assert list(process["decision"]) == ["rule", "action", "target"]
     assert process["decision"]["action"] in ("pin", "ignore", "release", "children", "none")
     for each in process["rules"]:

@@ -132,7 +132,6 @@ def as_json(explanation: Explanation) -> dict[str, object]:
         "comm": None if process is None else decode(process.comm),
         "exe": decode(process.exe) if process is not None and process.exe else None,
         "exe_verified": None if process is None else process.exe_verified,
-        "cmdline_cut": process is not None and process.cmdline_cut,
         "uid": None if process is None else process.uid,
         "unit": decode(process.unit) if process is not None and process.unit else None,
         "oom_score_adj": explanation.value,
@@ -145,6 +144,7 @@ def as_json(explanation: Explanation) -> dict[str, object]:
         "note": explanation.note or None,
         "value_from": None if comes_from is None else _origin_json(comes_from),
         "next": next_step(explanation),
+        "cmdline_cut": process is not None and process.cmdline_cut,
     }
 
 
