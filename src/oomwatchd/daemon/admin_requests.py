@@ -1,4 +1,4 @@
-"""The requests that steer the daemon: reload, restore, pin, unpin. For root alone; see answers.py."""
+"""The requests that steer the daemon: reload, restore, pin, unpin. For root alone; see requests.py."""
 
 import errno
 import os
