@@ -6,7 +6,8 @@ from datetime import datetime
 
 import pytest
 
-from oomwatchd.oomlog import advice
+from oomwatchd.oomlog import sentences
+from oomwatchd.oomlog.amounts import held_kb
 from oomwatchd.oomlog.parser import Parser
 from oomwatchd.oomlog.record import OomKill
 from oomwatchd.oomlog.replay import rank, replay, total_pages
@@ -52,7 +53,7 @@ def test_the_page_size(page_kb: int, shows: str) -> None:
     assert kill.memory.ram_kb == 261120 * page_kb
     assert total_pages(kill) == 261120
     assert [one.points for one in rank(kill)] == [50030, 50029]
-    assert advice.held_kb(kill, kill.tasks[0] if kill.tasks else None) == page_kb * 50030  # type: ignore[arg-type]
+    assert held_kb(kill, kill.tasks[0] if kill.tasks else None) == page_kb * 50030  # type: ignore[arg-type]
 
 
 def test_page_tables_of_old_kernels_fill_pages_of_the_machine() -> None:
@@ -150,6 +151,6 @@ def test_an_empty_cgroup() -> None:
         ]
     )
     assert (kill.no_killable, kill.victim, kill.tasks, kill.truncated) == (True, None, (), False)
-    assert advice.reasons(kill, [], None) == [
+    assert sentences.reasons(kill, [], None) == [
         "There was no process in reach: what is charged here was left behind by ones that are gone."
     ]

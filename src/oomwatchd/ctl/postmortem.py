@@ -17,10 +17,10 @@ from oomwatchd.ctl.pieces import Pieces
 from oomwatchd.ctl.postmortem_text import describe, summary
 from oomwatchd.ctl.rulebook import add_options, open_rulebook
 from oomwatchd.oomlog import replay, source
+from oomwatchd.oomlog.advice import Advice, advise
 from oomwatchd.oomlog.history import Growth, History
 from oomwatchd.oomlog.logfile import SourceError
 from oomwatchd.oomlog.record import Killed, OomKill, Task
-from oomwatchd.oomlog.remedies import Advice, advise
 from oomwatchd.oomlog.times import seconds_of
 from oomwatchd.oomlog.what_if import Rules
 
@@ -171,13 +171,13 @@ def _show(reading: _Reading, arguments: argparse.Namespace, rules: Rules | None)
         def shown(kills: Iterable[tuple[OomKill, Growth | None]]) -> Iterator[tuple[OomKill, tuple[Advice, ...]]]:
             for kill, growth in kills:
                 history.take(kill)
-                remedies = advise(kill, growth)
+                advice = advise(kill, growth)
                 if arguments.json:
-                    pieces.add(json.dumps(as_json(kill, remedies)))
+                    pieces.add(json.dumps(as_json(kill, advice)))
                 else:
-                    said = describe(kill, remedies, rules, legend=not arguments.no_legend, show_file=show_file)
+                    said = describe(kill, advice, rules, legend=not arguments.no_legend, show_file=show_file)
                     pieces.add("\n".join(said) + "\n")
-                yield kill, remedies
+                yield kill, advice
 
         told = shown(reading.kills())
         if arguments.html is not None:
@@ -234,7 +234,7 @@ def _print_json_pieces(texts: Iterable[str]) -> bool:
     return found
 
 
-def as_json(kill: OomKill, remedies: Iterable[Advice] = ()) -> dict[str, Any]:
+def as_json(kill: OomKill, advice: Iterable[Advice] = ()) -> dict[str, Any]:
     """The event as programs get it; oomwatchctl(1) documents the keys."""
     again = replay.replay(kill)
     asked = kill.invoker
@@ -246,7 +246,7 @@ def as_json(kill: OomKill, remedies: Iterable[Advice] = ()) -> dict[str, Any]:
         "page_bytes": kill.page_bytes,
         "unit": kill.unit,
         "container": kill.container,
-        "advice": [one._asdict() for one in remedies],
+        "advice": [one._asdict() for one in advice],
         "trigger": kill.trigger,
         "kernel": kill.kernel,
         "scope": kill.scope,

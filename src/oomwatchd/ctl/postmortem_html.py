@@ -16,10 +16,11 @@ from oomwatchd.base.text import printable
 from oomwatchd.ctl.pieces import Pieces
 from oomwatchd.ctl.postmortem_text import figures, request, when, whose, why
 from oomwatchd.ctl.timeline import KINDS, Mark, kind_of, timeline
-from oomwatchd.oomlog import advice, replay
+from oomwatchd.oomlog import replay, sentences
+from oomwatchd.oomlog.advice import Advice
+from oomwatchd.oomlog.amounts import size
 from oomwatchd.oomlog.history import History
 from oomwatchd.oomlog.record import OomKill
-from oomwatchd.oomlog.remedies import Advice
 from oomwatchd.oomlog.what_if import Rules
 
 # More marks than this are a blur; the rest are counted.
@@ -74,9 +75,9 @@ def write_page(path: str, kills: Iterable[tuple[OomKill, tuple[Advice, ...]]], r
     Raises OSError."""
     found = _Found()
     with Pieces() as sections:
-        for kill, remedies in kills:
+        for kill, advice in kills:
             _take(found, kill)
-            sections.add(_section(found.history.kills, kill, remedies, rules))
+            sections.add(_section(found.history.kills, kill, advice, rules))
         directory = os.path.dirname(os.path.abspath(path))
         with tempfile.NamedTemporaryFile(
             "w", dir=directory, delete=False, encoding="utf-8", errors="backslashreplace"
@@ -105,7 +106,7 @@ def _take(found: _Found, kill: OomKill) -> None:
     kind = kind_of(kill)
     found.kinds[kind] += 1
     if len(found.marks) < MARKS:
-        label = f"{when(kill)}: {advice.outcome(kill)}; {advice.headline(kill)}"
+        label = f"{when(kill)}: {sentences.outcome(kill)}; {sentences.headline(kill)}"
         found.marks.append(Mark(kill.time, kind, label))
     for names, name in ((found.hosts, kill.host), (found.kernels, kill.kernel)):
         if name is not None and len(names) < _HOSTS:
@@ -170,35 +171,35 @@ def _most(counts: Counter[str]) -> str:
     return ", ".join(f"{printable(name)} ({count})" for name, count in counts.most_common(_NAMED))
 
 
-def _section(number: int, kill: OomKill, remedies: Iterable[Advice], rules: Rules | None) -> str:
+def _section(number: int, kill: OomKill, advice: Iterable[Advice], rules: Rules | None) -> str:
     ranked = replay.rank(kill)
     again = replay.replay(kill, ranked)
     asked = kill.invoker
     kind = kind_of(kill)
-    rows = [f'<dt>killed</dt><dd class="killed">{html.escape(advice.outcome(kill))}</dd>']
+    rows = [f'<dt>killed</dt><dd class="killed">{html.escape(sentences.outcome(kill))}</dd>']
     facts: list[tuple[str, str]] = []
     if kill.victim is not None:
         facts.append(("", figures(kill)))
-    facts.append(("also", ", ".join(advice.named(one) for one in advice.also_killed(kill)[:ROWS])))
+    facts.append(("also", ", ".join(sentences.named(one) for one in sentences.also_killed(kill)[:ROWS])))
     facts.append(("of", whose(kill)))
     facts.append(("why", " ".join(why(kill, ranked, again))))
     rows += [_fact(name, text) for name, text in facts if text]
-    items = "".join(f"<li>{html.escape(one.message)}</li>" for one in remedies)
+    items = "".join(f"<li>{html.escape(one.message)}</li>" for one in advice)
     if items:
         rows.append(f'<dt>what to do</dt><dd><ul class="do">{items}</ul></dd>')
     facts = []
     if asked.comm is not None or asked.pid is not None:
-        facts.append(("asked", ", ".join([advice.asker(kill), *request(kill)])))
-    facts.append(("memory", advice.memory_picture(kill) or ""))
+        facts.append(("asked", ", ".join([sentences.asker(kill), *request(kill)])))
+    facts.append(("memory", sentences.memory_picture(kill) or ""))
     if kill.killer == "kernel":
-        facts.append(("replay", advice.verdict(again)))
+        facts.append(("replay", sentences.verdict(again)))
     if rules is not None:
-        facts.append(("rules", "; ".join(advice.under_rules(kill, rules.outlook(kill)))))
+        facts.append(("rules", "; ".join(sentences.under_rules(kill, rules.outlook(kill)))))
     facts.append(("kernel", printable(kill.kernel or "")))
     facts.append(("log", printable(kill.file or "")))
     rows += [_fact(name, text) for name, text in facts if text]
     host = f", {kill.host}" if kill.host else ""
-    title = html.escape(printable(f"{when(kill)}{host}: {advice.headline(kill)}"))
+    title = html.escape(printable(f"{when(kill)}{host}: {sentences.headline(kill)}"))
     swatch = f'<span class="swatch" style="background:{KINDS[kind][0]}"></span>'
     return (
         f'<section id="k{number}" class="k-{kind}"><h2>{swatch} {title}</h2><dl>{"".join(rows)}</dl>'
@@ -222,7 +223,6 @@ def _table(kill: OomKill, ranked: list[replay.Ranked]) -> str:
         return ""
     dead = {one.pid for one in (kill.victim, *kill.also_killed) if one is not None}
     highest = max((one.points for one in ranked if one.points is not None), default=0)
-    page_kb = (kill.page_bytes or 4096) // 1024
     head = "".join(
         f"<th{' class=name' if name == 'name' else ''}>{name}</th>"
         for name in ("rank", "pid", "uid", "badness", "rss", "swap", "page tables", "oom_score_adj", "", "name")
@@ -236,7 +236,7 @@ def _table(kill: OomKill, ranked: list[replay.Ranked]) -> str:
             task.pid,
             task.uid,
             "never" if one.points is None else one.points,
-            *("" if kb is None else advice.size(kb) for kb in _sizes(one, page_kb)),
+            *("" if kb is None else size(kb) for kb in _sizes(one, kill.page_kb)),
             "" if task.oom_score_adj is None else task.oom_score_adj,
         )
         rows.append(

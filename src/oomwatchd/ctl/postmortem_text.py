@@ -5,10 +5,11 @@ from collections.abc import Iterable
 
 from oomwatchd.base.text import printable
 from oomwatchd.ctl.table import BOLD, DIM, RED, YELLOW, colour, table_lines
-from oomwatchd.oomlog import advice, gfp, replay
+from oomwatchd.oomlog import gfp, replay, sentences
+from oomwatchd.oomlog.advice import Advice
+from oomwatchd.oomlog.amounts import size
 from oomwatchd.oomlog.history import History
 from oomwatchd.oomlog.record import OomKill
-from oomwatchd.oomlog.remedies import Advice
 from oomwatchd.oomlog.what_if import Rules
 
 # Rows that are shown to people. Programs get them all.
@@ -41,7 +42,7 @@ def _most(counts: Counter[str]) -> str:
 
 
 def describe(
-    kill: OomKill, remedies: Iterable[Advice], rules: Rules | None, *, legend: bool, show_file: bool = False
+    kill: OomKill, advice: Iterable[Advice], rules: Rules | None, *, legend: bool, show_file: bool = False
 ) -> list[str]:
     """One event: when and what, who, why, what to do; then who asked, the memory, the table, and, with `rules`, whom
     they would have made the victim."""
@@ -49,24 +50,24 @@ def describe(
     again = replay.replay(kill, ranked)
     kernel = f" (Linux {printable(kill.kernel)})" if kill.kernel else ""
     host = f", {printable(kill.host)}" if kill.host else ""
-    said = [colour(f"{when(kill)}{host}: {advice.headline(kill)}{kernel}", BOLD)]
-    said.append(_line("killed", colour(advice.outcome(kill), RED)))
+    said = [colour(f"{when(kill)}{host}: {sentences.headline(kill)}{kernel}", BOLD)]
+    said.append(_line("killed", colour(sentences.outcome(kill), RED)))
     if kill.victim is not None:
         said.append(_line("", figures(kill)))
-    said += [_line("also", advice.named(killed)) for killed in advice.also_killed(kill)[:SHOWN]]
+    said += [_line("also", sentences.named(killed)) for killed in sentences.also_killed(kill)[:SHOWN]]
     if kill.unit is not None or kill.container is not None:
         said.append(_line("of", whose(kill)))
     said += _lines("why", why(kill, ranked, again))
-    said += _lines("do", (colour(one.message, YELLOW) for one in remedies))
+    said += _lines("do", (colour(one.message, YELLOW) for one in advice))
     asked = kill.invoker
     if asked.comm is not None or asked.pid is not None:
-        said.append(_line("asked", ", ".join([advice.asker(kill), *request(kill)])))
-    memory = advice.memory_picture(kill)
+        said.append(_line("asked", ", ".join([sentences.asker(kill), *request(kill)])))
+    memory = sentences.memory_picture(kill)
     if memory is not None:
         said.append(_line("memory", memory))
     if rules is not None:
-        said.append(_line("replay", advice.verdict(again)))
-        said += _lines("rules", advice.under_rules(kill, rules.outlook(kill)))
+        said.append(_line("replay", sentences.verdict(again)))
+        said += _lines("rules", sentences.under_rules(kill, rules.outlook(kill)))
     if show_file and kill.file is not None:
         said.append(_line("log", printable(kill.file)))
     return said + (_table(kill, ranked, legend=legend) if ranked else [])
@@ -75,7 +76,7 @@ def describe(
 def why(kill: OomKill, ranked: list[replay.Ranked], again: replay.Replay | None) -> list[str]:
     """Why this one."""
     if kill.killer == "kernel":
-        return advice.reasons(kill, ranked, again)
+        return sentences.reasons(kill, ranked, again)
     return [] if kill.trigger is None else [printable(kill.trigger)]
 
 
@@ -117,7 +118,7 @@ def figures(kill: OomKill) -> str:
         ("virtual", victim.total_vm_kb),
     ):
         if kb is not None:
-            parts.append(f"{label} {advice.size(kb)}")
+            parts.append(f"{label} {size(kb)}")
     if victim.oom_score_adj is not None:
         parts.append(f"oom_score_adj {victim.oom_score_adj}")
     if kill.task_memcg is not None:
@@ -130,7 +131,7 @@ def request(kill: OomKill) -> list[str]:
     asked = kill.invoker
     parts = []
     if asked.order is not None and asked.order >= 0:
-        amount = advice.size(_page_kb(kill) << min(asked.order, 20))
+        amount = size(kill.page_kb << min(asked.order, 20))
         parts.append(f"for {amount} in one piece (order {asked.order})")
     if asked.gfp_mask is not None:
         words = gfp.in_words(asked.gfp_mask, asked.gfp_words, kill.kernel)
@@ -142,14 +143,9 @@ def request(kill: OomKill) -> list[str]:
     return parts
 
 
-def _page_kb(kill: OomKill) -> int:
-    return (kill.page_bytes or 4096) // 1024
-
-
 def _table(kill: OomKill, ranked: list[replay.Ranked], *, legend: bool) -> list[str]:
     dead = {one.pid for one in (kill.victim, *kill.also_killed) if one is not None}
     highest = max((one.points for one in ranked if one.points is not None), default=0)
-    page_kb = _page_kb(kill)
     rows: list[list[object]] = []
     for number, one in enumerate(ranked, 1):
         if number > SHOWN and one.task.pid not in dead:
@@ -164,8 +160,8 @@ def _table(kill: OomKill, ranked: list[replay.Ranked], *, legend: bool) -> list[
                 task.pid,
                 task.uid,
                 "never" if one.points is None else one.points,
-                _mib(task.rss, page_kb),
-                _mib(task.swapents, page_kb),
+                _mib(task.rss, kill.page_kb),
+                _mib(task.swapents, kill.page_kb),
                 task.oom_score_adj,
                 _bar(one.points, highest),
                 task.comm,

@@ -142,3 +142,8 @@ class OomKill:
     unit: str | None = None
     container: str | None = None
     original: tuple[str, ...] = ()
+
+    @property
+    def page_kb(self) -> int:
+        """The machine's page size in KiB; 4 where the report doesn't show it."""
+        return 4 if self.page_bytes is None else self.page_bytes // 1024

@@ -14,7 +14,6 @@ from oomwatchd.base.badness import ERAS, OOM_SCORE_ADJ_MIN, Era, badness, era_of
 from oomwatchd.oomlog import line_request
 from oomwatchd.oomlog.record import OomKill, Task
 
-_PAGE_BYTES = 4096
 # Before 3.14.
 _ROOT_BONUS_ADJ = 30
 # What a cgroup without a limit shows.
@@ -50,10 +49,10 @@ def total_pages(kill: OomKill) -> int | None:
         shown = dict(memory.node_kb)
         if not allowed or not allowed <= shown.keys():
             return None
-        return (sum(shown[node] for node in allowed) + (swap_kb or 0)) // page_kb(kill)
+        return (sum(shown[node] for node in allowed) + (swap_kb or 0)) // kill.page_kb
     if memory.ram_kb is None:
         return None
-    return (memory.ram_kb - (memory.reserved_kb or 0) + (swap_kb or 0)) // page_kb(kill)
+    return (memory.ram_kb - (memory.reserved_kb or 0) + (swap_kb or 0)) // kill.page_kb
 
 
 def _memcg_pages(kill: OomKill) -> int | None:
@@ -66,16 +65,11 @@ def _memcg_pages(kill: OomKill) -> int | None:
         more_kb = max(0, memory.memsw_limit_kb - memory.limit_kb)
     else:
         more_kb = memory.swap_limit_kb or 0
-    used_kb = page_kb(kill) * sum(task.swapents or 0 for task in kill.tasks or ())
+    used_kb = kill.page_kb * sum(task.swapents or 0 for task in kill.tasks or ())
     known_kb = memory.swap_total_kb if memory.swap_total_kb is not None else max(used_kb, memory.swap_usage_kb or 0)
     if more_kb < _NO_LIMIT_KB and known_kb > 0:
         known_kb = max(known_kb, more_kb)
-    return (memory.limit_kb + min(more_kb, known_kb)) // page_kb(kill)
-
-
-def page_kb(kill: OomKill) -> int:
-    """The page size of the machine, KiB; 4 where the report doesn't show it."""
-    return (kill.page_bytes or _PAGE_BYTES) // 1024
+    return (memory.limit_kb + min(more_kb, known_kb)) // kill.page_kb
 
 
 def rank(kill: OomKill, adj_of: Callable[[Task], int | None] | None = None) -> list[Ranked]:
@@ -88,7 +82,7 @@ def _rank(kill: OomKill, adj_of: Callable[[Task], int | None] | None = None, *, 
     if not kill.tasks:
         return []
     total = total_pages(kill) or 0
-    era, page_bytes = _era(kill), kill.page_bytes or _PAGE_BYTES
+    era, page_bytes = _era(kill), 1024 * kill.page_kb
     bonus = _root_bonus(kill) if root_bonus else None
     ranked = []
     for task in kill.tasks:
@@ -189,7 +183,7 @@ def _hangs_on_swap(kill: OomKill, ranked: list[Ranked]) -> bool:
     memory = kill.memory
     if memory.swap_total_kb is None or memory.swap_free_kb is None:
         return True
-    return candidates[0] - candidates[1] <= (memory.swap_total_kb - memory.swap_free_kb) // page_kb(kill)
+    return candidates[0] - candidates[1] <= (memory.swap_total_kb - memory.swap_free_kb) // kill.page_kb
 
 
 def _rows_of_chosen(kill: OomKill) -> set[int]:

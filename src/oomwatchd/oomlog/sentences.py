@@ -2,36 +2,18 @@
 
 from oomwatchd.base.badness import OOM_SCORE_ADJ_MIN
 from oomwatchd.base.text import printable
+from oomwatchd.oomlog.amounts import held_kb, size
 from oomwatchd.oomlog.record import Killed, OomKill, Task
-from oomwatchd.oomlog.replay import Ranked, Replay, page_kb, total_pages
+from oomwatchd.oomlog.replay import Ranked, Replay, total_pages
 from oomwatchd.oomlog.what_if import Outlook
 
 # Of a list in a sentence, so many are named.
 MENTIONED = 5
 
 
-def size(kb: int) -> str:
-    """KiB as people write it: "3.1 GiB"."""
-    magnitude = abs(kb)
-    if magnitude < 1 << 10:
-        return f"{kb} KiB"
-    if magnitude < 1 << 20:
-        value, unit = kb / (1 << 10), "MiB"
-    elif magnitude < 1 << 30:
-        value, unit = kb / (1 << 20), "GiB"
-    else:
-        value, unit = kb / (1 << 30), "TiB"
-    return f"{value:.1f} {unit}" if abs(value) < 100 else f"{value:.0f} {unit}"
-
-
 def named(one: Task | Killed) -> str:
     """ "java (4242)"."""
     return f"{printable(one.comm)} ({one.pid})"
-
-
-def held_kb(kill: OomKill, task: Task) -> int:
-    """What killing the process would give back: resident, in swap, page tables; KiB."""
-    return page_kb(kill) * (task.rss + (task.swapents or 0)) + (task.pgtables_bytes or 0) // 1024
 
 
 _OF_OTHERS = {
@@ -188,12 +170,12 @@ def _highest(kill: OomKill, row: Ranked, ranked: list[Ranked]) -> str:
         holding = f"{_holding(kill, row.task)}, oom_score_adj {_adj(row.task)}"
         return f"{named(row.task)} was the only one that could be killed: {holding}."
     total = total_pages(kill)
-    of_total = f" of {size(page_kb(kill) * total)}" if total is not None else ""
+    of_total = f" of {size(kill.page_kb * total)}" if total is not None else ""
     holding = f"{_holding(kill, row.task)}{of_total}, oom_score_adj {_adj(row.task)}"
     text = f"{named(row.task)} had the highest badness: {holding}"
     adj = row.task.oom_score_adj or 0
     if adj != 0 and total is not None:
-        weight = size(page_kb(kill) * abs(adj) * (total // 1000))
+        weight = size(kill.page_kb * abs(adj) * (total // 1000))
         text += f", which counts as {weight} {'more' if adj > 0 else 'less'}"
     return text + "."
 
@@ -216,8 +198,8 @@ def _spared(kill: OomKill, victim: Ranked, ranked: list[Ranked]) -> list[str]:
 
 
 def _holding(kill: OomKill, task: Task) -> str:
-    swap = f" and {size(page_kb(kill) * task.swapents)} in swap" if task.swapents else ""
-    return f"{size(page_kb(kill) * task.rss)} resident{swap}"
+    swap = f" and {size(kill.page_kb * task.swapents)} in swap" if task.swapents else ""
+    return f"{size(kill.page_kb * task.rss)} resident{swap}"
 
 
 def _adj(task: Task) -> str:

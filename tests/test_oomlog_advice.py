@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from oomwatchd.oomlog import gfp
+from oomwatchd.oomlog.advice import advise
 from oomwatchd.oomlog.history import History
 from oomwatchd.oomlog.record import Invoker, Killed, Memory, OomKill, Task, Zone
-from oomwatchd.oomlog.remedies import advise
 
 MIB, GIB = 1 << 10, 1 << 20
 ID = "0123456789abcdef" * 4
