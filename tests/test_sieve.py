@@ -65,9 +65,9 @@ def test_the_dead_are_forgotten_before_they_are_the_most(tmp_path: Path) -> None
     asks = prefilter(tmp_path, exe="/wanted")
     asks.ruled_out = {pid: pid for pid in range(20)}
 
-    asks.bury({pid: pid for pid in range(5, 15)})
+    asks.prune({pid: pid for pid in range(5, 15)})
     assert len(asks.ruled_out) == 20
-    asks.bury({pid: pid for pid in range(5, 14)})
+    asks.prune({pid: pid for pid in range(5, 14)})
     assert asks.ruled_out.keys() == set(range(5, 14))
 
 

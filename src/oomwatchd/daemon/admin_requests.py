@@ -116,8 +116,7 @@ def _look_afresh(daemon: "Daemon", pid: int) -> None:
     ledger = daemon.pinner.ledger
     node = ledger.nodes.get(pid)
     if node is not None:
-        node.refused = None
-        node.backoff.reset()
+        node.forgive()
     daemon.pinner.look(pid, Trigger("control"))
     ledger.flush()
     daemon.log_decisions()

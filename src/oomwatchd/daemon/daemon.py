@@ -62,7 +62,6 @@ _BREATH_SECONDS = 50e-6
 """And then lets others run for so long: the daemon runs at real-time priority."""
 _LISTED = 64
 """So many processes are listed between two looks at the clock."""
-_FAMILY_SCANS = 4
 _LINT_SECONDS = 30.0
 _LINTED = 20
 """So many warnings about rules are told of at once; `oomwatchctl check` has all."""
@@ -75,14 +74,6 @@ _JOURNAL_SECONDS = 0.5
 """So long the journal has to be read, before it is asked what it says."""
 _STOP_SECONDS = 120.0
 """After a kill in it, systemd stops a unit within this time, if TimeoutStopSec= isn't longer than by default."""
-_STAY_NS = 25_000_000
-"""So long events that follow each other closely keep the loop from all else."""
-_UNREAD = 16
-"""So many events may pass, that concern no rule, before births are read."""
-_GONE = 8192
-"""So many processes may be gone whose births come between other events; then they are forgotten."""
-_HEARD = 1024
-"""Of so many births it is remembered whose they were, for when the parent's own event turns out to be read later."""
 _GROWTH = 20_000
 """So many processes may come into the ledger until a scan drops those that have died since."""
 _PUT_OFF_SECONDS = 2.0
@@ -381,9 +372,9 @@ class Daemon:
         finally:
             self._watch_events()
             if not were_on:
-                self.pinner.prefilter.ruled_out.clear()
+                self.pinner.prefilter.doubt_all()
             if not were_on or "fork" not in heard:
-                self.pinner.family.unknown = True
+                self.pinner.family.note_unheard_forks()
 
     def _use_table(self, table: Table) -> None:
         self.pinner.family.use(table)
@@ -410,7 +401,7 @@ class Daemon:
         """... that it has sent until then."""
         pinner = self.pinner
         if self.events.fall_back():
-            pinner.family.unknown = True
+            pinner.family.note_unheard_forks()
             self._scan_soon()
         watched: list[Event] | None = [] if self.server is not None and self.server.monitors else None
         for pid in self._pump.turn(until_ns, wait=wait, watched=watched):
@@ -425,7 +416,7 @@ class Daemon:
 
     def _make_up_for_loss(self) -> None:
         self.pinner.counters.lost += 1
-        self.pinner.prefilter.ruled_out.clear()
+        self.pinner.prefilter.doubt_all()
         self._scan_soon()
         message = "The kernel lost process events, more than there was room for; scanning all processes instead"
         self.emit(Record("events-lost", WARNING, message))
@@ -452,7 +443,7 @@ class Daemon:
         try:
             if self.events.silenced():
                 self.pinner.counters.lost += 1
-                self.pinner.prefilter.ruled_out.clear()
+                self.pinner.prefilter.doubt_all()
                 message = "The kernel had stopped sending process events; subscribed again, scanning all processes"
                 self.emit(Record("events-lost", WARNING, message))
         except Unavailable as reason:
@@ -534,7 +525,7 @@ class Daemon:
             if pinner.ledger.nodes.get(pid) is known[pid]:  # else it is another process, born since
                 family.died(known[pid])
         family.prune(members, present)
-        pinner.prefilter.bury(present)
+        pinner.prefilter.prune(present)
         yield
         relatives = family.unknown or not self.events.on
         try:
@@ -716,7 +707,7 @@ class Daemon:
     def _count_kills(self) -> None:
         # In this order: the kernel counts a kill before it writes it to the log.
         if self.kills.count():
-            self.pinner.prefilter.ruled_out.clear()  # the kernel may have had no memory for events
+            self.pinner.prefilter.doubt_all()  # the kernel may have had no memory for events
         self._on_kernel_log()
         if self._loop.awaits(self._tell_kills):
             return

@@ -104,6 +104,10 @@ class Family:
             if node.settled:
                 self.settle(node)
 
+    def note_unheard_forks(self) -> None:
+        """Forks may have gone unheard: the next scan has to find out who descends from whom."""
+        self.unknown = True
+
     # Of whom the filter tells
 
     def hear(self, node: Node, kinds: int) -> None:

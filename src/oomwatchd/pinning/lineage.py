@@ -131,6 +131,11 @@ class Node:
         """Whether it is a descendant that has got what `children` says, and nothing else."""
         return self.settled_ns > 0 and not self.matters
 
+    def forgive(self) -> None:
+        """Forget that a write was refused, or that somebody keeps changing the value: the next look tries again."""
+        self.refused = None
+        self.backoff.reset()
+
     def descend_from(self, parent: "Node") -> None:
         """Take note of the parent."""
         self.parent = parent

@@ -105,8 +105,7 @@ class Pinner:
         self.family.dead_are_stale = True
         self._reported.clear()
         for node in self.ledger.nodes.values():
-            node.refused = None
-            node.backoff.reset()
+            node.forgive()
 
     def change_ledger(self, ledger: Ledger, *, dry_run: bool) -> None:
         """Begin with another ledger, empty so far. A scan has to follow."""

@@ -72,7 +72,11 @@ class Prefilter:
         known = self.ruled_out.get
         return [pid for pid, inode in present.items() if known(pid) != inode or (pid + scan) % ROUNDS == 0]
 
-    def bury(self, present: Mapping[int, int]) -> None:
+    def doubt_all(self) -> None:
+        """Events may be missing: the next scan asks about every process."""
+        self.ruled_out.clear()
+
+    def prune(self, present: Mapping[int, int]) -> None:
         """Forget all PIDs but these, once more of the others are remembered."""
         if len(self.ruled_out) > 2 * len(present):
             for pid in self.ruled_out.keys() - present.keys():
