@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -200,40 +201,45 @@ def test_texts_are_shared(ledger: Ledger) -> None:
     assert len(ledger._texts) <= 1024
 
 
-@pytest.fixture
-def full() -> Iterator[None]:
-    """Files of this process end at 4 KiB, as on a disk that is full."""
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Files of this process end at 4 KiB, as on a disk that is full.
+
+    Not a fixture: a fixture ends after pytest has written the test's outcome, perhaps to a file that is longer.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
-@pytest.mark.usefixtures("full")
 def test_a_disk_that_fills_is_told_of_and_tried_again(ledger: Ledger) -> None:
     assert ledger.path is not None
-    for pid in range(2, 102):
-        node = held(pid)
-        ledger.add(node)
-        ledger.record(node)
-        ledger.flush()
-    assert ledger.trouble == "File too large"
-    assert len(ledger.held()) == 100
-    for _ in ledger.tidying(100.0):
-        pass
-    assert ledger.trouble
-    assert not Path(f"{ledger.path}.new").exists()
+    with full_disk():
+        for pid in range(2, 102):
+            node = held(pid)
+            ledger.add(node)
+            ledger.record(node)
+            ledger.flush()
+        assert ledger.trouble == "File too large"
+        assert len(ledger.held()) == 100
+        for _ in ledger.tidying(100.0):
+            pass
+        assert ledger.trouble
+        assert not Path(f"{ledger.path}.new").exists()
 
-    for pid in range(12, 102):
-        ledger.died(pid)
-        ledger.flush()
-    for _ in ledger.tidying(105.0):
-        pass
-    assert ledger.trouble  # not yet tried again
-    for _ in ledger.tidying(110.0):
-        pass
+        for pid in range(12, 102):
+            ledger.died(pid)
+            ledger.flush()
+        for _ in ledger.tidying(105.0):
+            pass
+        assert ledger.trouble  # not yet tried again
+        for _ in ledger.tidying(110.0):
+            pass
 
     assert ledger.trouble == ""
     lines = [json.loads(line) for line in Path(ledger.path).read_text().splitlines()]
