@@ -9,10 +9,10 @@ from dataclasses import replace
 from datetime import datetime
 
 from oomwatchd.oomlog import json_lines
+from oomwatchd.oomlog.killers import PROGRAMS, Kills, Said, read_line
 from oomwatchd.oomlog.logline import LogLine
 from oomwatchd.oomlog.ties import MANAGERS, Ties
 from oomwatchd.oomlog.times import Calendar, time_of
-from oomwatchd.oomlog.userspace import PROGRAMS, Killers, Said
 from oomwatchd.oomlog.words import Block, Words
 
 _WORDS = Words(
@@ -57,7 +57,7 @@ class Beside:
     """Gets a log block by block, or line by line; has the other killers' kills, and what ties units to the kernel's."""
 
     def __init__(self, reference: datetime, file: str | None = None) -> None:
-        self.killers = Killers()
+        self.kills = Kills()
         self.ties = Ties()
         self._reference = reference
         self._file = file
@@ -92,7 +92,7 @@ class Beside:
         if said is None:
             return
         if said.program in PROGRAMS or said.program == "kernel":
-            self.killers.feed(said)
+            read_line(self.kills, said)
         self.ties.feed(said)
 
     def _said(self, line: LogLine, raw: str) -> Said | None:

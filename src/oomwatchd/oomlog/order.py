@@ -19,11 +19,11 @@ def with_others(kernel: Iterable[OomKill], beside: Beside) -> Iterator[OomKill]:
             yield from _released(waiting.popleft(), beside)
     for kill in waiting:
         yield from _released(kill, beside)
-    for kill in beside.killers.finish():
+    for kill in beside.kills.finish():
         yield beside.ties.tied(kill)
 
 
 def _released(kill: OomKill, beside: Beside) -> Iterator[OomKill]:
-    for other in beside.killers.until(kill.time):
+    for other in beside.kills.until(kill.time):
         yield beside.ties.tied(other)
     yield beside.ties.tied(kill)

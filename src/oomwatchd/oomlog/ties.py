@@ -7,10 +7,10 @@ import re
 from collections import deque
 from dataclasses import dataclass, replace
 
+from oomwatchd.oomlog.killers import Said
 from oomwatchd.oomlog.owners import owner_of
 from oomwatchd.oomlog.record import OomKill
 from oomwatchd.oomlog.times import seconds_of
-from oomwatchd.oomlog.userspace import Said
 
 MANAGERS = (
     "systemd",
