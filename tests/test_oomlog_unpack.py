@@ -18,10 +18,11 @@ import pytest
 
 from oomwatchd.oomlog import gather
 from oomwatchd.oomlog.learned import Learned
-from oomwatchd.oomlog.logfile import SourceError, Spool, find_logs
+from oomwatchd.oomlog.logfile import SourceError, find_logs
 from oomwatchd.oomlog.prefix import Line
 from oomwatchd.oomlog.record import OomKill
 from oomwatchd.oomlog.source import kills
+from oomwatchd.oomlog.spool import Spool
 
 SIMPLE = (Path(__file__).parent / "data" / "oomlog" / "simple.kmsg").read_bytes()
 TEXT = "".join(

@@ -22,6 +22,8 @@ _BLOCK = 512
 _LONG_NAME, _PAX, _PAX_GLOBAL = (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE)
 _HEADERS = (_LONG_NAME, _PAX, _PAX_GLOBAL, tarfile.GNUTYPE_LONGLINK, tarfile.SOLARIS_XHDTYPE)
 _FILES = (*tarfile.REGULAR_TYPES, tarfile.GNUTYPE_SPARSE)
+_WITHOUT_DATA = (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE)
+"""A size in a header of these says nothing. Directories, and what this code doesn't know, may have data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,37 +74,55 @@ def _bounded(stream: Stream, size: int, padding: int = 0) -> Iterator[bytes]:
 def _tar(stream: Stream) -> Iterator[Entry]:
     name: str | None = None
     size: int | None = None
-    while header := stream.read(_BLOCK):
-        if len(header) < _BLOCK:
-            raise_damage(stream)
-            raise Damaged("it is cut off")
-        if not header.strip(b"\0"):
-            continue  # two of these are the end, but archives are put behind one another, too
-        try:
-            info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
-        except tarfile.HeaderError as error:
-            raise Damaged(f"it is damaged ({error})") from None
-        if info.size < 0:
-            raise Damaged("it is damaged (a negative size)")
+    while block := _header_block(stream):
+        info = _tar_info(block)
         if info.type in _HEADERS:
-            if info.size > _MAX_HEADER:
-                raise Damaged("it is damaged (a header of more than 1 MiB)")
-            text = _exactly(stream, info.size)
-            stream.skip(-info.size % _BLOCK)
-            if info.type == _LONG_NAME:
-                name = text.rstrip(b"\0").decode("utf-8", "surrogateescape")
-            elif info.type == _PAX:
-                name, size = _pax(text, name, size)
+            name, size = _extended(stream, info, name, size)
             continue
         if info.type == tarfile.GNUTYPE_SPARSE:
-            _skip_sparse_map(stream, header)
+            _skip_sparse_map(stream, block)
         length = info.size if size is None else size
-        if info.type in _FILES and not header[:100].endswith(b"/"):
+        if info.type in _FILES and not block[:100].endswith(b"/"):
             body = Stream(_bounded(stream, length, -length % _BLOCK))
             yield Entry(name or info.name, float(info.mtime), body)
-        elif info.type not in (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE):
-            stream.skip(length + -length % _BLOCK)  # a directory, or of a kind that this code doesn't know
+        elif info.type not in _WITHOUT_DATA:
+            stream.skip(length + -length % _BLOCK)
         name = size = None
+
+
+def _header_block(stream: Stream) -> bytes:
+    """The next block that isn't zeros, empty at the end. Two blocks of zeros end an archive, but another may follow."""
+    while block := stream.read(_BLOCK):
+        if len(block) < _BLOCK:
+            raise_damage(stream)
+            raise Damaged("it is cut off")
+        if block.strip(b"\0"):
+            return block
+    return b""
+
+
+def _tar_info(block: bytes) -> tarfile.TarInfo:
+    try:
+        info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.HeaderError as error:
+        raise Damaged(f"it is damaged ({error})") from None
+    if info.size < 0:
+        raise Damaged("it is damaged (a negative size)")
+    if info.type in _HEADERS and info.size > _MAX_HEADER:
+        raise Damaged("it is damaged (a header of more than 1 MiB)")
+    return info
+
+
+def _extended(
+    stream: Stream, info: tarfile.TarInfo, name: str | None, size: int | None
+) -> tuple[str | None, int | None]:
+    """Read a header that stands before the member's own. Returns the name and size of that member, as far as one of
+    these headers tells them; `name` and `size` are what the ones before have told."""
+    text = _exactly(stream, info.size)
+    stream.skip(-info.size % _BLOCK)
+    if info.type == _LONG_NAME:
+        return text.rstrip(b"\0").decode("utf-8", "surrogateescape"), size
+    return _pax(text, name, size) if info.type == _PAX else (name, size)
 
 
 def _skip_sparse_map(stream: Stream, header: bytes) -> None:
@@ -130,36 +150,35 @@ def _pax(text: bytes, name: str | None, size: int | None) -> tuple[str | None, i
 # zip
 
 _LOCAL = struct.Struct("<4s5H3I2H")
+# APPNOTE.TXT 4.4.5: methods; 4.4.4: flags.
+_STORED = 0
 _METHODS = {8: "deflate", 12: "bzip2", 14: "lzma of zip", 93: "zstd", 95: "xz"}
-_ENCRYPTED, _SIZES_BEHIND = 1, 8
+_UNPACKED = (8, 12)
+_ENCRYPTED, _SIZES_BEHIND, _UTF8 = 1, 8, 0x800
 _UNKNOWN = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A local header of a zip archive. `packed`: size in bytes, where the header knows it. `changed`: as in `Entry`."""
+
+    name: str
+    flags: int
+    method: int
+    packed: int
+    changed: float | None
 
 
 def _zip(stream: Stream) -> Iterator[Entry]:
     while stream.peek(4) == b"PK\x03\x04":
-        _, _, flags, method, time, date, _, packed, size, name_length, extra_length = _LOCAL.unpack(
-            _exactly(stream, _LOCAL.size)
-        )
-        raw_name, extra = _exactly(stream, name_length), _exactly(stream, extra_length)
-        name = raw_name.decode("utf-8" if flags & 0x800 else "cp437", "surrogateescape")
-        packed = _zip64(extra, packed, size)
-        if flags & _ENCRYPTED:
-            raise Damaged(f"{name} in it is encrypted; unpack it with its password first (unzip)")
-        if method == 0 and flags & _SIZES_BEHIND:
-            raise Damaged(f"the size of {name} in it isn't known where it begins; unpack it first (unzip)")
-        if method == 0:
-            body = Stream(_bounded(stream, packed))
-        elif method in (8, 12):
-            body = Stream(one_part(stream, _METHODS[method]))
-        else:
-            how = _METHODS.get(method, f"method {method}")
-            raise Damaged(f"{name} in it is packed with {how}; unpack it first (unzip, 7z)")
-        if not name.endswith("/"):
-            yield Entry(name, _dos_time(date, time), body)
+        member = _local_header(stream)
+        body = _unpacked(stream, member)
+        if not member.name.endswith("/"):
+            yield Entry(member.name, member.changed, body)
         while body.read_some():
             pass
         raise_damage(body)
-        if flags & _SIZES_BEHIND:
+        if member.flags & _SIZES_BEHIND:
             _skip_descriptor(stream)
     start = stream.peek(4)
     if not start.startswith(b"PK"):
@@ -167,6 +186,29 @@ def _zip(stream: Stream) -> Iterator[Entry]:
         raise Damaged("it is damaged" if start else "it is cut off")
     while stream.read_some():  # the directory
         pass
+
+
+def _local_header(stream: Stream) -> _Member:
+    _, _, flags, method, time, date, _, packed, size, name_length, extra_length = _LOCAL.unpack(
+        _exactly(stream, _LOCAL.size)
+    )
+    raw_name, extra = _exactly(stream, name_length), _exactly(stream, extra_length)
+    name = raw_name.decode("utf-8" if flags & _UTF8 else "cp437", "surrogateescape")
+    return _Member(name, flags, method, _zip64(extra, packed, size), _dos_time(date, time))
+
+
+def _unpacked(stream: Stream, member: _Member) -> Stream:
+    """The content of a member. Raises Damaged where it can't be had in one pass, or without a password."""
+    if member.flags & _ENCRYPTED:
+        raise Damaged(f"{member.name} in it is encrypted; unpack it with its password first (unzip)")
+    if member.method == _STORED and member.flags & _SIZES_BEHIND:
+        raise Damaged(f"the size of {member.name} in it isn't known where it begins; unpack it first (unzip)")
+    if member.method == _STORED:
+        return Stream(_bounded(stream, member.packed))
+    if member.method in _UNPACKED:
+        return Stream(one_part(stream, _METHODS[member.method]))
+    how = _METHODS.get(member.method, f"method {member.method}")
+    raise Damaged(f"{member.name} in it is packed with {how}; unpack it first (unzip, 7z)")
 
 
 def _zip64(extra: bytes, packed: int, size: int) -> int:

@@ -9,11 +9,12 @@ from itertools import chain
 from oomwatchd.oomlog import gather, journal, prefix, reading, times
 from oomwatchd.oomlog.beside import Beside
 from oomwatchd.oomlog.json_document import Cut
-from oomwatchd.oomlog.logfile import Failed, LogFile, SourceError, Spool, find_logs, partly_read
+from oomwatchd.oomlog.logfile import Failed, LogFile, SourceError, find_logs, partly_read
 from oomwatchd.oomlog.order import with_others
 from oomwatchd.oomlog.parser import Parser
 from oomwatchd.oomlog.record import OomKill
 from oomwatchd.oomlog.scan import BEFORE, scan
+from oomwatchd.oomlog.spool import Spool
 from oomwatchd.oomlog.stream import Stream
 
 # logrotate(8): start, dateext, dateformat (%Y %m %d %H %M %S %s, and what stands between), extension.
