@@ -12,18 +12,40 @@ from oomwatchd.oomlog.record import OomKill
 from oomwatchd.oomlog.report import Origin, Report, finish
 from oomwatchd.oomlog.times import Calendar, time_of
 
-# sysrq-f's own line comes at most so many lines before the report or the panic that it asks for.
 _SYSRQ_LINES = 50
+"""The line of sysrq-f comes at most so many lines before the report or the panic that it asks for."""
 _VICTIMS = 16
 
 Reader = Callable[["Assembly", str], bool]
+
+
+class SysrqKey:
+    """Whether sysrq-f was pressed within the last few lines, so that the next report is due to it."""
+
+    def __init__(self) -> None:
+        self._lines = 0
+
+    def press(self) -> None:
+        """The log says that sysrq-f was pressed."""
+        self._lines = _SYSRQ_LINES
+
+    def pass_line(self) -> None:
+        """A line says nothing of an OOM."""
+        if self._lines > 0:
+            self._lines -= 1
+
+    def take_press(self) -> bool:
+        """Whether it was pressed just before. One press asks for one report, so that it is forgotten then."""
+        pressed, self._lines = self._lines > 0, 0
+        return pressed
 
 
 class Assembly:
     """The open report of a stream, and the events that have become complete.
 
     `origin`: where the line came from that is read now. `at_row`: that line was a row or the header of a table, so
-    that rows may follow. `broken`: a line of which a part is missing, and how to read it."""
+    that rows may follow. `broken`: a line of which a part is missing, and how to read it. `previous`: the text of the
+    line before."""
 
     def __init__(self, reference: datetime, calendar: Calendar, *, keep_text: bool = False) -> None:
         self._keep_text = keep_text
@@ -37,7 +59,7 @@ class Assembly:
         self._done: list[OomKill] = []
         self._victims: deque[int] = deque(maxlen=_VICTIMS)
         self._closed_any = False
-        self._sysrq_lines = 0
+        self.sysrq_key = SysrqKey()
 
     def new(self) -> Report:
         """Begin another report."""
@@ -46,7 +68,7 @@ class Assembly:
         return self.report
 
     def keep(self, text: str, *, read: bool) -> None:
-        """Keep a line for the event's original text. `read`: it said something."""
+        """Keep a line for the event's original text. `read`: a reader understood it."""
         report = self.report
         if self._keep_text and report is not None and (read or not report.decided()):
             report.keep(f"{self.origin.prefix}{text}")
@@ -67,7 +89,7 @@ class Assembly:
         return self.open(another=report is not None and (report.past_table() or report.tasks is not None))
 
     def close(self) -> None:
-        """The open report is complete."""
+        """Complete the open report: it becomes an event, if it tells of an OOM."""
         report, self.report = self.report, None
         if report is None or not report.is_oom():
             return
@@ -89,8 +111,9 @@ class Assembly:
         done, self._done = self._done, []
         return done
 
-    def hold(self, read: Reader, text: str) -> bool:
-        """Keep a line that a name, a mailer or an editor broke: its rest may follow."""
+    def await_rest(self, read: Reader, text: str) -> bool:
+        """Keep a line that a name, a mailer or an editor broke, and its reader: its rest may follow. Returns True: the
+        line is understood so far."""
         self.broken = (read, text)
         return True
 
@@ -98,22 +121,8 @@ class Assembly:
         """Whether `pid` is the victim of an event that is complete already."""
         return pid in self._victims
 
-    def sysrq(self) -> None:
-        """sysrq-f was pressed."""
-        self._sysrq_lines = _SYSRQ_LINES
-
-    def asked_by_key(self) -> bool:
-        """Whether sysrq-f was pressed just before. Asking forgets it."""
-        asked, self._sysrq_lines = self._sysrq_lines > 0, 0
-        return asked
-
-    def noise(self) -> None:
-        """A line that says nothing of an OOM."""
-        if self._sysrq_lines > 0:
-            self._sysrq_lines -= 1
-
     def waits(self) -> bool:
-        """Whether any line may matter now, whatever it looks like."""
+        """Whether every line has to be looked at now: a broken line or the open report may go on in any form."""
         return self.broken is not None or (self.report is not None and self.report.awaits_more())
 
     def same_group(self, words: str, most: int) -> bool:

@@ -40,7 +40,7 @@ def choice(assembly: Assembly, text: str) -> bool:
 def kill_line(assembly: Assembly, text: str) -> bool:
     """ "Killed process 1 (x) total-vm:…", which a name or a mailer may have broken."""
     if line_outcome.kill_line_is_broken(text):
-        return assembly.hold(kill_line, text)
+        return assembly.await_rest(kill_line, text)
     return kill(assembly, text)
 
 
@@ -102,7 +102,7 @@ def panic(assembly: Assembly, text: str) -> bool:
     report = assembly.open(another=old is not None and (bool(old.killed) or old.panic is not None))
     report.panic = why
     # With panic_on_oom=2 the kernel panics before it writes a report.
-    report.sysrq = report.sysrq or (report.invoker is None and assembly.asked_by_key())
+    report.sysrq = report.sysrq or (report.invoker is None and assembly.sysrq_key.take_press())
     return True
 
 

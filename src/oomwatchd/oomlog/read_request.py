@@ -17,7 +17,7 @@ def invoked(assembly: Assembly, text: str) -> bool:
     report = assembly.new()
     report.invoker, report.nodes = found
     # Before 3.19 nothing but the key's own line tells that sysrq-f asked.
-    by_key = assembly.asked_by_key() and (report.invoker.comm or "").startswith(("kworker", "events"))
+    by_key = assembly.sysrq_key.take_press() and (report.invoker.comm or "").startswith(("kworker", "events"))
     report.sysrq = report.invoker.order == -1 or by_key
     return True
 
@@ -26,7 +26,7 @@ def sysrq(assembly: Assembly, text: str) -> bool:
     """ "SysRq : Manual OOM execution"."""
     if "Manual OOM execution" not in text:
         return False
-    assembly.sysrq()
+    assembly.sysrq_key.press()
     return True
 
 

@@ -19,7 +19,7 @@ def table(assembly: Assembly, text: str) -> bool:
         return row(assembly, text[start:])
     task = line_tasks.row_without_header(text)
     if task is None:
-        return line_tasks.row_is_broken(text) and assembly.hold(row, text)
+        return line_tasks.row_is_broken(text) and assembly.await_rest(row, text)
     report = assembly.report
     report = assembly.open(another=report is not None and report.past_table())
     report.cut = True
@@ -34,7 +34,7 @@ def header(assembly: Assembly, text: str) -> bool:
         return False
     if columns[-1] != "name":
         # Broken once more is possible; what can't be a header any longer is given up.
-        return len(columns) > _MOST_COLUMNS or assembly.hold(header, text)
+        return len(columns) > _MOST_COLUMNS or assembly.await_rest(header, text)
     report = assembly.before_table()
     report.layout = line_tasks.layout(columns)
     report.tasks = []
@@ -52,7 +52,7 @@ def row(assembly: Assembly, text: str) -> bool:
         return task is not None
     task = report.layout.row(text)
     if task is None:
-        return assembly.broken is None and line_tasks.row_is_broken(text) and assembly.hold(row, text)
+        return assembly.broken is None and line_tasks.row_is_broken(text) and assembly.await_rest(row, text)
     if report.past_table():
         report = assembly.new()
         report.cut = True
