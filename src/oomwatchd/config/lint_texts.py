@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterator
 
+from oomwatchd.config.odd_characters import name_of
 from oomwatchd.config.rule_reader import TASK_COMM_LEN
-from oomwatchd.config.value_hints import name_of
 from oomwatchd.kernel.systemd_cgroups import parse_units
 from oomwatchd.rules.effort import slow_part
 from oomwatchd.rules.model import Pattern

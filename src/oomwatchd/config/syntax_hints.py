@@ -8,23 +8,22 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from oomwatchd.config.odd_characters import INVISIBLE, LOOKALIKES, OPENING_QUOTES, name_of
 from oomwatchd.config.problems import Fault
+from oomwatchd.config.text_cursor import Unclosed
 from oomwatchd.config.toml_positions import Path
-from oomwatchd.config.value_hints import (
-    INVISIBLE,
-    LOOKALIKES,
-    OPENING_QUOTES,
-    Unclosed,
-    ValueReader,
-    faults_sorted,
-    name_of,
-    quoted,
+from oomwatchd.config.value_hints import ValueReader
+from oomwatchd.config.word_hints import (
+    OTHER_COMMENTS,
+    about_first_word,
+    about_missing_equals,
+    about_rest,
+    about_rest_of_header,
 )
 
 _KEY = re.compile(r"(?:[A-Za-z0-9_-]+|\"(?:\\.|[^\"\\\n])*\"|'[^'\n]*')")
 _DOT = re.compile(r"[ \t]*\.[ \t]*")
 _HEADER = re.compile(r"(\[[ \t]*\[?)([^\[\]#\n]*)(\][ \t]*\]?)?")
-_OTHER_COMMENTS = re.compile(r";|//|/\*|--(?= )|<!--|\"\"\"$|%|!|\(\*|REM\b", re.IGNORECASE)
 _CONFLICT = re.compile(r"<<<<<<< |=======$|>>>>>>> |\|\|\|\|\|\|\| ")
 _ODD_SIGNS = re.compile(r"(?:=>|[!<>]=|=~|:=|\+=|==|<-|->|=:|[:：＝])")
 _MOST_STATEMENTS = 1000
@@ -88,7 +87,7 @@ class _Diagnosis:
                 self.broken.setdefault(self.table, set()).add(keys)
             self._keep(start, end, broken=(broken or self.skipping), header=header)
             reader.at = end
-        return Diagnosis(tuple(faults_sorted(self.faults)), "".join(self.mended), self.broken)
+        return Diagnosis(tuple(_sorted(self.faults)), "".join(self.mended), self.broken)
 
     def _keep(self, start: int, end: int, *, broken: bool, header: str = "") -> None:
         part = self.text[start:end]
@@ -211,7 +210,7 @@ class _Diagnosis:
     def _key(self, start: int, line: str) -> list[str] | None:
         reader = self.reader
         key_follows = re.match(r"[A-Za-z-]+[ \t]*[.=]", line)
-        if (match := _OTHER_COMMENTS.match(line)) and not key_follows:
+        if (match := OTHER_COMMENTS.match(line)) and not key_follows:
             self.fault(start, f"A comment begins with #, not with {match.group()}")
             return None
         if line.startswith("- ") and not key_follows:
@@ -235,16 +234,8 @@ class _Diagnosis:
         character = self.text[self.reader.at : self.reader.at + 1]
         if character and (character in OPENING_QUOTES or not character.isprintable()):
             self.fault(self.reader.at, f"A line begins with a key or a header, not with {name_of(character)}")
-        elif line[0] in "{}]),":
-            self.fault(
-                start,
-                f"Nothing is open that this {line[0]} could close"
-                if line[0] in "}])"
-                else f"A line can't begin with {line[0]}",
-            )
         else:
-            word = line.split("=")[0].strip()
-            self.fault(start, f"'{word}' can't be a key: one without quotes has only letters, digits, _ and -")
+            self.fault(start, about_first_word(line))
 
     def _equals(self, start: int, key: str) -> str | None:
         """Go behind the = of a pair. Returns, where no value follows, the key that was meant."""
@@ -258,7 +249,10 @@ class _Diagnosis:
         elif reader.peek() == "=":
             reader.at += 1
         else:
-            return self._no_equals(start, key)
+            rest = self.text[reader.at : reader.line_end(start)]
+            meant, message, at_rest = about_missing_equals(key, rest)
+            self.fault(reader.at if at_rest else start, message)
+            return meant
         reader.skip_blank()
         if reader.peek() in ("", "\n", "#"):
             if sign is not None:
@@ -266,29 +260,6 @@ class _Diagnosis:
             self.fault(reader.at, f"The value of '{key}' is missing behind the =")
             return key
         return None
-
-    def _no_equals(self, start: int, key: str) -> str:
-        """Say why no = follows. Returns the key that was meant."""
-        rest = self.text[self.reader.at : self.reader.line_end(start)]
-        before, equals, _ = rest.partition("=")
-        if key == "export":
-            self.fault(start, "TOML knows no 'export'; write key = value")
-        elif equals and key == "not":
-            self.fault(start, f"What is excluded stands in braces: not = {{{before}= … }}")
-        elif equals and re.fullmatch(r"[\w \t-]+", before):
-            words = " ".join([key, *before.split()])
-            self.fault(start, f"A key has no blanks: '{words}'; did you mean '{words.replace(' ', '_')}'?")
-            return words.replace(" ", "_")
-        elif not rest.strip() or rest.lstrip().startswith("#"):
-            self.fault(start, f"'{key}' alone means nothing; write {key} = …")
-        elif rest.strip()[0] in "\"'[{0123456789-+" or rest[0] in " \t":
-            self.fault(start, f"'=' is missing behind the key '{key}'")
-        else:
-            self.fault(
-                self.reader.at,
-                f"'{rest[0]}' can't stand in a key: one without quotes has only letters, digits, _ and -",
-            )
-        return key
 
     def _define(self, parts: list[str], start: int) -> None:
         path: Path = (*self.table, *parts)
@@ -320,36 +291,12 @@ class _Diagnosis:
         at = reader.at
         rest = self.text[at : reader.line_end(at)].rstrip()
         reader.at = reader.line_end(at)
-        self.fault(at, self._about_rest(rest, self.text[start:at].rstrip(), key, header))
+        self.fault(at, about_rest_of_header(rest) if header else about_rest(rest, self.text[start:at].rstrip(), key))
 
-    @staticmethod
-    def _about_rest(rest: str, before: str, key: str, header: bool) -> str:
-        if header:
-            if _OTHER_COMMENTS.match(rest):
-                return "A comment begins with #"
-            return "Nothing but a comment may follow a header on its line; put it on the next line"
-        if not rest or not rest[0].isprintable():
-            return f"{name_of(rest[0]) if rest else 'A carriage return'} can't stand behind the value"
-        if rest == "," or re.match(r",[ \t]*#", rest):
-            return "No comma stands behind a value: each key has a line of its own"
-        if rest == ";":
-            return "No semicolon stands behind a value: the line's end is enough"
-        if match := _OTHER_COMMENTS.match(rest):
-            return f"A comment begins with #, not with {match.group()}"
-        if re.match(r"[,;]?[ \t]*[A-Za-z0-9_.-]+[ \t]*=", rest):
-            return "Each key has a line of its own: begin a new line here"
-        if re.match(r"(?:,|or\b|\|\|?|and\b)?[ \t]*[\"'“‘]", rest) and before.endswith(('"', "'")):
-            if rest[0] in "\"'" and not re.match(r"[\"'][^\"']", rest):
-                return "A quote too many stands here"
-            return f'Several values are a list, in brackets and with commas between: {key} = ["a", "b"]'
-        if re.match(r",[ \t]*[\[{]", rest):
-            return "Several values are a list, in brackets; a key takes one table in braces"
-        if rest[0] in "\"'" or before.endswith(('"', "'")):
-            quote = "double" if before.endswith('"') else "single"
-            return f"The string ends before this; a {quote} quote within a string wants the other kind around it"
-        if re.match(r",\d{3}\b|[ \t]*\d", rest):
-            return "A number is written without marks or blanks between its digits"
-        if re.match(r"[A-Za-zµ%]+$", rest):
-            value = before.rpartition("=")[2].strip()
-            return f"A text must stand in quotes; write {quoted(value + rest)}"
-        return f"'{rest[:40]}' can't stand behind the value; a comment begins with #"
+
+def _sorted(faults: list[Fault]) -> list[Fault]:
+    """In the order of the text; of several faults at one place the first."""
+    first: dict[int, Fault] = {}
+    for fault in sorted(faults, key=lambda fault: fault.offset):
+        first.setdefault(fault.offset, fault)
+    return list(first.values())
