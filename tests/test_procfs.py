@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from oomwatchd.kernel import procfs
 from oomwatchd.kernel.procfs import Stat, Status, parse_stat, parse_status
-from oomwatchd.kernel.systemd_cgroups import Hierarchy, Units, parse_cgroup, parse_hierarchy, parse_units
+from oomwatchd.kernel.systemd_cgroups import (
+    Hierarchy,
+    Units,
+    parse_cgroup,
+    parse_hierarchies,
+    parse_hierarchy,
+    parse_units,
+)
 
 TAIL = b" S 1 812 700 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 3456 15728640 1200 18446744073709551615 1 1 0 0\n"
 
@@ -107,6 +114,14 @@ def test_hierarchy_is_the_one_that_systemd_chooses(mountinfo: str, hierarchy: Hi
 )
 def test_units(cgroup: str, unit: str, user_unit: str, slice_: str) -> None:
     assert parse_units(cgroup) == Units(unit, user_unit, slice_)
+
+
+@pytest.mark.parametrize("ends", ["\r", "\v", "\f", "\x1c", "\x85", "\u2028"])
+def test_no_name_of_a_cgroup_makes_a_line_of_its_own(ends: str) -> None:
+    """A user names the cgroups below his own manager's. The kernel refuses a line feed alone (cgroup_mkdir())."""
+    path = f"/user.slice/user-1000.slice/user@1000.service/a{ends}0::/system.slice/sshd.service".encode()
+    assert parse_hierarchies(b"0::%s\n" % path) == {b"0::": path}
+    assert parse_cgroup(b"0::%s\n" % path, Hierarchy.UNIFIED) == path
 
 
 @given(st.text(max_size=80))

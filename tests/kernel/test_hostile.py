@@ -401,10 +401,12 @@ def remove(directory: Path) -> bool:
         f"{OWN_SLICE}/session-9.scope/{UNIT}",
         f"{OWN_SLICE}/user@65534.service/_{UNIT}",
         f"{OWN_SLICE}/user@65534.service/..{UNIT}",
+        f"{OWN_SLICE}/user@65534.service/a\r0::/{UNIT}",
+        f"{OWN_SLICE}/user@65534.service/a\r1:name=systemd:/{UNIT}",
     ],
 )
 def test_cgroup_below_the_users_own(place: Place, attacker: Attacker, path: str) -> None:
-    """Named as root's unit or slice: there, users name what they like."""
+    """Named as root's unit or slice: there, users name what they like, all but a line feed."""
     with cgroup(path) as directory:
         pid = attacker.start(place.hog, *STAY)
         (directory / "cgroup.procs").write_text(str(pid))

@@ -110,4 +110,4 @@ def _executed_through_own_mount(directory: ProcessDir) -> bool:
             mounts = file.read(_MOUNTINFO_LIMIT)
     except (OSError, ValueError):
         return False
-    return any(line.startswith(wanted + b" ") for line in mounts.splitlines())
+    return any(line.startswith(wanted + b" ") for line in mounts.split(b"\n"))

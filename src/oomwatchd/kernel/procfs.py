@@ -363,7 +363,7 @@ def parse_hidepid(mounts: bytes) -> str | None:
     """The value of hidepid= of the topmost /proc in proc_pid_mounts(5), a number or, since Linux 5.8, a word; None:
     it hides nothing."""
     value = "0"
-    for line in mounts.splitlines():
+    for line in mounts.split(b"\n"):
         fields = line.split(b" ")
         if len(fields) > 3 and (fields[1], fields[2]) == (b"/proc", b"proc"):
             options = dict(option.partition(b"=")[::2] for option in fields[3].split(b","))

@@ -29,7 +29,7 @@ def parse_hierarchy(mountinfo: bytes) -> Hierarchy:
     every process a line of that hierarchy. `mountinfo` as in proc_pid_mountinfo(5); the last mount at a place counts.
     Where systemd would find no file system it is the unified one."""
     types: dict[bytes, bytes] = {}
-    for line in mountinfo.splitlines():
+    for line in mountinfo.split(b"\n"):
         before, _, after = line.partition(b" - ")
         fields = before.split(b" ")
         if len(fields) > 4:
@@ -50,7 +50,8 @@ def parse_hierarchies(raw: bytes) -> dict[bytes, bytes]:
     """The paths of /proc/PID/cgroup by hierarchy: `0::` for the unified one, `name=systemd`, and `memory` of cgroup v1,
     as far as there are such. As systemd does, without what the kernel appends where the cgroup has been removed."""
     found = {}
-    for line in raw.splitlines():
+    # By line feeds alone, which a cgroup's name can't have: a user may have a carriage return in one.
+    for line in raw.split(b"\n"):
         number, _, rest = line.partition(b":")
         controllers, _, path = rest.partition(b":")
         path = path.removesuffix(b" (deleted)")
