@@ -3,8 +3,8 @@
     python tests/killer_trials.py KILLER [--trials N] [--seed S] --eater FILE --churner FILE
 
 KILLER is earlyoom, nohang, swap or pressure (both systemd-oomd). Each trial starts some processes of random sizes, lets
-one of them grow by small steps, asks before each step who acts first and whom it would take, and compares the dead with
-the last answer. A trial is clear if `rank` had no doubts.
+one of them grow near to the limit at once and then by small steps, asks before each step who acts first and whom it
+would take, and compares the dead with the last answer. A trial is clear if `rank` had no doubts.
 """
 
 import argparse
@@ -29,6 +29,17 @@ from oomwatchd.oom.survey import take_survey
 MIB = 1 << 20
 PAGE = os.sysconf("SC_PAGESIZE")
 DEADLINE_S = 90.0
+# From so near to the limit on, growth is by small steps: what one adds is less than what `rank` calls close.
+NEAR = 6 * MIB
+STEP = MIB // 2
+MOST_GROWTH = 150 * MIB
+PF_EXITING = 4  # include/linux/sched.h
+# How each killer names its victim in its log.
+NAMED = {
+    "earlyoom": re.compile(r"to process (\d+)"),
+    "nohang": re.compile(r"(?:SIGTERM|SIGKILL) to .*?PID (\d+)|PID: (\d+)"),
+    "systemd-oomd": re.compile(r"Killed (/\S+) due to"),
+}
 PEN = Path("/sys/fs/cgroup/system.slice/pen.service")
 # churner PROCS PAGES MICROSECONDS: joins the group, and writes to PAGES again and again with a pause after each round.
 CHURNER = r"""
@@ -104,34 +115,66 @@ class Eater:
             self.process.stdout.read(1)
 
     @property
+    def exiting(self) -> bool:
+        """Whether it is dead or about to be: then its memory may be gone, which is what a killer goes by."""
+        try:
+            fields = Path(f"/proc/{self.process.pid}/stat").read_bytes().rpartition(b") ")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        return bool(int(fields[6]) & PF_EXITING)
+
+    @property
     def name(self) -> str:
         return str(self.process.pid) if self.group is None else "/" + str(self.group.relative_to("/sys/fs/cgroup"))
 
 
 def _grow_until_one_dies(
-    killer: str, kind: str, eaters: list[Eater], grower: Eater, step: int, pause: bool = False
+    killer: str, kind: str, eaters: list[Eater], grower: Eater | None, pause: bool = False
 ) -> Trial:
+    """Let `grower` grow (None: nobody) until one of the eaters dies."""
     last = Trial("", "nobody", "", ("never asked",))
+    began = time.time()
     until = time.monotonic() + DEADLINE_S
     grown = 0
     while time.monotonic() < until:
         killers = assess(pause)
         trigger = next((t for k in killers if k.name == killer for t in k.triggers if t.kind == kind), None)
-        dead = _dead(eaters)
-        if dead:
-            return Trial(last.first, last.predicted, dead, last.doubts)
-        if trigger is not None:
-            last = Trial(killers[0].name, _shown(trigger.victim), "", trigger.doubts)
-        if step and grown < 150 * MIB // PAGE:
-            grower.grow(step)
-            grown += step
-        else:
+        if any(eater.exiting for eater in eaters):
+            return Trial(last.first, last.predicted, _first_dead(killer, eaters, began), last.doubts)
+        if trigger is None or grower is None or grown >= MOST_GROWTH:
             time.sleep(0.1)
+        if trigger is None:
+            continue
+        last = Trial(killers[0].name, _shown(trigger.victim), "", trigger.doubts)
+        if grower is not None and grown < MOST_GROWTH:
+            left = (trigger.distance or 0) * 1024 - NEAR
+            step = min(max(left, STEP), MOST_GROWTH - grown)
+            grower.grow(step // PAGE)
+            grown += step
     raise TimeoutError(f"{killer} has killed nobody: {[k for k in assess() if k.name == killer]}")
 
 
-def _dead(eaters: list[Eater]) -> str:
-    return next((eater.name for eater in eaters if eater.process.poll() is not None), "")
+def _first_dead(killer: str, eaters: list[Eater], began: float) -> str:
+    """Who died first: the only one, or the one whom the killer's log names first."""
+    until = time.monotonic() + DEADLINE_S
+    while time.monotonic() < until:
+        dead = [eater.name for eater in eaters if eater.process.poll() is not None]
+        if len(dead) == 1 and not any(eater.exiting for eater in eaters if eater.name not in dead):
+            return dead[0]
+        if len(dead) > 1:
+            named = [name for name in _log_of(killer, began) if name in dead]
+            if named:
+                return named[0]
+        time.sleep(0.05)
+    raise TimeoutError(f"who died first isn't known: {dead}, {_log_of(killer, began)}")
+
+
+def _log_of(killer: str, began: float) -> list[str]:
+    """Whom the killer says that it has killed since, the first one first."""
+    subprocess.run(["journalctl", "--sync"], check=True)
+    command = ["journalctl", "-q", "-o", "cat", "-u", killer, "--since", f"@{began:.6f}"]
+    log = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [next(filter(None, match.groups())) for match in NAMED[killer].finditer(log)]
 
 
 @contextlib.contextmanager
@@ -150,7 +193,7 @@ def of_processes(killer: str, chance: random.Random, eater: str) -> Trial:
     smallest = 20 if killer == "earlyoom" else 35  # MiB: together just not enough for it to act
     eaters = [Eater(eater, value, chance.randrange(smallest, smallest + 16) * MIB // PAGE) for value in values]
     with _ended(eaters):
-        return _grow_until_one_dies(killer, "memory", eaters, chance.choice(eaters), MIB // PAGE)
+        return _grow_until_one_dies(killer, "memory", eaters, chance.choice(eaters))
 
 
 @contextlib.contextmanager
@@ -183,7 +226,7 @@ def of_swap(chance: random.Random, eater: str) -> Trial:
     with _groups([high] * 3) as groups, _ended([Eater(eater, -1000, 120 * MIB // PAGE)]):
         eaters = [Eater(eater, 0, (high + chance.randrange(11, 17) * MIB) // PAGE, group) for group in groups]
         with _ended(eaters):
-            return _grow_until_one_dies("systemd-oomd", "swap", eaters, chance.choice(eaters), MIB // PAGE)
+            return _grow_until_one_dies("systemd-oomd", "swap", eaters, chance.choice(eaters))
 
 
 def of_pressure(chance: random.Random, eater: str, churner: str) -> Trial:
@@ -196,7 +239,7 @@ def of_pressure(chance: random.Random, eater: str, churner: str) -> Trial:
         argv = [churner, str(groups[busy] / "cgroup.procs"), str(chance.randrange(12, 30) * MIB // PAGE), "0"]
         with _ended(eaters), subprocess.Popen(argv) as churning:
             try:
-                return _grow_until_one_dies("systemd-oomd", "pressure", eaters, eaters[0], 0, pause=True)
+                return _grow_until_one_dies("systemd-oomd", "pressure", eaters, None, pause=True)
             finally:
                 churning.kill()
 

@@ -129,8 +129,26 @@ def test_the_limit_of_earlyoom_is_a_share_of_other_memory_since_1_8() -> None:
 
 def test_close_scores_are_called_close() -> None:
     assert earlyoom.choose(99, earlyoom.Settings(), True, [suspect(10, 700), suspect(11, 701)]).doubts
-    assert not earlyoom.choose(99, earlyoom.Settings(), True, [suspect(10, 700), suspect(11, 702)]).doubts
-    assert not earlyoom.choose(99, earlyoom.Settings(), True, [suspect(10, rss=90 << 10), suspect(11)]).doubts
+    assert earlyoom.choose(99, earlyoom.Settings(), True, [suspect(10, 700), suspect(11, 702)]).doubts
+    assert not earlyoom.choose(99, earlyoom.Settings(), True, [suspect(10, 700), suspect(11, 703)]).doubts
+
+
+def test_of_equal_scores_one_is_first_only_with_more_points_and_more_resident_memory() -> None:
+    def doubts(first: tuple[int, int], second: tuple[int, int], **settings: Any) -> bool:
+        """Of processes with RSS and points in MiB."""
+        suspects = [suspect(pid, rss=rss << 10, points=p << 10) for pid, (rss, p) in ((10, first), (11, second))]
+        return bool(earlyoom.choose(99, earlyoom.Settings(**settings), True, suspects).doubts)
+
+    assert not doubts((90, 90), (10, 10))
+    assert doubts((90, 90), (10, 90))  # the second has as much, swapped out or by its oom_score_adj
+    assert doubts((90, 90), (88, 10))
+    assert doubts((90, 400), (10, 10), prefer="p11", avoid="p10") is False  # 600 apart
+    assert doubts((90, 90), (88, 10), sort_by_rss=True) and not doubts((90, 90), (80, 90), sort_by_rss=True)
+
+
+def test_whom_it_prefers_leads_by_no_more_than_its_score_says() -> None:
+    first, second = suspect(10, 703, rss=90 << 10, points=90 << 10), suspect(11, 403)
+    assert earlyoom.choose(99, earlyoom.Settings(prefer="p11"), True, [first, second]).doubts
 
 
 def test_nonsense_disarms_it_in_the_report() -> None:

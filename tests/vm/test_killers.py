@@ -1,5 +1,5 @@
 """Debian's own systemd-oomd, earlyoom and nohang act for real, and take whom `rank` named a moment before; what they
-took of the held is in the journal. OOMWATCHD_TRIALS sets how many trials of each (1)."""
+took of the held is in the journal. OOMWATCHD_TRIALS sets how many trials of each (1), OOMWATCHD_SEED their sizes."""
 
 import io
 import json
@@ -19,6 +19,7 @@ from tests.vm.steps import configure, provide, running, start, wait_for_value
 
 IMAGE = "with_package"
 TRIALS = int(os.environ.get("OOMWATCHD_TRIALS", "1"))
+SEED = int(os.environ.get("OOMWATCHD_SEED", "1"))
 PACKAGES = ("systemd-oomd", "earlyoom", "nohang")
 REPOSITORY = Path(__file__).parents[2]
 TRIAL_S = 100
@@ -77,7 +78,7 @@ def trials(machine: Machine, killer: str, count: int = TRIALS) -> dict[str, Any]
     """Run some, and return the sum."""
     done = machine.run(
         "cd /root && PYTHONPATH=/usr/lib/oomwatchd python3 killer_trials.py --eater /root/eater --churner /root/churner"
-        f" --seed 1 --trials {count} {killer}",
+        f" --seed {SEED} --trials {count} {killer}",
         TRIAL_S * count,
     )
     print(done.stdout, done.stderr)

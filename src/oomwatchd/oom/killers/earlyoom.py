@@ -16,10 +16,11 @@ _LONG_WITH_VALUE = ("prefer", "avoid", "ignore")
 _LONG = ("dryrun", "ignore-root-user", "sort-by-rss", "syslog", "kernel-oom", "help", "debug")
 _SCORE_BONUS = 300
 _RSS_BONUS_KIB = 3 << 20
-_RSS_CLEAR_KIB = 4 << 10
-"""RSS of two processes that is closer than this may turn until it acts."""
-_SCORES_CLEAR = 2
-"""So may oom_score: one unit is 1.5 permille of all memory and swap."""
+_CLEAR_KIB = 4 << 10
+"""RSS, or points, of two processes that are closer than this may change places until it acts."""
+_SCORES_CLEAR = 3
+"""So may oom_score. One unit is 1.5 permille of all memory and swap, and the kernel rounds down: scores that are 3
+apart stand for points that are at least 3 permille apart, scores that are 2 apart for any above 1.5."""
 
 
 class NotUnderstood(Exception):
@@ -246,18 +247,25 @@ def choose(own_pid: int, settings: Settings, newer: bool, suspects: Iterable[Sus
     if first.pid == own_pid:
         return Choice(None, stuck=True, notes=(_stuck(own_pid, ranked[1:]),))
     victim = Victim("process", first.pid, first.comm, first.cgroup)
-    return Choice(victim, doubts=_close([(suspect, weight(suspect)) for suspect in ranked[:2]], settings))
+    return Choice(victim, doubts=_close([(suspect, weight(suspect)[0]) for suspect in ranked[:2]], settings))
 
 
-def _close(leaders: list[tuple[Suspect, tuple[int, int]]], settings: Settings) -> tuple[str, ...]:
+def _close(leaders: list[tuple[Suspect, int]], settings: Settings) -> tuple[str, ...]:
     if len(leaders) < 2:
         return ()
-    (_, (score, rss)), (other, (other_score, other_rss)) = leaders
-    clear = _RSS_CLEAR_KIB if settings.sort_by_rss else _SCORES_CLEAR
-    both = not settings.sort_by_rss and score >= other_score and rss >= other_rss + _RSS_CLEAR_KIB
-    if score - other_score >= clear or both:
+    (first, weight), (other, other_weight) = leaders
+    lead = weight - other_weight
+    clear = _CLEAR_KIB if settings.sort_by_rss else _SCORES_CLEAR
+    if lead >= clear or (not settings.sort_by_rss and _leads(first, other, lead)):
         return ()
     return (f"{printable(other.comm)} ({other.pid}) is nearly as high: either may be the one.",)
+
+
+def _leads(first: Suspect, other: Suspect, lead: int) -> bool:
+    """Whether one is clearly the first though their scores are close: whatever the kernel rounds, who has more points
+    has no lower score, and of equal scores the larger RSS decides."""
+    preferred_alike = lead == first.oom_score - other.oom_score
+    return preferred_alike and first.points - other.points >= _CLEAR_KIB and first.rss - other.rss >= _CLEAR_KIB
 
 
 def _stuck(own_pid: int, others: list[Suspect]) -> str:

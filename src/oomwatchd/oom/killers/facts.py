@@ -95,11 +95,11 @@ class Reader:
         total = sum(memfacts.pages_of_kib(memfacts.kib(fields, key)) for key in (b"MemTotal", b"SwapTotal"))
         made = []
         for process in self.processes:
-            task = process.task
-            adj = values.get(task.pid, task.oom_score_adj)
-            score = read_number(f"{self.roots.proc}/{task.pid}/oom_score") if adj == task.oom_score_adj else None
+            now = process.task
+            task = replace(now, oom_score_adj=values.get(now.pid, now.oom_score_adj))
+            score = read_number(f"{self.roots.proc}/{task.pid}/oom_score") if task == now else None
             if score is None:
-                score = badness.oom_score(replace(task, oom_score_adj=adj), total, self.era)
+                score = badness.oom_score(task, total, self.era)
             made.append(
                 Suspect(
                     pid=task.pid,
@@ -107,8 +107,9 @@ class Reader:
                     uid=task.uid,
                     ppid=process.ppid,
                     oom_score=score,
-                    oom_score_adj=adj,
+                    oom_score_adj=task.oom_score_adj,
                     rss=task.rss * memfacts.PAGE // 1024,
+                    points=badness.points(task, total, self.era) * memfacts.PAGE // 1024,
                     cgroup=task.memcg,
                     kernel_thread=task.kernel_thread,
                 )

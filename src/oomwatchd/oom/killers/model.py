@@ -38,6 +38,7 @@ class Suspect:
     oom_score: int  # /proc/PID/oom_score
     oom_score_adj: int
     rss: int  # KiB
+    points: int = 0  # of the kernel's own choice, before oom_score rounds them: KiB
     cgroup: bytes | None = None
     kernel_thread: bool = False
 

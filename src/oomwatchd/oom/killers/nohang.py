@@ -11,7 +11,8 @@ from oomwatchd.oom.killers.model import Killer, Memory, Suspect, Trigger, Victim
 SUBJECTS = ("NAME", "CGROUP_V1", "CGROUP_V2", "REALPATH", "CWD", "CMDLINE", "ENVIRON", "UID")
 """What a rule of its configuration may look at, in the order in which nohang does."""
 _RULE = re.compile(r"@BADNESS_ADJ_RE_(\w+?)\s+(-?\d+)\s*///\s*(.*?)\s*$")
-_SCORES_CLEAR = 2
+_SCORES_CLEAR = 3
+"""Closer scores may change places until it acts, as with earlyoom."""
 
 
 @dataclass(frozen=True, slots=True)

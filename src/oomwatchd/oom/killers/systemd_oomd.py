@@ -171,7 +171,7 @@ def _pressure_trigger(settings: Settings, memory: Memory, watched: Watched, leav
         doubts = ("Nothing is reclaimed at present: whom reclaim will fall upon can't be told before.",)
     else:
         # Pages that were scanned in one second; the next second may be another.
-        doubts = _doubts(ranked, lambda leaf: 2 * _rate(leaf), "reclaim", lambda leaf: preference(leaf, watched.uid))
+        doubts = _doubts(ranked, _rate, "reclaim", lambda leaf: preference(leaf, watched.uid))
     if not over:
         doubts += ("When pressure rises can't be told from memory alone.",)
     return Trigger(
