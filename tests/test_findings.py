@@ -8,7 +8,7 @@ import pytest
 
 from oomwatchd import doctor
 from oomwatchd.ctl import main
-from oomwatchd.doctor import Finding, system
+from oomwatchd.doctor import Finding, denials, reader, system
 from tests import unprivileged
 from tests.faketree import ALL_CAPS, Tree
 
@@ -32,7 +32,7 @@ def tree(tmp_path: Path) -> Tree:
 
 
 def found(tree: Tree) -> dict[str, Finding]:
-    return {finding.id: finding for finding in doctor.find(system.read_system(str(tree.root)))}
+    return {finding.id: finding for finding in doctor.find(reader.read_system(str(tree.root)))}
 
 
 def test_a_healthy_system(tree: Tree) -> None:
@@ -40,9 +40,9 @@ def test_a_healthy_system(tree: Tree) -> None:
 
 
 def test_nothing_at_all_is_no_crash(tmp_path: Path) -> None:
-    for finding in doctor.find(system.read_system(str(tmp_path))):
+    for finding in doctor.find(reader.read_system(str(tmp_path))):
         assert finding.severity in ("critical", "warning", "notice")
-    assert doctor.find(system.read_system(str(tmp_path / "nowhere")))
+    assert doctor.find(reader.read_system(str(tmp_path / "nowhere")))
 
 
 SETTINGS = [
@@ -127,7 +127,7 @@ def test_the_daemon_is_missed(tree: Tree) -> None:
     without_daemon(tree)
     assert found(tree)["daemon-not-running"].severity == "critical"
     tree.me(uid=1000, caps=0)
-    tree.write("proc/self/mountinfo", MOUNTS.format("hidepid=2"))
+    tree.write("proc/self/mounts", MOUNTS.format("hidepid=2"))
     assert "daemon-not-running" not in found(tree), "it may be hidden"
 
 
@@ -165,7 +165,7 @@ def test_only_what_is_held_counts_where_the_daemon_says_so(tree: Tree) -> None:
 
     def made(*held: tuple[int, int, int]) -> dict[str, Finding]:
         pins = {pid: system.Held("base", value, original) for pid, value, original in held}
-        return {f.id: f for f in doctor.find(system.read_system(str(tree.root), daemon=50, held=pins))}
+        return {f.id: f for f in doctor.find(reader.read_system(str(tree.root), daemon=50, held=pins))}
 
     assert made() == made((80, 100, 0)) == {}
     assert "which rule 'base' lowered" in made((80, 100, 200))["unit-oom-policy"].message
@@ -302,7 +302,7 @@ def test_a_daemon_without_a_capability(tree: Tree, number: int, name: str, sever
 def test_a_daemon_that_can_not_be_seen_is_not_accused(tree: Tree) -> None:
     tree.me(uid=1000, caps=0)
     without_daemon(tree)
-    assert doctor.find(system.read_system(str(tree.root), daemon=50)) == []
+    assert doctor.find(reader.read_system(str(tree.root), daemon=50)) == []
 
 
 def test_without_a_daemon_root_s_own_capabilities_count(tree: Tree) -> None:
@@ -320,19 +320,11 @@ def test_a_user_is_told_to_ask_as_root(tree: Tree) -> None:
     assert "CAP_SYS_RESOURCE, CAP_DAC_OVERRIDE" in made["unprivileged"].message
 
 
-MOUNTS = "22 1 0:20 / / rw - ext4 /dev/a rw\n23 22 0:21 / /proc rw,nosuid shared:5 - proc proc rw,gid=27,{}\n"
-
-
-@pytest.mark.parametrize(
-    ("options", "value"),
-    [("hidepid=2", "2"), ("hidepid=invisible", "invisible"), ("hidepid=0", None), ("hidepid=off", None), ("x", None)],
-)
-def test_hidepid_is_read(options: str, value: str | None) -> None:
-    assert system.parse_hidepid(MOUNTS.format(options).encode()) == value
+MOUNTS = "/dev/a / ext4 rw 0 0\nproc /proc proc rw,nosuid,gid=27,{} 0 0\n"
 
 
 def test_hidepid(tree: Tree) -> None:
-    tree.write("proc/self/mountinfo", MOUNTS.format("hidepid=invisible"))
+    tree.write("proc/self/mounts", MOUNTS.format("hidepid=invisible"))
     assert found(tree)["hidepid"].severity == "notice"
     tree.process(50, b"oomwatchd", uid=0, caps=ALL_CAPS & ~(1 << 19))
     assert found(tree)["hidepid"].severity == "critical"
@@ -347,7 +339,7 @@ def test_no_proc_connector_outside_of_the_initial_namespaces(tree: Tree) -> None
 
 def test_no_proc_connector_where_it_was_tried(tree: Tree) -> None:
     def tried(works: bool, reason: str) -> list[str]:
-        return [f.message for f in doctor.find(system.read_system(str(tree.root), events=(works, reason)))]
+        return [f.message for f in doctor.find(reader.read_system(str(tree.root), events=(works, reason)))]
 
     assert tried(True, "") == []
     [message] = tried(False, "CAP_NET_ADMIN is missing")
@@ -380,8 +372,8 @@ def test_denials(tree: Tree, line: bytes, file: str) -> None:
 
 
 def test_denials_of_others_are_not_ours() -> None:
-    assert not system.is_denial(b'avc:  denied  { write } for  pid=9 comm="httpd"')
-    assert not system.is_denial(b'apparmor="ALLOWED" profile="oomwatchd"')
+    assert not denials.is_denial(b'avc:  denied  { write } for  pid=9 comm="httpd"')
+    assert not denials.is_denial(b'apparmor="ALLOWED" profile="oomwatchd"')
 
 
 def test_the_gravest_comes_first(tree: Tree) -> None:

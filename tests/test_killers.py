@@ -12,13 +12,15 @@ import pytest
 from oomwatchd.base.badness import ERAS, era_of
 from oomwatchd.ctl import main
 from oomwatchd.oom.badness import Machine, Memcg, Task, oom_score
+from oomwatchd.oom.files import PAGE
 from oomwatchd.oom.killers import aftermath, earlyoom, kernel, nohang, systemd_oomd
 from oomwatchd.oom.killers.facts import Reader, Roots, find_running, roots_below
 from oomwatchd.oom.killers.model import Killer, Memory, Suspect, Trigger, Victim, absent, growth_until, in_order
 from oomwatchd.oom.killers.systemd_facts import SystemdReader, parse_pressure, unit_of_directory, unit_of_process
 from oomwatchd.oom.killers.systemd_oomd import Leaf, Settings, Watched
 from oomwatchd.oom.killers.unit_files import UnitFiles, read_conf
-from oomwatchd.oom.memfacts import PAGE, read_machine, read_processes
+from oomwatchd.oom.machine import read_machine
+from oomwatchd.oom.processes import read_processes
 from tests.faketree import Tree
 
 MIB = 1 << 20

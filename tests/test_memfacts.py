@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from oomwatchd.oom import memfacts
 from oomwatchd.oom.badness import Machine
-from oomwatchd.oom.memfacts import Hierarchy, read_machine, read_memcg, read_processes
+from oomwatchd.oom.files import PAGE
+from oomwatchd.oom.machine import read_machine
+from oomwatchd.oom.memcgs import Hierarchy, ancestry, find_hierarchy, group_path, is_within, read_memcg, walk
+from oomwatchd.oom.processes import parse_memory_cgroup, read_processes
 from tests.faketree import Tree
 
-PAGE_KIB = memfacts.PAGE // 1024
+PAGE_KIB = PAGE // 1024
 MACHINE = Machine(ram=1 << 20, swap_total=0, available=None, swap_free=0)
 
 
@@ -86,7 +88,7 @@ def test_half_a_process_is_no_process(tree: Tree) -> None:
     ],
 )
 def test_the_memory_cgroup_of_a_process(raw: bytes, version: int, path: bytes | None) -> None:
-    assert memfacts.parse_memory_cgroup(raw, version) == path
+    assert parse_memory_cgroup(raw, version) == path
 
 
 def test_the_machine(tree: Tree) -> None:
@@ -104,17 +106,17 @@ def test_no_meminfo_says_what_is_wrong(tmp_path: Path) -> None:
 
 def test_hierarchies(tree: Tree) -> None:
     root = os.fsencode(tree.cgroup)
-    assert memfacts.find_hierarchy(tree.cgroup) is None
+    assert find_hierarchy(tree.cgroup) is None
     tree.write("sys/fs/cgroup/unified/cgroup.controllers", "cpu memory")
-    assert memfacts.find_hierarchy(tree.cgroup) == Hierarchy(2, root + b"/unified")
+    assert find_hierarchy(tree.cgroup) == Hierarchy(2, root + b"/unified")
     tree.write("sys/fs/cgroup/cgroup.controllers", "cpu memory")
-    assert memfacts.find_hierarchy(tree.cgroup) == Hierarchy(2, root)
+    assert find_hierarchy(tree.cgroup) == Hierarchy(2, root)
     tree.memcg1("/", 0)
-    assert memfacts.find_hierarchy(tree.cgroup) == Hierarchy(1, root + b"/memory")
+    assert find_hierarchy(tree.cgroup) == Hierarchy(1, root + b"/memory")
 
 
 def test_a_v1_group(tree: Tree) -> None:
-    page = memfacts.PAGE
+    page = PAGE
     tree.memcg1("/", 0)
     tree.memcg1(
         "/g",
@@ -131,7 +133,7 @@ def test_a_v1_group(tree: Tree) -> None:
 
 
 def test_a_v2_group(tree: Tree) -> None:
-    page = memfacts.PAGE
+    page = PAGE
     stat = f"inactive_file {page}\nactive_file {page}\nslab_reclaimable {page}"
     tree.memcg2("/g", 70 * page, 100 * page, stat=stat)
     tree.write("sys/fs/cgroup/g/memory.swap.max", "max")
@@ -157,7 +159,7 @@ def test_a_v1_group_without_a_limit(tree: Tree) -> None:
 
 
 def hierarchy(tree: Tree) -> Hierarchy:
-    found = memfacts.find_hierarchy(tree.cgroup)
+    found = find_hierarchy(tree.cgroup)
     assert found is not None
     return found
 
@@ -167,24 +169,24 @@ def test_names_for_a_group(tree: Tree) -> None:
     where = hierarchy(tree)
     root = os.fsencode(tree.cgroup)
     for name in (b"/a/b", b"a/b", b"/a/b/", root + b"/a/b", root + b"/a/b/"):
-        assert memfacts.group_path(where, name) == b"/a/b"
-    assert memfacts.group_path(where, b"/nowhere") is None
+        assert group_path(where, name) == b"/a/b"
+    assert group_path(where, b"/nowhere") is None
 
 
 def test_walk_and_ancestry(tree: Tree) -> None:
     tree.memcg2("/a/b", 0)
     tree.memcg2("/c", 0)
-    assert sorted(memfacts.walk(hierarchy(tree))) == [b"/a", b"/a/b", b"/c"]
-    assert memfacts.ancestry(b"/a/b") == [b"/a/b", b"/a"]
-    assert memfacts.ancestry(b"/") == []
+    assert sorted(walk(hierarchy(tree))) == [b"/a", b"/a/b", b"/c"]
+    assert ancestry(b"/a/b") == [b"/a/b", b"/a"]
+    assert ancestry(b"/") == []
 
 
 def test_being_within() -> None:
-    assert memfacts.is_within(b"/a/b", b"/a")
-    assert memfacts.is_within(b"/a", b"/a")
-    assert not memfacts.is_within(b"/ab", b"/a")
-    assert memfacts.is_within(b"/x", b"/")
-    assert not memfacts.is_within(None, b"/")
+    assert is_within(b"/a/b", b"/a")
+    assert is_within(b"/a", b"/a")
+    assert not is_within(b"/ab", b"/a")
+    assert is_within(b"/x", b"/")
+    assert not is_within(None, b"/")
 
 
 def test_a_leader_that_has_really_exited_still_has_its_memory() -> None:

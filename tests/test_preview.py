@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from oomwatchd.config import load as config
 from oomwatchd.config.document import Source
 from oomwatchd.ctl import main
-from oomwatchd.oom import memfacts
+from oomwatchd.oom.processes import read_processes
 from oomwatchd.pinning.what_if import Outlook, Pin, preview
 
 Start = Callable[[int], tuple[int, int]]
@@ -35,6 +36,11 @@ def start(program: Path) -> Iterator[Start]:
         assert process.stdout is not None
         child = int(process.stdout.readline())
         children.append(child)
+        # The shell has told the PID, but the child may still be a copy of the shell, which the rule fits.
+        comm, deadline = Path(f"/proc/{child}/comm"), time.monotonic() + 60
+        while comm.read_text() != "sleep\n":
+            assert time.monotonic() < deadline, "sleep was not executed"
+            time.sleep(0.01)
         return process.pid, child
 
     children: list[int] = []
@@ -48,7 +54,7 @@ def start(program: Path) -> Iterator[Start]:
 
 def outlooks(text: str, pins: list[Pin] | None = None) -> dict[int, Outlook]:
     rules = config.parse([Source("rules.toml", text)]).rules
-    return dict(preview(rules, memfacts.read_processes()[0], pins or []))
+    return dict(preview(rules, read_processes()[0], pins or []))
 
 
 def rule(program: Path, rest: str) -> str:
@@ -56,7 +62,7 @@ def rule(program: Path, rest: str) -> str:
 
 
 def pin_of(pid: int, value: int, original: int) -> Pin:
-    starttime = next(p.task.starttime for p in memfacts.read_processes()[0] if p.task.pid == pid)
+    starttime = next(p.task.starttime for p in read_processes()[0] if p.task.pid == pid)
     return Pin(pid, starttime, "old", value, original)
 
 

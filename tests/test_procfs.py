@@ -130,19 +130,19 @@ def test_units_of_any_text(cgroup: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "hidden"),
+    ("options", "value"),
     [
-        (b"rw,nosuid", False),
-        (b"rw,hidepid=0", False),
-        (b"rw,hidepid=off", False),
-        (b"rw,hidepid=2", True),
-        (b"rw,gid=5,hidepid=invisible", True),
-        (b"rw,hidepid=ptraceable,subset=pid", True),
+        (b"rw,nosuid", None),
+        (b"rw,hidepid=0", None),
+        (b"rw,hidepid=off", None),
+        (b"rw,hidepid=2", "2"),
+        (b"rw,gid=5,hidepid=invisible", "invisible"),
+        (b"rw,hidepid=ptraceable,subset=pid", "ptraceable"),
     ],
 )
-def test_hidepid(options: bytes, hidden: bool) -> None:
+def test_hidepid(options: bytes, value: str | None) -> None:
     mounts = b"proc /elsewhere proc hidepid=2 0 0\nproc /proc proc %s 0 0\ntmpfs /tmp tmpfs rw 0 0\n" % options
-    assert (procfs.parse_hidepid(mounts) is not None) is hidden
+    assert procfs.parse_hidepid(mounts) == value
 
 
 def test_hidepid_of_a_proc_that_is_not_there(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from oomwatchd.ctl import main
 from oomwatchd.ctl.rank import as_json
 from oomwatchd.ctl.rank_table import bar, size
 from oomwatchd.oom.badness import Candidate, Task
-from oomwatchd.oom.memfacts import PAGE
+from oomwatchd.oom.files import PAGE
 from oomwatchd.oom.survey import Survey, take_survey
 from tests import unprivileged
 from tests.faketree import Tree

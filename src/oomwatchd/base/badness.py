@@ -7,9 +7,6 @@ table in a log. All amounts are pages.
 import re
 from dataclasses import dataclass
 
-OOM_SCORE_ADJ_MIN = -1000
-OOM_SCORE_ADJ_MAX = 1000
-
 
 @dataclass(frozen=True, slots=True)
 class Era:

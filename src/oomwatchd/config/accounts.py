@@ -112,7 +112,7 @@ def _is_number(name: str) -> bool:
 def _parse(raw: bytes) -> dict[str, int]:
     """Names and numbers of passwd(5) or group(5): both have them in the first and the third field."""
     found: dict[str, int] = {}
-    for line in raw.splitlines():
+    for line in raw.split(b"\n"):
         fields = line.split(b":", 3)
         if len(fields) > 2 and fields[2].isdigit() and not line.startswith((b"+", b"-", b"#")):
             found.setdefault(fields[0].decode("utf-8", "surrogateescape"), int(fields[2]))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from oomwatchd.base.uapi import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomwatchd.config import lint_paths
 from oomwatchd.config.lint_texts import texts
 from oomwatchd.config.load import Config
@@ -12,7 +13,7 @@ from oomwatchd.config.shadows import fits_nothing, shadowed
 from oomwatchd.config.toml_positions import Path
 from oomwatchd.rules import kernel_names
 from oomwatchd.rules.criteria import CRITERIA, Form
-from oomwatchd.rules.model import INHERIT, OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN, Criterion, Pattern, Rule
+from oomwatchd.rules.model import INHERIT, Criterion, Pattern, Rule
 
 _OLD_SCALE = {-17: "which is -1000 today", -16: "", 15: "which is 1000 today"}
 """Values that people know from oom_adj."""

@@ -5,6 +5,7 @@ import re
 import shutil
 import stat
 
+from oomwatchd.base.uapi import COMM_MAX
 from oomwatchd.config.lint_texts import WILD
 
 _USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
@@ -74,7 +75,7 @@ def _wrong_kind(text: str) -> str:
         return f"exe '{text}' fits nothing: it is no regular file"
     interpreter = _interpreter(text)
     if interpreter:
-        comm = os.path.basename(text).encode()[:15].decode(errors="ignore")
+        comm = os.path.basename(text).encode()[:COMM_MAX].decode(errors="ignore")
         return (
             f"exe '{text}' fits nothing: it is a script, and what runs is {interpreter}; write comm = \"{comm}\" or "
             f'cmdline = "*{text}*"'

@@ -3,14 +3,13 @@
 import re
 from collections.abc import Iterator
 
+from oomwatchd.base.uapi import COMM_MAX
 from oomwatchd.config.odd_characters import name_of
-from oomwatchd.config.rule_reader import TASK_COMM_LEN
 from oomwatchd.kernel.systemd_cgroups import parse_units
 from oomwatchd.rules.effort import slow_part
 from oomwatchd.rules.model import Pattern
 
 WILD = "*?["
-_LONGEST = TASK_COMM_LEN - 1
 
 _LIKE_A_REGEX = re.compile(r"^\.\*|/\.\*|\.\+|\\[dswbDSW.]|^\^|[^\\]\$$|\(\?|\([^)]*\|[^)]*\)")
 _LETTERS_DOT_STAR = re.compile(r"[A-Za-z_)\]]\.\*")
@@ -95,8 +94,8 @@ def _comm(key: str, pattern: Pattern) -> str:
     if sign := re.search("[,|]", text):
         members = ", ".join(f'"{part.strip()}"' for part in re.split("[,|]", text) if part.strip())
         return f"comm '{text}' is one name with {sign.group()} in it; several are a list: comm = [{members}]"
-    if pattern.is_glob and "[" not in text and len(text.replace("*", "").encode()) > _LONGEST:
-        return f"comm '{text}' fits nothing: the kernel cuts a name after {_LONGEST} bytes"
+    if pattern.is_glob and "[" not in text and len(text.replace("*", "").encode()) > COMM_MAX:
+        return f"comm '{text}' fits nothing: the kernel cuts a name after {COMM_MAX} bytes"
     return ""
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from oomwatchd.base import uapi
 from oomwatchd.config.document import Document, kind
 from oomwatchd.config.keys import DAEMON_KEYS, RULE_KEYS, meant
 from oomwatchd.config.problems import suggestion
@@ -11,9 +12,6 @@ from oomwatchd.config.toml_positions import Path
 from oomwatchd.rules import model as r
 from oomwatchd.rules.criteria import CRITERIA, Form
 from oomwatchd.rules.model import Action, Criterion, Rule
-
-TASK_COMM_LEN = 16
-"""include/linux/sched.h: with the final NUL, so that a comm holds at most 15 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +158,7 @@ class _Reader:
         return pattern
 
     def _comm(self, at: Path, value: str) -> None:
-        length, longest = len(value.encode()), TASK_COMM_LEN - 1
+        length, longest = len(value.encode()), uapi.COMM_MAX
         if length <= longest or re.search("[/,|]", value):  # the latter has a warning of its own
             return
         cut = value.encode()[:longest].decode(errors="ignore")
@@ -221,11 +219,10 @@ class _Reader:
         return Action(ignore=True)
 
     def oom_adj(self, value: object) -> Action:
-        low, high = r.OOM_DISABLE, r.OOM_ADJUST_MAX
+        low, high = uapi.OOM_DISABLE, uapi.OOM_ADJUST_MAX
         if isinstance(value, int) and not isinstance(value, bool) and not low <= value <= high:
-            said = (
-                f"; on the scale of today that is oom_score_adj = {value}" if abs(value) <= r.OOM_SCORE_ADJ_MAX else ""
-            )
+            fits_today = abs(value) <= uapi.OOM_SCORE_ADJ_MAX
+            said = f"; on the scale of today that is oom_score_adj = {value}" if fits_today else ""
             self.error(f"oom_adj: {value} is out of range; it is the old scale, {low} to {high}{said}", "oom_adj")
             return Action(0, 0)
         legacy = self.document.integer((*self.at, "oom_adj"), value, "oom_adj", low, high)
@@ -235,7 +232,7 @@ class _Reader:
     def oom_score_adj(self, value: object) -> Action:
         key = "oom_score_adj"
         at = (*self.at, key)
-        bounds = (r.OOM_SCORE_ADJ_MIN, r.OOM_SCORE_ADJ_MAX)
+        bounds = (uapi.OOM_SCORE_ADJ_MIN, uapi.OOM_SCORE_ADJ_MAX)
         if not isinstance(value, dict):
             number = self.document.integer(at, value, key, *bounds)
             return Action(0, 0) if number is None else Action(number, number)
@@ -257,7 +254,7 @@ class _Reader:
             return value if isinstance(value, str) else None
         if isinstance(value, int) and not isinstance(value, bool):
             return self.document.integer(
-                (*self.at, "children"), value, "children", r.OOM_SCORE_ADJ_MIN, r.OOM_SCORE_ADJ_MAX
+                (*self.at, "children"), value, "children", uapi.OOM_SCORE_ADJ_MIN, uapi.OOM_SCORE_ADJ_MAX
             )
         close = ""
         if isinstance(value, str):

@@ -6,9 +6,10 @@ import json
 import sys
 from collections.abc import Mapping
 
+from oomwatchd.base.uapi import OOM_ADJUST_MAX, OOM_DISABLE, OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomwatchd.config.keys import ACTIONS, CHOICES, RULE_BOOLEANS
 from oomwatchd.rules.criteria import CRITERIA, Form
-from oomwatchd.rules.model import INHERIT, OOM_ADJUST_MAX, OOM_DISABLE, OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN, RESET
+from oomwatchd.rules.model import INHERIT, RESET
 
 Schema = dict[str, object]
 

@@ -11,7 +11,8 @@ from oomwatchd.control.client import Client, NotRunning
 from oomwatchd.control.protocol import runtime_directory
 from oomwatchd.ctl.ask import add_root
 from oomwatchd.ctl.table import BOLD, DIM, RED, YELLOW, colour, wrap
-from oomwatchd.doctor.system import Held, read_system
+from oomwatchd.doctor.reader import read_system
+from oomwatchd.doctor.system import Held
 from oomwatchd.kernel.proc_connector import Connector, Unavailable
 
 COLOURS = {doctor.CRITICAL: RED, doctor.WARNING: YELLOW, doctor.NOTICE: DIM}

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 
 from oomwatchd.base.text import decode, printable
-from oomwatchd.config.rule_reader import TASK_COMM_LEN
+from oomwatchd.base.uapi import COMM_MAX
 from oomwatchd.control.client import NotRunning
 from oomwatchd.ctl import origin
 from oomwatchd.ctl.arguments import pid
@@ -78,7 +78,7 @@ def _facts(arguments: argparse.Namespace) -> Process:
     comm = arguments.comm
     if comm is None and exe is not None:
         comm = os.path.basename(arguments.exe)
-    comm = "" if comm is None else os.fsencode(comm)[: TASK_COMM_LEN - 1].decode("utf-8", "surrogateescape")
+    comm = "" if comm is None else os.fsencode(comm)[:COMM_MAX].decode("utf-8", "surrogateescape")
     uid, gid = _ids(arguments.user, arguments.group)
     units = None if arguments.cgroup is None else parse_units(arguments.cgroup)
     return Process(

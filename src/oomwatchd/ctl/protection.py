@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from oomwatchd.base.badness import OOM_SCORE_ADJ_MIN
+from oomwatchd.base.uapi import OOM_SCORE_ADJ_MIN
 from oomwatchd.config.problems import Problem
-from oomwatchd.oom import memfacts
-from oomwatchd.oom.memfacts import Process
+from oomwatchd.oom.files import PAGE
+from oomwatchd.oom.processes import Process, read_processes
 from oomwatchd.pinning.what_if import preview
 from oomwatchd.rules.model import Rule
 
@@ -18,7 +18,7 @@ def too_wide(rules: Sequence[Rule], proc: str = "/proc") -> list[Problem]:
     """A warning at the rule that holds the most, if the rules would make most of the memory unkillable."""
     if not any(rule.enabled and rule.action.low == OOM_SCORE_ADJ_MIN for rule in rules):
         return []
-    processes, _ = memfacts.read_processes(proc)
+    processes, _ = read_processes(proc)
     outlooks = preview(rules, processes, proc=proc)
     protected: Counter[str] = Counter()
     for process in processes:
@@ -43,4 +43,4 @@ def _others(processes: Iterable[Process], protected: Counter[str]) -> int:
 
 
 def _mib(pages: int) -> int:
-    return pages * memfacts.PAGE >> 20
+    return pages * PAGE >> 20

@@ -16,8 +16,8 @@ from oomwatchd.ctl.ask import add_root
 from oomwatchd.ctl.errors import CommandError
 from oomwatchd.ctl.killers import assess_killers, killers_as_json, print_killers
 from oomwatchd.ctl.rank_table import Outcome, among_first, show, show_beside, since
-from oomwatchd.oom import memfacts
 from oomwatchd.oom.badness import Candidate
+from oomwatchd.oom.files import PAGE
 from oomwatchd.oom.killers.facts import roots_below
 from oomwatchd.oom.survey import Survey, take_survey
 
@@ -158,7 +158,7 @@ def as_json(survey: Survey, count: int | None = None, other: Mapping[int, Outcom
         "memcg": None if survey.memcg is None else decode(survey.memcg.path),
         "cgroup": None if survey.asked is None else decode(survey.asked),
         "room_pages": survey.room,
-        "page_size": memfacts.PAGE,
+        "page_size": PAGE,
         "kernel": os.uname().release,
         "outsider": None if outsider is None else outsider.pid,
         "unreadable": survey.refused,

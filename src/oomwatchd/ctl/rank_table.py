@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from oomwatchd.base.badness import Era
 from oomwatchd.base.text import decode, printable
 from oomwatchd.ctl.table import print_table, terminal_columns, wrap
-from oomwatchd.oom import memfacts
 from oomwatchd.oom.badness import Candidate
+from oomwatchd.oom.files import PAGE
 from oomwatchd.oom.survey import Survey
 
 
@@ -32,7 +32,7 @@ def size(pages: int) -> str:
     """Pages as people read them: 4K, 12.3M, -1.5G."""
     if pages == 0:
         return "0"
-    kib = abs(pages) * memfacts.PAGE / 1024
+    kib = abs(pages) * PAGE / 1024
     sign = "-" if pages < 0 else ""
     if kib < 1024:
         return f"{sign}{kib:.0f}K"

@@ -5,12 +5,12 @@ import os
 from dataclasses import asdict
 
 from oomwatchd.base.clock import boottime, boottime_as_epoch
+from oomwatchd.base.uapi import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomwatchd.control.protocol import Json
 from oomwatchd.control.server import Connection
 from oomwatchd.kernel.procfs import PF_KTHREAD, ProcessDir, Vanished, parse_thread_group
 from oomwatchd.pinning.decisions import Trigger
 from oomwatchd.pinning.ledger_codec import RuntimePin
-from oomwatchd.rules.model import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from oomwatchd.base.text import printable
-from oomwatchd.oom.memfacts import PAGE, Process
+from oomwatchd.oom.files import PAGE
+from oomwatchd.oom.processes import Process
 
 CRITICAL, WARNING, NOTICE = "critical", "warning", "notice"
 

@@ -12,7 +12,8 @@ from oomwatchd.oom.killers.earlyoom import NotUnderstood, Settings, fits, parse
 from oomwatchd.oom.killers.model import Killer
 from oomwatchd.oom.killers.systemd_facts import unit_of_process
 from oomwatchd.oom.killers.systemd_oomd import Leaf, preference
-from oomwatchd.oom.memfacts import Process, is_within
+from oomwatchd.oom.memcgs import is_within
+from oomwatchd.oom.processes import Process
 
 
 def daemon(system: System) -> Iterator[Finding]:

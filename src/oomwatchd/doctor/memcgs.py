@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 
-from oomwatchd.base.badness import OOM_SCORE_ADJ_MIN
 from oomwatchd.base.text import printable
+from oomwatchd.base.uapi import OOM_SCORE_ADJ_MIN
 from oomwatchd.doctor.finding import CRITICAL, NOTICE, WARNING, Finding, mib, names, own_memory, some
 from oomwatchd.doctor.system import System
 from oomwatchd.oom.badness import why_not_killable
-from oomwatchd.oom.memfacts import Process, is_within
+from oomwatchd.oom.memcgs import is_within
+from oomwatchd.oom.processes import Process
 
 # The share (percent) of a limit from which on what is protected below it is worth a word.
 PROTECTED_IN_GROUP = 75

@@ -3,15 +3,21 @@
 from collections.abc import Iterator
 
 from oomwatchd.base.text import printable
+from oomwatchd.base.uapi import CAP_DAC_OVERRIDE, CAP_NET_ADMIN, CAP_SYS_PTRACE, CAP_SYS_RESOURCE, CAP_SYSLOG
 from oomwatchd.doctor.finding import CRITICAL, NOTICE, WARNING, Finding, names, some
-from oomwatchd.doctor.system import CAP_SYS_PTRACE, CAP_SYS_RESOURCE, CAP_SYSLOG, System, has_cap
+from oomwatchd.doctor.system import System, has_cap
 
 # What the daemon can't do without each (field by field in oomwatchd(8)).
 CAPABILITIES = (
     ("sys-resource", CAP_SYS_RESOURCE, "values can be raised but not lowered, and no floor moves", CRITICAL),
-    ("dac-override", 1, "values of other users' processes can't be written", CRITICAL),
+    ("dac-override", CAP_DAC_OVERRIDE, "values of other users' processes can't be written", CRITICAL),
     ("sys-ptrace", CAP_SYS_PTRACE, "nobody else's executable can be read, so rules with `exe` don't fit", CRITICAL),
-    ("net-admin", 12, "kernels before 6.12 refuse process events, so that only scans find processes", WARNING),
+    (
+        "net-admin",
+        CAP_NET_ADMIN,
+        "kernels before 6.12 refuse process events, so that only scans find processes",
+        WARNING,
+    ),
 )
 
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator
 
-from oomwatchd.base.badness import OOM_SCORE_ADJ_MIN
+from oomwatchd.base.uapi import CAP_SYS_RESOURCE, OOM_SCORE_ADJ_MIN
 from oomwatchd.doctor.finding import CRITICAL, NOTICE, WARNING, Finding, mib, name, names, own_memory, some
-from oomwatchd.doctor.system import CAP_SYS_RESOURCE, System, has_cap
+from oomwatchd.doctor.system import System, has_cap
 from oomwatchd.oom.badness import why_not_killable
-from oomwatchd.oom.memfacts import Process
+from oomwatchd.oom.processes import Process
 
 # Shares (percent) of RAM from which on protection is worth a word.
 PROTECTED_OF_RAM, PROTECTED_OF_RAM_CRITICAL = 50, 80

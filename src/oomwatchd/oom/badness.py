@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from oomwatchd.base import badness as formula
-from oomwatchd.base.badness import ERAS, OOM_SCORE_ADJ_MIN, Era
+from oomwatchd.base.badness import ERAS, Era
+from oomwatchd.base.uapi import OOM_SCORE_ADJ_MIN
 
 
 @dataclass(frozen=True, slots=True)

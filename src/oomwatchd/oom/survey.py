@@ -6,8 +6,11 @@ from dataclasses import dataclass, field, replace
 
 from oomwatchd.base.badness import Era, era_of
 from oomwatchd.base.text import printable
-from oomwatchd.oom import badness, memfacts
+from oomwatchd.oom import badness
 from oomwatchd.oom.badness import Candidate, Machine, Memcg, Task
+from oomwatchd.oom.machine import read_machine
+from oomwatchd.oom.memcgs import Hierarchy, ancestry, find_hierarchy, group_path, is_within, read_memcg
+from oomwatchd.oom.processes import Process, read_processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +20,7 @@ class Survey:
     asked: bytes | None  # the cgroup that was asked for
     machine: Machine
     memcg: Memcg | None  # the group that runs out of memory; None: the machine does
-    processes: tuple[memfacts.Process, ...]  # all of the machine
+    processes: tuple[Process, ...]  # all of the machine
     competing: tuple[Task, ...]  # those among whom the kernel chooses
     rooms: Mapping[int, int | None]  # by PID: pages it can still grow by
     refused: int  # processes that may not be read
@@ -54,7 +57,7 @@ class Survey:
         return badness.rank(tasks, self.total, lambda task: self.rooms[task.pid], self.era)
 
     def _asked_for(self, task: Task) -> bool:
-        return self.asked is None or memfacts.is_within(task.memcg, self.asked)
+        return self.asked is None or is_within(task.memcg, self.asked)
 
 
 def take_survey(
@@ -66,25 +69,25 @@ def take_survey(
     """Read everyone below `proc`: all compete, or, where `asked` is a memory cgroup, those in the group that it runs
     out of memory with, which is itself or an ancestor. `era` is that of the running kernel by default. Raises
     OSError with a sentence for the user."""
-    machine = memfacts.read_machine(proc)
-    hierarchy = memfacts.find_hierarchy(cgroup)
+    machine = read_machine(proc)
+    hierarchy = find_hierarchy(cgroup)
     group = None if asked is None else _find_group(hierarchy, asked)
-    processes, refused = memfacts.read_processes(proc, hierarchy.version if hierarchy else None)
+    processes, refused = read_processes(proc, hierarchy.version if hierarchy else None)
     known: dict[bytes, Memcg | None] = {}
 
     def chain(path: bytes | None) -> list[Memcg]:
         """The group `path` and its ancestors, as far as they are memory cgroups."""
         if hierarchy is None or path is None:
             return []
-        for each in memfacts.ancestry(path):
+        for each in ancestry(path):
             if each not in known:
-                known[each] = memfacts.read_memcg(hierarchy, each, machine)
-        return [found for each in memfacts.ancestry(path) if (found := known[each]) is not None]
+                known[each] = read_memcg(hierarchy, each, machine)
+        return [found for each in ancestry(path) if (found := known[each]) is not None]
 
     memcg = badness.tightest(chain(group), machine)
     if memcg is not None and _least([memcg.room(machine), machine.room]) != memcg.room(machine):
         memcg = None  # the machine is out of memory before the group reaches its limit
-    tasks = tuple(p.task for p in processes if memcg is None or memfacts.is_within(p.task.memcg, memcg.path))
+    tasks = tuple(p.task for p in processes if memcg is None or is_within(p.task.memcg, memcg.path))
     return Survey(
         asked=group,
         machine=machine,
@@ -97,10 +100,10 @@ def take_survey(
     )
 
 
-def _find_group(hierarchy: memfacts.Hierarchy | None, asked: bytes) -> bytes:
+def _find_group(hierarchy: Hierarchy | None, asked: bytes) -> bytes:
     if hierarchy is None:
         raise FileNotFoundError("there are no memory cgroups in '/sys/fs/cgroup'; leave out --cgroup")
-    group = memfacts.group_path(hierarchy, asked)
+    group = group_path(hierarchy, asked)
     if group is None:
         raise FileNotFoundError(
             f"there is no memory cgroup '{printable(asked)}' in '{printable(hierarchy.root)}'; "

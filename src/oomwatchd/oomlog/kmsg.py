@@ -1,13 +1,14 @@
 """OOM kills as they happen: the kernel's log (/dev/kmsg, Documentation/ABI/testing/dev-kmsg) tells of each, and the
 counter in /proc/vmstat whether it has told of all."""
 
-import errno
 import fcntl
 import os
 import re
 import stat
 from dataclasses import dataclass
 from datetime import datetime
+
+from oomwatchd.base.kmsg import waiting_records
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 _KMSG = "/dev/kmsg"
 _KMSG_DEVICE = os.makedev(1, 11)
-_RECORD_BYTES = 8192
-"""A read(2) with less room than the record wants fails."""
 _BATCH = 1000
 _SIGNS = (b"oom", b"OOM", b"Out of memory", b"ut of memory", b"Killed process", b"total_vm")
 """What a report begins with, or ends with where the kernel left it out. All else is dropped unread."""
@@ -85,16 +84,9 @@ class KernelLog:
         os.close(self._descriptor)
 
     def read(self) -> bool:
-        """Read what waits. Whether an OOM report may be under way, whose end finish() is to look for."""
-        for _ in range(_BATCH):
-            try:
-                record = os.read(self._descriptor, _RECORD_BYTES)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno != errno.EPIPE:  # overwritten before we came: what is left follows
-                    raise
-                continue
+        """Read the records that wait, at most _BATCH of them. Returns whether an OOM report may be under way, so that
+        finish() is to look for its end. Raises OSError."""
+        for record in waiting_records(self._descriptor, _BATCH):
             self._take(record)
         return self._parser is not None
 

@@ -6,7 +6,8 @@ For where a report comes from, and how it is read, see `lines`.
 import re
 from typing import NamedTuple
 
-from oomwatchd.oomlog.line_parts import COMM_MAX, comm_length, last
+from oomwatchd.base.uapi import COMM_MAX
+from oomwatchd.oomlog.line_parts import comm_length, last
 from oomwatchd.oomlog.record import Chosen, Killed
 
 # "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,oom_memcg=/a,task_memcg=/a/b,task=x,

@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator
 
 NUMBER = r"-?\d{1,18}"
-COMM_MAX = 15  # TASK_COMM_LEN less its NUL
 _ESCAPED = re.compile(r"\\x[0-9a-f]{2}")
 
 

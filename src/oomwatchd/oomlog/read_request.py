@@ -5,6 +5,7 @@ A reader takes one kind of line into the assembly, and returns whether the line 
 
 from dataclasses import replace
 
+from oomwatchd.base.uapi import COMM_MAX
 from oomwatchd.oomlog import line_parts, line_request
 from oomwatchd.oomlog.assembly import Assembly
 
@@ -81,7 +82,7 @@ def _same_name(expected: str | None, seen: str | None) -> str | None:
         return expected
     if expected is None:
         return seen
-    longer = line_parts.comm_length(expected) > line_parts.COMM_MAX and bool(seen)
+    longer = line_parts.comm_length(expected) > COMM_MAX and bool(seen)
     if expected.endswith((f" {seen}", f"\t{seen}", f"|{seen}")) or (longer and expected.endswith(seen)):
         return seen
     return expected if seen == expected or expected.startswith(f"{seen}\n") else None

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from oomwatchd.base.badness import ERAS, OOM_SCORE_ADJ_MIN, Era, badness, era_of, root_bonus
+from oomwatchd.base.badness import ERAS, Era, badness, era_of, root_bonus
+from oomwatchd.base.uapi import OOM_SCORE_ADJ_MIN
 from oomwatchd.oomlog import line_request
 from oomwatchd.oomlog.record import OomKill, Task
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
 
+from oomwatchd.base.uapi import COMM_MAX
 from oomwatchd.oomlog import line_outcome, line_parts, line_request, line_tasks, times
 from oomwatchd.oomlog.record import Chosen, Invoker, Killed, Memory, OomKill, Task, Zone
 
@@ -164,12 +165,12 @@ def finish(report: Report, reference: datetime, calendar: times.Calendar) -> Oom
 
 def _likely_name(name: str) -> str:
     """The invoker's name, where a prefix that nobody knows stands before it. A name has at most 15 bytes."""
-    if line_parts.comm_length(name) <= line_parts.COMM_MAX:
+    if line_parts.comm_length(name) <= COMM_MAX:
         return name
     tail = re.split(r"(?:[:|>\]})\"]\s|\t|[|\"])\s*", name)[-1]
-    if line_parts.comm_length(tail) > line_parts.COMM_MAX or not tail:
+    if line_parts.comm_length(tail) > COMM_MAX or not tail:
         tail = name.split()[-1] if name.split() else name
-    return tail if line_parts.comm_length(tail) <= line_parts.COMM_MAX else name
+    return tail if line_parts.comm_length(tail) <= COMM_MAX else name
 
 
 def _tasks(report: Report, page_kb: int | None) -> tuple[Task, ...] | None:

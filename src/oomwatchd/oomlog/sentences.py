@@ -1,7 +1,7 @@
 """An OOM event in plain sentences. Pure. Names are made safe to show; nothing else of the log gets through."""
 
-from oomwatchd.base.badness import OOM_SCORE_ADJ_MIN
 from oomwatchd.base.text import printable
+from oomwatchd.base.uapi import OOM_SCORE_ADJ_MIN
 from oomwatchd.oomlog.amounts import held_kb, size
 from oomwatchd.oomlog.record import Killed, OomKill, Task
 from oomwatchd.oomlog.replay import Ranked, Replay, total_pages

@@ -9,13 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from oomwatchd.base.notyet import settled
+from oomwatchd.base.uapi import COMM_MAX, OOM_SCORE_ADJ_MIN
 from oomwatchd.oomlog import replay
 from oomwatchd.oomlog.record import OomKill, Task
 from oomwatchd.rules.criteria import Process
-from oomwatchd.rules.model import OOM_SCORE_ADJ_MIN, Criterion, Pattern, Rule, literal_or_glob
+from oomwatchd.rules.model import Criterion, Pattern, Rule, literal_or_glob
 from oomwatchd.rules.ruleset import RuleSet
-
-COMM_MAX = 15
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from oomwatchd.oom.memfacts import Process
+from oomwatchd.oom.processes import Process
 from oomwatchd.pinning.decisions import Trigger
 from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.ledger_codec import RuntimePin

@@ -6,13 +6,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-OOM_SCORE_ADJ_MIN = -1000
-"""include/uapi/linux/oom.h: a process with this value is never chosen."""
-OOM_SCORE_ADJ_MAX = 1000
-OOM_DISABLE = -17
-"""include/uapi/linux/oom.h: the legacy oom_adj that is the same as OOM_SCORE_ADJ_MIN."""
-OOM_ADJUST_MAX = 15
-
+from oomwatchd.base.uapi import OOM_ADJUST_MAX, OOM_DISABLE, OOM_SCORE_ADJ_MAX
 
 NO, YES, OVERDUE = 0, 1, 2
 """What a search has found. OVERDUE: it has taken too long."""

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from oomwatchd.base.text import printable
-from oomwatchd.oom.memfacts import ancestry, is_within
+from oomwatchd.oom.memcgs import ancestry, is_within
 
 _NO = frozenset(("", "no", "false", "n", "f", "0", "off"))
 POLICIES = ("stop", "continue", "kill")

@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from oomwatchd.base.badness import Era
-from oomwatchd.oom import badness, memfacts
+from oomwatchd.oom import badness
 from oomwatchd.oom.badness import Machine, Memcg
+from oomwatchd.oom.files import PAGE, kib, pages_of_kib, parse_fields, read_file, read_number
 from oomwatchd.oom.killers import earlyoom, kernel, nohang, systemd_oomd
 from oomwatchd.oom.killers.aftermath import follows
 from oomwatchd.oom.killers.model import NAMES, Killer, Memory, Suspect, absent
 from oomwatchd.oom.killers.systemd_facts import SystemdReader, parse_pressure
-from oomwatchd.oom.memfacts import Process, parse_fields, read_file, read_number
+from oomwatchd.oom.memcgs import find_hierarchy, is_within, read_memcg, walk
+from oomwatchd.oom.processes import Process
 
 _PYTHON = re.compile(rb"python[0-9.]*$")
 _TIE_PAGES = 96
@@ -53,7 +55,7 @@ class Reader:
         self.era = era
         self._pause = pause
         self._oomd: Killer | None = None
-        self._hierarchy = memfacts.find_hierarchy(roots.cgroup)
+        self._hierarchy = find_hierarchy(roots.cgroup)
         self._systemd = SystemdReader(roots.root, roots.cgroup)
 
     def killers(self, machine: Machine, values: Mapping[int, int] | None = None) -> list[Killer]:
@@ -92,7 +94,7 @@ class Reader:
         """All processes, with oom_score as the kernel shows it, or, where that can't be read or another value is given,
         as it would."""
         fields = parse_fields(read_file(f"{self.roots.proc}/meminfo") or b"")
-        total = sum(memfacts.pages_of_kib(memfacts.kib(fields, key)) for key in (b"MemTotal", b"SwapTotal"))
+        total = sum(pages_of_kib(kib(fields, key)) for key in (b"MemTotal", b"SwapTotal"))
         made = []
         for process in self.processes:
             now = process.task
@@ -108,8 +110,8 @@ class Reader:
                     ppid=process.ppid,
                     oom_score=score,
                     oom_score_adj=task.oom_score_adj,
-                    rss=task.rss * memfacts.PAGE // 1024,
-                    points=badness.points(task, total, self.era) * memfacts.PAGE // 1024,
+                    rss=task.rss * PAGE // 1024,
+                    points=badness.points(task, total, self.era) * PAGE // 1024,
                     cgroup=task.memcg,
                     kernel_thread=task.kernel_thread,
                 )
@@ -193,8 +195,8 @@ class Reader:
     def _memcgs(self, machine: Machine) -> Iterator[Memcg]:
         if self._hierarchy is None:
             return
-        for path in memfacts.walk(self._hierarchy):
-            memcg = memfacts.read_memcg(self._hierarchy, path, machine)
+        for path in walk(self._hierarchy):
+            memcg = read_memcg(self._hierarchy, path, machine)
             if memcg is not None:
                 yield memcg
 
@@ -230,19 +232,19 @@ def find_running(processes: Sequence[Process], command_line: Callable[[int], lis
 
 
 def _is_system(process: Process) -> bool:
-    return process.task.uid == 0 or not memfacts.is_within(process.task.memcg, b"/user.slice")
+    return process.task.uid == 0 or not is_within(process.task.memcg, b"/user.slice")
 
 
 def read_memory(proc: str) -> Memory | None:
     """The machine's memory; None if /proc/meminfo can't be read."""
     fields = parse_fields(read_file(f"{proc}/meminfo") or b"")
-    total = memfacts.kib(fields, b"MemTotal")
+    total = kib(fields, b"MemTotal")
     if total is None:
         return None
     return Memory(
         total=total,
-        available=memfacts.kib(fields, b"MemAvailable"),
-        anon=memfacts.kib(fields, b"AnonPages"),
-        swap_total=memfacts.kib(fields, b"SwapTotal") or 0,
-        swap_free=memfacts.kib(fields, b"SwapFree") or 0,
+        available=kib(fields, b"MemAvailable"),
+        anon=kib(fields, b"AnonPages"),
+        swap_total=kib(fields, b"SwapTotal") or 0,
+        swap_free=kib(fields, b"SwapFree") or 0,
     )

@@ -7,8 +7,9 @@ from oomwatchd.base.badness import Era
 from oomwatchd.base.text import printable
 from oomwatchd.oom import badness
 from oomwatchd.oom.badness import Candidate, Machine, Memcg, Task
+from oomwatchd.oom.files import PAGE
 from oomwatchd.oom.killers.model import Killer, Trigger, Victim, by_distance
-from oomwatchd.oom.memfacts import PAGE, is_within
+from oomwatchd.oom.memcgs import is_within
 
 _NEAR_PERCENT = 10
 """A cgroup with less than this of its limit left is near it."""

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from oomwatchd.kernel.systemd_cgroups import parse_units
-from oomwatchd.oom import memfacts
+from oomwatchd.oom.files import read_file, read_number
 from oomwatchd.oom.killers import aftermath, systemd_oomd
 from oomwatchd.oom.killers.aftermath import Unit
 from oomwatchd.oom.killers.unit_files import UnitFiles, read_conf
-from oomwatchd.oom.memfacts import Hierarchy, Process, read_file, read_number
+from oomwatchd.oom.memcgs import Hierarchy, directory_of, find_hierarchy, walk
+from oomwatchd.oom.processes import Process
 
 _TRUE = frozenset((b"1", b"yes", b"y", b"true", b"t", b"on"))
 _USER_MANAGER = re.compile(rb"/user@(\d+)\.service(?=/)")
@@ -23,7 +24,7 @@ class SystemdReader:
 
     def __init__(self, root: str = "/", cgroup: str = "/sys/fs/cgroup") -> None:
         self._root = root
-        found = memfacts.find_hierarchy(cgroup)
+        found = find_hierarchy(cgroup)
         self._hierarchy = found if found is not None and found.version == 2 else None
         self._units = UnitFiles(root, _home)
 
@@ -35,11 +36,11 @@ class SystemdReader:
         """The cgroups that systemd-oomd watches."""
         hierarchy = self._hierarchy
         found = []
-        for path in [] if hierarchy is None else [b"/", *memfacts.walk(hierarchy)]:
+        for path in [] if hierarchy is None else [b"/", *walk(hierarchy)]:
             name, manager = unit_of_directory(path)
             if name is None:
                 continue
-            directory = memfacts.directory_of(hierarchy, path)  # type: ignore[arg-type]
+            directory = directory_of(hierarchy, path)  # type: ignore[arg-type]
             pressure = parse_pressure(read_file(os.path.join(directory, b"memory.pressure")) or b"")
             one = systemd_oomd.watched_by(
                 path, self._units.settings(name, manager), pressure.get("full_avg10"), _owner(directory)
@@ -63,7 +64,7 @@ class SystemdReader:
     def together(self) -> set[bytes]:
         """All memory cgroups with memory.oom.group set."""
         hierarchy = self._hierarchy
-        paths = [] if hierarchy is None else memfacts.walk(hierarchy)
+        paths = [] if hierarchy is None else walk(hierarchy)
         return {path for path in paths if _is_together(hierarchy, path)}  # type: ignore[arg-type]
 
     def units(self, processes: Sequence[Process]) -> list[Unit]:
@@ -148,12 +149,12 @@ def _marked(directory: bytes, name: str) -> bool:
 
 
 def _is_together(hierarchy: Hierarchy, path: bytes) -> bool:
-    return read_number(os.path.join(memfacts.directory_of(hierarchy, path), b"memory.oom.group")) == 1
+    return read_number(os.path.join(directory_of(hierarchy, path), b"memory.oom.group")) == 1
 
 
 def _children(hierarchy: Hierarchy, path: bytes) -> list[bytes]:
     try:
-        with os.scandir(memfacts.directory_of(hierarchy, path)) as entries:
+        with os.scandir(directory_of(hierarchy, path)) as entries:
             names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     except OSError:
         return []
@@ -173,7 +174,7 @@ def _leaves_below(hierarchy: Hierarchy, path: bytes) -> Iterator[bytes]:
 
 def _read_leaf(hierarchy: Hierarchy, path: bytes) -> systemd_oomd.Leaf | None:
     """None where the memory controller isn't enabled, which systemd-oomd passes over."""
-    directory = memfacts.directory_of(hierarchy, path)
+    directory = directory_of(hierarchy, path)
     current = read_number(os.path.join(directory, b"memory.current"))
     if current is None:
         return None

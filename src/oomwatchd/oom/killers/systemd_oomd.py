@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from oomwatchd.base.text import printable
 from oomwatchd.base.timespan import parse_time_span
 from oomwatchd.oom.killers.model import Killer, Memory, Trigger, Victim, by_distance, growth_until
-from oomwatchd.oom.memfacts import is_within
+from oomwatchd.oom.memcgs import is_within
 
 _LEAST_SWAP_PERCENT = 5
 """Who uses at most this much of all swap isn't killed for it."""

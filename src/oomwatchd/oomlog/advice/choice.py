@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from oomwatchd.base.badness import OOM_SCORE_ADJ_MIN
+from oomwatchd.base.uapi import OOM_SCORE_ADJ_MIN
 from oomwatchd.oomlog.advice.commands import called
 from oomwatchd.oomlog.advice.figures import and_swap, largest_holder, with_swap_kb
 from oomwatchd.oomlog.advice.model import Advice
