@@ -1,0 +1,137 @@
+"""The file that `oomwatchctl edit` edits, and the copy of it that the editor gets."""
+
+import contextlib
+import os
+import shutil
+import stat
+import tempfile
+from dataclasses import dataclass
+
+from oomwatchd.base.text import printable
+from oomwatchd.config.load import Layout
+from oomwatchd.ctl.errors import CommandError
+
+_TEMPLATE = "# Rules of oomwatchd, see oomwatchd.toml(5). The first rule that fits a process decides.\n"
+"""What a file that doesn't exist yet begins with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The file to edit."""
+
+    path: str
+    """As the configuration names it."""
+    real: str
+    """Behind symbolic links: what is replaced."""
+    old: bytes | None
+    """What it holds; None: it isn't there."""
+    begin: bytes
+    """What the editor is given."""
+    status: os.stat_result | None
+
+
+def find_target(where: Layout, name: str | None) -> Target:
+    """The main file of `where`, or the drop-in `name` in its first directory. Raises CommandError."""
+    path, begin = where.main_file, _TEMPLATE.encode()
+    if name is not None:
+        if not where.drop_in_dirs:
+            raise CommandError(1, f"{where.main_file} is read alone, without drop-ins: the daemon was started with -c")
+        file = name if name.endswith(".toml") else f"{name}.toml"
+        path = os.path.join(where.drop_in_dirs[0], file)
+        for directory in where.drop_in_dirs[1:]:  # one there would be masked by what is written here
+            with contextlib.suppress(OSError), open(os.path.join(directory, file), "rb") as other:
+                begin = other.read()
+                print(f"Beginning with {printable(other.name)}, which {printable(path)} will mask")
+                break
+    real = os.path.realpath(path)
+    try:
+        with open(os.open(real, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY), "rb") as opened:
+            status = os.fstat(opened.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                masked = f"; it masks others of its name: remove it first (rm {path})" if real == os.devnull else ""
+                raise CommandError(1, f"{path} is no regular file{masked}")
+            old = opened.read()
+    except FileNotFoundError:
+        return Target(path, real, None, begin, None)
+    except OSError as error:
+        raise CommandError(1, f"Failed to read {path}: {error.strerror}") from None
+    return Target(path, real, old, old or begin, status)
+
+
+class Copy:
+    """A copy of the file in a directory of our own beside it, so that a rename puts it in place. Goes away in the end,
+    unless it is kept."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self._parent = os.path.dirname(target.real)
+        self._made_parent = False
+        self._directory = ""
+        self.path = ""
+        self.kept = False
+
+    def __enter__(self) -> "Copy":
+        if not os.path.isdir(self._parent):
+            os.mkdir(self._parent, 0o755)
+            self._made_parent = True
+        # Hidden, and no name of a drop-in: the daemon passes it over.
+        self._directory = tempfile.mkdtemp(prefix=".oomwatchd-edit-", dir=self._parent)
+        self.path = os.path.join(self._directory, os.path.basename(self.target.path))
+        with open(self.path, "xb") as file:
+            file.write(self.target.begin)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.kept:
+            return
+        shutil.rmtree(self._directory, ignore_errors=True)
+        if self._made_parent:
+            with contextlib.suppress(OSError):  # not empty: it has the new drop-in
+                os.rmdir(self._parent)
+
+    def read(self) -> bytes:
+        """What the editor has left. Raises OSError."""
+        with open(os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb") as file:
+            return file.read()
+
+    def keep(self, why: str) -> CommandError:
+        """Leave the copy where it is, and say so."""
+        self.kept = True
+        return CommandError(1, f"{why}. {self.target.path} is as it was; your changes are kept in {self.path}")
+
+    def put_in_place(self, content: bytes) -> None:
+        """Replace the file, at once and whole. Raises OSError, and CommandError if someone else has changed it."""
+        if self._now() != self.target.old:
+            raise self.keep("Someone else has changed the file meanwhile")
+        status = self.target.status
+        new = os.path.join(self._directory, ".new")
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            if status is not None:
+                os.fchown(descriptor, status.st_uid, status.st_gid)
+                _copy_attributes(self.target.real, descriptor)
+            os.fchmod(descriptor, 0o644 if status is None else stat.S_IMODE(status.st_mode))
+            os.fsync(descriptor)
+        os.rename(new, self.target.real)
+        directory = os.open(self._parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def _now(self) -> bytes | None:
+        try:
+            with open(self.target.real, "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+
+
+def _copy_attributes(source: str, descriptor: int) -> None:
+    """Extended attributes: a security module's label, an access control list."""
+    with contextlib.suppress(OSError):
+        for name in os.listxattr(source):
+            with contextlib.suppress(OSError):
+                os.setxattr(descriptor, name, os.getxattr(source, name))
