@@ -31,13 +31,15 @@ $(VENV)/.stamp-dev: $(VENV)/.stamp
 	$(VENV)/bin/pip install -q -e '.[dev]'
 	touch $@
 
-# The filter in the kernel. Without a compiler for it oomwatchd does the same, only dearer, so that is no failure.
+# The filter in the kernel. Without a compiler for it oomwatchd does the same, only dearer, so that is no failure. Debugging
+# information names no directory of this machine, so that two builds are the same bytes.
 CLANG ?= clang
+BPF_FLAGS = -O2 -g -fdebug-compilation-dir=. -Wall -target bpf $(addprefix -I/usr/include/,$(shell $(CC) -print-multiarch 2>/dev/null))
 BPF_OBJECT := src/oomwatchd/kernel/exec_filter.bpf.o
 
 %.bpf.o: %.bpf.c
-	$(CLANG) -O2 -g -Wall -target bpf $(addprefix -I/usr/include/,$(shell $(CC) -print-multiarch 2>/dev/null)) -c $< -o $@.new \
-	    && mv $@.new $@ || echo "no $@: that needs clang and libbpf-dev; oomwatchd works without, and wakes up more often"
+	$(CLANG) $(BPF_FLAGS) -c $< -o $@.new && mv $@.new $@ \
+	    || echo "no $@: that needs clang and libbpf-dev; oomwatchd works without, and wakes up more often"
 
 run: venv ## the daemon in the foreground, with config/oomwatchd.toml; Ctrl-C ends it
 	@chmod go-w config/oomwatchd.toml # a file that others could write is refused, and umask 002 makes it one
