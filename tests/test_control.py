@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from oomwatchd.control.budget import Budget
 from oomwatchd.control.client import Client, NotRunning
+from oomwatchd.control.connection import BACKLOG_BYTES, Connection
 from oomwatchd.control.protocol import REQUEST_BYTES, Json
-from oomwatchd.control.server import BACKLOG_BYTES, Connection, Server
+from oomwatchd.control.server import Server
 from oomwatchd.daemon.internal_errors import InternalErrors
 
 
@@ -131,7 +132,7 @@ def test_whoever_half_closes_gets_a_deferred_reply_too(served: Served) -> None:
     waiting: list[Connection] = []
 
     def later(connection: Connection, request: Json) -> None:
-        connection.deferred = True
+        connection.defer()
         waiting.append(connection)
 
     served.answer = later
@@ -150,7 +151,7 @@ def test_a_deferred_reply_to_someone_who_left(served: Served) -> None:
     waiting: list[Connection] = []
 
     def later(connection: Connection, request: Json) -> None:
-        connection.deferred = True
+        connection.defer()
         waiting.append(connection)
 
     served.answer = later
@@ -227,7 +228,7 @@ def test_the_silent_are_dropped_and_monitors_are_not(served: Served) -> None:
     served.server.prune(served.now)
     served.settle()
     assert silent.recv(1) == b""
-    assert [connection.monitoring for connection in served.server.connections] == [True]
+    assert [connection.waits_for_us for connection in served.server.connections] == [True]
     monitoring.close()
     served.settle()
     assert not served.server.monitors

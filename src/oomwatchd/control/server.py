@@ -1,19 +1,16 @@
 """The daemon's end of the control socket."""
 
 import contextlib
-import json
 import os
 import select
 import socket
-import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from oomwatchd.control.budget import Budget
-from oomwatchd.control.protocol import REQUEST_BYTES, Json, address
+from oomwatchd.control.connection import Connection, Handler
+from oomwatchd.control.protocol import Json, address
 
-BACKLOG_BYTES = 256 << 10
-"""A monitor's reader who lets more than this pile up misses what comes."""
 _CLIENTS = 64
 _CLIENTS_PER_USER = 16
 _IDLE_SECONDS = 60.0
@@ -29,141 +26,7 @@ _ACCEPT_BUDGET = (0.1, 0.1)
 from getting in."""
 _PRUNE_SECONDS = 1.0
 
-Handler = Callable[["Connection", Json], None]
-ErrorHandler = Callable[["Connection", Exception], None]
-
-
-class Connection:
-    """A client, at the daemon's end. Never blocks, and holds at most one request and one piece of a reply: what a
-    client sends besides waits in the kernel until it has taken the reply to what it sent before."""
-
-    def __init__(self, sock: socket.socket, now: float) -> None:
-        self.socket = sock
-        self.socket.setblocking(False)
-        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        self.pid, self.uid, self.gid = struct.unpack("=iII", credentials)
-        self.active = now
-        """When it last sent or took something, CLOCK_MONOTONIC seconds."""
-        self.deferred = False
-        """Its reply will come when something is done."""
-        self.monitoring = False
-        self.dropped = 0
-        self.closed = False
-        self._ended = False
-        self._input = bytearray()
-        self._output = bytearray()
-        self._pieces: Iterator[bytes] = iter(())
-        self._more = False
-        """Whether `_pieces` may have more."""
-
-    @property
-    def privileged(self) -> bool:
-        """Whether it may steer: root, and the user that runs the daemon."""
-        return self.uid in (0, os.geteuid())
-
-    @property
-    def interest(self) -> int:
-        """What to wake up for, epoll_ctl(2)."""
-        if self._output or self._more:
-            return select.EPOLLOUT
-        if self.deferred or self.monitoring:
-            return 0  # its hanging up is told in any case
-        if b"\n" in self._input:
-            return select.EPOLLOUT  # to come back for the next request at once
-        return 0 if self._ended else select.EPOLLIN
-
-    def fileno(self) -> int:
-        return self.socket.fileno()
-
-    def close(self) -> None:
-        self.closed = True
-        self.socket.close()
-
-    def turn(self, events: int, handle: Handler, now: float) -> None:
-        """One step: take what has come, or send what waits, and deal with one request at most."""
-        if events & (select.EPOLLHUP | select.EPOLLERR):
-            self.close()
-            return
-        if events & select.EPOLLIN:
-            self._read(now)
-        if events & select.EPOLLOUT:
-            self._write(now)
-        if self.closed or self._output or self._more or self.deferred or self.monitoring:
-            return
-        end = self._input.find(b"\n")
-        if end >= 0:
-            line = bytes(self._input[:end])
-            del self._input[: end + 1]
-            self._request(line, handle)
-            self._write(now)
-        if self._ended and not (self.closed or self._output or self._more or self.deferred or b"\n" in self._input):
-            self.close()
-
-    def _read(self, now: float) -> None:
-        try:
-            data = self.socket.recv(REQUEST_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            self.close()
-            return
-        self.active = now
-        self._ended = not data
-        self._input += data
-        if len(self._input) > REQUEST_BYTES and b"\n" not in self._input:
-            self._input.clear()
-            self._ended = True
-            self.send({"error": f"Request longer than {REQUEST_BYTES} bytes"})
-
-    def _request(self, line: bytes, handle: Handler) -> None:
-        try:
-            request = json.loads(line)
-        except (ValueError, RecursionError):
-            request = None
-        if not isinstance(request, dict) or not isinstance(request.get("verb"), str):
-            self.send({"error": 'A request is one line of JSON such as {"verb": "status"}'})
-            return
-        handle(self, request)
-
-    def send(self, reply: Json) -> None:
-        """Reply with one line, a small one."""
-        self.deferred = False
-        self._output += json.dumps(reply).encode() + b"\n"
-
-    def stream(self, pieces: Iterator[bytes]) -> None:
-        """Reply with one line in pieces, each made when the client has taken the one before it."""
-        self._pieces, self._more = pieces, True
-
-    def offer(self, line: bytes) -> None:
-        """Send one line to a monitor, or leave it out if its reader is too slow."""
-        if len(self._output) > BACKLOG_BYTES:
-            self.dropped += 1
-            return
-        self._tell_dropped()
-        self._output += line
-
-    def _tell_dropped(self) -> None:
-        if self.dropped > 0:
-            self._output += b'{"event": "dropped", "count": %d}\n' % self.dropped
-            self.dropped = 0
-
-    def _write(self, now: float) -> None:
-        """Send what waits, as far as the client takes it, and make at most one more piece."""
-        if not self._output and self._more:
-            piece = next(self._pieces, None)
-            self._more = piece is not None
-            self._output += piece or b""
-        try:
-            while self._output:
-                sent = self.socket.send(self._output)
-                del self._output[:sent]
-                self.active = now
-        except BlockingIOError:
-            return
-        except OSError:
-            self.close()
-            return
-        self._tell_dropped()
+ErrorHandler = Callable[[Connection, Exception], None]
 
 
 class User:
@@ -199,7 +62,7 @@ class Server:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         with address(path) as short:
             self.socket.bind(short)
-        os.chmod(path, 0o666)  # everyone may ask; who may steer is decided by the peer's uid
+        os.chmod(path, 0o666)  # everyone may ask; the uid of the client decides who may send admin requests
         self.socket.listen(_WAITING_TO_BE_ACCEPTED)
         self._epoll.register(self.socket.fileno(), select.EPOLLIN)
 
@@ -277,14 +140,14 @@ class Server:
 
     def monitor(self, connection: Connection) -> None:
         """From now on the connection is told what happens, and may ask no more."""
-        connection.monitoring = True
+        connection.monitor()
         self.monitors.append(connection)
 
     def offer(self, connection: Connection, line: bytes) -> None:
         """Tell a monitor, as soon as nothing else is to be done; its user may have used up its CPU time, and then
         misses it."""
         if self._users[connection.uid].paused:
-            connection.dropped += 1
+            connection.skip()
             return
         was_idle = connection.interest == 0
         connection.offer(line)
@@ -332,7 +195,7 @@ class Server:
         self._pruned = now
         for uid, user in list(self._users.items()):
             for descriptor, connection in list(user.connections.items()):
-                if not (connection.monitoring or connection.deferred) and now - connection.active > _IDLE_SECONDS:
+                if not connection.waits_for_us and now - connection.active > _IDLE_SECONDS:
                     connection.close()
                     self.mind(connection, descriptor)
             # One with a debt is remembered, or a new connection would be a new budget.

@@ -6,8 +6,8 @@ from dataclasses import asdict
 
 from oomwatchd.base.clock import boottime, boottime_as_epoch
 from oomwatchd.base.uapi import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
+from oomwatchd.control.connection import Connection
 from oomwatchd.control.protocol import Json
-from oomwatchd.control.server import Connection
 from oomwatchd.kernel.procfs import PF_KTHREAD, ProcessDir, Vanished, parse_thread_group
 from oomwatchd.pinning.decisions import Trigger
 from oomwatchd.pinning.ledger_codec import RuntimePin
@@ -30,7 +30,7 @@ def reload(daemon: "Daemon", connection: Connection, request: Json) -> None:
         verdict = {"ok": not problems, "errors": [asdict(problem) for problem in problems], "warnings": warnings}
         daemon.server.reply(connection, verdict)
 
-    connection.deferred = True
+    connection.defer()
     daemon.reloader.request(done)
 
 
@@ -46,7 +46,7 @@ def restore(daemon: "Daemon", connection: Connection, request: Json) -> None:
             verdict = {"ok": True, "released": released, "refused": refused, "dry_run": daemon.dry_run}
             daemon.server.reply(connection, verdict)
 
-    connection.deferred = True
+    connection.defer()
     daemon.restore(done)
 
 

@@ -20,8 +20,9 @@ from oomwatchd.config.load import Config, Layout
 from oomwatchd.config.overlooked import overlooked
 from oomwatchd.config.stamp import stamp
 from oomwatchd.control.client import Client, NotRunning
+from oomwatchd.control.connection import Connection
 from oomwatchd.control.protocol import SOCKET_NAME, Json, runtime_directory
-from oomwatchd.control.server import Connection, Server
+from oomwatchd.control.server import Server
 from oomwatchd.daemon import monitor_stream
 from oomwatchd.daemon.account_names import AccountNames
 from oomwatchd.daemon.event_pump import STAY_NS, EventPump, Events

@@ -14,8 +14,8 @@ from oomwatchd.base.stdio import open_standard_streams
 from oomwatchd.config import load as config
 from oomwatchd.config.accounts import Accounts, AskedAccounts
 from oomwatchd.config.load import Config, ConfigError
+from oomwatchd.control.connection import Connection
 from oomwatchd.control.protocol import Json, runtime_directory
-from oomwatchd.control.server import Connection
 from oomwatchd.daemon.daemon import Daemon, Failure
 from oomwatchd.daemon.journal import ERR, Record
 from oomwatchd.daemon.log import Log, open_log

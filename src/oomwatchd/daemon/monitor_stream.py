@@ -5,7 +5,8 @@ import time
 from collections.abc import Iterable, Sequence
 
 from oomwatchd.base.text import decode
-from oomwatchd.control.server import Connection, Server
+from oomwatchd.control.connection import Connection
+from oomwatchd.control.server import Server
 from oomwatchd.daemon.journal import Record
 from oomwatchd.kernel.proc_connector import NAMES, PROC_EVENT_EXIT, PROC_EVENT_FORK, Event
 from oomwatchd.pinning.decisions import Decision

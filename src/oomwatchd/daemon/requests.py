@@ -12,8 +12,8 @@ from oomwatchd.base.clock import boottime_as_epoch
 from oomwatchd.base.notyet import NotYet
 from oomwatchd.base.text import decode
 from oomwatchd.config.document import Source
+from oomwatchd.control.connection import Connection
 from oomwatchd.control.protocol import Json
-from oomwatchd.control.server import Connection
 from oomwatchd.daemon import admin_requests
 from oomwatchd.daemon.admin_requests import is_pid
 from oomwatchd.kernel.executable import split_deleted, verify_exe
