@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from oomwatchd.config import load as config
-from oomwatchd.daemon import oom_kills
+from oomwatchd.daemon import oom_kills, requests
 from oomwatchd.daemon.daemon import Daemon
 from oomwatchd.daemon.journal import ERR, Record
 from oomwatchd.daemon.log import Log
+from oomwatchd.daemon.parts import Parts
 from oomwatchd.oomlog.kmsg import Counters
 from oomwatchd.pinning.decisions import SCAN
 
@@ -22,16 +23,23 @@ class KeptLog(Log):
 
 
 @pytest.fixture
-def daemon(tmp_path: Path) -> Daemon:
-    """One without rules, that hasn't begun."""
+def log() -> KeptLog:
+    return KeptLog()
+
+
+@pytest.fixture
+def parts(tmp_path: Path, log: KeptLog) -> Parts:
+    """Those of a daemon without rules, that hasn't begun."""
     file = tmp_path / "oomwatchd.toml"
     file.write_text("")
     file.chmod(0o600)
     where = config.layout(str(file), str(tmp_path))
-    return Daemon(where, config.load(where), KeptLog(), root=str(tmp_path))
+    return Daemon(where, config.load(where), log, requests.answer, root=str(tmp_path)).parts
 
 
-def test_an_exception_in_dealing_with_one_process_is_told_of_and_the_next_is_dealt_with(daemon: Daemon) -> None:
+def test_an_exception_in_dealing_with_one_process_is_told_of_and_the_next_is_dealt_with(
+    parts: Parts, log: KeptLog
+) -> None:
     asked = list[int]()
 
     def fails(pid: int, inode: int) -> bool:
@@ -41,14 +49,13 @@ def test_an_exception_in_dealing_with_one_process_is_told_of_and_the_next_is_dea
             raise ValueError("\033[31m")
         return False
 
-    daemon.pinner.may_fit = fails  # type: ignore[method-assign]
+    parts.pinner.may_fit = fails  # type: ignore[method-assign]
 
-    for _ in daemon._looking({1000: 1, 1001: 2, 1002: 3}, SCAN):
+    for _ in parts.scanner.looking({1000: 1, 1001: 2, 1002: 3}, SCAN):
         pass
 
     assert asked == [1000, 1001, 1002]
-    assert isinstance(daemon.log, KeptLog)
-    (record,) = daemon.log.records
+    (record,) = log.records
     assert (record.event, record.priority) == ("pin-failed", ERR)
     assert record.message.startswith("Internal error at test_daemon.py:")
     assert record.message.endswith(r", going on: ValueError: '\x1b[31m'")
@@ -56,13 +63,13 @@ def test_an_exception_in_dealing_with_one_process_is_told_of_and_the_next_is_dea
 
 @pytest.mark.parametrize(("stalls", "left"), [(7, {5: 50}), (8, {})])
 def test_where_somebody_had_to_wait_for_memory_events_may_be_missing(
-    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, stalls: int, left: dict[int, int]
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, stalls: int, left: dict[int, int]
 ) -> None:
     counters = [Counters(0, 7), Counters(0, stalls)]
     monkeypatch.setattr(oom_kills, "read_counters", lambda: counters.pop(0))
-    daemon.kills.count()
-    daemon.pinner.prefilter.ruled_out[5] = 50
+    parts.kills.count()
+    parts.pinner.prefilter.ruled_out[5] = 50
 
-    daemon._count_kills()
+    parts.kills.count()
 
-    assert daemon.pinner.prefilter.ruled_out == left
+    assert parts.pinner.prefilter.ruled_out == left

@@ -1,11 +1,16 @@
 """Keeps the numbers of users and groups up to date while the daemon runs."""
 
+import time
 from collections.abc import Callable
 
 from oomwatchd.base.helper import ForkServer
-from oomwatchd.config.accounts import Accounts, Name, look_up
+from oomwatchd.config.accounts import GROUP, PASSWD, Accounts, Name, look_up
 from oomwatchd.daemon.helper_pool import Call, HelperPool
 from oomwatchd.daemon.loop import Loop
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oomwatchd.config.accounts_watch import AccountsWatch
 
 _HELPERS = 2
 _OVERDUE_SECONDS = 60.0
@@ -30,6 +35,21 @@ class AccountNames:
         self._waiting: list[tuple[set[Name], Callable[[], None]]] = []
         self._wanted: list[Name] = []
         self._due = 0.0
+        self._watch: AccountsWatch | None = None
+
+    def watch(self) -> None:
+        """Have the loop wake up when the files of users or groups have changed. Scans find that too."""
+        from oomwatchd.config.accounts_watch import AccountsWatch
+
+        try:
+            watch = self._watch = AccountsWatch(PASSWD, GROUP)
+        except OSError:
+            return
+        self._loop.add(watch.fileno(), self._on_change)
+
+    def _on_change(self) -> None:
+        if self._watch is not None and self._watch.changed():
+            self.refresh(time.monotonic())
 
     def refresh(self, now: float) -> None:
         """Take note of changes of the files, and ask name services again from time to time."""

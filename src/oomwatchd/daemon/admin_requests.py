@@ -1,15 +1,14 @@
-"""The requests that steer the daemon: reload, restore, pin, unpin. For root alone; see requests.py."""
+"""Admin requests, which change what the daemon does: reload, restore, pin, unpin. For root alone; see requests.py."""
 
-import errno
-import os
 from dataclasses import asdict
 
 from oomwatchd.base.clock import boottime, boottime_as_epoch
 from oomwatchd.base.uapi import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomwatchd.control.connection import Connection
 from oomwatchd.control.protocol import Json
+from oomwatchd.daemon.parts import Parts
+from oomwatchd.daemon.runtime_pins import Refused
 from oomwatchd.kernel.procfs import PF_KTHREAD, ProcessDir, Vanished, parse_thread_group
-from oomwatchd.pinning.decisions import Trigger
 from oomwatchd.pinning.ledger_codec import RuntimePin
 
 TYPE_CHECKING = False
@@ -17,42 +16,39 @@ if TYPE_CHECKING:
     from typing import TypeGuard
 
     from oomwatchd.config.problems import Problem
-    from oomwatchd.daemon.daemon import Daemon
 
 _LONGEST_PIN_SECONDS = 100 * 366 * 86400
 
 
-def reload(daemon: "Daemon", connection: Connection, request: Json) -> None:
+def reload(parts: Parts, connection: Connection, request: Json) -> None:
     def done(problems: "tuple[Problem, ...]") -> None:
-        if daemon.server is None:
-            return
-        warnings = [] if problems else [asdict(problem) for problem in daemon.config.warnings]
+        warnings = [] if problems else [asdict(problem) for problem in parts.in_force.config.warnings]
         verdict = {"ok": not problems, "errors": [asdict(problem) for problem in problems], "warnings": warnings}
-        daemon.server.reply(connection, verdict)
+        parts.control.reply(connection, verdict)
 
     connection.defer()
-    daemon.reloader.request(done)
+    parts.reloader.request(done)
 
 
-def restore(daemon: "Daemon", connection: Connection, request: Json) -> None:
+def restore(parts: Parts, connection: Connection, request: Json) -> None:
     """Give everybody back what they had. The reply says how many there were, and who is still held because the kernel
     refused the write."""
-    before = daemon.pinner.counters.releases
+    before = parts.pinner.counters.releases
 
     def done() -> None:
-        if daemon.server is not None:
-            released = daemon.pinner.counters.releases - before
-            refused = sum(node.refused is not None for node in daemon.pinner.ledger.nodes.values())
-            verdict = {"ok": True, "released": released, "refused": refused, "dry_run": daemon.dry_run}
-            daemon.server.reply(connection, verdict)
+        released = parts.pinner.counters.releases - before
+        refused = sum(node.refused is not None for node in parts.pinner.ledger.nodes.values())
+        dry_run = parts.in_force.dry_run
+        verdict = {"ok": True, "released": released, "refused": refused, "dry_run": dry_run}
+        parts.control.reply(connection, verdict)
 
     connection.defer()
-    daemon.restore(done)
+    parts.applier.restore(done)
 
 
-def pin(daemon: "Daemon", connection: Connection, request: Json) -> None:
+def pin(parts: Parts, connection: Connection, request: Json) -> None:
     """Pin one process. The value is in force, or the pin refused, when the reply comes."""
-    if daemon.state.restored:
+    if parts.in_force.restored:
         connection.send({"error": "Nobody is held after `oomwatchctl restore`; run `oomwatchctl reload` first"})
         return
     pid, value, seconds = request.get("pid"), request.get("value"), request.get("seconds")
@@ -63,80 +59,52 @@ def pin(daemon: "Daemon", connection: Connection, request: Json) -> None:
         connection.send({"error": f"pin takes seconds up to {_LONGEST_PIN_SECONDS}"})
         return
     try:
-        pin = _new_pin(daemon, pid, value, seconds)
-        _put_in_force(daemon, pin)
-    except _Refused as reason:
+        pin = _new_pin(parts, pid, value, seconds)
+    except _Untouchable as reason:
         connection.send({"error": str(reason)})
         return
+    try:
+        parts.pins.put_in_force(pin)
+    except Refused as refused:
+        why = str(refused)
+        if refused.lacks_privilege and "CAP_SYS_RESOURCE" in parts.missing_capabilities:
+            why += " (lowering a value needs CAP_SYS_RESOURCE)"
+        connection.send({"error": f"Failed to set oom_score_adj of process {pid} to {value}: {why}"})
+        return
     until = None if pin.ends is None else boottime_as_epoch(pin.ends)
-    connection.send({"ok": True, "pid": pid, "value": value, "until": until, "dry_run": daemon.dry_run})
+    connection.send({"ok": True, "pid": pid, "value": value, "until": until, "dry_run": parts.in_force.dry_run})
 
 
-class _Refused(Exception):
+class _Untouchable(Exception):
     """Why a process isn't pinned."""
 
 
-def _new_pin(daemon: "Daemon", pid: int, value: int, seconds: float | None) -> RuntimePin:
+def _new_pin(parts: Parts, pid: int, value: int, seconds: float | None) -> RuntimePin:
     try:
-        with ProcessDir(pid, daemon.pinner.proc) as directory:
+        with ProcessDir(pid, parts.pinner.proc) as directory:
             stat, leader = directory.read_stat(), parse_thread_group(directory.read("status"))
     except Vanished:
-        raise _Refused(f"There is no process {pid}") from None
+        raise _Untouchable(f"There is no process {pid}") from None
     if leader != pid:
-        raise _Refused(f"{pid} is a thread; its process is {leader}")
+        raise _Untouchable(f"{pid} is a thread; its process is {leader}")
     if pid == 1 or stat.flags & PF_KTHREAD:
-        raise _Refused(f"{'PID 1' if pid == 1 else f'Kernel thread {pid}'} is never touched")
+        raise _Untouchable(f"{'PID 1' if pid == 1 else f'Kernel thread {pid}'} is never touched")
     return RuntimePin(pid, stat.starttime, value, None if seconds is None else boottime() + seconds)
 
 
-def _put_in_force(daemon: "Daemon", pin: RuntimePin) -> None:
-    """Raises _Refused, with all as it was before."""
-    ledger = daemon.pinner.ledger
-    before = ledger.runtime_pins.get(pin.pid)
-    ledger.add_pin(pin)
-    daemon.heed_runtime_pins()
-    _look_afresh(daemon, pin.pid)
-    node = ledger.nodes.get(pin.pid)
-    if node is not None and node.hold is not None and (node.hold.rule, node.hold.value) == (pin.rule, pin.value):
-        return
-    number = None if node is None or node.refused is None else node.refused[1]
-    ledger.remove_pin(pin)
-    if before is not None and before.starttime == pin.starttime:
-        ledger.add_pin(before)
-    _look_afresh(daemon, pin.pid)
-    daemon.heed_runtime_pins()
-    why = "it has ended" if number is None else os.strerror(number)
-    if number == errno.EACCES and "CAP_SYS_RESOURCE" in daemon.state.missing_capabilities:
-        why += " (lowering a value needs CAP_SYS_RESOURCE)"
-    raise _Refused(f"Failed to set oom_score_adj of process {pin.pid} to {pin.value}: {why}")
-
-
-def _look_afresh(daemon: "Daemon", pid: int) -> None:
-    """Bring a process in line, whatever was refused or fought over before."""
-    ledger = daemon.pinner.ledger
-    node = ledger.nodes.get(pid)
-    if node is not None:
-        node.forgive()
-    daemon.pinner.look(pid, Trigger("control"))
-    ledger.flush()
-    daemon.log_decisions()
-
-
-def unpin(daemon: "Daemon", connection: Connection, request: Json) -> None:
+def unpin(parts: Parts, connection: Connection, request: Json) -> None:
     pid = request.get("pid")
     if not is_pid(pid):
         connection.send({"error": "unpin takes a PID"})
         return
-    ledger = daemon.pinner.ledger
+    ledger = parts.pinner.ledger
     pin = ledger.runtime_pins.get(pid)
     if pin is None:
         node = ledger.nodes.get(pid)
         held = "" if node is None or node.hold is None else f"; rule '{node.hold.rule}' of the configuration holds it"
         connection.send({"error": f"No pin of `oomwatchctl pin` holds process {pid}{held}"})
         return
-    ledger.remove_pin(pin)
-    _look_afresh(daemon, pid)
-    daemon.heed_runtime_pins()
+    parts.pins.end(pin)
     connection.send({"ok": True, "pid": pid})
 
 

@@ -1,180 +1,143 @@
-"""Process events, in their order: which are subscribed, what the kernel drops, and what is done about the rest."""
+"""Reads process events in their order, and has each dealt with as it comes."""
 
 import contextlib
-import os
+import time
 from collections.abc import Callable
 
-from oomwatchd.kernel import exec_filter
-from oomwatchd.kernel.exec_filter import ExecFilter
-from oomwatchd.kernel.proc_connector import (
-    NAMES,
-    PROC_EVENT_EXIT,
-    PROC_EVENT_FORK,
-    Connector,
-    Event,
-    Unavailable,
-)
-from oomwatchd.pinning.decisions import Trigger
-from oomwatchd.pinning.family import OwnTable, Table
+from oomwatchd.daemon.event_source import EventSource
+from oomwatchd.daemon.in_force import InForce
+from oomwatchd.daemon.journal import WARNING, Record
+from oomwatchd.daemon.loop import Loop
+from oomwatchd.daemon.reporter import Reporter
+from oomwatchd.kernel.proc_connector import NAMES, PROC_EVENT_EXIT, PROC_EVENT_FORK, Event, Unavailable
+from oomwatchd.pinning.decisions import Trigger, runtime_rule
 from oomwatchd.pinning.pinner import Pinner
-from oomwatchd.rules.kernel_names import KernelNames
-from oomwatchd.rules.model import Rule
+from oomwatchd.rules import kernel_names
+from oomwatchd.rules.ruleset import needs
 
-STAY_NS = 25_000_000
-"""So long events that follow each other closely keep the loop from all else."""
-
-_KINDS = {name: kind for kind, name in NAMES.items()}
-
-
-class Events:
-    """Process events, or the reason why there are none; and how many of them the kernel drops."""
-
-    def __init__(self, use_table: Callable[[Table], None]) -> None:
-        """`use_table` is called before events go by another table."""
-        self._use_table = use_table
-        self.connector: Connector | None = None
-        self.reason = ""
-        """Why there are no events."""
-        self.filter = "off"
-        """What the kernel drops: "names", what no rule can fit; "kinds", by kind of event; "off": there are none."""
-        self.filter_reason = ""
-        """Why that isn't "names"."""
-        self._loaded: ExecFilter | None = None
-        self._not_loaded = ""
-        self._kinds = frozenset[int]()
-        self._wide: set[str] = set()
-        """Who wants all events for now."""
-
-    @property
-    def on(self) -> bool:
-        return self.connector is not None
-
-    def load_filter(self) -> None:
-        """Load the eBPF program, and give up the capabilities that this takes."""
-        try:
-            self._loaded = ExecFilter()
-        except exec_filter.Unavailable as reason:
-            self._not_loaded = str(reason)
-        with contextlib.suppress(OSError):  # a sandbox without capset(2)
-            exec_filter.give_up_capabilities()
-
-    def subscribe(self, kinds: frozenset[str], names: KernelNames | Rule, mode: str) -> None:
-        """Have these kinds of events (of proc_connector.NAMES). `names`: what a program must have for a rule to fit it,
-        or the rule for which that can't be said; `mode` is proc_events of the configuration. Raises Unavailable if
-        there are none to be had and the mode requires them."""
-        self._kinds = frozenset(_KINDS[name] for name in kinds)
-        try:
-            if mode == "off":
-                raise Unavailable('proc_events = "off"')
-            if self.connector is None:
-                self.connector = Connector(self._kinds)
-            self._filter(names)
-            self.reason = ""
-        except Unavailable as reason:
-            self.close(str(reason))
-            if mode == "required":
-                raise
-
-    def _filter(self, names: KernelNames | Rule) -> None:
-        reason = self._not_loaded
-        if isinstance(names, Rule):
-            reason = reason or f"rule '{names.name}' names nothing that the kernel can compare"
-        if self._loaded is None or isinstance(names, Rule):
-            self._by_kinds(reason)
-            return
-        try:
-            if self.filter != "names":
-                self._loaded.members.clear()
-            self._loaded.let_through(
-                map(os.fsencode, names.exes),
-                map(os.fsencode, names.comms),
-                map(os.fsencode, names.comm_prefixes),
-                [*((False, uid) for uid in names.uids), *((True, gid) for gid in names.gids)],
-            )
-            self._listen()
-            if self.connector is not None and self.filter != "names":
-                self._use_table(self._loaded.members)
-                self._loaded.attach(self.connector.socket)
-            self.filter, self.filter_reason = "names", ""
-        except OSError as error:
-            self._by_kinds(f"failed to tell the kernel the names of the rules ({error.strerror})")
-
-    def _by_kinds(self, reason: str) -> None:
-        if self.connector is not None:
-            self.connector.listen(self._kinds)
-        if self.filter == "names":
-            self._use_table(OwnTable())
-        self.filter, self.filter_reason = "kinds", reason
-
-    def _listen(self) -> None:
-        if self._loaded is not None:
-            self._loaded.listen(self._kinds, everything=bool(self._wide))
-
-    def let_all_through(self, who: str, wanted: bool) -> None:
-        """Somebody wants events of all processes, or no longer does."""
-        before = bool(self._wide)
-        (self._wide.add if wanted else self._wide.discard)(who)
-        if self.filter == "names" and before != bool(self._wide):
-            self._listen()
-
-    @property
-    def exact(self) -> bool:
-        """Whether next to all events that come are about processes that matter."""
-        return self.filter == "names" and not self._wide
-
-    def fall_back(self) -> bool:
-        """Whether the kernel's table is full, so that everything passes; from now on the daemon keeps one itself."""
-        if self._loaded is None or self.filter != "names" or not self._loaded.members.full:
-            return False
-        self._by_kinds("more processes matter than the kernel's table holds; until the next reload")
-        return True
-
-    def take_loss(self) -> int | None:
-        """See Connector.take_loss()."""
-        return None if self.connector is None else self.connector.take_loss()
-
-    def probe(self) -> None:
-        """Ask for a sign of life; to read events hears it."""
-        if self.connector is not None:
-            self.connector.probe()
-
-    def silenced(self) -> bool:
-        """Whether the kernel, probed, has stopped to send events; then they are subscribed again. Raises
-        Unavailable if that doesn't help."""
-        if self.connector is None or not self.connector.silent:
-            return False
-        self.connector.subscribe()
-        return True
-
-    def close(self, reason: str = "") -> None:
-        """Have no more events."""
-        if self.connector is not None:
-            self.connector.close()
-            self.connector = None
-        self.reason = self.filter_reason = reason
-        if self.filter == "names":
-            self._use_table(OwnTable())
-        self.filter = "off"
+_STAY_NS = 25_000_000
+"""So long events that follow each other closely keep the loop from everything else."""
+_GROWTH = 20_000
+"""So many processes may come into the ledger before a scan drops those that have died since."""
 
 
 class EventPump:
-    """Reads events, and has the pinner deal with each as it comes."""
+    """Subscribes the events that rules and pins need, wakes up for them, and has the pinner deal with each.
 
-    def __init__(self, events: Events, pinner: Pinner, failed: Callable[[Exception], None]) -> None:
-        self._events = events
+    `scan_soon` begins a scan; `scanning` says whether one is under way; `look_later` is called with the PID of each
+    process that has changed itself."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        source: EventSource,
+        pinner: Pinner,
+        in_force: InForce,
+        report: Reporter,
+        *,
+        scan_soon: Callable[[], None],
+        scanning: Callable[[], bool],
+        look_later: Callable[[int], None],
+    ) -> None:
+        self.heard = 0
+        """Events read since the start."""
+        self.losses = 0
+        """How often events were lost since the start."""
+        self._loop = loop
+        self._source = source
         self._pinner = pinner
-        self._failed = failed
+        self._in_force = in_force
+        self._report = report
+        self._scan_soon = scan_soon
+        self._scanning = scanning
+        self._look_later = look_later
+        self._descriptor: int | None = None
+        self._subscribed = frozenset[str]()
+        self._nodes_after_scan = 0
+
+    # What is subscribed
+
+    def subscribe(self) -> None:
+        """Subscribe the events that rules and runtime pins need now. Raises Unavailable where the configuration
+        requires events and there are none."""
+        pinner = self._pinner
+        were_on, before = self._source.on, self._subscribed
+        self._subscribed = self._needed()
+        names = kernel_names.of_rules(pinner.rules.rules)
+        try:
+            self._source.subscribe(self._subscribed, names, self._in_force.config.settings.proc_events)
+        finally:
+            self._wake_up()
+            if not were_on:
+                pinner.prefilter.doubt_all()
+            if not were_on or "fork" not in before:
+                pinner.family.note_unheard_forks()
+
+    def _needed(self) -> frozenset[str]:
+        """The kinds of events that rules and runtime pins need; forks and exits for as long as the ledger has
+        processes, whose descendants have to be known."""
+        ledger = self._pinner.ledger
+        pins = map(runtime_rule, ledger.runtime_pins.values())
+        wanted = needs([*pins, *self._pinner.rules.rules])
+        forks = wanted.forks or bool(ledger.nodes)
+        return wanted.events | {"exec"} | ({"fork", "exit"} if forks else set())
+
+    def scan_done(self) -> None:
+        """A scan has brought the ledger up to date: other kinds of events may be needed now."""
+        self._nodes_after_scan = len(self._pinner.ledger.nodes)
+        if self._needed() != self._subscribed:
+            with contextlib.suppress(Unavailable):  # logged when the configuration was applied
+                self.subscribe()
+
+    def _wake_up(self) -> None:
+        """Wake up for the socket of events. A new one may have the descriptor of one that was closed, which the kernel
+        has then forgotten to wake us for."""
+        if self._descriptor is not None:
+            self._loop.remove(self._descriptor)
+        self._descriptor = self._source.descriptor()
+        if self._descriptor is not None:
+            self._loop.add(self._descriptor, self._on_events)
+
+    # Reading
+
+    def _on_events(self) -> None:
+        """Deal with what woke us. Where the kernel lets all events through, more follows soon."""
+        self._deal_with(time.monotonic_ns() + _STAY_NS, wait=not (self._scanning() or self._source.exact))
+
+    def read_all(self) -> None:
+        """Deal with all events that the kernel has sent up to now."""
+        self._deal_with(time.monotonic_ns(), wait=False)
+
+    def _deal_with(self, until_ns: int, *, wait: bool) -> None:
+        """Deal with the events that the kernel has sent until then (CLOCK_MONOTONIC); `wait` a moment for more."""
+        family = self._pinner.family
+        if self._source.fall_back():
+            family.note_unheard_forks()
+            self._scan_soon()
+        watched: list[Event] | None = [] if self._report.watched else None
+        for pid in self.turn(until_ns, wait=wait, watched=watched):
+            self._look_later(pid)
+        if len(self._pinner.ledger.nodes) > self._nodes_after_scan + _GROWTH:
+            self._scan_soon()
+        lost_from_ns = self._source.take_loss()
+        if lost_from_ns is not None:
+            family.note_loss(lost_from_ns)
+            self._scan_soon()
+            self._note_loss(
+                "The kernel lost process events, more than there was room for; scanning all processes instead"
+            )
+        self._report.decisions(watched or ())
 
     def turn(self, until_ns: int, *, wait: bool, watched: list[Event] | None) -> list[int]:
         """Deal with what the kernel has sent until then (CLOCK_MONOTONIC), and with what follows soon if it shall
-        `wait`. All events are added to `watched`. Returns of which processes an event told that something about
-        themselves has changed."""
-        connector, pinner = self._events.connector, self._pinner
+        `wait`. All events are added to `watched`. Returns the PIDs of the processes that have changed themselves, by
+        exec, comm, uid or gid."""
+        read, pinner = self._source.reader(), self._pinner
         changed = list[int]()
-        if connector is None:
+        if read is None:
             return changed
-        exact, count = self._events.exact, 0
-        while (event := connector.next(until_ns, wait=wait)) is not None:
+        exact, count = self._source.exact, 0
+        while (event := read(until_ns, wait=wait)) is not None:
             count += 1
             if watched is not None:
                 watched.append(event)
@@ -188,10 +151,37 @@ class EventPump:
                     pinner.look(pid, Trigger(NAMES[what], timestamp_ns))
                     changed.append(pid)
             except Exception as error:
-                self._failed(error)
+                self._report.internal_error(error)
             if timestamp_ns >= until_ns:
                 break
-        pinner.counters.events += count
+        self.heard += count
         pinner.family.expire()
         pinner.ledger.flush()
         return changed
+
+    # Losses
+
+    def check(self) -> None:
+        """Read all events, and see whether they still come: up to Linux 6.5 another program can silence them for
+        everyone (drivers/connector/cn_proc.c)."""
+        self._source.probe()
+        self.read_all()
+        try:
+            if self._source.silenced():
+                self._note_loss(
+                    "The kernel had stopped sending process events; subscribed again, scanning all processes"
+                )
+        except Unavailable as reason:
+            self._source.close(str(reason))
+            self._wake_up()
+            seconds = self._in_force.scan_seconds(events=False)
+            message = f"Process events are gone: {reason}; scanning every {seconds:g} s"
+            self._report.emit(Record("events-lost", WARNING, message))
+
+    def _note_loss(self, message: str) -> None:
+        self.losses += 1
+        self._pinner.prefilter.doubt_all()
+        self._report.emit(Record("events-lost", WARNING, message))
+
+    def close(self) -> None:
+        self._source.close()

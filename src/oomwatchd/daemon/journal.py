@@ -234,22 +234,26 @@ class PinLog:
     CLOCK_MONOTONIC seconds."""
 
     def __init__(self, mode: str) -> None:
-        self.mode = mode
+        self._mode = mode
         self._flows: dict[tuple[str, str], _Flow] = {}
+
+    def go_by(self, mode: str) -> None:
+        """Go by this value of `log_pins` from now on."""
+        self._mode = mode
 
     def admits(self, decision: Decision, now: float) -> bool:
         """Whether to log this one."""
-        if decision.event not in ("pinned", "released", "reset-child") or self.mode == "each":
+        if decision.event not in ("pinned", "released", "reset-child") or self._mode == "each":
             return True
-        if self.mode == "off":
+        if self._mode == "off":
             return False
-        if self.mode == "auto" and decision.event == "pinned" and decision.new < decision.old:
+        if self._mode == "auto" and decision.event == "pinned" and decision.new < decision.old:
             return True
         flow = self._flows.setdefault((decision.rule, decision.event), _Flow(now))
         if flow.suppressed == 0 and now - flow.start >= flow.length:
             flow.start, flow.count, flow.flooded = now, 0, False
         flow.count += 1
-        if self.mode == "auto" and not flow.flooded and flow.count <= _BURST:
+        if self._mode == "auto" and not flow.flooded and flow.count <= _BURST:
             return True
         flow.suppressed += 1
         return False

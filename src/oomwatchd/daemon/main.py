@@ -16,9 +16,11 @@ from oomwatchd.config.accounts import Accounts, AskedAccounts
 from oomwatchd.config.load import Config, ConfigError
 from oomwatchd.control.connection import Connection
 from oomwatchd.control.protocol import Json, runtime_directory
-from oomwatchd.daemon.daemon import Daemon, Failure
+from oomwatchd.daemon.daemon import Daemon
+from oomwatchd.daemon.failure import Failure
 from oomwatchd.daemon.journal import ERR, Record
 from oomwatchd.daemon.log import Log, open_log
+from oomwatchd.daemon.parts import Parts
 from oomwatchd.daemon.runtime_lock import RuntimeLock, Taken
 from oomwatchd.kernel.proc_connector import Unavailable
 
@@ -152,10 +154,10 @@ def _start(options: Options, where: config.Layout, accounts: Accounts, loaded: C
         where,
         loaded,
         log,
+        _answer,
         accounts=accounts,
         root=options.root,
         dry_run=options.dry_run,
-        request_handler=_answer,
     )
     if options.once:
         daemon.once()
@@ -163,7 +165,7 @@ def _start(options: Options, where: config.Layout, accounts: Accounts, loaded: C
     daemon.run()
 
 
-def _answer(daemon: Daemon, connection: Connection, request: Json) -> None:
+def _answer(parts: Parts, connection: Connection, request: Json) -> None:
     from oomwatchd.daemon import requests  # it is not needed by --check and --once
 
-    requests.answer(daemon, connection, request)
+    requests.answer(parts, connection, request)

@@ -1,6 +1,6 @@
 """Processes whose look waits for an answer that can't be had at once: a long search, a file system."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from oomwatchd.base.helper import ForkServer
 from oomwatchd.base.notyet import NotYet
@@ -11,6 +11,7 @@ from oomwatchd.daemon.loop import Loop
 from oomwatchd.kernel import procfs
 from oomwatchd.kernel.command_lines import read_command_line
 from oomwatchd.pinning.decisions import Trigger
+from oomwatchd.rules.model import Rule
 from oomwatchd.rules.search import search
 
 _SEARCHERS = 1
@@ -20,6 +21,8 @@ _STATTERS, _STATTERS_PER_USER = 6, 2
 _FILE_SECONDS = 1.0
 _READERS, _READ_SECONDS = 4, 0.3
 """Those that wait for a process can be killed."""
+_FINISH_SECONDS = 2.0
+"""How long READY=1 waits for what the first scan could not decide at once."""
 _TOLD_SECONDS, _TOLD = 60.0, 20
 """So many processes are told of in so long a time; the rest are counted."""
 
@@ -28,6 +31,7 @@ class PutOff:
     """Has answers found out, and processes looked at again. `look` is called with a PID and its trigger."""
 
     def __init__(self, loop: Loop, server: ForkServer, look: Callable[[int, Trigger], None]) -> None:
+        self._loop = loop
         self._look = look
         self._searchers = HelperPool(loop, server, _SEARCHERS)
         self._statters = HelperPool(loop, server, _STATTERS, _STATTERS_PER_USER)
@@ -61,6 +65,17 @@ class PutOff:
             self._awaited.append((self._waiting.copy(), do))
         else:
             do()
+
+    def finish(self, turn: Callable[[], bool]) -> None:
+        """Have done what is put off now, unless that takes too long. `turn` has the loop go on, and says whether to go
+        on waiting."""
+        finished: list[bool] = []
+        give_up = lambda: finished.append(False)  # noqa: E731 - the loop knows timers by what they call
+        self.when_done(lambda: finished.append(True))
+        self._loop.later(_FINISH_SECONDS, give_up)
+        while not finished and turn():
+            pass
+        self._loop.cancel(give_up)
 
     def _tell_done(self, pid: int) -> None:
         if pid in self._waiting:
@@ -129,15 +144,23 @@ def _of_overdue(pid: int, rule: str, more: int) -> Record:
     return Record("pin-failed", WARNING, message, fields)
 
 
-def of_file_system(path: str, rules: list[str], *, answers: bool) -> Record:
-    """What to tell of a path that cannot be looked at, or can again."""
+def of_file_system(raw_path: bytes, rules: Iterable[Rule], *, answers: bool) -> Record:
+    """What to tell of a path that cannot be looked at, or can again. `rules` are all that there are."""
+    path = procfs.text(raw_path)
     shown = printable(path)
-    fields: dict[str, str | int] = {"OOMWATCHD_EXE": shown, "OOMWATCHD_RULE": rules[0] if rules else ""}
+    asking = [rule.name for rule in rules if _asks_for(rule, path)]
+    fields: dict[str, str | int] = {"OOMWATCHD_EXE": shown, "OOMWATCHD_RULE": asking[0] if asking else ""}
     if answers:
         return Record("pin-failed", NOTICE, f"The file system of '{shown}' answers again", fields)
-    names = ", ".join(f"'{rule}'" for rule in rules[:5])
+    names = ", ".join(f"'{rule}'" for rule in asking[:5])
     message = (
         f"The file system of '{shown}' doesn't answer. What is newly found there doesn't fit rules that ask for the "
         f"executable ({names}) until it does; trying again from time to time"
     )
     return Record("pin-failed", WARNING, message, fields)
+
+
+def _asks_for(rule: Rule, path: str) -> bool:
+    """Whether a rule names an executable at that path: literally or by a glob. Expressions aren't searched for."""
+    patterns = (p for c in (*rule.criteria, *rule.excluded) if c.key == "exe" for p in c.patterns)
+    return any((pattern.literal or pattern.is_glob) and pattern.matches(path) for pattern in patterns)

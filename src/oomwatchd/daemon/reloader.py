@@ -58,7 +58,7 @@ class Reloader:
 
     def start(self, helpers: HelperPool) -> None:
         """Have changes told of from now on. `helpers` look at file systems that may keep us waiting."""
-        self._poll.helpers = helpers
+        self._poll.start(helpers)
         self._open_watch()
 
     def taken(self, config: Config) -> None:

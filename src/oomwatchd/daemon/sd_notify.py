@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 
 from oomwatchd.base.alarm import Interrupted
+from oomwatchd.daemon.loop import Loop
 
 _SEND_SECONDS = 0.1
 """A service manager that doesn't read is not waited for."""
@@ -45,6 +46,13 @@ class SdNotify:
         if status != self._status:
             self._status = status
             self.tell(f"STATUS={status}")
+
+    def keep_pinging(self, loop: Loop) -> None:
+        """Tell the watchdog again and again that the loop still turns, if there is one."""
+        seconds = self.ping_seconds
+        if seconds is not None:
+            self.tell("WATCHDOG=1")
+            loop.later(seconds, lambda: self.keep_pinging(loop))
 
     @property
     def ping_seconds(self) -> float | None:

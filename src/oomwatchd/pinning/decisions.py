@@ -46,16 +46,13 @@ class Decision:
 
 @dataclass(slots=True)
 class Counters:
-    """Since the daemon's start."""
+    """What has been done to processes since the daemon's start."""
 
-    events: int = 0
     pins: int = 0
     releases: int = 0
     resets: int = 0
     drifts: int = 0
     failures: int = 0
-    lost: int = 0
-    scans: int = 0
 
 
 LATENCY_BOUNDS_US = (100, 250, 500, *(1000, 2500, 5000), *(10000, 25000, 50000), *(100000, 250000, 1000000))

@@ -1,0 +1,15 @@
+"""What the daemon can't do without a capability, in words for people."""
+
+from collections.abc import Iterable
+
+_LOSSES = {
+    "CAP_SYS_RESOURCE": "values can be raised, but not lowered below where they started",
+    "CAP_DAC_OVERRIDE": "other users' processes can't be written",
+    "CAP_SYS_PTRACE": "the executable of other users' processes isn't known, and rules with exe don't fit them",
+    "CAP_NET_ADMIN": "process events may not be had",
+}
+
+
+def losses(missing: Iterable[str]) -> str:
+    """What these capabilities, which are missing, would allow."""
+    return "; ".join(_LOSSES[name] for name in missing)

@@ -1,0 +1,50 @@
+"""Opens the control socket, and says what follows where that fails."""
+
+import os
+
+from oomwatchd.daemon.control_socket import ControlSocket, another_listens
+from oomwatchd.daemon.failure import Failure
+from oomwatchd.daemon.in_force import InForce
+from oomwatchd.daemon.journal import NOTICE, WARNING, Record
+from oomwatchd.daemon.reporter import Reporter
+
+
+class ControlOpening:
+    """Opens the control socket at the start, or later. As root, one that can't be opened is no reason not to start."""
+
+    def __init__(self, control: ControlSocket, in_force: InForce, report: Reporter, directory: str) -> None:
+        self._control = control
+        self._in_force = in_force
+        self._report = report
+        self._directory = directory
+        self._failed = False
+        """Whether it could not be opened, and is to be tried again."""
+
+    def open(self) -> None:
+        """Open it at the start. Requests are dealt with only after ControlSocket.listen(). Raises Failure."""
+        if self._in_force.always_dry and another_listens(self._directory):
+            self._report.note("Another oomwatchd runs, and oomwatchctl reaches that one, not this dry run")
+            return
+        try:
+            self._control.open()
+        except OSError as error:
+            message = f"Failed to open the control socket in '{self._directory}': {error.strerror}"
+            if self._in_force.dry_run:
+                self._report.note(f"{message}; oomwatchctl won't reach this dry run")
+            elif os.geteuid() != 0:
+                raise Failure(message) from None
+            else:
+                self._failed = True
+                self._report.emit(Record("summary", WARNING, f"{message}; going on without, and trying again"))
+
+    def try_again(self) -> None:
+        """After a scan: open it if it could not be opened before, and deal with requests."""
+        if not self._failed:
+            return
+        try:
+            self._control.open()
+        except OSError:
+            return  # logged before
+        self._failed = False
+        self._control.listen()
+        self._report.emit(Record("summary", NOTICE, f"The control socket in '{self._directory}' is open"))

@@ -1,0 +1,104 @@
+"""The control socket in the daemon's loop: opened, listened to, closed."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+
+from oomwatchd.control.client import Client, NotRunning
+from oomwatchd.control.connection import Connection, Handler
+from oomwatchd.control.protocol import SOCKET_NAME, Json
+from oomwatchd.control.server import Server
+from oomwatchd.daemon.loop import Loop
+
+
+class ControlSocket:
+    """The socket that oomwatchctl asks at, or none where it could not be opened.
+
+    `handle` deals with each request; `failed` is told of exceptions in that; `watching` is told whether anybody
+    monitors."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        directory: str,
+        handle: Handler,
+        failed: Callable[[Exception, str], None],
+        watching: Callable[[bool], None],
+    ) -> None:
+        self._loop = loop
+        self._directory = directory
+        self._handle = handle
+        self._failed = failed
+        self._watching = watching
+        self._server: Server | None = None
+
+    def open(self) -> None:
+        """Open the socket, and its directory where there is none. Raises OSError."""
+        os.makedirs(self._directory, mode=0o755, exist_ok=True)
+        self._server = Server(f"{self._directory}/{SOCKET_NAME}")
+
+    @property
+    def is_open(self) -> bool:
+        return self._server is not None
+
+    def listen(self) -> None:
+        """Deal with requests from now on, if the socket is open."""
+        if self._server is not None and self._server.fileno() not in self._loop:
+            self._loop.add(self._server.fileno(), self._on_client)
+
+    def _on_client(self) -> None:
+        if self._server is not None:
+            self._resume_after(self._server.turn(self._handle, self._client_failed, time.monotonic()))
+            self._watching(bool(self._server.monitors))
+
+    def _resume(self) -> None:
+        if self._server is not None:
+            self._resume_after(self._server.resume(time.monotonic()))
+
+    def _resume_after(self, seconds: float | None) -> None:
+        if seconds is not None:
+            self._loop.later(seconds, self._resume)
+
+    def _client_failed(self, connection: Connection, error: Exception) -> None:
+        self._failed(error, f" in answering a client of uid {connection.uid}")
+
+    # Clients
+
+    @property
+    def monitors(self) -> Sequence[Connection]:
+        """The clients that are told what happens."""
+        return () if self._server is None else self._server.monitors
+
+    def monitor(self, connection: Connection) -> None:
+        """From now on the client is told what happens, and may ask no more."""
+        if self._server is not None:
+            self._server.monitor(connection)
+
+    def offer(self, connection: Connection, line: bytes) -> None:
+        """Send a line to a monitor. One that doesn't keep up misses it."""
+        if self._server is not None:
+            self._server.offer(connection, line)
+
+    def reply(self, connection: Connection, reply: Json) -> None:
+        """Send the reply of a client whose request was deferred."""
+        if self._server is not None:
+            self._server.reply(connection, reply)
+
+    def prune(self, now: float) -> None:
+        """Drop clients that have been silent for long. `now` is CLOCK_MONOTONIC in seconds."""
+        if self._server is not None:
+            self._server.prune(now)
+            self._watching(bool(self._server.monitors))
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+
+
+def another_listens(directory: str) -> bool:
+    """Whether another daemon has its control socket in this directory."""
+    try:
+        with Client(directory):
+            return True
+    except NotRunning:
+        return False

@@ -1,0 +1,91 @@
+"""What the daemon replies to `lineage`: what its ledger knows of processes, and what only its own view of the files can
+tell."""
+
+import os
+
+from oomwatchd.base.notyet import NotYet
+from oomwatchd.base.text import decode
+from oomwatchd.control.connection import Connection
+from oomwatchd.control.protocol import Json
+from oomwatchd.daemon.admin_requests import is_pid
+from oomwatchd.daemon.parts import Parts
+from oomwatchd.kernel.executable import split_deleted, verify_exe
+from oomwatchd.kernel.procfs import ProcessDir, Vanished, parse_status
+from oomwatchd.pinning.lineage import Hold, Node
+
+LINEAGE_PIDS = 32
+"""So many may one request ask for: each costs some system calls."""
+
+
+def reply_lineage(parts: Parts, connection: Connection, request: Json) -> None:
+    """Reply for each of the `pids`; those that have ended, and those that the client may not know of, are left out."""
+    pids = request.get("pids")
+    if not isinstance(pids, list) or len(pids) > LINEAGE_PIDS or not all(is_pid(pid) for pid in pids):
+        connection.send({"error": f"lineage takes at most {LINEAGE_PIDS} PIDs"})
+        return
+    found = [_lineage_of(parts, connection, pid) for pid in pids]
+    connection.send({"processes": [entry for entry in found if entry is not None]})
+
+
+def _lineage_of(parts: Parts, connection: Connection, pid: int) -> Json | None:
+    pinner = parts.pinner
+    try:
+        with ProcessDir(pid, pinner.proc) as directory:
+            stat = directory.read_stat()
+            status = parse_status(directory.read("status"))
+            may_know = connection.privileged or status.belongs_to(connection.uid)
+            if not may_know and parts.hidden.hidden():
+                return None
+            node = pinner.family.node_of(pid, stat)
+            executable = _executable(parts, directory, node) if may_know else _UNKNOWN
+    except (Vanished, OSError, ValueError):
+        return None
+    return {"pid": pid, "starttime": stat.starttime, **executable, **_descent(node)}
+
+
+_UNKNOWN: Json = {"exe_verified": None, "exe_doubt": "", "exe_before": None}
+
+
+def _executable(parts: Parts, directory: ProcessDir, node: Node) -> Json:
+    """Whether the path that the process shows for its executable can be believed. Raises Vanished."""
+    exe = directory.read_exe()
+    if not exe:
+        return _UNKNOWN
+    verified, doubt = None, "its file system has yet to answer"
+    try:
+        result = verify_exe(directory, *split_deleted(exe), parts.pinner.view.namespaces)
+        verified, doubt = result.verified, result.doubt
+    except NotYet:
+        pass
+    before = parts.pinner.exe_before(directory, node, exe)
+    return {"exe_verified": verified, "exe_doubt": doubt, "exe_before": None if before is None else before.path}
+
+
+def _descent(node: Node) -> Json:
+    """Which rules hold or held the process and those that it descends from."""
+    origin = node.origin()
+    return {
+        "rule": node.rule or None,
+        "ancestors": sorted({above.rule for above in node.ancestors() if above.rule}),
+        "hold": _hold(node.hold),
+        "contended": node.backoff.contended,
+        "refused": None if node.refused is None else {"rule": node.refused[0], "error": os.strerror(node.refused[1])},
+        "origin": None if origin is None or origin.hold is None else _origin(origin),
+    }
+
+
+def _origin(node: Node) -> Json:
+    return {"pid": node.pid, "comm": decode(node.comm), "alive": not node.dead, "hold": _hold(node.hold)}
+
+
+def _hold(hold: Hold | None) -> Json | None:
+    if hold is None:
+        return None
+    return {
+        "rule": hold.rule,
+        "first": hold.first,
+        "value": hold.value,
+        "child_value": hold.child_value,
+        "since": hold.since,
+        "source": hold.source,
+    }

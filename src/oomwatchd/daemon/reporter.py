@@ -1,0 +1,158 @@
+"""Says what the daemon does: to the log, to those who watch live, and in the line that `systemctl status` shows."""
+
+import time
+from collections.abc import Callable, Iterable
+
+from oomwatchd.daemon.in_force import InForce
+from oomwatchd.daemon.internal_errors import InternalErrors
+from oomwatchd.daemon.journal import NOTICE, WARNING, PinLog, Record, of_decision
+from oomwatchd.daemon.log import Log
+from oomwatchd.daemon.loop import Loop
+from oomwatchd.daemon.monitor_stream import MonitorStream
+from oomwatchd.daemon.put_off import OverdueLog, of_file_system
+from oomwatchd.daemon.sd_notify import SdNotify
+from oomwatchd.kernel.proc_connector import Event
+from oomwatchd.pinning.pinner import Pinner
+
+
+class Reporter:
+    """Logs records and decisions. The only part of the daemon that does.
+
+    `status` makes the line for `systemctl status`; `answers_again` is called when a file system that had not answered
+    does."""
+
+    def __init__(
+        self,
+        log: Log,
+        loop: Loop,
+        pinner: Pinner,
+        in_force: InForce,
+        stream: MonitorStream,
+        manager: SdNotify,
+        *,
+        status: Callable[[], str],
+        answers_again: Callable[[], None],
+    ) -> None:
+        self._log = log
+        self._loop = loop
+        self._pinner = pinner
+        self._in_force = in_force
+        self._stream = stream
+        self._manager = manager
+        self._status = status
+        self._answers_again = answers_again
+        self._pin_log = PinLog(in_force.config.settings.log_pins)
+        self._errors = InternalErrors()
+        self._overdue_log = OverdueLog()
+        self._unread_log = OverdueLog()
+        self._notes: list[str] = []
+        self._ledger_trouble = ""
+        """What was logged of it last."""
+
+    # Records
+
+    def emit(self, record: Record) -> None:
+        """Log a record."""
+        self._log.write(record)
+        self._await_log()
+        self._stream.record(record)
+
+    def emit_and_show(self, record: Record) -> None:
+        """Log a record that `systemctl status` is to show too."""
+        self.emit(record)
+        self.show_status()
+
+    def note(self, text: str) -> None:
+        """Keep a warning for the next emit_with_notes()."""
+        self._notes.append(text)
+
+    def emit_with_notes(self, event: str, priority: int, message: str) -> None:
+        """Log a record about the whole daemon, with the warnings that were kept and those of the configuration."""
+        notes = [*self._notes, *map(str, self._in_force.config.warnings)]
+        self._notes.clear()
+        text = "\n".join([message, *(f"Warning: {note}" for note in notes)])
+        self.emit(Record(event, WARNING if notes else priority, text))
+
+    def internal_error(self, error: Exception, doing: str = "") -> None:
+        """Log an exception that nobody expected; `doing` says during what. One that comes again is counted."""
+        record = self._errors.note(error, time.monotonic(), doing)
+        if record is not None:
+            self.emit(record)
+
+    def summaries(self, now: float, *, final: bool = False) -> None:
+        """Log how many of a kind there were that were not logged each. `now` is CLOCK_MONOTONIC in seconds; `final`:
+        there will be no later call."""
+        for record in (*self._pin_log.summaries(now, final=final), *self._errors.summaries(now, final=final)):
+            self.emit(record)
+
+    def _await_log(self) -> None:
+        """Send later what the journal doesn't take now."""
+        seconds = self._log.retry_seconds()
+        if seconds is not None and not self._loop.awaits(self.flush):
+            self._loop.later(seconds, self.flush)
+
+    def flush(self) -> None:
+        """Send what the journal did not take before."""
+        self._log.flush()
+        self._await_log()
+
+    # Decisions
+
+    @property
+    def watched(self) -> bool:
+        """Whether anybody watches live, so that decisions() wants the events too."""
+        return self._stream.watched
+
+    def log_pins(self, mode: str) -> None:
+        """Go by this value of log_pins from now on."""
+        self._pin_log.go_by(mode)
+
+    def decisions(self, events: Iterable[Event] = ()) -> None:
+        """Log what the pinner has done since the last call, and send all of it to those who watch live. `events` are
+        what brought it about."""
+        pinner = self._pinner
+        if pinner.ledger.trouble != self._ledger_trouble:
+            self._tell_ledger_trouble()
+        now = time.monotonic()
+        decisions = pinner.take_decisions()
+        self._tell_file_systems()
+        self._tell_overdue(now)
+        for decision in decisions:
+            if self._pin_log.admits(decision, now):
+                self.emit(of_decision(decision, dry_run=self._in_force.dry_run))
+        self._stream.decisions(decisions, events, pinner.ledger)
+
+    def _tell_file_systems(self) -> None:
+        """Log which file systems don't answer, and which do again."""
+        for path, answers in self._pinner.view.namespaces.files.take_news():
+            self.emit(of_file_system(path, self._in_force.config.rules, answers=answers))
+            if answers:
+                self._answers_again()
+
+    def _tell_overdue(self, now: float) -> None:
+        """Log which command lines can't be read, and which searches took too long."""
+        unread = [(pid, "") for pid in self._pinner.view.command_lines.take_news()]
+        for record in self._unread_log.records(unread, now) if unread else ():
+            self.emit(record)
+        overdue = self._pinner.rules.searches.take_news()
+        for record in self._overdue_log.records(overdue, now) if overdue else ():
+            self.emit(record)
+
+    def _tell_ledger_trouble(self) -> None:
+        ledger = self._pinner.ledger
+        self._ledger_trouble = ledger.trouble
+        if ledger.trouble:
+            message = (
+                f"Failed to write the ledger '{ledger.path}': {ledger.trouble}; going on without, and trying again. If "
+                "the daemon is killed before that succeeds, it won't know what processes had before they were pinned"
+            )
+            self.emit(Record("summary", WARNING, message))
+        else:
+            self.emit(Record("summary", NOTICE, f"The ledger '{ledger.path}' is written again"))
+        self.show_status()
+
+    # The service manager
+
+    def show_status(self) -> None:
+        """Bring the line for `systemctl status` up to date."""
+        self._manager.show(self._status())

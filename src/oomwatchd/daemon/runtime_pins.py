@@ -1,0 +1,100 @@
+"""The pins of `oomwatchctl pin`: in force at once, and ended in time."""
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable
+
+from oomwatchd.base.clock import boottime
+from oomwatchd.daemon.loop import Loop
+from oomwatchd.kernel.proc_connector import Unavailable
+from oomwatchd.pinning.decisions import Trigger
+from oomwatchd.pinning.ledger_codec import RuntimePin
+from oomwatchd.pinning.pinner import Pinner
+
+
+class Refused(Exception):
+    """The kernel didn't take the value of a pin, and why."""
+
+    def __init__(self, reason: str, *, lacks_privilege: bool) -> None:
+        super().__init__(reason)
+        self.lacks_privilege = lacks_privilege
+
+
+class RuntimePins:
+    """Adds and removes pins. `subscribe` has the events subscribed that pins need; `done` is called after looks."""
+
+    def __init__(self, loop: Loop, pinner: Pinner, *, subscribe: Callable[[], None], done: Callable[[], None]) -> None:
+        self._loop = loop
+        self._pinner = pinner
+        self._subscribe = subscribe
+        self._done = done
+
+    def put_in_force(self, pin: RuntimePin) -> None:
+        """Pin a process. Raises Refused, with everything as it was before."""
+        ledger = self._pinner.ledger
+        before = ledger.runtime_pins.get(pin.pid)
+        ledger.add_pin(pin)
+        self.apply()
+        self._look_afresh(pin.pid)
+        node = ledger.nodes.get(pin.pid)
+        if node is not None and node.hold is not None and (node.hold.rule, node.hold.value) == (pin.rule, pin.value):
+            return
+        number = None if node is None or node.refused is None else node.refused[1]
+        ledger.remove_pin(pin)
+        if before is not None and before.starttime == pin.starttime:
+            ledger.add_pin(before)
+        self._look_afresh(pin.pid)
+        self.apply()
+        reason = "it has ended" if number is None else os.strerror(number)
+        raise Refused(reason, lacks_privilege=number == errno.EACCES)
+
+    def end(self, pin: RuntimePin) -> None:
+        """End a pin: the process is released, or pinned by the first rule that fits."""
+        self._pinner.ledger.remove_pin(pin)
+        self._look_afresh(pin.pid)
+        self.apply()
+
+    def remove_all(self) -> None:
+        """Remove all pins. A scan has to follow, which releases the processes."""
+        ledger = self._pinner.ledger
+        for pin in list(ledger.runtime_pins.values()):
+            ledger.remove_pin(pin)
+
+    def _look_afresh(self, pid: int) -> None:
+        """Bring a process in line, whatever was refused or fought over before."""
+        ledger = self._pinner.ledger
+        node = ledger.nodes.get(pid)
+        if node is not None:
+            node.forgive()
+        self._pinner.look(pid, Trigger("control"))
+        ledger.flush()
+        self._done()
+
+    def apply(self) -> None:
+        """After pins have come or gone: subscribe the events that they need, and wake up when the next one ends."""
+        with contextlib.suppress(Unavailable):  # logged when the configuration was applied
+            self._subscribe()
+        self._await_end()
+
+    def _await_end(self) -> None:
+        self._loop.cancel(self.expire)
+        ends = [pin.ends for pin in self._pinner.ledger.runtime_pins.values() if pin.ends is not None]
+        if ends:
+            self._loop.later(max(min(ends) - boottime(), 0.0), self.expire)
+
+    def expire(self) -> None:
+        """End the pins whose time is over. By a timer, and by scans, since the loop's timers stop while the machine
+        sleeps."""
+        now = boottime()
+        pins = self._pinner.ledger.runtime_pins.values()
+        expired = [pin for pin in pins if pin.ends is not None and now >= pin.ends]
+        for pin in expired:
+            self._pinner.ledger.remove_pin(pin)
+            self._pinner.look(pin.pid, Trigger("control"))
+        if not expired:
+            self._await_end()
+            return
+        self._pinner.ledger.flush()
+        self.apply()
+        self._done()

@@ -1,0 +1,178 @@
+"""Scans: a look at all processes, in slices, so that events don't wait for it."""
+
+import time
+from collections.abc import Callable, Iterator
+
+from oomwatchd.daemon.event_source import EventSource
+from oomwatchd.daemon.loop import Loop
+from oomwatchd.daemon.reporter import Reporter
+from oomwatchd.kernel import procfs
+from oomwatchd.pinning.decisions import Trigger
+from oomwatchd.pinning.pinner import Pinner
+
+_SLICE_SECONDS = 0.005
+"""A scan pauses for events so often."""
+_BREATH_SECONDS = 50e-6
+"""And then lets others run for so long: the daemon runs at real-time priority."""
+_LISTED = 64
+"""So many processes are listed between two looks at the clock."""
+
+
+class Scanner:
+    """Looks at all processes: at the start, at each interval, and when somebody asks for it.
+
+    `seconds_between` gives the interval. `before` is called with the time (CLOCK_MONOTONIC, seconds) when a scan
+    begins; `read_events` deals with all events up to now; `after` is called when a scan has ended."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        pinner: Pinner,
+        source: EventSource,
+        report: Reporter,
+        *,
+        seconds_between: Callable[[], float],
+        before: Callable[[float], None],
+        read_events: Callable[[], None],
+        after: Callable[[], None],
+    ) -> None:
+        self.scans = 0
+        """Scans that have ended since the start."""
+        self.seconds = 0.0
+        """How long they took, taken together."""
+        self._loop = loop
+        self._pinner = pinner
+        self._source = source
+        self._report = report
+        self._seconds_between = seconds_between
+        self._before = before
+        self._read_events = read_events
+        self._after = after
+        self._scan: Iterator[None] | None = None
+        self._again = False
+        self._begun = 0
+        self._trigger = "scan"
+        """Why processes are looked at until a scan has ended, see Trigger."""
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a scan has begun and not ended, so that slice() is to be called."""
+        return self._scan is not None
+
+    def whole(self) -> None:
+        """Scan now, without a pause for anything else."""
+        for _ in self._scanning():
+            pass
+
+    def wait(self) -> None:
+        """Scan after the interval."""
+        self._loop.later(self._seconds_between(), self._begin)
+
+    def begin(self, trigger: str) -> None:
+        """Scan from now on; a scan under way begins anew. `trigger` says why, see Trigger."""
+        self._trigger = trigger
+        self._begin()
+
+    def soon(self) -> None:
+        """Begin a scan now, or, if one is under way, another one after it."""
+        if self._scan is None:
+            self._begin()
+        else:
+            self._again = True
+
+    def _begin(self) -> None:
+        self._loop.cancel(self._begin)
+        self._again = False
+        self._scan = self._scanning()
+
+    def slice(self) -> None:
+        """Go on with the scan until it pauses or ends. One that fails is tried again after the interval."""
+        going_on = False
+        try:
+            going_on = self._scan is not None and next(self._scan, self) is not self
+        finally:
+            if not going_on:
+                self._scan = None
+                self._loop.later(0.0 if self._again else self._seconds_between(), self._begin)
+
+    def _scanning(self) -> Iterator[None]:
+        """One scan; pauses after each slice. Events were subscribed before, so that what starts meanwhile is seen."""
+        started = time.monotonic()
+        trigger = Trigger(self._trigger)
+        self._begun += 1
+        self._before(started)
+        present: dict[int, int] = {}
+        yield from self._find_present(present, started)
+        yield
+        yield from self._look_at_all(present, trigger)
+        pinner = self._pinner
+        pinner.family.expire()
+        pinner.refresh_dead()
+        pinner.ledger.flush()
+        now = time.monotonic()
+        yield from self._paced(pinner.ledger.tidying(now), now)
+        self.scans += 1
+        self.seconds += time.monotonic() - started
+        self._trigger = "scan"
+        self._after()
+
+    def _find_present(self, present: dict[int, int], started: float) -> Iterator[None]:
+        """Find all processes that there are, and forget those that are gone."""
+        pinner, family = self._pinner, self._pinner.family
+        members, known = family.table.items(), pinner.ledger.nodes.copy()
+        yield from self._paced(_listing(present), started)
+        self._read_events()  # of what is gone: whose children it had, and its end
+        for pid in known.keys() - present.keys():
+            if pinner.ledger.nodes.get(pid) is known[pid]:  # else it is another process, born since
+                family.died(known[pid])
+        family.prune(members, present)
+        pinner.prefilter.prune(present)
+
+    def _look_at_all(self, present: dict[int, int], trigger: Trigger) -> Iterator[None]:
+        """Look at all processes, and where lineage isn't known, find it out and look at the descendants."""
+        pinner, family = self._pinner, self._pinner.family
+        relatives = family.unknown or not self._source.on
+        try:
+            if relatives:
+                # Forks must be heard of from before it is read who descends from whom.
+                self._source.let_all_through("scan", True)
+                yield from self._paced(family.gather(present), time.monotonic())
+            yield from self._paced(self.looking(present, trigger), time.monotonic())
+            self._read_events()
+            yield from self._paced(pinner.look_at_relatives(), time.monotonic())
+        except BaseException:
+            family.give_up_gathering()
+            raise
+        finally:
+            self._source.let_all_through("scan", False)
+
+    def looking(self, present: dict[int, int], trigger: Trigger) -> Iterator[None]:
+        """Look at those of the processes that rules may fit; `present` is the inode of /proc/PID by PID. Pauses after
+        each. An exception in dealing with one process is logged, and the next is dealt with."""
+        pinner = self._pinner
+        for pid in pinner.doubtful(present, self._begun) if self._source.on else present:
+            try:
+                if pinner.may_fit(pid, present[pid]):
+                    pinner.look(pid, trigger)
+            except Exception as error:
+                self._report.internal_error(error)
+            yield
+
+    def _paced(self, work: Iterator[None], started: float) -> Iterator[None]:
+        """Do `work`, and pause after each slice of time."""
+        pause_at = started + _SLICE_SECONDS
+        for _ in work:
+            if time.monotonic() >= pause_at:
+                self._report.decisions()
+                # Waiting, however short, lets others run and ends the time that the unit's LimitRTTIME= counts.
+                time.sleep(_BREATH_SECONDS)
+                yield
+                pause_at = time.monotonic() + _SLICE_SECONDS
+
+
+def _listing(present: dict[int, int]) -> Iterator[None]:
+    """Add all processes to `present`, as procfs.processes() has them; pauses after some."""
+    for pid, inode in procfs.processes():
+        present[pid] = inode
+        if len(present) % _LISTED == 0:
+            yield

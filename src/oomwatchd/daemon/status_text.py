@@ -1,0 +1,49 @@
+"""What the daemon says of itself in a sentence: at the start, and for `systemctl status`."""
+
+from oomwatchd.base.text import counted
+from oomwatchd.daemon.capabilities import losses
+from oomwatchd.daemon.journal import INFO, WARNING
+from oomwatchd.daemon.parts import Parts
+from oomwatchd.rules.criteria import Source
+from oomwatchd.rules.ruleset import needs
+
+
+def started(parts: Parts) -> tuple[int, str]:
+    """The priority and message of the record `started`: a warning if something is missing that root has."""
+    source, in_force, missing = parts.source, parts.in_force, parts.missing_capabilities
+    held = counted(len(parts.pinner.ledger.held()), "process")
+    words = [f"Started with {counted(in_force.enabled_rules, 'rule')}, {held} held"]
+    if source.on:
+        words.append("process events on")
+    else:
+        seconds = in_force.scan_seconds(events=False)
+        words.append(f"no process events ({source.reason}), so scanning every {seconds:g} s")
+    if in_force.dry_run:
+        words.append("a dry run, which writes nothing")
+    if missing:
+        words.append(f"without {' and '.join(missing)}, so that {losses(missing)}")
+    return WARNING if missing or not source.on else INFO, "; ".join(words)
+
+
+def scanned_once(parts: Parts) -> list[tuple[int, str]]:
+    """Priorities and messages of what is to be said after --once."""
+    said, sight = [], "CAP_SYS_PTRACE"
+    if sight in parts.missing_capabilities and Source.EXE in needs(parts.pinner.rules.rules).reads:
+        said.append((WARNING, f"Without {sight}, which root has, {losses((sight,))}"))
+    if not parts.pinner.ledger.held():
+        said.append((INFO, "No rule fits a process that runs now: nobody is to be pinned"))
+    return said
+
+
+def line(parts: Parts) -> str:
+    """The line for `systemctl status`."""
+    ledger, source = parts.pinner.ledger, parts.source
+    if parts.reloader.error:
+        first = parts.reloader.error.split("\n")[0]
+        return f"Configuration not taken, old rules in force: {first}"
+    rules = sum(rule.enabled for rule in parts.pinner.rules.rules)
+    events = "process events on" if source.on else f"scans alone, {source.reason}"
+    status = f"{counted(rules, 'rule')}, {counted(len(ledger.held()), 'process')} pinned, {events}"
+    if parts.in_force.restored:
+        status = "Holds nobody until the next reload, for that was asked for"
+    return status + (f"; the ledger can't be written: {ledger.trouble}" if ledger.trouble else "")
