@@ -183,7 +183,8 @@ class _Diagnosis:
         if path in self.defined:
             self.fault(
                 start,
-                f"[{'.'.join(parts)}] stands twice; first at line {self._line(self.defined[path])}; write one table",
+                f"[{'.'.join(parts)}] stands twice; first at line {self.reader.line(self.defined[path])}; "
+                "write one table",
             )
             self.skipping = True
         self.defined.setdefault(path, start)
@@ -266,7 +267,7 @@ class _Diagnosis:
         if self.skipping:
             return
         if path in self.defined:
-            where = f"first at line {self._line(self.defined[path])}"
+            where = f"first at line {self.reader.line(self.defined[path])}"
             message = f"The key '{'.'.join(parts)}' stands twice in this table, {where}; keep one of them"
             if parts == ["name"] and len(self.table) == 2:
                 message = (
@@ -277,9 +278,6 @@ class _Diagnosis:
             self.fault(start, message)
             return
         self.defined[path] = start
-
-    def _line(self, offset: int) -> int:
-        return self.text.count("\n", 0, offset) + 1
 
     # Behind a value
 

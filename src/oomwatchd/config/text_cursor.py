@@ -36,6 +36,10 @@ class Cursor:
         end = self.text.find("\n", offset)
         return len(self.text) if end < 0 else end
 
+    def line(self, offset: int) -> int:
+        """The number of the line that `offset` is on, from 1."""
+        return self.text.count("\n", 0, offset) + 1
+
     def skip_blank(self) -> None:
         """Go behind blanks on this line. Invisible characters that aren't blanks in TOML are a mistake."""
         self._skip(_BLANK)

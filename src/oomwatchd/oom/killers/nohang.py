@@ -13,6 +13,8 @@ SUBJECTS = ("NAME", "CGROUP_V1", "CGROUP_V2", "REALPATH", "CWD", "CMDLINE", "ENV
 _RULE = re.compile(r"@BADNESS_ADJ_RE_(\w+?)\s+(-?\d+)\s*///\s*(.*?)\s*$")
 _SCORES_CLEAR = 3
 """Closer scores may change places until it acts, as with earlyoom."""
+_SUBJECT_MAX = 4096
+"""Characters of a subject that a rule is tried on: enough for a name or path, and bounded for a command line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,33 +160,44 @@ def _pressure(settings: Settings, memory: Memory, choice: Choice, pressure: Mapp
     return Trigger("pressure", condition, now, settings.max_psi, "percent", distance, choice.victim, doubts)
 
 
-def choose(own_pid: int, settings: Settings, suspects: Iterable[Suspect], look: Look) -> Choice:
-    """Whom nohang would pick now."""
-    unread: set[str] = set()
-    patterns = []
-    for rule in settings.rules:
-        try:
-            patterns.append((rule, re.compile(rule.pattern)))
-        except re.error:
-            unread.add(rule.subject)  # nohang would not have started with it: written since
+class _Rules:
+    """The badness of nohang's configuration: oom_score, and what its rules add for names, paths, cgroups and more.
 
-    def badness(suspect: Suspect) -> int:
+    `unread`: what rules look at and couldn't be read of every process, so that the badness is in doubt."""
+
+    def __init__(self, settings: Settings, look: Look) -> None:
+        self.unread: set[str] = set()
+        self._settings = settings
+        self._look = look
+        self._patterns = []
+        for rule in settings.rules:
+            try:
+                self._patterns.append((rule, re.compile(rule.pattern)))
+            except re.error:
+                self.unread.add(rule.subject)  # nohang would not have started with it: written since
+
+    def badness(self, suspect: Suspect) -> int:
+        """The points of a process, at least 0."""
         points = suspect.oom_score
-        if settings.ignore_positive and suspect.oom_score_adj > 0:
+        if self._settings.ignore_positive and suspect.oom_score_adj > 0:
             points -= suspect.oom_score_adj
-        for rule, pattern in patterns:
+        for rule, pattern in self._patterns:
             if rule.adjustment > 0 and suspect.oom_score_adj < 0:
                 continue
-            subject = _own_fact(rule.subject, suspect) or look(rule.subject, suspect)
+            subject = _own_fact(rule.subject, suspect) or self._look(rule.subject, suspect)
             if subject is None:
-                unread.add(rule.subject)
-            elif pattern.search(subject[:4096]):
+                self.unread.add(rule.subject)
+            elif pattern.search(subject[:_SUBJECT_MAX]):
                 points += rule.adjustment
         return max(points, 0)
 
+
+def choose(own_pid: int, settings: Settings, suspects: Iterable[Suspect], look: Look) -> Choice:
+    """Whom nohang, whose PID is `own_pid`, would take now. `look` reads what a rule looks at of a process."""
+    rules = _Rules(settings, look)
     living = [s for s in suspects if s.oom_score >= 1 and s.pid not in (1, own_pid)]
-    ranked = sorted(((badness(s), s) for s in living), key=lambda pair: (-pair[0], pair[1].pid))
-    doubts = tuple(f"Its rules on {subject} can't be followed for every process." for subject in sorted(unread))
+    ranked = sorted(((rules.badness(s), s) for s in living), key=lambda pair: (-pair[0], pair[1].pid))
+    doubts = tuple(f"Its rules on {subject} can't be followed for every process." for subject in sorted(rules.unread))
     if not ranked or ranked[0][0] < settings.min_badness:
         return Choice(None, stuck=True, notes=("Nobody is left whom it may kill (min_badness).",), doubts=doubts)
     first = ranked[0][1]
