@@ -7,7 +7,7 @@ from oomwatchd.base.text import printable
 from oomwatchd.ctl.table import BOLD, DIM, RED, YELLOW, colour, table_lines
 from oomwatchd.oomlog import gfp, replay, sentences
 from oomwatchd.oomlog.advice import Advice
-from oomwatchd.oomlog.amounts import size
+from oomwatchd.oomlog.amounts import labelled, size
 from oomwatchd.oomlog.history import History
 from oomwatchd.oomlog.record import OomKill
 from oomwatchd.oomlog.what_if import Rules
@@ -110,15 +110,13 @@ def figures(kill: OomKill) -> str:
     parts = [] if victim.uid is None else [f"uid {victim.uid}"]
     if victim.uid is None and kill.victim_uid is not None:
         parts.append(f"uid {kill.victim_uid[0]} (by the {kill.victim_uid[1]})")
-    for label, kb in (
+    parts += labelled(
         ("anon", victim.anon_rss_kb),
         ("file", victim.file_rss_kb),
         ("shmem", victim.shmem_rss_kb),
         ("page tables", victim.pgtables_kb),
         ("virtual", victim.total_vm_kb),
-    ):
-        if kb is not None:
-            parts.append(f"{label} {size(kb)}")
+    )
     if victim.oom_score_adj is not None:
         parts.append(f"oom_score_adj {victim.oom_score_adj}")
     if kill.task_memcg is not None:

@@ -20,3 +20,9 @@ def size(kb: int) -> str:
 def held_kb(kill: OomKill, task: Task) -> int:
     """What killing the task's process would give back, KiB: resident memory, swap and page tables."""
     return kill.page_kb * (task.rss + (task.swapents or 0)) + (task.pgtables_bytes or 0) // 1024
+
+
+def labelled(*amounts: tuple[str, int | None]) -> list[str]:
+    """Each amount (KiB) with its label in front: "anon 3.1 GiB". An amount that the log doesn't have, None, is left
+    out."""
+    return [f"{label} {size(kb)}" for label, kb in amounts if kb is not None]

@@ -2,7 +2,7 @@
 
 from oomwatchd.base.text import printable
 from oomwatchd.base.uapi import OOM_SCORE_ADJ_MIN
-from oomwatchd.oomlog.amounts import held_kb, size
+from oomwatchd.oomlog.amounts import held_kb, labelled, size
 from oomwatchd.oomlog.record import Killed, OomKill, Task
 from oomwatchd.oomlog.replay import Ranked, Replay, total_pages
 from oomwatchd.oomlog.what_if import Outlook
@@ -214,15 +214,13 @@ def memory_picture(kill: OomKill) -> str | None:
         parts.append(f"{size(memory.usage_kb)} of {size(memory.limit_kb)} used")
     elif memory.ram_kb is not None:
         parts.append(f"{size(memory.ram_kb - (memory.reserved_kb or 0))} RAM")
-    for name, kb in (
+    parts += labelled(
         ("free", memory.free_kb),
         ("anon", memory.anon_kb),
         ("file", memory.file_kb),
         ("shmem", memory.shmem_kb),
         ("slab", memory.slab_kb),
-    ):
-        if kb is not None:
-            parts.append(f"{name} {size(kb)}")
+    )
     if memory.swap_total_kb is not None:
         free = "" if memory.swap_free_kb is None else f" ({size(memory.swap_free_kb)} free)"
         parts.append(f"swap {size(memory.swap_total_kb)}{free}" if memory.swap_total_kb > 0 else "no swap")

@@ -1,0 +1,87 @@
+"""inotify(7) watches on directories, by pyinotify."""
+
+import ctypes
+import errno
+import os
+import sys
+import types
+from collections.abc import Callable
+
+# pyinotify asks ctypes.util for libc's name, which runs ldconfig and loads shutil, bz2, lzma and more, 1 MiB of them.
+# Told that there is none, it takes the libc that the interpreter has loaded.
+_no_search = types.ModuleType("ctypes.util")
+_no_search.find_library = lambda name: None  # type: ignore[attr-defined]
+ctypes.util = sys.modules.setdefault("ctypes.util", _no_search)  # type: ignore[attr-defined]
+
+import pyinotify  # noqa: E402
+
+pyinotify.log.disabled = True  # it would write lines of its own to stderr; who adds a watch gets an OSError
+
+SAVED = pyinotify.IN_CLOSE_WRITE | pyinotify.IN_MOVED_TO
+"""A file in the directory was written, or another one put in its place."""
+CHANGED = (
+    SAVED
+    | pyinotify.IN_MOVED_FROM
+    | pyinotify.IN_DELETE
+    | pyinotify.IN_CREATE  # a symbolic link has no IN_CLOSE_WRITE
+    | pyinotify.IN_ATTRIB  # chmod mends a file that was refused
+    | pyinotify.IN_ONLYDIR
+)
+"""What is in the directory has changed in any way that may concern a reader."""
+APPEARED = pyinotify.IN_CREATE | pyinotify.IN_MOVED_TO | pyinotify.IN_ONLYDIR
+"""A file or a directory has come into being in the directory."""
+
+_REASONS = {
+    errno.ENOSPC: "all inotify watches of this user are taken (sysctl fs.inotify.max_user_watches)",
+    errno.EMFILE: "all inotify instances of this user are taken (sysctl fs.inotify.max_user_instances)",
+}
+
+
+class Inotify:
+    """A set of watches. `concerns` says of a path below one of them whether an event there is of interest.
+
+    Raises OSError where the user has no inotify instance left."""
+
+    def __init__(self, concerns: Callable[[str], bool]) -> None:
+        self._concerns = concerns
+        try:
+            self._manager = pyinotify.WatchManager()
+        except OSError:  # it has no errno
+            raise _error() from None
+        self._notifier = pyinotify.Notifier(self._manager, self._note, timeout=0)
+        self._changed = False
+
+    def fileno(self) -> int:
+        """The descriptor that is readable when events wait."""
+        return int(self._manager.get_fd())
+
+    def add(self, directory: str, mask: int) -> int:
+        """Watch a directory. Returns the watch descriptor, the same for the same directory. Raises OSError, and
+        UnicodeError where the name isn't UTF-8, which pyinotify can't watch."""
+        descriptor: int = self._manager.add_watch(directory, mask, quiet=True)[directory]
+        if descriptor < 0:
+            raise _error()
+        return descriptor
+
+    def changed(self) -> bool:
+        """Read the events that wait. Returns whether one is of interest, or some were lost."""
+        self._changed = False
+        try:
+            self._notifier.read_events()
+            self._notifier.process_events()
+        except UnicodeDecodeError:
+            return True  # pyinotify knows no such names, and forgets what came with one
+        return self._changed
+
+    def close(self) -> None:
+        """End all watches."""
+        self._notifier.stop()
+
+    def _note(self, event: "pyinotify.Event") -> None:
+        if event.mask & pyinotify.IN_Q_OVERFLOW or self._concerns(event.pathname):
+            self._changed = True
+
+
+def _error() -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, _REASONS.get(number) or os.strerror(number))
