@@ -119,6 +119,42 @@ class Processes:
                 os.waitpid(pid, 0)
 
 
+class Commanded:
+    """A test program that does what each line of its standard input says, and answers "ok" (chameleon.c)."""
+
+    def __init__(self, program: Path) -> None:
+        self.program = program
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self, *prefix: str) -> int:
+        """Start the program, behind the command `prefix`. Returns its PID once it takes lines."""
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen([*prefix, str(self.program)], stdin=pipe, stdout=pipe, text=True)
+        self._hear()
+        return self.process.pid
+
+    def tell(self, line: str) -> None:
+        """Send a line, and wait for no answer."""
+        assert self.process is not None and self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+
+    def change(self, line: str) -> None:
+        """Send a line, and wait until the program has done what it says."""
+        self.tell(line)
+        self._hear()
+
+    def end(self) -> None:
+        """End the program, if it runs."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+
+    def _hear(self) -> None:
+        assert self.process is not None and self.process.stdout is not None
+        assert self.process.stdout.readline() == "ok\n"
+
+
 class Daemon:
     """oomwatchd with a configuration and a runtime directory of its own."""
 
@@ -222,6 +258,21 @@ class Daemon:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+
+
+def start_with_journal(daemon: Daemon, records: Path) -> None:
+    """Start the daemon with journal_receiver.py in the place of journald, which writes the records to the file
+    `records`. `daemon.process` is the receiver; it ends with the daemon, and with the daemon's exit status."""
+    oomwatchd = f"{sys.executable} -m oomwatchd -c {daemon.config}"
+    receiver = f"{sys.executable} -m tests.kernel.journal_receiver"
+    with records.open("wb") as out, daemon.log_file.open("wb") as log:
+        daemon.process = subprocess.Popen(
+            ["unshare", "-m", "sh", "-c", f"mount -t tmpfs none /run && exec {receiver} {oomwatchd}"],
+            env=daemon.environment,
+            stdout=out,
+            stderr=log,
+        )
+    wait_until(daemon._ready, "ready")
 
 
 def rule(exe: Path | str, value: object = 500, *, name: str = "target", scan: str = "5s", more: str = "") -> str:

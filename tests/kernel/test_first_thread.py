@@ -10,41 +10,16 @@ import pytest
 
 from tests.kernel.asking import answer
 from tests.kernel.conftest import Compiler
-from tests.kernel.running import Daemon, Processes, oom_score_adj, rule, wait_for_value, wait_until
+from tests.kernel.running import Commanded, Daemon, Processes, oom_score_adj, rule, wait_for_value, wait_until
 
 
-class Headless:
+class Headless(Commanded):
     """A program whose first thread has ended."""
 
-    def __init__(self, program: Path) -> None:
-        self.program = program
-        self.process: subprocess.Popen[str] | None = None
-
-    def start(self) -> int:
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen([str(self.program)], stdin=pipe, stdout=pipe, text=True)
-        self._hear()
-        pid = self.process.pid
+    def start(self, *prefix: str) -> int:
+        pid = super().start(*prefix)
         wait_until(lambda: "State:\tZ" in Path(f"/proc/{pid}/status").read_text(), "the first thread has ended")
         return pid
-
-    def _hear(self) -> None:
-        assert self.process is not None and self.process.stdout is not None
-        assert self.process.stdout.readline() == "ok\n"
-
-    def tell(self, line: str) -> None:
-        assert self.process is not None and self.process.stdin is not None
-        self.process.stdin.write(f"{line}\n")
-        self.process.stdin.flush()
-
-    def change(self, line: str) -> None:
-        self.tell(line)
-        self._hear()
-
-    def end(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.communicate()
 
 
 @pytest.fixture

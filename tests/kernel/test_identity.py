@@ -11,46 +11,15 @@ import pytest
 
 from tests.kernel.asking import answer, oomwatchctl
 from tests.kernel.conftest import Compiler
-from tests.kernel.running import Daemon, Processes, oom_score_adj, rule, wait_for_value, wait_until
+from tests.kernel.running import Commanded, Daemon, Processes, oom_score_adj, rule, wait_for_value, wait_until
 from tests.kernel.test_hostile import UNIFIED, cgroup
 
 
-class Chameleon:
-    def __init__(self, program: Path) -> None:
-        self.program = program
-        self.process: subprocess.Popen[str] | None = None
-
-    def start(self, *prefix: str) -> int:
-        """Start, and return the PID."""
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen([*prefix, str(self.program)], stdin=pipe, stdout=pipe, text=True)
-        self._hear()
-        return self.process.pid
-
-    def _hear(self) -> None:
-        assert self.process is not None and self.process.stdout is not None
-        assert self.process.stdout.readline() == "ok\n"
-
-    def tell(self, line: str) -> None:
-        assert self.process is not None and self.process.stdin is not None
-        self.process.stdin.write(f"{line}\n")
-        self.process.stdin.flush()
-
-    def change(self, line: str) -> None:
-        self.tell(line)
-        self._hear()
-
-    def end(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.communicate()
-
-
 @pytest.fixture
-def chameleon(compiled: Compiler, tmp_path: Path) -> Iterator[Chameleon]:
+def chameleon(compiled: Compiler, tmp_path: Path) -> Iterator[Commanded]:
     program = tmp_path / "chameleon"
     shutil.copy(compiled("chameleon"), program)
-    running = Chameleon(program)
+    running = Commanded(program)
     yield running
     running.end()
 
@@ -64,7 +33,7 @@ def chameleon(compiled: Compiler, tmp_path: Path) -> Iterator[Chameleon]:
         ('not = { user = "root" }', "u 65534", "u 0"),
     ],
 )
-def test_events_tell_of_a_change(daemon: Daemon, chameleon: Chameleon, criterion: str, there: str, back: str) -> None:
+def test_events_tell_of_a_change(daemon: Daemon, chameleon: Commanded, criterion: str, there: str, back: str) -> None:
     daemon.start(rule(chameleon.program, 500, scan="1h", more=criterion))
     pid = chameleon.start()
     assert oom_score_adj(pid) == 0
@@ -76,7 +45,7 @@ def test_events_tell_of_a_change(daemon: Daemon, chameleon: Chameleon, criterion
     wait_for_value(pid, 0)
 
 
-def test_effective_id_alone_says_nothing(daemon: Daemon, chameleon: Chameleon) -> None:
+def test_effective_id_alone_says_nothing(daemon: Daemon, chameleon: Commanded) -> None:
     """sshd's monitor takes the user's effective ID at each login, and any user can start a setuid program."""
     daemon.start(rule(chameleon.program, 500, scan="100ms", more='user = "root"'))
     pid = chameleon.start()
@@ -95,7 +64,7 @@ def test_effective_id_alone_says_nothing(daemon: Daemon, chameleon: Chameleon) -
     assert (counters["pins"], counters["releases"]) == (1, 1)
 
 
-def test_scan_finds_a_new_session(daemon: Daemon, chameleon: Chameleon) -> None:
+def test_scan_finds_a_new_session(daemon: Daemon, chameleon: Commanded) -> None:
     daemon.start(rule(chameleon.program, 500, scan="200ms", more="session_leader = true"))
     pid = chameleon.start()
     daemon.wait_for_scan()
@@ -107,7 +76,7 @@ def test_scan_finds_a_new_session(daemon: Daemon, chameleon: Chameleon) -> None:
 
 
 @pytest.mark.parametrize("scan", ["200ms", "1h"])
-def test_move_into_another_cgroup(daemon: Daemon, chameleon: Chameleon, scan: str) -> None:
+def test_move_into_another_cgroup(daemon: Daemon, chameleon: Commanded, scan: str) -> None:
     """As desktops move programs into scopes just after their start, when no scan may be near."""
     unit = f"oomwatchd-test-{os.getpid()}.scope"
     daemon.start(rule(chameleon.program, 500, scan=scan, more=f'unit = "{unit}"'))
@@ -145,7 +114,7 @@ def test_other_pid_namespace(daemon: Daemon, processes: Processes, target: Path,
     assert oom_score_adj(pid) == value
 
 
-def test_fight_ends_with_one_warning(daemon: Daemon, chameleon: Chameleon) -> None:
+def test_fight_ends_with_one_warning(daemon: Daemon, chameleon: Commanded) -> None:
     daemon.start(rule(chameleon.program, 500, scan="100ms", name="fought for"))
     pid = chameleon.start()
     wait_for_value(pid, 500)
@@ -174,7 +143,7 @@ def test_flood_is_summed_up(daemon: Daemon, processes: Processes, target: Path) 
 
 @pytest.mark.parametrize(("more", "first", "pinned"), [("", 0, 700), ('user = "root"', 700, 100)])
 def test_release_keeps_what_the_process_has_set_itself(
-    daemon: Daemon, chameleon: Chameleon, more: str, first: int, pinned: int
+    daemon: Daemon, chameleon: Commanded, more: str, first: int, pinned: int
 ) -> None:
     """Also if it hasn't executed anything since, and whether the pin raised or lowered."""
     daemon.start(rule(chameleon.program, pinned, scan="1h", more=f'{more}\ncomm = "chameleon"'))

@@ -2,12 +2,19 @@
 
 import json
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 from oomwatchd.daemon.journal import MESSAGE_IDS
-from tests.kernel.running import Daemon, Processes, rule, set_oom_score_adj, wait_for_value, wait_until
+from tests.kernel.running import (
+    Daemon,
+    Processes,
+    rule,
+    set_oom_score_adj,
+    start_with_journal,
+    wait_for_value,
+    wait_until,
+)
 
 OF_A_PROCESS = {"OBJECT_PID", "OOMWATCHD_UNIT"} | {
     f"OOMWATCHD_{name}" for name in ("RULE", "COMM", "EXE", "UID", "OLD", "NEW", "SOURCE")
@@ -17,16 +24,7 @@ OF_A_PROCESS = {"OBJECT_PID", "OOMWATCHD_UNIT"} | {
 def test_fields(daemon: Daemon, processes: Processes, target: Path, tmp_path: Path) -> None:
     records_file = tmp_path / "records"
     daemon.write(rule(target, scan="300ms"))
-    oomwatchd = f"{sys.executable} -m oomwatchd -c {daemon.config}"
-    receiver = f"{sys.executable} -m tests.kernel.journal_receiver"
-    with records_file.open("wb") as records_out, daemon.log_file.open("wb") as log:
-        daemon.process = subprocess.Popen(
-            ["unshare", "-m", "sh", "-c", f"mount -t tmpfs none /run && exec {receiver} {oomwatchd}"],
-            env=daemon.environment,
-            stdout=records_out,
-            stderr=log,
-        )
-    wait_until(daemon._ready, "ready")
+    start_with_journal(daemon, records_file)
     before = time.monotonic_ns()
     pid = processes.start(target, "1000")
     wait_for_value(pid, 500)

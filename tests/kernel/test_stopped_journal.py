@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from oomwatchd.control.client import NotRunning
-from tests.kernel.running import Daemon, Processes, rule, wait_for_value, wait_until
+from tests.kernel.running import Daemon, Processes, rule, start_with_journal, wait_for_value, wait_until
 
 PROGRAMS = 900
 """More than a journal's socket takes, net.unix.max_dgram_qlen, which is 512 under systemd."""
@@ -20,16 +20,8 @@ PROGRAMS = 900
 @contextlib.contextmanager
 def with_journal(daemon: Daemon, records: Path) -> Iterator[int]:
     """Start the daemon with a receiver in the place of journald. Gives the receiver's PID."""
-    oomwatchd = f"{sys.executable} -m oomwatchd -c {daemon.config}"
-    receiver = f"{sys.executable} -m tests.kernel.journal_receiver"
-    with records.open("wb") as out, daemon.log_file.open("wb") as log:
-        daemon.process = subprocess.Popen(
-            ["unshare", "-m", "sh", "-c", f"mount -t tmpfs none /run && exec {receiver} {oomwatchd}"],
-            env=daemon.environment,
-            stdout=out,
-            stderr=log,
-        )
-    wait_until(daemon._ready, "ready")
+    start_with_journal(daemon, records)
+    assert daemon.process is not None
     try:
         yield daemon.process.pid
     finally:
