@@ -1,5 +1,13 @@
+import signal
+
 from hypothesis import HealthCheck, settings
 
 # A busy machine is no failure: no test asserts on time.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+
+# A shell starts what shall run in the background with SIGINT ignored, and nohup with SIGHUP: both would be inherited by
+# the programs that tests start and end by these signals.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
