@@ -45,18 +45,29 @@ def test_no_false_alarm(regex: str) -> None:
     assert slow_part(regex) == ""
 
 
-@pytest.mark.parametrize("regex", [*WORTH_A_WARNING, *FINE, r"(a*)\1b", r"\d+x", r"(?<=a)b.*c", r"(?:.?){8}x"])
-@pytest.mark.parametrize("unit", ["a", "foo", "java -jar ", "x", "1", "ab", ",", "/", "a ", "abc"])
-def test_what_is_searched_at_once_is_quick(regex: str, unit: str) -> None:
-    """Not a promise to the millisecond: the machine may be busy. Where it is wrong, it is wrong by far."""
-    limit = 0.002
-    length = min(longest_within([shape(regex)], limit), 128 << 10)
-    compiled, text = re.compile(regex), (unit * length)[:length]
+LIMIT_S = 0.002
 
+
+def searched(regex: str, unit: str) -> float:
+    """The seconds of processor time that a search takes in `unit` again and again, as long as is searched at once."""
+    length = min(longest_within([shape(regex)], LIMIT_S), 128 << 10)
+    compiled, text = re.compile(regex), (unit * length)[:length]
     started = time.thread_time()
     compiled.search(text)
+    return time.thread_time() - started
 
-    assert time.thread_time() - started < 10 * limit
+
+@pytest.fixture(scope="module")
+def reference_s() -> float:
+    """What the search takes here that the bound was measured with: machines differ, and what else they do."""
+    return min(searched(r"\d+x", "1") for _ in range(10))
+
+
+@pytest.mark.parametrize("regex", [*WORTH_A_WARNING, *FINE, r"(a*)\1b", r"\d+x", r"(?<=a)b.*c", r"(?:.?){8}x"])
+@pytest.mark.parametrize("unit", ["a", "foo", "java -jar ", "x", "1", "ab", ",", "/", "a ", "abc"])
+def test_what_is_searched_at_once_is_quick(regex: str, unit: str, reference_s: float) -> None:
+    """Were a repeat or an option overlooked, it would take hundreds of times as long and more, each time."""
+    assert any(searched(regex, unit) < 50 * reference_s for _ in range(20))
 
 
 def test_many_expressions_share_the_limit() -> None:
