@@ -163,17 +163,28 @@ def test_json_of_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
     assert os.getpid() not in [p["pid"] for p in made["processes"]]
 
 
-def test_a_raised_process_is_first_here(capsys: pytest.CaptureFixture[str]) -> None:
-    argv = ["sh", "-c", "echo 1000 >/proc/self/oom_score_adj && echo && exec sleep 60"]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+def test_a_raised_process_stands_before_the_rest_of_its_size(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two that do the same; others of this machine may stand between them, and before."""
+    raised = ["sh", "-c", "echo 1000 >/proc/self/oom_score_adj && echo && exec sleep 60"]
+    usual = ["sh", "-c", "echo && exec sleep 60"]
+    with (
+        subprocess.Popen(usual, stdout=subprocess.PIPE) as later,
+        subprocess.Popen(raised, stdout=subprocess.PIPE) as first,
+    ):
         try:
-            assert process.stdout is not None and process.stdout.readline() == b"\n"
-            assert main(["rank", "--json", "-n", "3"]) == 0
+            for process in (later, first):
+                assert process.stdout is not None and process.stdout.readline() == b"\n"
+            assert main(["rank", "--json"]) == 0
         finally:
-            process.kill()
-    made = json.loads(capsys.readouterr().out)["processes"]
-    assert process.pid in [p["pid"] for p in made]
-    assert len(made) == 3
+            later.kill()
+            first.kill()
+    order = [p["pid"] for p in json.loads(capsys.readouterr().out)["processes"]]
+    assert order.index(first.pid) < order.index(later.pid)
+
+
+def test_only_the_first_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rank", "--json", "-n", "3"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["processes"]) == 3
 
 
 def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
