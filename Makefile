@@ -9,7 +9,7 @@ APT_BUILD := gcc pkg-config libsystemd-dev python3-dev python3-venv
 APT_BPF := clang libbpf-dev libbpf1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run bench test test-unit test-vm coverage mutants check man install uninstall sdist deb rpm release clean
+.PHONY: help venv run bench test test-unit test-kernel test-vm coverage mutants check man install uninstall sdist deb rpm release clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,11 +45,14 @@ run: venv ## the daemon in the foreground, with config/oomwatchd.toml; Ctrl-C en
 	@chmod go-w config/oomwatchd.toml # a file that others could write is refused, and umask 002 makes it one
 	$(SUDO) $(VENV)/bin/oomwatchd -c config/oomwatchd.toml
 
-test: venv $(VENV)/.stamp-dev ## unit tests and tests on this machine's kernel, 5 to 10 minutes (real processes; the kernel part wants root)
-	$(VENV)/bin/pytest
+test: test-unit test-kernel ## unit tests and tests on this machine's kernel, 5 to 10 minutes
 
-test-unit: venv $(VENV)/.stamp-dev ## the unit tests alone: under 30 s
-	$(VENV)/bin/pytest --ignore=tests/kernel
+test-unit: venv $(VENV)/.stamp-dev ## the unit tests, one process a processor: 30 s on two
+	$(VENV)/bin/pytest -n auto --dist loadfile --ignore=tests/kernel
+
+# One after the other: each daemon hears of every process of the machine, and some tests count what that costs.
+test-kernel: venv $(VENV)/.stamp-dev ## tests on this machine's kernel, with real processes (wants root)
+	$(VENV)/bin/pytest tests/kernel
 
 coverage: venv $(VENV)/.stamp-dev ## which lines the tests run, those that the daemons of tests/kernel run included; build/coverage/html
 	$(VENV)/bin/pip install -q -e '.[coverage]'
@@ -69,7 +72,7 @@ test-vm: venv $(VENV)/.stamp-dev ## tests in Debian VMs that it builds and boots
 	@{ command -v qemu-system-x86_64 && command -v qemu-img && command -v mmdebstrap && command -v lz4 \
 	    && PATH=$$PATH:/sbin:/usr/sbin command -v mkfs.ext4; } >/dev/null || $(call apt_install,$(APT_VM))
 	$(SUDO) $(VENV)/bin/python -m tests.vm.image
-	$(SUDO) $(VENV)/bin/pytest tests/vm
+	$(SUDO) $(VENV)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/vm
 
 bench: venv $(VENV)/.stamp-dev ## speed and memory beside a small C program, bench/README.md (wants root, 4 minutes, a machine at rest)
 	@command -v cc >/dev/null || $(call apt_install,gcc libc6-dev)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from oomwatchd import __version__
+from tests.checkout import REPOSITORY, alone
 
-REPOSITORY = Path(__file__).parent.parent
 CONFIG = REPOSITORY / "config"
 
 
@@ -49,7 +49,8 @@ def _common(file: str) -> str:
 def by_make(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """What `make install` puts below /usr, as debian/rules calls it."""
     root = tmp_path_factory.mktemp("make")
-    _run("make", "-s", "install", f"DESTDIR={root}", "PREFIX=/usr", "COMPILE=no")
+    with alone():
+        _run("make", "-s", "install", f"DESTDIR={root}", "PREFIX=/usr", "COMPILE=no")
     return _installed(root)
 
 

@@ -1,7 +1,11 @@
 """The VMs that the tests share. Booting is what costs: few, and each for as many tests as it can serve."""
 
+import fcntl
+import os
+import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +22,15 @@ journalctl -b --no-pager -n 400 -o short-monotonic | grep -v -e 'vm kernel:  ' -
 """
 
 
+LONGEST_FIRST = ("test_journey", "test_killers", "test_lineage", "test_storm", "test_oom", "test_trixie")
+"""Modules, in the order in which two processes (pytest-xdist) take them: they end at about the same time then."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
+
 @pytest.fixture(scope="session")
 def bookworm() -> image.Image:
     return image.build("bookworm")
@@ -28,9 +41,30 @@ def trixie() -> image.Image:
     return image.build("trixie")
 
 
+@contextmanager
+def shared(factory: pytest.TempPathFactory, name: str) -> Iterator[Path]:
+    """A directory of this test run, for one of its worker processes (pytest-xdist) at a time."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # each worker has a directory in that of the run
+        base = base.parent
+    directory = base / name
+    directory.mkdir(exist_ok=True)
+    with (base / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield directory
+
+
 @pytest.fixture(scope="session")
-def deb() -> bytes:
+def deb(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The package, built from this checkout."""
+    with shared(tmp_path_factory, "checkout") as directory:
+        package = directory / "oomwatchd.deb"
+        if not package.exists():
+            _build_package(package)
+        return package.read_bytes()
+
+
+def _build_package(package: Path) -> None:
     for old in (REPOSITORY / "dist").glob("*.deb"):
         old.unlink()
     done = subprocess.run(
@@ -41,8 +75,18 @@ def deb() -> bytes:
         timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    (package,) = (REPOSITORY / "dist").glob("oomwatchd_*_all.deb")
-    return package.read_bytes()
+    (built,) = (REPOSITORY / "dist").glob("oomwatchd_*_all.deb")
+    shutil.copy(built, package)
+
+
+@pytest.fixture(scope="session")
+def installed_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `make install` makes of this checkout: a directory that stands for /."""
+    with shared(tmp_path_factory, "checkout"):  # `make deb` writes into the checkout too
+        destination = tmp_path_factory.mktemp("tree")
+        subprocess.run(["make", "-s", "man"], cwd=REPOSITORY, check=True, timeout=120, stdin=subprocess.DEVNULL)
+        subprocess.run(["make", "-s", "install", f"DESTDIR={destination}"], cwd=REPOSITORY, check=True, timeout=60)
+    return destination
 
 
 def install(machine: Machine, deb: bytes) -> None:
@@ -54,13 +98,18 @@ def install(machine: Machine, deb: bytes) -> None:
 @pytest.fixture(scope="session")
 def with_package(bookworm: image.Image, deb: bytes, tmp_path_factory: pytest.TempPathFactory) -> image.Image:
     """Debian 12 with the package installed, as Debian enables it."""
-    vm = Machine(bookworm, tmp_path_factory.mktemp("with-package"))
-    try:
-        vm.boot()
-        install(vm, deb)
-        return vm.shut_down()
-    finally:
-        vm.kill()
+    with shared(tmp_path_factory, "with-package") as directory:
+        installed = directory / "installed"
+        if not installed.exists():
+            vm = Machine(bookworm, directory)
+            try:
+                vm.boot()
+                install(vm, deb)
+                vm.shut_down()
+            finally:
+                vm.kill()
+            installed.touch()
+        return Machine.disk(bookworm, directory)
 
 
 @pytest.fixture(scope="module")

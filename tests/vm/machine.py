@@ -127,7 +127,12 @@ class Machine:
         self._send_frame(struct.pack("<I", 20) + b"systemctl poweroff", time.monotonic() + self.grace_s)
         self.wait_ended(BOOT_TIMEOUT_S)
         self.kill()
-        return Image(self.image.suite, self.directory / "root.qcow2", self.image.kernel, "qcow2")
+        return self.disk(self.image, self.directory)
+
+    @staticmethod
+    def disk(image: Image, directory: Path) -> Image:
+        """The disk of a machine in `directory` that was started from `image`, for other machines to start from."""
+        return Image(image.suite, directory / "root.qcow2", image.kernel, "qcow2")
 
     def kill(self) -> None:
         """Pull the plug."""

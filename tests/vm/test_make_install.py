@@ -1,13 +1,11 @@
 """`make install` into /usr/local, with Debian's Python."""
 
 import io
-import subprocess
 import tarfile
 from pathlib import Path
 
 import pytest
 
-from tests.vm.conftest import REPOSITORY
 from tests.vm.machine import Machine
 from tests.vm.steps import GUARD, GUARDED, configure, provide, start, wait_for_value
 
@@ -15,14 +13,11 @@ IMAGE = "bookworm"
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def tree(installed_tree: Path) -> bytes:
     """What `make install` makes, in an archive."""
-    destination = tmp_path_factory.mktemp("tree")
-    subprocess.run(["make", "-s", "man"], cwd=REPOSITORY, check=True, timeout=120, stdin=subprocess.DEVNULL)
-    subprocess.run(["make", "-s", "install", f"DESTDIR={destination}"], cwd=REPOSITORY, check=True, timeout=60)
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w:xz") as tar:
-        for path in sorted(Path(destination).iterdir()):
+        for path in sorted(installed_tree.iterdir()):
             tar.add(path, path.name)
     return archive.getvalue()
 
