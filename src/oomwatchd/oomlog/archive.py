@@ -8,10 +8,11 @@ nothing is written under them; links and devices are passed over.
 
 import struct
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from oomwatchd.oomlog import mail
 from oomwatchd.oomlog.stream import PIECE, Damaged, Stream, raise_damage
 from oomwatchd.oomlog.unpack import one_part
 
@@ -37,9 +38,9 @@ class Entry:
 
 
 def entries(stream: Stream, kind: str) -> Iterator[Entry]:
-    """The regular files of an archive of that kind ("tar", "zip"). Raises Damaged where it is cut or damaged, after
-    what stands before that."""
-    for count, entry in enumerate(_tar(stream) if kind == "tar" else _zip(stream)):
+    """The regular files of an archive of that kind ("tar", "zip", "mail"). Raises Damaged where it is cut or damaged,
+    after what stands before that."""
+    for count, entry in enumerate(_READERS[kind](stream)):
         if count >= MAX_MEMBERS:
             raise Damaged(f"it has more than {MAX_MEMBERS} files")
         yield entry
@@ -243,3 +244,13 @@ def _dos_time(date: int, time: int) -> float | None:
         return moment.timestamp()
     except (ValueError, OverflowError, OSError):
         return None
+
+
+def _mail(stream: Stream) -> Iterator[Entry]:
+    for name, changed, content in mail.parts(stream):
+        yield Entry(name, changed, Stream(iter((content,))))
+
+
+_READERS: dict[str, Callable[[Stream], Iterator[Entry]]] = {"tar": _tar, "zip": _zip, "mail": _mail}
+ARCHIVES = frozenset(_READERS)
+"""The kinds that `entries` reads."""

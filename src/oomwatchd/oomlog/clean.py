@@ -3,13 +3,43 @@
 import html
 import re
 
-_COLOUR = re.compile(r"\x1b\[[0-9;:]*[mK]")
-_TAG = re.compile(r"</?(?:br|p|pre|code|div|span|li|td|tr|font|b|i)\b[^<>]{0,200}>", re.IGNORECASE)
-_BREAK = re.compile(r"(?<=\S)\s*<br\s*/?>\s*$|</(?:p|pre|code|div|span|li|td)>\s*$", re.IGNORECASE)
-_FENCE = re.compile(r"\{(?:noformat|code)[^}]{0,60}\}|`{1,3}")
-_INVISIBLE = re.compile("[\u200b\u200e\u200f\u2060\ufeff]")
-_BLANKS = str.maketrans(dict.fromkeys("\xa0\u2007\u202f", " "))
+# ECMA-48: a control sequence, a string such as a window's title, a choice of characters.
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]{0,20}[ -/]?[@-~]|\][^\x07\x1b]{0,200}(?:\x07|\x1b\\)?|[()][0-9A-Z]|[=>78M])")
+# A colour whose ESC was shown ("^[", "\e", rsyslog's "#033") or lost on the way.
+_SHOWN_COLOUR = re.compile(r"(?:\^\[|#033|\\e|\\033|\u241b)\[[\d;]{0,20}[mK]|(?<!\\x1b)\[\d{1,3}(?:;\d{1,3}){0,8}m")
+_TAG = re.compile(
+    r"</?(?:br|p|pre|code|div|span|li|ol|ul|td|th|tr|table|tbody|font|b|i|em|tt|blockquote|summary|details|a|samp"
+    r"|html|body)\b[^<>]{0,300}>",
+    re.IGNORECASE,
+)
+_CELL_END = re.compile(r"</t[dh]>", re.IGNORECASE)
+_BREAK = re.compile(
+    r"(?<=\S)\s*<br\s*/?>\s*$|</(?:p|pre|code|div|span|li|td|tr|table)>\s*$"
+    r"|^\s*<(?:p|pre|code|div|span|li|td|tr|table|blockquote|samp|html|body)\b",
+    re.IGNORECASE,
+)
+_FENCE = re.compile(r"\{(?:noformat|code)[^}]{0,60}\}|`{1,3}(?:[a-z]{1,10}$)?")
+_BB_CODE = re.compile(r"^(?:\[(?:code|quote|spoiler|pre|font|size|b|i)\b[^\]\n]{0,80}\])+", re.IGNORECASE)
+_BB_END = re.compile(r"(?:\[/(?:code|quote|spoiler|pre|font|size|b|i)\])+\s*$", re.IGNORECASE)
+_MARKDOWN_ESCAPE = re.compile(r"\\([_\[\]*<>#`()|-])")
+_ESCAPED_MARK = re.compile(r"^\\\[|[a-z]\\_[a-z]")
+_INVISIBLE = re.compile("[\xad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
+_NO_BREAK = "\xa0\u2007\u202f"
+_BLANKS = str.maketrans(dict.fromkeys(_NO_BREAK, " "))
 _PADDING = re.compile("[\xa0\u2007\u202f][\xa0\u2007\u202f \\d\\[]|[ \\[][\xa0\u2007\u202f]")
+# Typesetting that a PDF or a word processor puts in place of plain letters and hyphens.
+_PRINTED = str.maketrans(
+    {
+        "\ufb00": "ff",
+        "\ufb01": "fi",
+        "\ufb02": "fl",
+        "\ufb03": "ffi",
+        "\ufb04": "ffl",
+        "\ufb05": "st",
+        **dict.fromkeys("\u2010\u2011\u2212\ufe63\uff0d", "-"),
+    }
+)
+_QUOTES = "\u201c\u201d\u201e\u2018\u2019\xab\xbb"
 
 
 def clean(line: str) -> str:
@@ -17,29 +47,63 @@ def clean(line: str) -> str:
     table in Markdown. A line that has none of them comes back as it is."""
     if "\x1b" in line:
         # The kernel's log shows an ESC in a name as \x1b, so these are the terminal's.
-        line = _COLOUR.sub("", line)
+        line = without_colours(line)
+    if "m" in line and "[" in line and _SHOWN_COLOUR.search(line) is not None:
+        line = _SHOWN_COLOUR.sub("", line)
     if not line.isascii():
-        line = _plain_blanks(_INVISIBLE.sub("", line))
+        line = _plain_letters(line)
     if line[:1] in ("{", "`") and (fence := _FENCE.match(line)) is not None:
+        ticks = fence[0].startswith("`")
         line = line[fence.end() :]
+        line = line.rstrip(" ").rstrip("`") if ticks else line
+    if line[:1] == "[" and line[1:2].isalpha() and (code := _BB_CODE.match(line)) is not None:
+        line = line[code.end() :]
+    if line.endswith("]") and (code := _BB_END.search(line)) is not None:
+        line = line[: code.start()]
     if line.endswith("  "):
         line = line.rstrip(" ")  # a terminal's or a page's padding
-    if "<" in line or "&nbsp;" in line:
+    if "<" in line or "&" in line:
         line = _without_markup(line)
+    if "\\" in line:
+        line = _without_escapes(line)
     if line.endswith(("|", "| ")) and line.lstrip().startswith("|"):
         line = line.strip()[1:-1].strip(" ")
     return line
 
 
-def _plain_blanks(line: str) -> str:
-    """No-break spaces made plain where they stand for padding; one that stands alone may be a name's."""
-    blanks = sum(map(line.count, "\xa0\u2007\u202f"))
+def without_colours(text: str) -> str:
+    """`text` without the control sequences of a terminal."""
+    return _ESCAPES.sub("", text)
+
+
+def _plain_letters(line: str) -> str:
+    """No-break spaces made plain where they stand for padding (one that stands alone may be a name's), printers'
+    letters and hyphens, marks that are not seen, quotation marks around all."""
+    line = _INVISIBLE.sub("", line).translate(_PRINTED)
+    line = line.lstrip(_QUOTES) if line[:1] in _QUOTES else line
+    line = line.rstrip(_QUOTES) if line[-1:] in _QUOTES else line
+    blanks = sum(map(line.count, _NO_BREAK))
     if blanks >= 3 or _PADDING.search(line) is not None:
         return line.translate(_BLANKS)
     return line
 
 
 def _without_markup(line: str) -> str:
-    if _BREAK.search(line) is None and "&nbsp;" not in line:
+    marked = _BREAK.search(line) is not None
+    if not marked and "&" not in line:
         return line
-    return html.unescape(_TAG.sub("", line)).translate(_BLANKS)
+    if not marked and _ENTITY.search(line) is None:
+        return line
+    plain = html.unescape(_TAG.sub("", _CELL_END.sub(" ", line))).translate(_BLANKS)
+    return plain.rstrip(" ") if marked else plain
+
+
+# Signs that the kernel's lines have, as a page's source shows them. A name may hold "&lt;" itself.
+_ENTITY = re.compile(r"&nbsp;|^(?:&gt;\s?)+|&#0?9[13];|&#x5[bd];|^\s*&lt;\d{1,3}&gt;|&lt;/?TASK&gt;", re.IGNORECASE)
+
+
+def _without_escapes(line: str) -> str:
+    """Markdown's backslashes, where they stand before signs that need none in a log."""
+    if line.endswith("\\") and not line.endswith("\\\\"):
+        line = line[:-1]
+    return _MARKDOWN_ESCAPE.sub(r"\1", line) if _ESCAPED_MARK.search(line) is not None else line

@@ -18,7 +18,7 @@ from oomwatchd.oomlog.logline import LogLine
 _MEMBER = re.compile(r'\s*"(?:message|MESSAGE|log|msg|text|textPayload|line|_raw)"\s*:\s*"(?P<text>.*?)"?,?\s*$')
 _TEXT = (
     *("MESSAGE", "message", "@message", "full_message", "short_message", "log", "msg", "textPayload", "line"),
-    *("text", "_raw", "stringValue", "rawLog", "event.original"),
+    *("text", "_raw", "stringValue", "rawLog", "event.original", "SyslogMessage", "content", "Line"),
 )
 _TIME = (
     *("@timestamp", "timestamp", "time", "ts", "_time", "__REALTIME_TIMESTAMP", "timeUnixNano", "TimeGenerated"),
@@ -35,10 +35,20 @@ _TIME = (
     ),
     *("DATE", "ISODATE", "timegenerated", "receiveTimestamp", "ingestionTime"),
 )
-_HOST = ("_HOSTNAME", "host", "hostname", "HOST", "Computer", "source_host", "beat.hostname", "host.name", "node")
-_PROGRAM = ("SYSLOG_IDENTIFIER", "program", "PROGRAM", "appname", "app_name", "programname", "ident", "syslogtag")
-_FACILITY = ("SYSLOG_FACILITY", "syslogfacility-text", "syslog_facility", "facility", "FACILITY")
-_INSIDE = ("host", "hostname", "syslog", "process", "agent", "resource", "labels", "kubernetes", "log", "metadata")
+_HOST = (
+    *("_HOSTNAME", "host", "hostname", "HOST", "Computer", "HostName", "source_host", "beat.hostname", "host.name"),
+    *("node", "node_name", "source"),
+)
+_PROGRAM = (
+    *("SYSLOG_IDENTIFIER", "program", "PROGRAM", "appname", "app_name", "programname", "ident", "syslogtag"),
+    *("ProcessName", "syslog_identifier"),
+)
+_FACILITY = ("SYSLOG_FACILITY", "syslogfacility-text", "syslog_facility", "facility", "FACILITY", "Facility")
+_KERNEL_FACILITY = ("0", "kern", "kernel", "kernel messages")
+_INSIDE = (
+    *("host", "hostname", "syslog", "process", "agent", "resource", "labels", "kubernetes", "log", "metadata"),
+    *("stream", "attributes", "fields"),
+)
 """Objects that tell of the record in which they stand."""
 _INSIDE_NAMES = frozenset(_INSIDE)
 _SERVICES = frozenset(
@@ -90,12 +100,25 @@ def _of_object(record: Mapping[str, object], around: Context, depth: int) -> Ite
     inner = known(record, around)
     key, text = _words(record)
     if text is not None:
-        yield from lines_of(text, inner)
+        yield from _of_text(text, inner, depth)
     for name, value in record.items():
         if name == key or (text is not None and not isinstance(value, list)):
             continue
         if _may_hold_records(value, has_text=text is not None):
             yield from log_lines(value, inner, depth + 1)
+
+
+def _of_text(text: str, context: Context, depth: int) -> Iterator[LogLine]:
+    """A text, which may be JSON itself: a runtime's record of a program that writes JSON."""
+    if text.startswith('{"') and not context.verbatim:
+        try:
+            inside = list(log_lines(json.loads(text), context, depth + 1))
+        except (ValueError, RecursionError):
+            inside = []
+        if inside:
+            yield from inside
+            return
+    yield from lines_of(text, context)
 
 
 def _may_hold_records(value: object, *, has_text: bool) -> bool:
@@ -106,6 +129,10 @@ def _may_hold_records(value: object, *, has_text: bool) -> bool:
 
 
 def _of_array(values: list[object], around: Context, depth: int) -> Iterator[LogLine]:
+    pairs = _pairs(values)
+    if pairs is not None:
+        yield from _of_object(pairs, around, depth + 1)
+        return
     if any(isinstance(one, dict | list) for one in values):
         for one in values:
             if isinstance(one, dict | list):
@@ -123,10 +150,32 @@ def _of_array(values: list[object], around: Context, depth: int) -> Iterator[Log
         yield from lines_of(text, around)
 
 
+def _pairs(values: list[object]) -> dict[str, object] | None:
+    """An object that is written as a list of its members: [{"field": "@message", "value": "..."}, ...] (CloudWatch),
+    [{"key": "host.name", "value": {"stringValue": "..."}}] (OpenTelemetry). None if it isn't one."""
+    found: dict[str, object] = {}
+    for one in values:
+        if not isinstance(one, dict) or not 2 <= len(one) <= 3 or "value" not in one:
+            return None
+        name = next((one[key] for key in ("field", "key", "name") if isinstance(one.get(key), str)), None)
+        if not isinstance(name, str):
+            return None
+        value = one["value"]
+        found[name] = value["stringValue"] if isinstance(value, dict) and "stringValue" in value else value
+    return found or None
+
+
+# A text of so many lines is a log of its own, whose lines have their times, not that of the record around them.
+_LOG_LINES = 5
+
+
 def lines_of(text: str, context: Context) -> Iterator[LogLine]:
     """The lines in a text that stood in JSON. One of journald's records is one, though a name in it may hold a line
     feed."""
-    for line in [text] if context.verbatim else _split(text):
+    texts = [text] if context.verbatim else _split(text)
+    if len(texts) > _LOG_LINES and context.time is not None and _STAMPED.match(texts[1]) is not None:
+        context = replace(context, time=None)
+    for line in texts:
         yield LogLine(
             line,
             time=context.time,
@@ -141,13 +190,15 @@ def known(record: Mapping[str, object], around: Context) -> Context:
     """What `record` says of its text, or else what is known from `around` it."""
     flat = _flat(record)
     journal = "__REALTIME_TIMESTAMP" in record
-    time = next((found for key in _TIME if key in flat and (found := moment(flat[key])) is not None), None)
+    time = next((found for key in _TIME if key in flat and (found := moment(_only(flat[key]))) is not None), None)
     facility = _name(flat, _FACILITY)
+    if facility is not None and facility.lower() in _KERNEL_FACILITY:
+        facility = "kern"
     return Context(
         time=around.time if time is None else time,
-        host=_name(flat, _HOST) or around.host,
+        host=_host(flat) or around.host,
         program=_program(flat) or around.program,
-        facility={"0": "kern"}.get(facility, facility) if facility is not None else around.facility,
+        facility=facility or around.facility,
         verbatim=journal and "MESSAGE" in record,
     )
 
@@ -156,21 +207,50 @@ def _flat(record: Mapping[str, object]) -> Mapping[str, object]:
     """The record's members, and those of the objects in it that tell of it."""
     if _INSIDE_NAMES.isdisjoint(record):
         return record
-    inside = [name for name in _INSIDE if isinstance(record.get(name), dict)]
+    inside = {name: found for name in _INSIDE if (found := _object(record.get(name)))}
+    for value in list(inside.values()):
+        # Of a resource.
+        inside |= {name: found for name in ("attributes", "labels") if (found := _object(value.get(name)))}
     if not inside:
         return record
     flat = dict(record)
-    for name in inside:
-        value = record[name]
-        assert isinstance(value, dict)
+    for name, value in inside.items():
         flat.update((f"{name}.{key}", one) for key, one in value.items())
         for key, one in value.items():
             flat.setdefault(key, one)
     return flat
 
 
+def _object(value: object) -> Mapping[str, object]:
+    """A member that is an object, or a list of one's members; empty if it is neither."""
+    if isinstance(value, list):
+        return _pairs(value) or {}
+    return value if isinstance(value, dict) else {}
+
+
+def _only(value: object) -> object:
+    """The one value of a list that has one (search engines answer so), any other value as it is."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
 def _name(record: Mapping[str, object], keys: tuple[str, ...]) -> str | None:
-    return next((value for key in keys if isinstance(value := record.get(key), str) and value), None)
+    return next((value for key in keys if isinstance(value := _only(record.get(key)), str) and value), None)
+
+
+def _host(record: Mapping[str, object]) -> str | None:
+    """The machine. "source" is one for some, for others a file or a program."""
+    host = _name(record, _HOST)
+    return None if host is not None and host == record.get("source") and not may_be_host(host) else host
+
+
+def may_be_host(source: str) -> bool:
+    """Whether a field named "source" tells of a machine."""
+    return re.fullmatch(r"[\w.:-]{1,255}", source) is not None and source.lower() not in _NO_HOSTS
+
+
+_NO_HOSTS = frozenset(
+    ("kernel", "kern", "syslog", "journald", "journal", "stdout", "stderr", "file", "udp", "tcp", "kmsg")
+)
 
 
 def _program(record: Mapping[str, object]) -> str | None:
@@ -249,6 +329,9 @@ def _split(text: str) -> list[str]:
 
 _DIGITS = re.compile(r"\d{9,19}(?:\.\d{1,9})?")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d|[A-Z][a-z]{2} {1,2}\d{1,2} \d\d:\d\d:\d\d")
+_WEEKDAY_FIRST = re.compile(r"[A-Z][a-z]{2} [A-Z][a-z]{2} {1,2}\d{1,2} \d\d:\d\d:\d\d(?: \d{4})?")
+_LONGEST_DATE = 48
+_STAMPED = re.compile(r"\s*(?:<\d{1,3}>)?(?:\[ *\d{1,12}\.\d{1,9}\]|[A-Z][a-z]{2} [ \d]\d \d\d:|\d{4}-\d\d-\d\d[T ]\d)")
 _YEAR_2001 = 978307200
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -259,7 +342,7 @@ def moment(value: object) -> str | float | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, str):
-        if _DATE.match(value):
+        if len(value) <= _LONGEST_DATE and (_DATE.match(value) or _WEEKDAY_FIRST.fullmatch(value)):
             return value
         return _since_1970(value) if _DIGITS.fullmatch(value) else None
     if isinstance(value, float) and 0 <= value < _YEAR_2001:

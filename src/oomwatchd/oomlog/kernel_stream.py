@@ -46,6 +46,9 @@ _INSIDE: tuple[Reader, ...] = (
 )
 _OF_USERS = re.compile(r"[\w./-]{1,64}\[\d{1,10}\]: ")
 
+# What /dev/kmsg has below a record of a driver: " SUBSYSTEM=pci".
+_DICTIONARY = re.compile(r" [A-Z][A-Z_]{0,40}=")
+
 _READERS_OF: dict[str, tuple[Reader, ...]] = {
     "summary": (read_outcome.summary,),
     "reaped": (read_outcome.reaped,),
@@ -95,6 +98,8 @@ class KernelStream:
         """Take in a line without a prefix (`text`: `line` without blanks in front). Where the one before has one, it
         may be the rest of that."""
         assembly = self.assembly
+        if line[:1] == " " and assembly.origin.prefix.endswith(";") and _DICTIONARY.match(line) is not None:
+            return []
         below = line[len(assembly.origin.prefix) :] if self.is_below(line) else None
         joined = assembly.broken is not None and self._join(text, below)
         if not joined and not (below is not None and self._line_feed_in_name(below)):

@@ -10,13 +10,14 @@ from oomwatchd.oomlog.prefix import Line, without_numbers
 
 # Lines that a name doesn't begin, and that a report has.
 _SURE_WORDS = re.compile(
-    r"CPU: \d+ (?:UID: \d+ )?PID: \d+ Comm: |Pid: \d+, comm: |Mem-[Ii]nfo:$|Tasks state \(memory values"
-    r"|Call [Tt]race:$|\[ *pid *\] +uid +tgid|oom-kill:constraint=CONSTRAINT|memory: usage \d+kB"
+    r"CPU: \d+ (?:UID: \d+ )?PID: \d+ Comm: |Pid: \d+, comm: |Mem-[Ii]nfo:(?=\W{0,9}$)|Tasks state \(memory values"
+    r"|Call [Tt]race:(?=\W{0,9}$)|\[ *pid *\] +uid +tgid|oom-kill:constraint=CONSTRAINT|memory: usage \d+kB"
     r"|Memory cgroup stats for /|Task in /\S* ki|(?:Memory cgroup o|O)ut of memory: Kill|(?:Kill|Killed) process \d+ \("
 )
 _PREFIX_MAX = 300
 _PATTERNS_MAX = 4
-_NUMBER = re.compile(r"(?<![\w.-])\d+(?![\w.-])")
+# A number, seconds with a fraction, a time of day; no part of a name or an address.
+_NUMBER = re.compile(r"(?<![\w.-])(?:\d{1,2}:\d\d:\d\d(?:[.,]\d+)?|\d+(?:\.\d{5,})?)(?![\w.-])")
 _NUMBER_OR_BLANK = re.compile(r"(\d+|\s+)")
 
 

@@ -42,6 +42,16 @@ def kind(text: str) -> str | None:
     return None if start is None else start.lastgroup
 
 
+_NUMBERED = re.compile(r"\s*\[ *\d+ *\](?! *-?\d)")
+
+
+def begins(text: str) -> bool:
+    """Whether `text` begins like a line of a report. A number in brackets without figures behind it is no row of the
+    task table: some programs number their lines so."""
+    found = kind(text)
+    return found is not None and (found != "table" or _NUMBERED.match(text) is None)
+
+
 def is_noise(text: str) -> bool:
     """Whether `text`, behind a known prefix, is surely nothing of a report."""
     return (

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import BinaryIO
 
-from oomwatchd.oomlog.archive import Entry, entries
+from oomwatchd.oomlog import mail
+from oomwatchd.oomlog.archive import ARCHIVES, Entry, entries
 from oomwatchd.oomlog.charset import as_utf8, is_text
+from oomwatchd.oomlog.line_breaks import with_line_feeds
 from oomwatchd.oomlog.spool import Spool
 from oomwatchd.oomlog.stream import PIECE, Damaged, Stream, raise_damage
 from oomwatchd.oomlog.unpack import MAX_DEPTH, UNREADABLE, is_compressed, kind_of, unpacked
@@ -57,14 +59,14 @@ class LogFile:
     def opened(self) -> Iterator[Stream]:
         """Its text, unpacked, as UTF-8. Raises SourceError if it can't be opened."""
         if self._open is not None:
-            yield as_utf8(self._open())
+            yield with_line_feeds(as_utf8(self._open()))
             return
         with _opened_file(self.name) as raw:
             try:
                 stream, _ = _peeled(_pieces_of(raw), 0)
             except Damaged as damage:
                 raise SourceError(f"Failed to read {self.name}: {damage}.") from None
-            yield as_utf8(stream)
+            yield with_line_feeds(as_utf8(stream))
 
 
 def find_logs(paths: Iterable[str], spool: Spool, failed: Failed) -> Iterator[LogFile]:
@@ -129,7 +131,7 @@ class _Finder:
         """What a file is that was given or found in a folder. With a `path` it can be opened again."""
         try:
             stream, kind = _peeled(stream, 0)
-            if kind in ("tar", "zip"):
+            if kind in ARCHIVES:
                 yield from self._archive(name, stream, kind, 1)
             elif kind == "journal":
                 yield LogFile(name, changed, True, path or self._spool.add_journal(stream))
@@ -156,7 +158,7 @@ class _Finder:
     def _entry(self, name: str, entry: Entry, depth: int) -> Iterator[LogFile]:
         stream, kind = _peeled(entry.body, depth)
         changed = datetime.now() if not entry.changed else _local(entry.changed)
-        if kind in ("tar", "zip"):
+        if kind in ARCHIVES:
             if depth >= MAX_DEPTH:
                 raise Damaged("it is packed too often, one thing inside another")
             yield from self._archive(name, stream, kind, depth + 1)
@@ -173,6 +175,8 @@ def _peeled(stream: Stream, depth: int) -> tuple[Stream, str | None]:
     """`stream` without its compressions, and what it is then. Raises Damaged."""
     for _ in range(depth, MAX_DEPTH):
         kind = kind_of(stream.peek(512))
+        if kind is None and mail.is_mail(stream.peek(mail.LOOK)):
+            kind = "mail"
         if kind in UNREADABLE:
             raise Damaged(f"it is a {kind} archive; unpack it first")
         if not is_compressed(kind):

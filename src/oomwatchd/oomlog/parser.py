@@ -68,6 +68,8 @@ class Parser:
         self.file = file
         self.calendar = Calendar()
         self._streams: dict[_Key, KernelStream] = {}
+        self._begun: tuple[int, _Key] | None = None
+        """The number of the last line that began a stream, and which one."""
         self._learned = Learned()
         self._unknown: list[tuple[str, Line]] = []
         self._done: list[OomKill] = []
@@ -101,7 +103,7 @@ class Parser:
             line = line.text if isinstance(line, LogLine) else line
             cleaned = clean(line)
             self._as_is = cleaned == line
-            if not self._like_last(cleaned):
+            if self._unknown or not self._like_last(cleaned):
                 self._plain(cleaned)
         if self._number - self._stream.last_number > PATIENCE:
             self._done += self._stream.give_up(self._number)
@@ -117,7 +119,7 @@ class Parser:
         report = assembly.report
         if report is None or report.layout is None or report.past_table() or assembly.broken is not None:
             return start
-        if not self._as_is or self._last.lead.endswith('"') or data.startswith(b"{", start):
+        if not self._as_is or data.startswith(b"{", start):
             return start  # so the rows aren't either
         layout, task, begin = report.layout, None, start
         pattern = _rows_pattern(layout, _shape(self._last))
@@ -158,6 +160,7 @@ class Parser:
     def _plain(self, line: str) -> None:
         end = line_prefix.plain_prefix(line)
         if end > 0:
+            self._drain()
             self._take(Line(line[:end], line[end:], sure=True))
             return
         if line.lstrip("\x1e \t")[:1] in ("{", '"', "d") and (unwrapped := json_lines.unwrap(line)) is not None:
@@ -176,11 +179,7 @@ class Parser:
     def _known_or_not(self, line: str, parts: Line) -> None:
         """A line whose prefix is taken off as far as it is known."""
         text = parts.text or ""
-        if parts.lead.endswith('"') and '"' in text:
-            # A field of CSV: doubled quotes stand for one.
-            text = text.replace('""', "\0").partition('"')[0].replace("\0", '"')
-            parts = parts._replace(text=text)
-        if parts.sure or lines.kind(text.lstrip()) is not None or not text.strip() or self._stream.is_below(line):
+        if parts.sure or lines.begins(text) or not text.strip() or self._stream.is_below(line):
             self._drain()
             self._take_apart(line, parts)
             return
@@ -214,6 +213,8 @@ class Parser:
 
     def _unwrapped(self, line: LogLine) -> None:
         """A line out of a container."""
+        if self._unknown:
+            self._drain()
         if line.program is not None and line.program != "kernel":
             return
         if line.facility is not None and line.facility != "kern":
@@ -232,9 +233,11 @@ class Parser:
         self._done += self._stream.take(self._number, self._origin, parts.text or "")
 
     def _take(self, parts: Line) -> None:
+        if (quoted := line_prefix.unquoted(parts)) is not None:
+            parts, self._as_is = quoted, False
         self._last = parts
-        self._alike = _alike_pattern(_shape(parts)) if _is_alike(parts) else None
-        self._stream = self._stream_of((None, parts.host, parts.lead, parts.dated))
+        self._alike = _alike_pattern(_shape(parts)) if quoted is None and _is_alike(parts) else None
+        self._stream = self._stream_below_first(parts) or self._stream_of((None, parts.host, parts.lead, parts.dated))
         self._origin = Origin(parts.prefix, None, parts.host, self.file)
         self._take_text(parts.text or "")
 
@@ -248,6 +251,21 @@ class Parser:
             return
         self._done += stream.take(self._number, self._origin, text)
 
+    def _stream_below_first(self, parts: Line) -> KernelStream | None:
+        """The stream that the line before began, if that differs only by a lead: what stands before the first line of
+        something copied ("[code]", an instance's name) is in none of the others."""
+        key = (None, parts.host, parts.lead, parts.dated)
+        if parts.lead or self._begun is None or self._number - self._begun[0] > 1:
+            return None
+        _, begun = self._begun
+        known = self._streams.get(key)
+        if begun not in self._streams or (*begun[:2], "", begun[3]) != key:
+            return None
+        if begun == key or (known is not None and known.assembly.report is not None):
+            return None
+        stream = self._streams[key] = self._streams.pop(begun)
+        return stream
+
     def _stream_of(self, key: _Key) -> KernelStream:
         stream = self._streams.get(key)
         if stream is None:
@@ -258,6 +276,7 @@ class Parser:
                 Assembly(self.reference, self.calendar, keep_text=self._keep_text), PATIENCE
             )
             stream.last_number = self._number
+            self._begun = (self._number, key)
         stream.assembly.reference = self.reference
         return stream
 

@@ -36,11 +36,16 @@ _COMPACT = r"\d{8}T\d{6}(?:\.\d{1,9})?(?:Z|[+-]\d{2}:?\d{2})?(?=\ )"
 _AMERICAN = rf"\d{{1,2}}/\d{{1,2}}/\d{{4}},?\ {_CLOCK}(?:\ [AP]M)?"
 _DATE = rf"(?:{_ISO}|{_NAMED}|{_CJK}|{_AMERICAN}|{_DOTTED}|{_COMPACT})"
 _CALLER = r"\[\ *[TC]\d{1,10}\]"
-_UPTIME = r"\[\ *+(?:\d{1,12}\.\d{1,9}\ ?+(?:<[^>\n]{0,20}>)?+|\+\d{1,12}\.\d{1,9})\]"
-_STAMP = rf"(?:{_UPTIME}(?:\ ?{_CALLER})?|{_CALLER})"
+_UPTIME = r"\[\ *+(?:\d{1,12}\.\d{1,9}\ *+(?:<[^>\n]{0,20}>)?+|\+\d{1,12}\.\d{1,9})\]"
+# What makers of phones put behind the stamp: "(2)[4311:java]", " [2:  java: 4311] ", " c2   4311 (java) ".
+_PHONE = (
+    r"(?:<\d>)?\ {0,2}(?:\(\d{1,3}\)\[\d{1,10}:[^\]\n]{1,16}\]|[A-Z]?\[\d{1,3}:\ *[^\]\n]{1,16}:\ *\d{1,10}\]"
+    r"|\[?c\d{1,3}\ {1,9}\d{1,10}(?:\]|\ \([^)\n]{1,15}\)(?=\ )))"
+)
+_STAMP = rf"(?:{_UPTIME}(?:\ ?{_CALLER}|{_PHONE})?|{_CALLER})"
 _FACILITIES = r"(?:kern|user|mail|daemon|auth|syslog|lpr|news|uucp|cron|authpriv|ftp|local[0-7])"
 _LEVELS = r"(?:emerg|alert|crit|err|error|warn|warning|notice|info|debug|panic)"
-_HOST = r"[A-Za-z0-9_][\w.%@/-]*+(?::[\w.:%-]*\w)?"
+_HOST = r"(?:(?:::[fF]{4}:)?[A-Za-z0-9_][\w.%@/-]*+(?::[\w.:%-]*\w)?)"
 # RFC 5424: APP-NAME PROCID MSGID STRUCTURED-DATA.
 _RFC5424 = r"\ (?:-|\d{1,10})\ \S{1,32}\ (?:-|(?:\[[^\]\n]{0,500}\])+)(?:\ \ufeff?|$)"
 _KERNEL = rf"(?:(?:kernel|vmkernel|kern)(?:(?:\[[\w/.-]{{0,40}}\])?:(?:\ \ (?=\S)|\ ?)|{_RFC5424})|\[kernel\]\ )"
@@ -65,12 +70,12 @@ _LAYER = re.compile(
     """,
     re.VERBOSE,
 )
-_KERNEL_TAG = re.compile(
-    rf"\ *(?:(?P<host>{_HOST})\ +)??(?:(?P<facility>{_FACILITIES})\.{_LEVELS}\ +)?{_KERNEL}", re.VERBOSE
-)
-_OTHER_TAG = re.compile(
-    rf"\ *(?:(?P<host>{_HOST})\ +)??(?:(?P<facility>{_FACILITIES})\.{_LEVELS}\ +)?{_TAG}", re.VERBOSE
-)
+# "kern.warn", "[kern.warn]", "<kern.warn>", before the host or behind it.
+_SAID = rf"[\[<(]?(?P<facility>{_FACILITIES})\.{_LEVELS}[\]>)]?\ +"
+_SAID_FIRST = _SAID.replace("<facility>", "<first_facility>")
+_HOST_BEFORE_TAG = rf"\ *(?:{_SAID_FIRST})?(?:(?P<host>{_HOST})\ +)??(?:{_SAID})?"
+_KERNEL_TAG = re.compile(_HOST_BEFORE_TAG + _KERNEL, re.VERBOSE)
+_OTHER_TAG = re.compile(_HOST_BEFORE_TAG + _TAG, re.VERBOSE)
 _BARE_KERNEL = re.compile(rf"(?:(?P<facility>{_FACILITIES})\.{_LEVELS}\ +)?(?:kernel:\ ?|\[kernel\]\ )")
 _APPLICATION = re.compile(r"\ *\[?(?:TRACE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL)\b")
 _SEVERITY = re.compile(rf"{_LEVELS}|TRACE|fatal", re.IGNORECASE)
@@ -78,7 +83,7 @@ _DMESG_ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d,\d{6}[+-]\d\d:\d\d$")
 _HOST_LEAD = re.compile(rf"(?P<host>{_HOST}):\ ")
 _NEXT = re.compile(
     rf"""(?<![\w.])(?: {_STAMP}\ | kern\ *:\ ?{_LEVELS}\ *:\ ?\[ | {_DATE}\ |
-        (?:{_FACILITIES}\.{_LEVELS}\ )?(?:kernel|vmkernel)(?:\[\d*\])?:\ ?(?=\S)
+        (?:{_FACILITIES}\.{_LEVELS}\ )?(?:kernel|vmkernel)(?:\[\d*\])?:\ {{0,12}}(?=\S)
         | \[[^\[\]\n]{{0,30}}\d:\d\d:\d\d[^\[\]\n]{{0,24}}\]:?\ | \d{{1,4}},\d{{1,20}},\d{{1,20}},[^;\s]{{0,200}}; )""",
     re.VERBOSE,
 )
@@ -86,7 +91,8 @@ _WORDS_OF_REPORT = re.compile(
     r" invoked oom-killer|oom-kill:con|[Kk]ill(?:ed)? process|[Oo]ut of [Mm]emory|oom_reaper:"
 )
 _PLAIN = re.compile(
-    r"\[ *+\d{1,12}\.\d{1,9}\] (?![\w.-]+ kernel: |\[ *[TC]\d|\[[^\[\]]*:|\[ *\d+\.|(?:\S+ )?kernel:)"
+    r"\[ *+\d{1,12}\.\d{1,9}\] "
+    r"(?![\w.-]+ kernel: |\[ *[TC]\d|[A-Z]\[\d+:|c\d+ +\d|\(\d+\)\[|<\d>|\[[^\[\]]*:|\[ *\d+\.|(?:\S+ )?kernel:)"
     r"|(?:[0-7]),\d{1,20},\d{1,20},[^;\n]{0,200};"
 )
 _MORE = re.compile(r"\[ *\d+\.|\[[^\]]*:|<|\{|kernel:")
@@ -218,7 +224,8 @@ class _Splitter:
         self.at, self.sure = match.end(), True
         if match["host"] is not None and _SEVERITY.fullmatch(match["host"]) is None:
             self.host = match["host"]
-        self.kernel_facility = self.kernel_facility and match["facility"] in (None, "kern")
+        facility = match["facility"] or match["first_facility"]
+        self.kernel_facility = self.kernel_facility and facility in (None, "kern")
         return True
 
     def _tag(self, date: str) -> None:
@@ -234,7 +241,7 @@ class _Splitter:
         if self._kernel_tag():
             return
         text = line[self.at :].lstrip(" ")
-        if lines.kind(text) is not None or text.startswith('{"'):
+        if lines.begins(text) or text.startswith('{"'):
             self.at += 1
             return
         if _APPLICATION.match(line, self.at) is not None:
@@ -252,16 +259,35 @@ class _Splitter:
         """Go to the next layer that is known, over what stands before it. False: the kernel's words begin here."""
         line, at = self.line, self.at
         text = line[at : at + 300].lstrip()
-        if (text.startswith('{"') and line.rstrip().endswith("}")) or lines.kind(text) is not None:
+        if (text.startswith('{"') and line.rstrip().endswith("}")) or lines.begins(text):
             return False
         words = _WORDS_OF_REPORT.search(line, at)
-        limit = min(len(line), at + _LEAD_MAX, words.start() if words is not None else len(line))
+        # One more: something must follow the kernel's tag.
+        limit = min(len(line), at + _LEAD_MAX, words.start() + 1 if words is not None else len(line))
         match = _NEXT.search(line, at, limit)
         if match is None or match.start() == at:
             return False
         self.lead += without_numbers(line[at : match.start()])
         self.at = match.start()
         return True
+
+
+_OPENING = re.compile(r"""(?:^|[\s=:\[{(,>|])(?P<quote>["'`])[^"'`]*$""")
+
+
+def unquoted(parts: Line) -> Line | None:
+    """A line whose prefix opens quotation marks (a field of CSV, YAML, JSON, a shell's or a program's string), without
+    what closes them behind the text; None if there are none."""
+    opening = _OPENING.search(parts.prefix)
+    if opening is None or parts.text is None:
+        return None
+    quote = opening["quote"]
+    body = parts.text.rstrip("\t \"'`}]),;|")
+    closing = parts.text.find(quote, len(body))
+    if closing < 0:
+        return parts
+    text = parts.text[:closing].replace(quote * 2, quote)
+    return parts._replace(text=text.replace('\\"', '"') if quote == '"' else text)
 
 
 def without_numbers(lead: str) -> str:

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import chain, islice
 
-from oomwatchd.oomlog import prefix, shapes
+from oomwatchd.oomlog import json_lines, prefix, shapes
 from oomwatchd.oomlog.beside import Beside
+from oomwatchd.oomlog.clean import without_colours
 from oomwatchd.oomlog.json_document import Cut, is_document, read_document
 from oomwatchd.oomlog.logline import LogLine, Unwrapper
 from oomwatchd.oomlog.newest_first import is_newest_first, turned
@@ -27,17 +28,17 @@ def events(stream: Stream, parser: Parser, beside: Beside, reference: datetime) 
     if is_document(head):
         log = _whole(stream, cut)
     else:
-        text = head.decode("utf-8", "backslashreplace")
+        text = _plain(head.decode("utf-8", "backslashreplace"))
         unwrapper = shapes.choose(text)
         if unwrapper is None:
-            rows = [LogLine(row.rstrip("\r")) for row in text.split("\n")[:_SAMPLE]]
+            rows = list(_in_json(text.split("\n")[:_SAMPLE]))[:_SAMPLE]
             parser.calendar.observe(prefix.split(row.text).prefix for row in rows)
             if not is_newest_first(rows, reference):
                 yield from scan(stream, parser, beside)
                 return
-            log = map(LogLine, _lines(stream))
+            log = _in_json(_lines(stream))
         else:
-            log = _unwrapped(_lines(stream), unwrapper)
+            log = _unwrapped(map(_plain, _lines(stream)), unwrapper)
     yield from _of_lines(log, parser, beside, reference)
     if cut:
         raise cut[0]
@@ -57,6 +58,18 @@ def _whole(stream: Stream, cut: list[Cut]) -> Iterator[LogLine]:
         yield from read_document(stream)
     except Cut as error:
         cut.append(error)
+
+
+def _plain(text: str) -> str:
+    """`text` without the colours of a terminal."""
+    return without_colours(text) if "\x1b" in text else text
+
+
+def _in_json(rows: Iterable[str]) -> Iterator[LogLine]:
+    """Each row as a line, or the lines in it where it is JSON."""
+    for row in rows:
+        found = json_lines.unwrap(row) if row.lstrip("\x1e \t").startswith(("{", "data: {")) else None
+        yield from found or (LogLine(row.rstrip("\r")),)
 
 
 def _unwrapped(lines: Iterable[str], unwrapper: Unwrapper) -> Iterator[LogLine]:

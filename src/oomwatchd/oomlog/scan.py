@@ -1,6 +1,7 @@
 """The OOM events in a stream of log text. Most of a log is of no interest, so only the surroundings of anchors are
 split into lines at all."""
 
+import re
 from collections.abc import Generator, Iterator
 
 from oomwatchd.oomlog import lines, prefix
@@ -15,6 +16,7 @@ BLOCK = 1 << 20
 BEFORE = 64 << 10
 # How much of a report is split into lines before asking whether that was all of it.
 AT_ONCE = 4 << 10
+_NULS = re.compile(rb"\0+\n?")
 _ANCHORS = Words(Parser.ANCHORS)
 
 
@@ -23,6 +25,8 @@ def scan(stream: Stream, parser: Parser, beside: Beside | None = None) -> Iterat
     are held, whatever the lines are like."""
     held, seen = b"", 0
     while more := stream.read(BLOCK):
+        if b"\0" in more:
+            more = _NULS.sub(b"\n", more)  # where power failed, a file has NULs instead of what was to be written
         data = held + more
         end = data.rfind(b"\n") + 1
         if end == 0 and len(data) > prefix.LONGEST:

@@ -1,13 +1,13 @@
 """Texts that aren't a log line by line, though they are no container either: the journal's export and verbose formats,
-CSV, lines that a terminal has wrapped. Pure.
+CSV. (For lines that a terminal or a mailer wrapped see `wrapped`.) Pure.
 """
 
 import csv
 import re
 from collections.abc import Sequence
-from itertools import pairwise
 
-from oomwatchd.oomlog import lines, prefix, times
+from oomwatchd.oomlog import times, wrapped
+from oomwatchd.oomlog.json_lines import may_be_host
 from oomwatchd.oomlog.logline import LogLine, Unwrapper
 
 _FIELD = re.compile(r"([A-Z_][A-Z0-9_]{0,63})=(.*)", re.DOTALL)
@@ -28,8 +28,7 @@ def choose(head: str) -> Unwrapper | None:
     columns = _csv_columns(rows[0])
     if columns is not None:
         return Csv(*columns)
-    width = _wrapped_at(rows)
-    return None if width is None else HardWrapped(width)
+    return wrapped.choose(rows)
 
 
 class _Journal:
@@ -119,7 +118,7 @@ class JournalVerbose(_Journal):
 _COLUMNS = {
     "text": ("message", "@message", "syslogmessage", "msg", "log", "_raw", "line", "textpayload", "content", "text"),
     "time": ("@timestamp", "timestamp", "_time", "time", "timegenerated", "eventtime", "date", "datetime"),
-    "host": ("host", "hostname", "computer", "host.name", "_hostname", "node", "source_host"),
+    "host": ("host", "hostname", "computer", "host.name", "_hostname", "node", "source_host", "source"),
     "program": ("processname", "program", "syslog_identifier", "process", "appname", "ident", "process.name", "tag"),
     "facility": ("facility", "syslog_facility"),
 }
@@ -182,56 +181,10 @@ class Csv:
             LogLine(
                 one,
                 time=values.get("time") or None,
-                host=values.get("host") or None,
+                host=host if (host := values.get("host")) and may_be_host(host) else None,
                 program=values.get("program", "").partition("[")[0].rstrip(":") or None,
                 facility=values.get("facility", "").replace("0", "kern") or None,
             )
             for one in words.split("\n")
             if one
         ]
-
-
-def _wrapped_at(rows: Sequence[str]) -> int | None:
-    """The width at which a terminal wrapped these lines within words; None if none did."""
-    width = max(map(len, rows), default=0)
-    if not 60 <= width <= 250:
-        return None
-    full = [(row, following) for row, following in pairwise(rows) if len(row) == width and following]
-    going_on = {row for row, following in full if not _begins(following)}
-    # Without prefixes the next line can't be told from a rest, so it takes more of them.
-    enough = 2 if any(prefix.split(row).sure for row in going_on) else 4
-    return width if len(going_on) >= enough and len(going_on) > 2 * (len(full) - len(going_on)) else None
-
-
-def _begins(row: str) -> bool:
-    """Whether a line of the log begins here."""
-    parts = prefix.split(row)
-    known = lines.kind(row) is not None or " invoked oom-killer" in row or row.startswith(("{", '"'))
-    return known or bool(parts.prefix.strip()) or parts.text is None
-
-
-class HardWrapped:
-    """Lines that a terminal wrapped at its width, in the middle of words; blanks at the end may have been dropped."""
-
-    def __init__(self, width: int) -> None:
-        self._width = width
-        self._open: str | None = None
-        self._last = 0
-
-    def feed(self, line: str) -> Sequence[LogLine]:
-        """Take one line; return the one before it, if this doesn't go on with it."""
-        if self._open is not None and self._goes_on(line) and len(self._open) < _TEXT_MAX:
-            rest = -len(self._open) % self._width
-            self._open += " " * (rest if self._last < self._width else 0) + line
-            self._last = len(line)
-            return ()
-        done, self._open, self._last = self._open, line, len(line)
-        return () if done is None else (LogLine(done),)
-
-    def flush(self) -> Sequence[LogLine]:
-        """The text ends here."""
-        done, self._open = self._open, None
-        return () if done is None else (LogLine(done),)
-
-    def _goes_on(self, line: str) -> bool:
-        return bool(line) and self._last >= self._width - 10 and not _begins(line)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-_KMSG = re.compile(r"[\s>]*\d{1,4},\d{1,20},(\d{1,20}),")
+_KMSG = re.compile(r"(?:[\s>]*|\d{1,3}\.\d{1,4}[\w.+~-]{0,80},)\d{1,4},\d{1,20},(\d{1,20}),")
 _ISO = re.compile(
     r"(?<![\d.])(\d{4})[-/.](\d\d)[-/.](\d\d)[T _](\d\d:\d\d:\d\d)(?:[.,:](\d{1,6})\d*)?"
     r" ?(Z\b|UTC\b|GMT\b|[+-]\d\d(?::?\d\d)?(?![\d-]))?"
@@ -26,7 +26,7 @@ _AMERICAN = re.compile(
 _MONTH_DAY = re.compile(r"(?<![\d-])(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)\.(\d{1,6})")  # Android's logcat
 _CLOCK = re.compile(r"(?<!\d)(\d{1,2})[:時时시]\s?(\d\d)(?:[:分분]\s?(\d\d)(?:\.(\d{1,6})\d*)?)?")
 _CLOCK_ZONE = re.compile(r"[秒초]? ?(?:(UTC|GMT|Z)\b|([+-]\d\d(?::?\d\d)?)(?![\d-]))")
-_YEAR = re.compile(r"(?<!\d)((?:19|20)\d\d)(?!\d)")
+_YEAR = re.compile(r"(?<!\d)((?:19|20)\d\d)(?![\d-]|:[\da-fA-F:])")
 _UPTIME = re.compile(r"\[ *(\d{1,12}\.\d{1,9})\b")
 _DAY = re.compile(r"(?<![\d:./])(\d{1,2})(?![\d:月월/])")
 _CJK_MONTH = re.compile(r"(?<!\d)(\d{1,2})\s?[月월]")

@@ -4,9 +4,11 @@ gzip, bzip2, xz and lzma come with Python; for zstd, lz4, compress (.Z), lzip an
 it. What is cut or damaged is read up to there. Memory stays flat, whatever a file unpacks to.
 """
 
+import base64
 import bz2
 import contextlib
 import lzma
+import re
 import shutil
 import subprocess
 import tempfile
@@ -60,12 +62,46 @@ def kind_of(start: bytes) -> str | None:
             return kind
     if _is_lzma(start):
         return "lzma"
+    if _is_base64(start):
+        return "base64"
     return "tar" if start[257:262] == b"ustar" or _is_old_tar(start) else None
 
 
 def is_compressed(kind: str | None) -> bool:
     """Whether `unpacked` takes this kind."""
-    return kind in _STANDARD or kind in _PROGRAMS
+    return kind in _STANDARD or kind in _PROGRAMS or kind == "base64"
+
+
+_BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{60,}(?:\r?\n|$))+[A-Za-z0-9+/]*={0,2}\s*")
+
+
+def _is_base64(start: bytes) -> bool:
+    """Whether this is something in base64 (RFC 4648), that holds text or what is packed: a console's output as a
+    cloud's API gives it, a log that came by a terminal."""
+    if _BASE64.fullmatch(start) is None:
+        return False
+    digits = re.sub(rb"\s", b"", start)
+    plain = base64.b64decode(digits[: len(digits) // 4 * 4])
+    return any(plain.startswith(magic) for magic, _ in _MAGIC) or (b" " in plain and _is_printable(plain))
+
+
+def _is_printable(text: bytes) -> bool:
+    return sum(byte < 9 or 13 < byte < 27 or byte > 126 for byte in text) * 50 < len(text)
+
+
+def _from_base64(stream: Stream) -> Iterator[bytes]:
+    digits = b""
+    while piece := stream.read_some():
+        digits += re.sub(rb"\s", b"", piece)
+        whole = len(digits) // 4 * 4
+        try:
+            yield base64.b64decode(digits[:whole], validate=True)
+        except ValueError as error:
+            raise Damaged(f"it is damaged ({error})") from None
+        digits = digits[whole:]
+    raise_damage(stream)
+    if digits:
+        raise Damaged("it is cut off")
 
 
 def _is_lzma(start: bytes) -> bool:
@@ -144,6 +180,8 @@ _STANDARD: dict[str, Callable[[], _Decompressor]] = {
 
 def unpacked(stream: Stream, kind: str) -> Stream:
     """What a compressed stream holds. Raises Damaged if the program that this takes isn't installed."""
+    if kind == "base64":
+        return Stream(_from_base64(stream))
     if kind not in _PROGRAMS:
         return Stream(_all_parts(stream, kind))
     package, command = _PROGRAMS[kind]

@@ -1,0 +1,67 @@
+"""Texts whose lines don't end in line feeds: another character, an escape, markup; or that break within lines, as
+quoted-printable does. Found out by how a text begins, and made lines with line feeds. Pure but for the stream."""
+
+import binascii
+import functools
+import re
+from collections.abc import Callable, Iterator
+
+from oomwatchd.oomlog.stream import PIECE, Stream, raise_damage
+
+_LOOK = 64 << 10
+_FEW = 4
+"""With fewer breaks of a kind nothing is changed: a single line may hold the characters for another reason."""
+_LONGEST_BREAK = 32
+# What separates lines instead of a line feed: bare CR (old Macs, progress bars), Unicode's separators, an escape that a
+# shipper or rsyslog wrote ("\n", "#012"), a page's markup.
+_BREAKS: tuple[re.Pattern[bytes], ...] = (
+    re.compile(rb"\r(?!\n)"),
+    re.compile(b"\xe2\x80\xa8|\xe2\x80\xa9|\xc2\x85"),
+    re.compile(rb"(?:(?<!\\)\\r)?(?<!\\)\\n"),
+    re.compile(rb"#015#012|#012"),
+    re.compile(rb"<br\s{0,2}/?>", re.IGNORECASE),
+)
+_JSON = re.compile(rb"\A\s*(?:[{\[]\s*[\"{\[}\]]|\x1e\{|data: ?\{)|[{,]\s*\"[\w@.-]{1,40}\"\s?:\s?\"")
+_SOFT_BREAK = re.compile(rb"=\r?\n")
+_OCTET = re.compile(rb"=(?:[0-9A-F]{2})")
+
+
+def with_line_feeds(stream: Stream) -> Stream:
+    """The text of `stream` with a line feed at the end of each line. One that has them comes back as it is."""
+    head = stream.peek(_LOOK)
+    if _is_quoted_printable(head):
+        return Stream(_changed(stream, _plain_octets, b"\n"))
+    feeds = head.count(b"\n")
+    if _JSON.search(head) is not None:
+        return stream
+    for pattern in _BREAKS:
+        if len(head) > _FEW and (count := len(pattern.findall(head))) >= _FEW and count > 3 * feeds:
+            return Stream(_changed(stream, functools.partial(pattern.sub, b"\n"), None))
+    return stream
+
+
+def _is_quoted_printable(head: bytes) -> bool:
+    """Whether lines end in soft breaks (RFC 2045, 6.7), and "=" itself is written as "=3D"."""
+    if b"=3D" not in head or len(_SOFT_BREAK.findall(head)) < _FEW:
+        return False
+    return max(map(len, head.split(b"\n")[:-1]), default=0) <= 78 and len(_OCTET.findall(head)) >= _FEW
+
+
+def _plain_octets(data: bytes) -> bytes:
+    return binascii.a2b_qp(data)
+
+
+def _changed(stream: Stream, change: Callable[[bytes], bytes], end: bytes | None) -> Iterator[bytes]:
+    """What `change` makes of the stream, piece by piece. A piece ends behind `end` and not in a soft break; without
+    one, not within what may be a break."""
+    held = b""
+    while piece := stream.read_some():
+        data = held + piece
+        cut = len(data) - _LONGEST_BREAK if end is None else data.rfind(end)
+        while end is not None and cut > 0 and data[max(0, cut - 2) : cut].rstrip(b"\r").endswith(b"="):
+            cut = data.rfind(end, 0, cut)
+        cut = len(data) if len(data) > 4 * PIECE and cut <= 0 else max(0, cut + (end is not None))
+        yield change(data[:cut])
+        held = data[cut:]
+    yield change(held)
+    raise_damage(stream)
