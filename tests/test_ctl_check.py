@@ -10,7 +10,7 @@ from oomwatchd.config.document import Source
 from oomwatchd.config.lint import warnings
 from oomwatchd.config.shadows import covers
 from oomwatchd.ctl import main
-from oomwatchd.ctl.check import as_toml, overlooked
+from oomwatchd.ctl.check import as_toml, lint
 from oomwatchd.ctl.protection import too_wide
 
 GUARD = 'exe = "/usr/bin/env"\nuser = 0'
@@ -169,7 +169,7 @@ def test_protection_needs_no_look_without_minus_1000(tmp_path: Path) -> None:
 
 def test_warnings_come_in_the_order_of_the_files() -> None:
     text = '[[rule]]\nname = "a"\nexe = "/no/such"\nignore = true\n[[rule]]\nname = "b"\nuser = "nosuchuser"\n'
-    problems = overlooked(config.parse([Source("f", f"{text}oom_score_adj = 1\n")]))
+    problems = lint(config.parse([Source("f", f"{text}oom_score_adj = 1\n")]))
     assert [problem.line for problem in problems] == [3, 7]
 
 

@@ -273,13 +273,13 @@ PLAUSIBLE: list[tuple[str, tuple[int, int], str]] = [
 ]  # fmt: skip
 
 
-def overlooked(text: str) -> list[tuple[int, int, str]]:
+def warned_of(text: str) -> list[tuple[int, int, str]]:
     return [(problem.line, problem.column, problem.message) for problem in warnings(parse([Source("f", text)]))]
 
 
 @pytest.mark.parametrize(("text", "place", "pattern"), PLAUSIBLE)
 def test_what_is_warned_of(text: str, place: tuple[int, int], pattern: str) -> None:
-    found = overlooked(text)
+    found = warned_of(text)
 
     assert [problem[:2] for problem in found] == [place], found
     assert re.search(pattern, found[0][2]), found
@@ -291,7 +291,7 @@ def test_descent_in_a_circle() -> None:
         for name, other in ("ab", "bc", "ca")
     )
 
-    assert [(line, "in a circle" in message) for line, _, message in overlooked(text) if "decide" not in message] == [
+    assert [(line, "in a circle" in message) for line, _, message in warned_of(text) if "decide" not in message] == [
         (5, True),
         (10, True),
         (15, True),
@@ -303,8 +303,8 @@ def test_a_script_and_what_is_behind_a_link(tmp_path: Path) -> None:
     (tmp_path / "script").chmod(0o755)
     (tmp_path / "link").symlink_to("script")
 
-    ((_, _, script),) = overlooked(RAISE + f'exe = "{tmp_path}/script"')
-    ((_, _, link),) = overlooked(RAISE + f'exe = "{tmp_path}/link"')
+    ((_, _, script),) = warned_of(RAISE + f'exe = "{tmp_path}/script"')
+    ((_, _, link),) = warned_of(RAISE + f'exe = "{tmp_path}/link"')
 
     assert 'it is a script, and what runs is /bin/sh -e; write comm = "script"' in script
     assert f"write '{tmp_path}/script'; but that is a script" in link
@@ -323,7 +323,7 @@ def test_a_script_and_what_is_behind_a_link(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_right_is_not_warned_of(criterion: str) -> None:
-    assert overlooked(RAISE + criterion) == []
+    assert warned_of(RAISE + criterion) == []
 
 
 def test_a_posix_class_brings_no_warning_of_python(recwarn: pytest.WarningsRecorder) -> None:

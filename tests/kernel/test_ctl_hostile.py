@@ -51,7 +51,7 @@ def ask_as_nobody(daemon: Daemon, request: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize("verb", ["reload", "restore", "pin", "unpin"])
-def test_others_may_not_steer(verb: str, open_daemon: Daemon) -> None:
+def test_admin_requests_are_for_root(verb: str, open_daemon: Daemon) -> None:
     reply = ask_as_nobody(open_daemon, {"verb": verb, "pid": os.getpid(), "value": 5})
     assert reply == {"error": f"Only root may ask oomwatchd to {verb}"}
     assert oom_score_adj(os.getpid()) == 0

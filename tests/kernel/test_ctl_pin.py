@@ -296,12 +296,12 @@ def test_a_monitor_that_does_not_read_is_told_how_much_it_missed(
     daemon.start(rule(target, 300, scan="1h"))
     pid = processes.start(target, "600")
     wait_for_value(pid, 300)
-    with Client(str(daemon.runtime)) as monitoring, Client(str(daemon.runtime)) as steering:
+    with Client(str(daemon.runtime)) as monitoring, Client(str(daemon.runtime)) as admin:
         assert monitoring.ask({"verb": "monitor"}) == {"event": "monitoring"}
         lines = 0
         for number in range(6000):
-            assert steering.ask({"verb": "pin", "pid": pid, "value": 400 + number % 2})["ok"]
-        steering.ask({"verb": "unpin", "pid": pid})
+            assert admin.ask({"verb": "pin", "pid": pid, "value": 400 + number % 2})["ok"]
+        admin.ask({"verb": "unpin", "pid": pid})
         # What the socket and the backlog hold, then the gap, then the rest.
         while (entry := monitoring.receive())["event"] != "dropped":
             lines += 1

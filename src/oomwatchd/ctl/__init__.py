@@ -21,17 +21,17 @@ VERBS: dict[str, tuple[str, str]] = {
     "list": ("state", "show every pinned process"),
     "rules": ("state", "show every rule, and what it matches"),
     "explain": ("explain", "show why a process is or is not pinned"),
-    "check": ("check", "validate a configuration, and find what is overlooked in it"),
+    "check": ("check", "validate a configuration, and warn of mistakes in it"),
     "edit": ("edit", "edit the configuration, and put it in place only if it holds"),
-    "restore": ("steer", "give every held process back what it had, and hold nobody"),
+    "restore": ("admin", "give every held process back what it had, and hold nobody"),
     "config": ("check", "show the merged configuration"),
     "rank": ("rank", "show whom the kernel would kill next, in its order"),
     "doctor": ("doctor", "show what in this system weakens or defeats the pins"),
     "postmortem": ("postmortem", "show past OOM kills out of the kernel log, and why"),
     "monitor": ("monitor", "show each event as it comes, and what was decided"),
-    "pin": ("steer", "pin one process at run time"),
-    "unpin": ("steer", "end such a pin"),
-    "reload": ("steer", "reload the configuration, and wait for the verdict"),
+    "pin": ("admin", "pin one process at run time"),
+    "unpin": ("admin", "end such a pin"),
+    "reload": ("admin", "reload the configuration, and wait for the verdict"),
     "metrics": ("metrics", "print figures as OpenMetrics text"),
 }
 PAGED = ("list", "rules", "explain", "config", "rank", "doctor")
@@ -40,7 +40,7 @@ _GROUPS = {
     "status": "What the daemon has in hand",
     "check": "The configuration",
     "rank": "Out of memory",
-    "monitor": "Watching and steering",
+    "monitor": "Watching and control",
 }
 """Headings of the help, each by its first verb."""
 
@@ -53,9 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _run(_verb_first(sys.argv[1:] if argv is None else argv))
         finally:
             sys.stdout.flush()
-    except CommandError as ending:
-        print(f"oomwatchctl: {printable(str(ending))}", *map(printable, ending.details), sep="\n", file=sys.stderr)
-        return ending.status
+    except CommandError as error:
+        print(f"oomwatchctl: {printable(str(error))}", *map(printable, error.details), sep="\n", file=sys.stderr)
+        return error.status
     except BrokenPipeError:
         # The reader has seen enough (`| head`). Python would complain once more when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -140,7 +140,7 @@ def _without_a_verb(words: Sequence[str]) -> NoReturn:
 
 def overview() -> str:
     """All verbs, in the order and the groups of the manual."""
-    lines = ["Usage: oomwatchctl VERB [OPTIONS] [ARGUMENTS]", "", "Show, ask and steer oomwatchd."]
+    lines = ["Usage: oomwatchctl VERB [OPTIONS] [ARGUMENTS]", "", "Show what oomwatchd does, and control it."]
     for verb, (_, summary) in VERBS.items():
         if verb in _GROUPS:
             lines += ["", f"{_GROUPS[verb]}:"]

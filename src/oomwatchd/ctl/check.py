@@ -36,7 +36,7 @@ def run_check(arguments: argparse.Namespace) -> int:
     for where in layouts:
         try:
             valid.append(config.load(where))
-            warnings += overlooked(valid[-1])
+            warnings += lint(valid[-1])
         except ConfigError as error:
             errors += error.problems
             warnings += error.warnings
@@ -70,7 +70,7 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def overlooked(loaded: Config) -> list[Problem]:
+def lint(loaded: Config) -> list[Problem]:
     """All warnings about a configuration, in its order."""
     # A user's look at a machine costs some 100 ms; a broken file is told of without.
     from oomwatchd.config.lint import warnings

@@ -15,7 +15,7 @@ from oomwatchd.config.document import Source
 from oomwatchd.config.files import Refused, decode, read_files
 from oomwatchd.config.load import ConfigError, Layout
 from oomwatchd.config.problems import Findings, Problem
-from oomwatchd.ctl.check import overlooked, print_problems, summary
+from oomwatchd.ctl.check import lint, print_problems, summary
 from oomwatchd.ctl.edited_copy import Copy, Target, find_target
 from oomwatchd.ctl.errors import CommandError
 from oomwatchd.ctl.rulebook import add_options, find_layout
@@ -158,7 +158,7 @@ def _checked(where: Layout, target: Target, content: bytes) -> str | None:
         if any(problem not in before for problem in error.problems):
             return None
         return "It is valid, but other files are not: nothing is applied until they are"
-    warnings = overlooked(loaded)
+    warnings = lint(loaded)
     print_problems((), warnings)
     return summary([loaded], len(warnings))
 

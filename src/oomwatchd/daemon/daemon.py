@@ -10,8 +10,8 @@ from oomwatchd.base.notyet import NotYet
 from oomwatchd.base.text import counted
 from oomwatchd.config import load as config
 from oomwatchd.config.accounts import Accounts, look_up
+from oomwatchd.config.lint_files import lint_files
 from oomwatchd.config.load import Config, Layout
-from oomwatchd.config.overlooked import overlooked
 from oomwatchd.config.stamp import stamp
 from oomwatchd.control.connection import Connection
 from oomwatchd.control.protocol import Json, runtime_directory
@@ -50,7 +50,7 @@ from oomwatchd.rules.search import search
 
 RequestHandler = Callable[[Parts, Connection, Json], None]
 
-_HELPED = (search, stamp, look_up, stat_path, read_command_line, overlooked)
+_HELPED = (search, stamp, look_up, stat_path, read_command_line, lint_files)
 """What helper processes do, since it may take for ever."""
 
 

@@ -1,7 +1,7 @@
 """Logs what `oomwatchctl check` warns of, after a start and a reload."""
 
+from oomwatchd.config.lint_files import lint_files
 from oomwatchd.config.load import Layout
-from oomwatchd.config.overlooked import overlooked
 from oomwatchd.daemon.helper_pool import Call, HelperPool
 from oomwatchd.daemon.in_force import InForce
 from oomwatchd.daemon.journal import WARNING, Record
@@ -34,4 +34,4 @@ class RuleLint:
                 self._report.emit(Record(event, WARNING, text))
 
         arguments = (self._where.main_file, self._where.drop_in_dirs)
-        self._helpers.submit(Call(overlooked.__name__, arguments, tell, 0, _SECONDS))
+        self._helpers.submit(Call(lint_files.__name__, arguments, tell, 0, _SECONDS))

@@ -1,5 +1,7 @@
-"""What `oomwatchctl check` warns of, for the daemon: by a helper, since the files that rules name may lie where a look
-at them never ends, and since nothing of it shall stay in the daemon's memory."""
+"""The warnings of `oomwatchctl check`, for the daemon.
+
+A helper process finds them: a rule may name a file where a look never ends, and what finding them takes shall not stay
+in the daemon's memory."""
 
 from collections.abc import Iterable
 
@@ -7,7 +9,7 @@ Place = tuple[str, int, int, str]
 """File, line, column and message of a warning."""
 
 
-def overlooked(main_file: str, drop_in_dirs: Iterable[str]) -> tuple[Place, ...]:
+def lint_files(main_file: str, drop_in_dirs: Iterable[str]) -> tuple[Place, ...]:
     """The warnings about the configuration that is on disk; none where it is invalid. May wait for a file system."""
     from oomwatchd.config.files import Layout
     from oomwatchd.config.lint import warnings

@@ -38,13 +38,13 @@ def _all_warnings(root: str, told: list[Json]) -> list[Json]:
     from dataclasses import asdict
 
     from oomwatchd.config.load import ConfigError, load
-    from oomwatchd.ctl.check import overlooked
+    from oomwatchd.ctl.check import lint
     from oomwatchd.ctl.rulebook import layout_of_daemon
 
     try:
         with connect(root) as client:
             loaded = load(layout_of_daemon(client))
-        return [asdict(problem) for problem in overlooked(loaded)]
+        return [asdict(problem) for problem in lint(loaded)]
     except (ConfigError, CommandError):
         return told
 
