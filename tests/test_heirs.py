@@ -58,3 +58,30 @@ def test_children_of_one_whose_pid_means_another_now_are_left_alone(tmp_path: Pa
     pinner.look(CHILD + 1, SCAN)
 
     assert [value(tree, pid) for pid in (CHILD + 1, CHILD)] == [500, 0]
+
+
+def test_a_release_through_one_that_the_same_rule_held(tmp_path: Path) -> None:
+    """A server and what it forked of itself are held by one rule, and what the latter executed by another. The server
+    has died. When its rule goes, and then the other one, nobody keeps what the server's pin had left."""
+    tree = Tree(tmp_path)
+    tree.me()
+    server = Rule("server", (Criterion("comm", (Pattern("server"),)),), Action(100, 100))
+    helper = Rule("helper", (Criterion("comm", (Pattern("helper"),)),), Action(300, 300))
+    pinner = Pinner(RuleSet([server, helper]), Ledger(None, ""), proc=tree.proc)
+    tree.process(OUTER, b"server")
+    pinner.look(OUTER, SCAN)
+    for pid, parent, comm in ((INNER, OUTER, b"server"), (CHILD, INNER, b"helper")):
+        tree.process(pid, comm, ppid=parent, adj=value(tree, parent))
+        pinner.forked(pid, parent, 1)
+        pinner.look(pid, SCAN)
+    (tree.root / f"proc/{OUTER}").rename(tmp_path / "gone")
+    pinner.family.exited(OUTER, 2)
+    assert [value(tree, pid) for pid in (INNER, CHILD)] == [100, 300]
+
+    for rules in ([helper], []):
+        pinner.set_rules(RuleSet(rules))
+        for pid in (INNER, CHILD):
+            pinner.look(pid, Trigger("reload"))
+        pinner.refresh_dead()
+
+    assert [value(tree, pid) for pid in (INNER, CHILD)] == [0, 0]

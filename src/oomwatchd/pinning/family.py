@@ -290,13 +290,15 @@ class Family:
     def rebase(self, node: Node) -> None:
         """What a held process had before may have been the bequest of an ancestor, as that was found or has changed
         since."""
-        bequest, hold = node.inherited(), node.hold
+        bequest, hold = node.inherited(), node.hold or node.former
         if hold is None or bequest is None or hold.first not in bequest.shown or hold.first == bequest.value:
             return
         node.recorded = False
-        node.hold = replace(hold, first=bequest.value)
-        if node.dead:  # nobody will look at it
-            node.hold = self._under_todays_rule(node.hold)
+        hold = replace(hold, first=bequest.value)
+        if node.hold is None:  # released a moment ago, to what it leaves to descendants that haven't been looked at yet
+            node.former = hold
+        else:
+            node.hold = self._under_todays_rule(hold) if node.dead else hold  # nobody will look at the dead
 
     def _under_todays_rule(self, hold: Hold) -> Hold:
         """A hold as its rule has it now; as it was where there is no such rule."""

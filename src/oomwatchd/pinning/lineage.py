@@ -210,17 +210,18 @@ class Node:
         )
 
     def heirs_below(self, other: "Node") -> "list[Node] | None":
-        """The dead that were held between this process and its ancestor `other`, the uppermost first. None if it
-        isn't one, or if a living one is held between, which then is the heir."""
-        dead: list[Node] = []
+        """Those between this process and its ancestor `other` that hand on what that one leaves: the dead that were
+        held, and who was released a moment ago. The uppermost first. None if it isn't an ancestor, or if a living one
+        is held between, which then is the heir."""
+        between: list[Node] = []
         above = self.parent
         while above is not None and above is not other:
-            if above.hold is not None:
-                if not above.dead:
-                    return None
-                dead.append(above)
+            if above.hold is not None and not above.dead:
+                return None
+            if above.hold is not None or above.former is not None:
+                between.append(above)
             above = above.parent
-        return None if above is None else dead[::-1]
+        return None if above is None else between[::-1]
 
 
 def may_descend(node: Node, parent: Node) -> bool:
