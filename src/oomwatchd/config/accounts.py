@@ -15,6 +15,8 @@ from oomwatchd.rules.model import Rule
 Name = tuple[str, str]
 """"user" or "group", and the name."""
 
+LARGEST_ID = 2**32 - 2
+"""Of a user or group. The next number means none: setresuid(2)."""
 PASSWD, GROUP = "/etc/passwd", "/etc/group"
 _MAX_FILE_BYTES = 64 << 20
 _WAIT_SECONDS = 5.0
@@ -34,7 +36,7 @@ def names_in(rules: Iterable[Rule]) -> list[Name]:
     """The names, without the numbers, that enabled rules ask for."""
     criteria = (c for rule in rules if rule.enabled for c in (*rule.criteria, *rule.excluded))
     asked = ((c.key, name) for c in criteria if CRITERIA[c.key].form is Form.ID for name in c.names)
-    return list(dict.fromkeys((key, name) for key, name in asked if not _is_number(name)))
+    return list(dict.fromkeys((key, name) for key, name in asked if not is_number(name)))
 
 
 class Accounts:
@@ -66,14 +68,14 @@ class Accounts:
 
     def number(self, kind: str, name: str) -> int | None:
         """The number of a user or group; None: it doesn't exist, as far as is known."""
-        if _is_number(name):
-            return int(name)
+        if is_number(name):
+            return id_of(name)
         found = self._files[kind].get(name)
         return self._services.get((kind, name)) if found is None else found
 
     def is_known(self, kind: str, name: str) -> bool:
         """Whether the name services needn't be waited for."""
-        return _is_number(name) or name in self._files[kind] or (kind, name) in self._services
+        return is_number(name) or name in self._files[kind] or (kind, name) in self._services
 
     def not_in_files(self, names: Iterable[Name]) -> list[Name]:
         """Those of `names` that only name services may know."""
@@ -105,8 +107,17 @@ class AskedAccounts(Accounts):
         return True
 
 
-def _is_number(name: str) -> bool:
+def is_number(name: str) -> bool:
+    """Whether it stands for a user or group by number."""
     return name.isascii() and name.isdigit()
+
+
+def id_of(digits: str) -> int | None:
+    """A user or group by number; None: there is no such number. Python reads no number of thousands of digits
+    (sys.get_int_max_str_digits())."""
+    digits = digits.lstrip("0") or "0"
+    number = int(digits) if len(digits) <= len(str(LARGEST_ID)) else LARGEST_ID + 1
+    return number if number <= LARGEST_ID else None
 
 
 def _parse(raw: bytes) -> dict[str, int]:
@@ -115,5 +126,7 @@ def _parse(raw: bytes) -> dict[str, int]:
     for line in raw.split(b"\n"):
         fields = line.split(b":", 3)
         if len(fields) > 2 and fields[2].isdigit() and not line.startswith((b"+", b"-", b"#")):
-            found.setdefault(fields[0].decode("utf-8", "surrogateescape"), int(fields[2]))
+            number = id_of(fields[2].decode())
+            if number is not None:
+                found.setdefault(fields[0].decode("utf-8", "surrogateescape"), number)
     return found

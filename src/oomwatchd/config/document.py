@@ -53,7 +53,7 @@ class Document:
         try:
             content = tomli.loads(source.text)
             located = locate(source.text)
-        except tomli.TOMLDecodeError as error:
+        except ValueError as error:  # TOMLDecodeError is one, and so is Python's refusal of a very long number
             return cls._read_what_is_left(source, found, error)
         except RecursionError:
             found.errors.append(Problem(source.path, 1, 1, "Nested too deeply"))
@@ -63,9 +63,7 @@ class Document:
         return cls(source.path, content, located.positions, found)
 
     @classmethod
-    def _read_what_is_left(
-        cls, source: Source, found: Findings, refusal: tomli.TOMLDecodeError | None
-    ) -> "Document | None":
+    def _read_what_is_left(cls, source: Source, found: Findings, refusal: ValueError | None) -> "Document | None":
         """A file that isn't TOML 1.0: tell of all that is wrong, and read the rest."""
         from oomwatchd.config.syntax_hints import diagnose
 
@@ -79,7 +77,7 @@ class Document:
             found.errors += [Problem(source.path, *_place(text, f.offset), f.message) for f in diagnosis.faults]
             content = tomli.loads(diagnosis.mended)
             located = locate(diagnosis.mended)
-        except tomli.TOMLDecodeError as error:
+        except ValueError as error:
             found.errors.append(_syntax_problem(source, str(error)))
             return None
         except RecursionError:
@@ -211,7 +209,7 @@ class Document:
             self.error(at, f"{what} must be a whole number, {without_quotes(value) or 'not ' + kind(value)}")
             return None
         if not low <= value <= high:
-            self.error(at, f"{what}: {value} is out of range; it may be {low} to {high}")
+            self.error(at, f"{what}: {shown(value)} is out of range; it may be {low} to {high}")
             return None
         return value
 
@@ -230,10 +228,18 @@ def kind(value: object) -> str:
     if isinstance(value, str):
         return f"the string '{value}'"
     if isinstance(value, (int, float)):
-        return f"the number {value}"
+        return f"the number {value}" if isinstance(value, float) or abs(value) < _VERY_LONG else shown(value)
     if isinstance(value, list):
         return "a list"
     return "a table" if isinstance(value, dict) else "a date or time"
+
+
+_VERY_LONG = 10**40
+
+
+def shown(number: int) -> str:
+    """A number for people. Python doesn't write very long ones in digits (sys.get_int_max_str_digits())."""
+    return str(number) if abs(number) < _VERY_LONG else f"a number of {number.bit_length()} bits"
 
 
 def without_quotes(value: object) -> str:

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from oomwatchd.base import uapi
-from oomwatchd.config.document import Document, kind
+from oomwatchd.config.accounts import LARGEST_ID, id_of, is_number
+from oomwatchd.config.document import Document, kind, shown
 from oomwatchd.config.keys import DAEMON_KEYS, RULE_KEYS, meant
 from oomwatchd.config.problems import suggestion
 from oomwatchd.config.toml_positions import Path
@@ -127,13 +128,16 @@ class _Reader:
     def id_or_name(self, at: Path, key: str, value: object) -> str | None:
         numeric = CRITERIA[key].form is Form.ID
         if numeric and isinstance(value, int) and not isinstance(value, bool):
-            return None if self.document.integer((*self.at, *at), value, key, 0, 2**32 - 2) is None else str(value)
+            return None if self.document.integer((*self.at, *at), value, key, 0, LARGEST_ID) is None else str(value)
         if not isinstance(value, str):
             wanted = "a name or a number" if numeric else "the name of a rule"
             self.error(f"{key} must be {wanted}, not {kind(value)}", *at)
             return None
         if not value:
             self.error(f"{key} is empty", *at)
+            return None
+        if numeric and is_number(value) and id_of(value) is None:
+            self.error(f"{key}: {value} is out of range; it may be 0 to {LARGEST_ID}", *at)
             return None
         if numeric and any(c in value for c in "*?["):
             self.error(f"{key}: '{value}' looks like a glob; a user or group is a name or a number", *at)
@@ -191,7 +195,7 @@ class _Reader:
             return None
         try:
             return r.regex(text)
-        except (re.error, OverflowError, RecursionError) as error:
+        except (re.error, ValueError, OverflowError, RecursionError) as error:
             hint = ""
             if text[0] in "*?":
                 hint = "; it reads like a shell glob, and a glob is written without { regex = … }"
@@ -223,7 +227,8 @@ class _Reader:
         if isinstance(value, int) and not isinstance(value, bool) and not low <= value <= high:
             fits_today = abs(value) <= uapi.OOM_SCORE_ADJ_MAX
             said = f"; on the scale of today that is oom_score_adj = {value}" if fits_today else ""
-            self.error(f"oom_adj: {value} is out of range; it is the old scale, {low} to {high}{said}", "oom_adj")
+            scale = f"it is the old scale, {low} to {high}{said}"
+            self.error(f"oom_adj: {shown(value)} is out of range; {scale}", "oom_adj")
             return Action(0, 0)
         legacy = self.document.integer((*self.at, "oom_adj"), value, "oom_adj", low, high)
         score = 0 if legacy is None else r.oom_adj_to_score(legacy)

@@ -11,6 +11,8 @@ from oomwatchd.config.text_cursor import Cursor, Unclosed
 from oomwatchd.config.word_hints import about_word
 
 _TIME = r"\d\d:\d\d:\d\d(?:\.\d+)?"
+_LONG_NUMBER = re.compile(r"[+-]?[0-9_]{40,}")
+"""Python doesn't read very long ones: sys.get_int_max_str_digits()."""
 _VALID_SCALAR = re.compile(
     rf"(?:true|false|[+-]?(?:inf|nan)"
     rf"|0x[0-9A-Fa-f](?:_?[0-9A-Fa-f])*|0o[0-7](?:_?[0-7])*|0b[01](?:_?[01])*"
@@ -204,6 +206,8 @@ class ValueReader(Cursor):
     def _scalar(self, key: str, closers: str) -> None:
         match = _VALID_SCALAR.match(self.text, self.at)
         if match is not None:
+            if _LONG_NUMBER.fullmatch(match.group()):
+                self.fault(self.at, f"This number is out of range: it has {len(match.group())} digits")
             self.at = match.end()
             return
         start = self.at

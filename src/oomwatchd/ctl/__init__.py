@@ -12,6 +12,7 @@ from typing import NoReturn
 from oomwatchd import __version__
 from oomwatchd.base.stdio import open_standard_streams
 from oomwatchd.base.text import printable
+from oomwatchd.ctl.arguments import joined
 from oomwatchd.ctl.errors import CommandError
 
 # verb -> (module of this package, one line for the help). A module has, for its verb VERB,
@@ -108,7 +109,7 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=f"oomwatchctl {verb}", description=description, allow_abbrev=False)
     configure(verb, module, parser)
     parser.set_defaults(run=getattr(module, f"run_{verb}"))
-    return parser.parse_args(words[1:])
+    return parser.parse_args(joined(words[1:]))
 
 
 def configure(verb: str, module: ModuleType, parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 
 from oomwatchd.base.text import printable
@@ -104,10 +105,9 @@ def run_unpin(arguments: argparse.Namespace) -> int:
 
 
 def _value(word: str) -> int:
-    try:
-        value = int(word)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{word}' is no number; it may be -1000 to 1000") from None
+    if not re.fullmatch("[+-]?[0-9]{1,18}", word):
+        raise argparse.ArgumentTypeError(f"'{word}' is no number; it may be -1000 to 1000")
+    value = int(word)
     if not -1000 <= value <= 1000:
         raise argparse.ArgumentTypeError(f"{value} is out of range; it may be -1000 to 1000")
     return value

@@ -9,6 +9,7 @@ import sys
 
 from oomwatchd.base.text import printable
 from oomwatchd.base.uapi import COMM_MAX
+from oomwatchd.config.accounts import LARGEST_ID, id_of, is_number
 from oomwatchd.control.client import NotRunning
 from oomwatchd.ctl.arguments import pid
 from oomwatchd.ctl.ask import NOT_RUNNING
@@ -43,6 +44,8 @@ def configure_explain(parser: argparse.ArgumentParser) -> None:
 def run_explain(arguments: argparse.Namespace) -> int:
     """Exit status: 0 a rule fits one of them; 1 none."""
     given = [key for key in _FACTS if getattr(arguments, key) is not None]
+    if "" in (getattr(arguments, key) for key in given if key != "cmdline"):
+        arguments.usage_error("what a process would be can't be empty")
     asks_facts = bool(given) or arguments.session_leader or bool(arguments.descendant_of)
     if asks_facts == bool(arguments.pids):
         arguments.usage_error("give PIDs, or what a process that doesn't run yet would be, such as --exe /usr/bin/x")
@@ -99,8 +102,8 @@ def _ids(user: str | None, group: str | None) -> tuple[int | None, int | None]:
     """Effective uid and gid; the gid of a user given by name is that of the user's group. Raises CommandError."""
     uid = gid = None
     try:
-        if user is not None and user.isdigit():
-            uid = int(user)
+        if user is not None and is_number(user):
+            uid = _id("user", user)
         elif user is not None:
             entry = pwd.getpwnam(user)
             uid, gid = entry.pw_uid, entry.pw_gid
@@ -108,7 +111,14 @@ def _ids(user: str | None, group: str | None) -> tuple[int | None, int | None]:
         raise CommandError(2, f"there is no user '{user}'") from None
     try:
         if group is not None:
-            gid = int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
+            gid = _id("group", group) if is_number(group) else grp.getgrnam(group).gr_gid
     except KeyError:
         raise CommandError(2, f"there is no group '{group}'") from None
     return uid, gid
+
+
+def _id(kind: str, digits: str) -> int:
+    number = id_of(digits)
+    if number is None:
+        raise CommandError(2, f"{kind} {digits} is out of range; it may be 0 to {LARGEST_ID}")
+    return number
