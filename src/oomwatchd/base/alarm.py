@@ -5,15 +5,15 @@ import time
 from types import FrameType
 
 _TICK_SECONDS = 0.001
-"""The timer goes on ticking: a tick that comes just before a system call interrupts nothing."""
+"""The timer ticks again and again, since a tick that comes just before a system call interrupts nothing."""
 
 
 class Overdue(Exception):
-    """What was limited by Limit() takes too long."""
+    """The code in a Limit has taken too long."""
 
 
 _ends_at: float | None = None
-"""By time.thread_time(); None: a tick interrupts system calls, and that is all."""
+"""When the limit is reached, by time.thread_time(). None: a tick only interrupts system calls."""
 _installed = False
 
 
@@ -25,7 +25,7 @@ def _on_tick(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _install() -> None:
-    """Have SIGALRM, whose default is to end the process. Not at import: a program may never need it."""
+    """Handle SIGALRM, which ends the process by default. Done when first needed, since a program may never need it."""
     global _installed
     if not _installed:
         signal.signal(signal.SIGALRM, _on_tick)
@@ -34,7 +34,8 @@ def _install() -> None:
 
 class Interrupted:
     """A context manager that limits each system call in it to about `seconds`: one that waits longer fails with EINTR.
-    Only for calls that aren't begun again then (PEP 475): those of other libraries."""
+
+    It works for calls in C libraries alone. Python repeats its own calls after EINTR (PEP 475)."""
 
     __slots__ = ("_seconds",)
 
@@ -50,9 +51,10 @@ class Interrupted:
 
 
 class Limit:
-    """A context manager that raises Overdue in what it encloses, after `seconds` of CPU time of this thread. Not at
-    once in what is one long step for the interpreter, such as a comparison of long strings; `re` looks every 4096
-    steps of its own."""
+    """A context manager that raises Overdue in the code in it, after `seconds` of CPU time of this thread.
+
+    A long step of the interpreter, such as a comparison of long strings, isn't interrupted; `re` looks for signals
+    every 4096 steps of its own."""
 
     __slots__ = ("_seconds",)
 

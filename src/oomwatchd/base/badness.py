@@ -1,8 +1,7 @@
 """The kernel's formula for whom the OOM killer takes (oom_badness() in mm/oom_kill.c), and how it changed. Pure.
 
-It lies here since two rooms reckon with it that don't know each other: `oom` with facts of /proc, `oomlog` with the
-table in a log. All amounts are pages.
-"""
+Two rooms calculate with it that don't import each other: `oom` with facts from /proc, `oomlog` with the table in a log.
+All amounts are pages."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Era:
-    """How kernels from `since` on choose, where that changed."""
+    """How the kernels of one period choose. The period begins with version `since`, and ends with the next newer one of
+    ERAS."""
 
     since: tuple[int, int]
     clamps: bool  # points below 1 count as 1
@@ -70,5 +70,5 @@ def badness(memory: int, oom_score_adj: int, total: int) -> int:
 
 
 def root_bonus(memory: int) -> int:
-    """What a process with CAP_SYS_ADMIN is forgiven (3.14 to 4.16)."""
+    """The pages that aren't counted for a process with CAP_SYS_ADMIN that has `memory` pages (Linux 3.14 to 4.16)."""
     return memory * 3 // 100

@@ -1,4 +1,4 @@
-"""The clock for what shall last so long: it goes on while the machine sleeps, and nobody sets it."""
+"""The clock for spans of time: it goes on during suspend, and nobody can set it."""
 
 import time
 
@@ -9,5 +9,5 @@ def boottime() -> float:
 
 
 def boottime_as_epoch(boottime_seconds: float) -> float:
-    """When that is, in seconds since the epoch, as the machine's clock is set now."""
+    """The time at `boottime_seconds` (see boottime()), in seconds since 1970, as the machine's clock is set now."""
     return time.time() + boottime_seconds - boottime()

@@ -1,4 +1,4 @@
-"""What the daemon does about its own memory."""
+"""Keeps the daemon's own memory small."""
 
 import ctypes  # which pyinotify loads in any case
 import gc
@@ -8,7 +8,7 @@ import types
 
 
 def load_lazily(name: str) -> None:
-    """Have a module loaded when something in it is asked for, and not when it is imported."""
+    """Let the import of module `name` do nothing; it is loaded when an attribute of it is used for the first time."""
     stand_in = types.ModuleType(name)
 
     def load(attribute: str) -> object:
@@ -27,8 +27,8 @@ for _name in ("inspect", "glob", "locale", "subprocess", "traceback"):
 
 
 def release() -> None:
-    """Give back to the system what reading a configuration took, and spare the collector all that is there to stay:
-    going over it is a pause of many milliseconds."""
+    """Give memory that is free now, after a configuration was read, back to the system. Keep the garbage collector from
+    what stays: going over it takes many milliseconds."""
     gc.collect()
     gc.freeze()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries than glibc do it by themselves

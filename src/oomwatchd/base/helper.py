@@ -1,12 +1,13 @@
-"""Processes of their own for calls that may take for ever: they can be killed, and their death takes nobody with it.
+"""Helper processes for calls that may take for ever. A helper can be killed without harm to the daemon.
 
-A thread could not: one that waits for a file system keeps the whole process from ending, and one that holds the
-interpreter's lock at normal priority keeps a thread at real-time priority waiting.
+Threads wouldn't do. A thread that waits for a file system keeps the whole process from ending. A thread at normal
+priority that holds the interpreter's lock makes a thread at real-time priority wait.
 
-Helpers are forked by a fork server, itself a fork of this process, so that nothing has to be loaded. Not by this
-process: it would copy its page tables each time, and for as long as a helper still had its descriptors, closing one
-would not remove it from an epoll set. At real-time priority with SCHED_RESET_ON_FORK all of them run at normal
-priority. They end with this process."""
+Helpers are forked by a fork server, which is itself a fork of this process, so that nothing has to be loaded. This
+process doesn't fork them itself, for two reasons: each fork would copy its page tables; and while a helper still had
+its descriptors, closing one would not remove it from an epoll set.
+
+All of them run at normal priority (SCHED_RESET_ON_FORK), and end with this process."""
 
 import contextlib
 import ctypes
@@ -19,24 +20,25 @@ import socket
 from collections.abc import Callable, Mapping
 
 Function = Callable[..., object]
-"""Takes and returns what marshal knows: None, numbers, strings, bytes, and tuples, lists, dictionaries of these."""
+"""A function whose arguments and result marshal can write: None, numbers, strings, bytes, and tuples, lists and
+dictionaries of these."""
 
 _MESSAGE_BYTES = 320 << 10
-"""More than any message has: a command line of 256 KiB, and expressions."""
+"""No message is longer: the longest has a command line of 256 KiB, and regular expressions."""
 _BUFFER_BYTES = 208 << 10
-"""The kernel doubles it; more than net.core.wmem_max by default isn't to be had."""
+"""The kernel doubles this number. It is the default of net.core.wmem_max, which is the most that a process can get."""
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 _START, _KILL, _READY = b"s", b"k", b"r"
 _START_SECONDS = 0.2
 
 
 class HelperError(Exception):
-    """There is no answer, and there will be none."""
+    """The helper has ended, or was too slow: no answer will come."""
 
 
 class ForkServer:
-    """Starts helpers, which know `functions` by name. It is itself started with the first one: most machines never need
-    it."""
+    """Starts helpers that can call `functions`, each by its name. The fork server is started with the first helper:
+    most machines never need it."""
 
     def __init__(self, functions: Mapping[str, Function]) -> None:
         self._functions = functions
@@ -88,13 +90,14 @@ class ForkServer:
         return Helper(self, token, ours)
 
     def kill(self, token: bytes) -> None:
-        """Have a helper killed."""
+        """Kill the helper with this token."""
         if self._socket is not None:
             with contextlib.suppress(OSError):  # it has ended, and its helpers with it
                 self._socket.send(_KILL + token)
 
     def close(self) -> None:
-        """End it and its helpers, but for those that can't be killed; without waiting for these."""
+        """End the fork server and its helpers. It doesn't wait for helpers that can't be killed now, such as one that
+        waits for a file system."""
         if self._socket is None:
             return
         self._socket.close()
@@ -113,18 +116,18 @@ class Helper:
         self._server, self._token, self._socket = server, token, connection
 
     def fileno(self) -> int:
-        """Readable when the answer is there, or none will come."""
+        """The descriptor that is readable when the answer has come, or when none will come."""
         return self._socket.fileno()
 
     def send(self, name: str, arguments: tuple[object, ...]) -> None:
-        """Ask for a call. Raises HelperError."""
+        """Ask the helper to call the function `name` with `arguments`. Raises HelperError."""
         try:
             self._socket.send(_packed((name, arguments)), socket.MSG_DONTWAIT)
         except OSError as error:
             raise HelperError(str(error)) from None
 
     def receive(self, seconds: float) -> object:
-        """The answer. Raises HelperError if it isn't there within so many seconds."""
+        """The answer. Raises HelperError if none comes within `seconds`."""
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         if not poll.poll(seconds * 1000):
@@ -138,11 +141,12 @@ class Helper:
         return marshal.loads(raw)
 
     def kill(self) -> None:
-        """Kill it. One that waits for a file system stays until that answers: see has_ended()."""
+        """Kill the helper. One that waits for a file system ends only when that answers: see has_ended()."""
         self._server.kill(self._token)
 
     def has_ended(self) -> bool:
-        """Whether a helper that was killed is gone. To be called until it is: then it has been closed too."""
+        """Whether a helper that was killed has ended. Call this until it returns True: then the helper's descriptor is
+        closed."""
         try:
             while self._socket.recv(_MESSAGE_BYTES, socket.MSG_DONTWAIT):
                 pass
@@ -158,8 +162,9 @@ _kept: dict[Function, Helper] = {}
 
 
 def call(function: Function, *arguments: object, seconds: float) -> object:
-    """One call by a helper, waited for, but not for longer. For programs that have nothing else to do meanwhile. Raises
-    HelperError where there is no answer, and OSError where the system has no room for a process."""
+    """Call `function` with `arguments` in a helper, and wait for the result, at most `seconds`. For programs that
+    have nothing else to do meanwhile. Raises HelperError where no answer comes, and OSError where no process can be
+    started."""
     name = function.__name__
     helper = _kept.pop(function, None) or ForkServer({name: function}).start()
     helper.send(name, arguments)
@@ -182,7 +187,8 @@ def _never_return(do: Callable[[], None]) -> None:
 
 
 def _begin(descriptor: int, name: bytes) -> None:
-    """What a new process does first: away with the descriptors of the one that it was forked from."""
+    """Close the descriptors of the process that this one was forked from, all but `descriptor`; and take the name
+    `name`."""
     nothing = os.open("/dev/null", os.O_RDWR)
     for standard in (0, 1, 2):  # who reads our output would wait for a helper that hangs
         os.dup2(nothing, standard)
@@ -194,7 +200,7 @@ def _begin(descriptor: int, name: bytes) -> None:
 
 
 def _serve_starts(descriptor: int, functions: Mapping[str, Function]) -> None:
-    """What the fork server does for as long as it lives."""
+    """The loop of the fork server: start a helper for each request, until the daemon ends."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
@@ -228,7 +234,7 @@ def _serve_starts(descriptor: int, functions: Mapping[str, Function]) -> None:
 
 
 def _serve_calls(descriptor: int, functions: Mapping[str, Function]) -> None:
-    """What a helper does for as long as it lives."""
+    """The loop of a helper: call a function for each request, until the connection ends."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _begin(descriptor, b"oomwatchd-help")
     connection = socket.socket(fileno=descriptor)

@@ -1,4 +1,4 @@
-"""An answer that takes a call of the kind that may take for ever, see base/helper.py."""
+"""An answer that isn't known yet, since it takes a call in a helper process: see base/helper.py."""
 
 from collections.abc import Callable
 
@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 
 class NotYet(Exception):
-    """What is asked isn't known yet. Whoever catches this has `function` called with `arguments` in a helper, hands
-    what it returns to `learn` (None: it returned nothing), and asks again."""
+    """The answer isn't known yet.
+
+    Whoever catches this calls `function` with `arguments` in a helper, passes the result to `learn` (None: there was no
+    result), and asks again."""
 
     def __init__(
         self, function: helper.Function, arguments: tuple[object, ...], learn: Callable[[object], None]
@@ -26,7 +28,8 @@ class NotYet(Exception):
         self.learn = learn
 
     def find_out(self) -> None:
-        """Have it found out, and wait for it: for programs that have nothing else to do."""
+        """Call the function in a helper, wait for the result, and pass it to `learn`. For programs that have nothing
+        else to do."""
         try:
             answer = helper.call(self.function, *self.arguments, seconds=_SECONDS)
         except (helper.HelperError, OSError):
@@ -35,7 +38,8 @@ class NotYet(Exception):
 
 
 def settled(ask: "Callable[[], T]") -> "T":
-    """The answer, however often something has to be found out for it: for programs that have nothing else to do."""
+    """The result of `ask`, which is called again after each NotYet has been found out. For programs that have nothing
+    else to do."""
     while True:
         try:
             return ask()

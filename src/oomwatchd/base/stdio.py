@@ -1,4 +1,4 @@
-"""Standard streams that whoever started us has closed."""
+"""Opens standard streams that were closed when the program was started."""
 
 import io
 import os
@@ -6,8 +6,8 @@ import sys
 
 
 def open_standard_streams() -> None:
-    """Let each that is closed lead to /dev/null: Python has None for it, and the kernel would give its number to
-    the next file that we open."""
+    """Open /dev/null in the place of each closed standard stream. Else Python has None for it, and the kernel gives its
+    number to the next file that is opened."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)

@@ -6,7 +6,7 @@ import functools
 def decode(raw: bytes | str) -> str:
     """`raw` as UTF-8 text; each byte that isn't valid UTF-8 becomes ``\\xNN``. Control characters stay: this is
     for JSON, which escapes them itself. A `str` is one decoded with surrogateescape, as the facts in
-    `oomwatchd.rules.model.Process` are."""
+    `oomwatchd.rules.criteria.Process` are."""
     if isinstance(raw, str):
         if raw.isascii():
             return raw
@@ -57,6 +57,6 @@ def _columns_of(text: str) -> int:
 
 
 def counted(number: int, what: str) -> str:
-    """A number and a noun, in the plural where there isn't one of it."""
+    """A number and a noun: "1 rule", "2 rules"."""
     plural = f"{what}es" if what.endswith("s") else f"{what}s"
     return f"{number} {what if number == 1 else plural}"

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 COMMAND_LINE_PART = 64 << 10
-"""Of a command line that has more than twice as many bytes, so many of its beginning and of its end are compared."""
+"""A command line of more than twice as many bytes is not compared whole: only so many bytes of its beginning and of its
+end are."""
 
 
 @dataclass(slots=True)

@@ -1,7 +1,8 @@
-"""How long a search for a regular expression can take on a text that wants it to. Pure.
+"""The longest time that a search for a regular expression can take, on the worst text for it. Pure.
 
-Python's `re` tries one way after the other (backtracking): with k repeats that can each give way to the next, up to
-length to the power of k + 1 steps, and with a repeat within a repeat up to 2 to the power of the length."""
+Python's `re` tries one way after the other (backtracking). An expression with k repeats, each of which can give
+characters up to the next, takes up to length to the power of k + 1 steps. An expression with a repeat within a repeat
+takes up to 2 to the power of the length."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -11,23 +12,24 @@ from re import _parser  # type: ignore[attr-defined]  # the parser that re itsel
 _MANY = 8
 """A repeat that may take more rounds than this counts as one without end."""
 _SECONDS_LINEAR, _SECONDS_STEP = 10e-9, 3e-9
-"""For one character, measured with Python 3.11 on `.*?x`, and on `\\d+x`, the slowest found."""
+"""Seconds for one character, and for one step: measured with Python 3.11 on `.*?x`, and on `\\d+x`, the slowest
+expressions that were found."""
 _SAMPLE = "a-/"
-"""A repeat that accepts all of these accepts most of what stands in a command line or a path."""
+"""A repeat that accepts all of these characters accepts most of a command line or a path."""
 
 Item = tuple[object, object]
 
 
 @dataclass(slots=True)
 class Shape:
-    """What of an expression makes it take long."""
+    """The parts of an expression that can make a search take long."""
 
     repeats: int = 0
     options: int = 0
-    """Repeats of few rounds, each of which doubles the ways."""
+    """The number of repeats of few rounds. Each of them doubles the number of ways."""
     nested: bool = False
     variable: bool = False
-    """Whether what it matches can have more than one length."""
+    """Whether the expression can match texts of different lengths."""
 
     def add(self, other: "Shape", times: int = 1) -> None:
         self.repeats += other.repeats * times
@@ -37,7 +39,7 @@ class Shape:
 
 
 def shape(regex: str) -> Shape:
-    """The shape of an expression that re.compile() takes."""
+    """The shape of `regex`, which re.compile() has accepted."""
     return _shape(_parser.parse(regex))
 
 
@@ -77,7 +79,7 @@ def _shape_of_repeat(least: int, most: int, body: Sequence[Item]) -> Shape:
 
 
 def _parts(name: str, argument: object) -> list[Sequence[Item]]:
-    """The expressions within an item that is no repeat."""
+    """The expressions within an item. A repeat is none of them."""
     if name == "BRANCH":
         return list(argument[1])  # type: ignore[index]
     if name == "GROUPREF_EXISTS":
@@ -88,7 +90,8 @@ def _parts(name: str, argument: object) -> list[Sequence[Item]]:
 
 
 def seconds(shapes: Iterable[Shape], length: int) -> float:
-    """An upper bound, by experience, of how long searches take in a text of that many characters."""
+    """An upper bound (measured, not proven) of the time that searches for all `shapes` take in a text of `length`
+    characters."""
     total = 0.0
     for each in shapes:
         if each.nested:
@@ -133,8 +136,8 @@ def _has_nested(items: Iterable[Item]) -> bool:
 
 
 def _blurred(body: Sequence[Item]) -> bool:
-    """Whether one round of a repeat may end at different places of the same text, or go different ways: its body has a
-    repeat, and nothing that this one can't take, or choices that begin alike."""
+    """Whether one round of a repeat can match the same text in several ways. It can if its body has a repeat and
+    nothing that this inner repeat can't take, or if it has choices that begin alike."""
     for operation, argument in body:
         if str(operation) == "BRANCH" and _overlap(argument[1]):  # type: ignore[index]
             return True
@@ -169,7 +172,7 @@ def _flattened(items: Iterable[Item]) -> list[Item]:
 
 
 def _ambiguous(items: Sequence[Item]) -> int:
-    """How many long repeats can take, and give back, what follows them."""
+    """The number of long repeats that can also take the text that is meant for what follows them."""
     count = 0
     for at, (operation, argument) in enumerate(items):
         if not _is_long_repeat(operation, argument):
@@ -183,7 +186,7 @@ def _ambiguous(items: Sequence[Item]) -> int:
 
 
 def _accepts(body: Sequence[Item], character: str) -> bool:
-    """Whether a body of one item takes the character; so too where it can't be told."""
+    """Whether a body of one item takes the character. True also where that can't be told."""
     if len(body) != 1:
         return True
     operation, argument = body[0]

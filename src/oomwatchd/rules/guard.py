@@ -7,11 +7,12 @@ from oomwatchd.rules.model import Criterion, Rule
 
 
 def guarded_rules(rules: Iterable[Rule]) -> tuple[bool, ...]:
-    """Of each rule whether it may lower.
+    """For each rule whether it may lower a value.
 
-    A rule may if it says `spoofable = true`, or if one of its criteria says who controls the process. descendant_of
-    does if each rule that it names has such a criterion itself; one that is only spoofable has none, and rules that
-    name each other in a circle have none either. What a rule excludes by `not` says nothing of who remains."""
+    A rule may if it says `spoofable = true`, or if one of its criteria says who controls the process. A descendant_of
+    says so if each rule that it names has such a criterion itself: a rule that is only spoofable has none, and rules
+    that name each other in a circle have none. The criteria in `not` don't count, since they say nothing about the
+    processes that are left."""
     known = tuple(rules)
     says_who = {rule.name for rule in known if any(_says_who(criterion) for criterion in rule.criteria)}
     waiting = [rule for rule in known if rule.name not in says_who]

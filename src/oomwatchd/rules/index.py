@@ -1,4 +1,5 @@
-"""Which rules a value leaves in question, by dictionary: a thousand rules over names cost what one costs. Pure."""
+"""Finds the rules that a value doesn't rule out. It looks them up in a dictionary, so that a thousand rules over names
+cost as much as one. Pure."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,14 +9,14 @@ _FEW = 64
 
 
 class Index:
-    """Of one criterion, over all rules. Sets of rules are the bits of an integer."""
+    """All rules by one criterion. A set of rules is an integer: bit N stands for rule N."""
 
     def __init__(self, key: str, rules: Sequence[Rule]) -> None:
         absent: list[int] = []
         self._exact: dict[str | int, list[int]] = {}
         """Rules by the literal texts or the IDs that they name."""
         self._searched: list[tuple[int, Criterion]] = []
-        """Rules with globs or regular expressions, each of which has to be tried."""
+        """Rules with globs or regular expressions. Each of these has to be tried."""
         for number, rule in enumerate(rules):
             criterion = rule.criterion(key)
             if criterion is None:
@@ -31,7 +32,8 @@ class Index:
         self._absent = as_bits(absent)
 
     def possible(self, value: str | int | tuple[int, ...] | None) -> int:
-        """The rules that don't ask, and those that the value fits. None: it was refused; empty: there is none."""
+        """The rules that don't have this criterion, and those whose criterion holds for `value`. None: the fact was
+        refused; so no rule with the criterion holds. Empty: the process has no such fact."""
         if isinstance(value, tuple):  # all of several IDs must be named
             found = ~0
             for each in value:

@@ -1,7 +1,7 @@
-"""What the kernel can compare of rules: names and ids without which no rule can fit. Pure.
+"""The names and IDs by which the filter in the kernel drops programs that no rule can fit. Pure.
 
-A superset: whatever a rule fits bears one of them, and not all that bears one is fitted. A process that has got through
-is looked at as ever."""
+They let through too much, never too little: each program that a rule fits has one of these names or IDs, but a rule
+need not fit each program that has one. The daemon checks whatever gets through."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ _WILD = "*?["
 
 @dataclass(frozen=True, slots=True)
 class KernelNames:
-    """What a program must have for any of some rules to fit it: one of these."""
+    """Names and IDs. A program that has none of them can't be fitted by the rules that they were made of."""
 
     exes: frozenset[str] = frozenset()
     """Names of executables, without their directories."""
     comms: frozenset[str] = frozenset()
     """Whole task names."""
     comm_prefixes: frozenset[str] = frozenset()
-    """What a task name begins with."""
+    """Beginnings of task names."""
     uids: frozenset[int] = frozenset()
     gids: frozenset[int] = frozenset()
 
@@ -35,7 +35,8 @@ class KernelNames:
 
 
 def of_rule(rule: Rule) -> KernelNames | None:
-    """What fits `rule` bears one of these. None: there is nothing that the kernel could compare."""
+    """The names and IDs of which a program must have one for `rule` to fit it. None: the rule has no criterion that the
+    kernel could compare."""
     by_key = {criterion.key: criterion for criterion in rule.criteria}
     for key in ("exe", "comm", "descendant_of", "user", "group"):  # the most selective first
         names = _of_criterion(by_key[key]) if key in by_key else None
@@ -45,7 +46,8 @@ def of_rule(rule: Rule) -> KernelNames | None:
 
 
 def of_rules(rules: Iterable[Rule]) -> KernelNames | Rule:
-    """The same of all rules that are enabled; or the first of them for which there is nothing."""
+    """The names and IDs of which a program must have one for any enabled rule to fit it. Returns a rule instead if that
+    rule has no criterion that the kernel could compare: the first such rule."""
     every = KernelNames()
     for rule in rules:
         if not rule.enabled:
@@ -78,7 +80,7 @@ def _of_criterion(criterion: Criterion) -> KernelNames | None:
 
 
 def _last_component(pattern: Pattern) -> str | None:
-    """The name of the executable, if the pattern says what it is. None: it leaves it open."""
+    """The last component of the paths that a pattern matches. None: the pattern leaves it open."""
     if pattern.literal:
         return pattern.text.rpartition("/")[2]
     if not pattern.is_glob:
@@ -89,7 +91,7 @@ def _last_component(pattern: Pattern) -> str | None:
 
 
 def _literal_start(pattern: Pattern) -> str:
-    """What the value begins with; empty: the pattern leaves it open."""
+    """The literal text with which every value begins that the pattern matches. Empty: the pattern leaves it open."""
     if pattern.literal:
         return pattern.text
     if not pattern.is_glob:

@@ -6,14 +6,15 @@ from oomwatchd.rules.criteria import CRITERIA, Form, Process
 from oomwatchd.rules.model import Criterion, Rule, Searched
 
 _SHOWN = 200
-"""Characters of a text that takes too long."""
+"""So many characters are shown of a text in which a search took too long."""
 
 Found = str | int | bool | list[str] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """Why a rule doesn't fit: the first criterion that fails, what it wants, what was found (None: refused)."""
+    """Why a rule doesn't fit: the first criterion that doesn't hold, what it wants, and what was found (None: the fact
+    was refused)."""
 
     key: str
     wanted: str | list[str] | bool
@@ -21,8 +22,8 @@ class Mismatch:
 
 
 def holds(criterion: Criterion, process: Process) -> bool | None:
-    """Whether the process meets the criterion; None where the fact was refused, or a search in it takes too long. Of
-    `exe` the path alone is asked."""
+    """Whether the criterion holds for the process. None: the fact was refused, or a search in it takes too long. For
+    `exe` only the path is compared, not whether it was verified."""
     row = CRITERIA[criterion.key]
     value = getattr(process, row.fact)
     if value is None:
@@ -57,8 +58,8 @@ def mismatch(rule: Rule, process: Process) -> Mismatch | None:
 
 
 def container_mismatch(rule: Rule, process: Process) -> Mismatch | None:
-    """What keeps a rule that isn't for containers from fitting `process`. Where something can be gained, each other PID
-    namespace is one."""
+    """The mismatch if `process` is in a container and `rule` isn't for containers; else None. For a rule that can
+    lower, every process in another PID namespace counts as in a container."""
     if process.foreign_pid_ns is False:
         return None
     if rule.can_lower:
@@ -86,7 +87,7 @@ def _found(criterion: Criterion, process: Process) -> Found:
 
 
 def _doubtful(process: Process) -> str | None:
-    """The path of an executable that can't be believed, and why."""
+    """The path of an executable that isn't verified, and why it isn't."""
     return f"{process.exe} ({process.exe_doubt})" if process.exe_doubt else None
 
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from oomwatchd.base.uapi import OOM_ADJUST_MAX, OOM_DISABLE, OOM_SCORE_ADJ_MAX
 
 NO, YES, OVERDUE = 0, 1, 2
-"""What a search has found. OVERDUE: it has taken too long."""
+"""Results of a search. OVERDUE: the search has exceeded its budget of time."""
 
 
 class Searched(str):
-    """A text in which searches can take long, and what they have found."""
+    """A text in which searches can take long, and the results of the searches that were done."""
 
     found: Mapping[str, int]
-    """By the source of the expression NO, YES or OVERDUE."""
+    """The result (NO, YES or OVERDUE) by the text of the regular expression."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Pattern:
     is_glob: bool = False
 
     def matches(self, value: str) -> bool | None:
-        """Whether the value fits; None where that takes too long to find out."""
+        """Whether the pattern matches `value`. None: finding out takes too long."""
         if self.regex is None:
             return value == self.text
         if isinstance(value, Searched):
@@ -61,20 +61,22 @@ def regex(text: str) -> Pattern:
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """One criterion of a rule. Its form (`criteria.CRITERIA`) says which member of it means something."""
+    """One criterion of a rule. Its form (`criteria.CRITERIA`) says which of `patterns`, `names`, `ids` and `flag` is in
+    use."""
 
     key: str
     patterns: tuple[Pattern, ...] = ()
-    """For the form TEXT."""
+    """In use for the form TEXT."""
     names: tuple[str, ...] = ()
-    """For ID users or groups as written, for RULE names of rules."""
+    """In use for the forms ID (users or groups as they are written) and RULE (names of rules)."""
     ids: frozenset[int] = frozenset()
-    """For ID what the names stand for now; a name that doesn't exist adds none."""
+    """In use for the form ID: the numbers that the names stand for now. A name that doesn't exist has none."""
     flag: bool = False
-    """For FLAG."""
+    """In use for the form FLAG."""
 
     def matches(self, value: str) -> bool | None:
-        """Whether one of the patterns fits; None where none does, but one takes too long to find out."""
+        """Whether one of the patterns matches `value`. None: none is known to match, but one takes too long to find
+        out."""
         overdue = False
         for pattern in self.patterns:
             found = pattern.matches(value)
@@ -85,7 +87,7 @@ class Criterion:
 
     @property
     def wanted(self) -> str | list[str] | bool:
-        """As it stands in the file, for `explain`."""
+        """The value of the criterion as it stands in the file, for `explain`."""
         texts = [str(p) for p in self.patterns] or list(self.names)
         if not texts:
             return self.flag
@@ -94,8 +96,8 @@ class Criterion:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What a rule wants of `oom_score_adj`: at least `low`, at most `high` (both the same: exactly that), or, with
-    `ignore`, nothing."""
+    """What a rule wants `oom_score_adj` to be: at least `low` and at most `high`. If both are the same, exactly that.
+    With `ignore`, the process is left alone."""
 
     low: int | None = None
     high: int | None = None
@@ -107,7 +109,7 @@ class Action:
 
     @property
     def asks_to_lower(self) -> bool:
-        """Whether the action is meant to lower. An exact value from 0 up isn't: see `Rule.target`."""
+        """Whether the action is meant to lower a value. An exact value from 0 up isn't: see `Rule.target`."""
         if self.high is None:
             return False
         return self.high < 0 if self.exact else self.high < OOM_SCORE_ADJ_MAX
@@ -142,7 +144,7 @@ class Rule:
     file: str = ""
     line: int = 0
     guarded: bool = True
-    """Whether the rule may lower: see rules.guard."""
+    """Whether the rule may lower a value: see rules/guard.py."""
 
     def target(self, first: int) -> int:
         """The value for a process that has, or set itself, `first`. A rule that anyone can enter by faking a name
@@ -165,16 +167,16 @@ class Rule:
 
     @property
     def asks_to_lower(self) -> bool:
-        """Whether the rule is meant to lower the value of a process that it fits, or of its descendants. It is refused
-        if it isn't guarded."""
+        """Whether the rule is meant to lower the value of a process that it fits, or of a descendant. Such a rule is
+        refused if it isn't guarded."""
         if self.action.ignore:
             return False
         return self.action.asks_to_lower or (isinstance(self.children, int) and self.children < 0)
 
     @property
     def can_lower(self) -> bool:
-        """Whether somebody can gain by the rule: a process that it fits, or a descendant. A guarded rule also lowers by
-        an exact value from 0 up, where the process had more."""
+        """Whether the rule can lower a value, so that somebody could gain by faking what it asks for. A guarded rule
+        can also do so by an exact value from 0 up, where the process had more."""
         if self.action.ignore or not self.guarded:
             return False
         values = (self.action.high, self.children)
@@ -182,7 +184,8 @@ class Rule:
 
     @property
     def eager_children(self) -> bool:
-        """Whether children need a look as soon as they are born: what the kernel lets them inherit is wrong."""
+        """Whether children must be looked at as soon as they are forked, since what the kernel lets them inherit is
+        wrong."""
         if self.action.ignore or not self.enabled:
             return False
         return self.action.asks_to_lower if self.children is None else self.children != INHERIT

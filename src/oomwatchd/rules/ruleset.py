@@ -13,29 +13,29 @@ Value = str | tuple[int, int] | None
 
 _MEMO_LIMIT = 8192
 _NAMES = ("exe", "comm")
-"""What the prefilter goes by. Their index is asked first."""
+"""The criteria that the prefilter goes by. Their indexes are asked first."""
 _OTHERS = tuple(row.key for row in CRITERIA.values() if row.indexed and row.key not in _NAMES)
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a set of rules asks of the kernel: facts to read, events to hear of."""
+    """What a set of rules needs from the kernel: facts to read, events to subscribe to."""
 
     reads: frozenset[Source] = frozenset()
     events: frozenset[str] = frozenset()
-    """Besides exec and fork, those that tell of a change of a fact: comm, uid, gid."""
+    """Events that tell of a change of a fact, besides exec and fork: comm, uid, gid."""
     forks: bool = False
-    """Fork events are needed at all: a rule holds processes that can have children."""
+    """Whether fork events are needed at all: some rule holds processes, and these can have children."""
     forks_at_once: bool = False
-    """... and each one as it comes, not just after the next write."""
+    """Whether each fork event must be dealt with as it comes, and not just after the next write."""
     second_look: bool = False
-    """A rule asks for what changes without an event: the cgroup, being a session's leader."""
+    """Whether some rule asks for a fact that changes without an event: the cgroup, being a session's leader."""
     fork_decides: bool = False
-    """A rule can fit a process just born whose parent it doesn't fit."""
+    """Whether a rule can fit a process that was just forked though it doesn't fit its parent."""
 
 
 def needs(rules: Sequence[Rule]) -> Needs:
-    """What the enabled ones of `rules` need."""
+    """What the enabled rules among `rules` need from the kernel."""
     active = [rule for rule in rules if rule.enabled]
     rows = {CRITERIA[c.key] for rule in active for c in (*rule.criteria, *rule.excluded)}
     by_descent = any(row.form is Form.RULE for row in rows)
@@ -56,8 +56,10 @@ def needs(rules: Sequence[Rule]) -> Needs:
 
 
 class RuleSet:
-    """Rules in the order in which they are tried, with what makes a thousand cost what one costs: for a value of
-    `exe`, `comm`, … the set of rules that it doesn't rule out, as the bits of an integer, remembered per value."""
+    """Rules in the order in which they are tried.
+
+    A thousand rules cost as much as one: for each value of `exe`, `comm` and so on, the set of rules that it doesn't
+    rule out is remembered. A set is an integer: bit N stands for rule N."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self.rules = tuple(rules)
@@ -83,24 +85,27 @@ class RuleSet:
         self.searches = Searches(self.rules)
 
     def possible_exe(self, exe: str | None) -> int:
-        """The rules that `exe` alone doesn't rule out, as bits; 0 for most processes of a machine, which then need no
-        further look. None: refused; so that no rule over it fits. Not remembered: the caller asks once for each."""
+        """The rules that `exe` alone doesn't rule out, as bits. It is 0 for most processes of a machine, and these need
+        no further look. None: the fact was refused, so no rule with `exe` fits. Nothing is remembered here: the caller
+        asks once for each executable."""
         return self._enabled & self._possible("exe", exe)
 
     def possible_comm(self, comm: str | None) -> int:
-        """The same for `comm`."""
+        """The rules that `comm` alone doesn't rule out, as bits. None: the fact was refused, so no rule with `comm`
+        fits."""
         return self._enabled & self._possible("comm", comm)
 
     def names_exe(self, exe: str) -> bool:
-        """Whether somebody can gain by having an executable at this path, so that it matters if the path can be
-        believed. Not remembered either."""
+        """Whether a rule that can lower names this path, so that the path has to be verified. Nothing is remembered
+        here: the caller asks once for each executable."""
         if exe and "exe" in self.searches.keys:
             exe = self.searches.prepare("exe", self._enabled, exe)
         criteria = (c for rule in self.rules if rule.can_lower for c in rule.criteria)
         return any(c.key == "exe" and c.matches(exe) is not False for c in criteria)
 
     def decide(self, process: Process, possible: int | None = None) -> Rule | None:
-        """The first rule that fits; `possible` where it is known already which ones exe and comm don't rule out."""
+        """The first rule that fits `process`; None: none does. `possible`: the rules that exe and comm don't rule out,
+        as bits, where that is known already. Raises NotYet."""
         bits = self._enabled if possible is None else possible
         if possible is None:
             bits = self._narrow(bits, self._names, process)
@@ -126,8 +131,8 @@ class RuleSet:
         return None
 
     def prepare(self, process: Process, possible: int | None = None) -> None:
-        """Search in the texts of a process for what rules want, all or those that are `possible`, as far as that can
-        take long. Raises NotYet."""
+        """Do the searches that can take long: those of all rules, or of the `possible` ones (as bits), in the texts of
+        `process`. Raises NotYet."""
         bits = self._enabled if possible is None else possible
         searches = self.searches
         if not searches.keys:
@@ -162,8 +167,8 @@ class RuleSet:
 
 
 def _left_open(rule: Rule) -> str:
-    """What the bits of a rule leave to be asked: nothing, "verify" its exe, or, since it asks for what has no bits,
-    "all"."""
+    """What must still be checked of a rule when its bit is set: "" nothing; "verify" whether its exe is verified; "all"
+    every criterion, since one of them has no index."""
     keys = {criterion.key for criterion in rule.criteria}
     if rule.excluded or not all(CRITERIA[key].indexed for key in keys):
         return "all"

@@ -1,7 +1,7 @@
-"""Searches in texts that others have written, within a budget.
+"""Searches for regular expressions in texts that others control, within a budget of CPU time.
 
-What can't take long is searched at once. The rest is left to a helper process (NotYet), with a few milliseconds of
-CPU time for each expression; what exceeds them is neither found nor not found."""
+A search that can't take long is done at once. The others are left to a helper process (NotYet), with a few milliseconds
+for each expression. A search that exceeds them has no result: the criterion doesn't hold, nor does its `not`."""
 
 import re
 import signal
@@ -15,15 +15,16 @@ from oomwatchd.rules.effort import Shape, longest_within, shape
 from oomwatchd.rules.model import NO, OVERDUE, YES, Criterion, Pattern, Rule, Searched
 
 _AT_ONCE_SECONDS = 0.002
-"""What cannot take longer than this, all expressions of a criterion taken together, is searched at once."""
+"""Searches are done at once if all expressions of a criterion together can't take longer than this."""
 _TRIED_SECONDS, _TRIED_CHARACTERS = 0.003, 1024
-"""What is hardly ever as slow as it can be is tried so long, in a text up to this length."""
+"""Other searches are tried for so long, in a text of up to so many characters: hardly any is as slow as it could be."""
 _BUDGET_SECONDS = 0.010
 """CPU time for one expression and text, in the helper."""
 _CALL_SECONDS = 0.2
-"""CPU time for all of them. `re` may go on for seconds before it looks whether it should stop: then the helper ends."""
+"""CPU time for all expressions of one call. `re` may go on for seconds before it looks whether it should stop; then the
+helper is ended by a signal."""
 _Key = tuple[str, int, int, int, frozenset[str]]
-"""Criterion, rules, hash and length of a text, expressions that aren't searched for."""
+"""Criterion; rules, as bits; hash and length of the text; expressions that aren't searched for."""
 
 _MEMO_LIMIT = 4096
 _ASKED_LIMIT = 1024
@@ -31,7 +32,8 @@ _STRUCK_LIMIT = 4096
 
 
 def search(patterns: Sequence[str], raw: bytes) -> bytes:
-    """One of NO, YES and OVERDUE for each expression. For the helper: it ends by SIGPROF after _CALL_SECONDS."""
+    """NO, YES or OVERDUE for each expression, as bytes. To be called in a helper: SIGPROF ends the process after
+    _CALL_SECONDS."""
     text = raw.decode("utf-8", "surrogateescape")
     signal.setitimer(signal.ITIMER_PROF, _CALL_SECONDS)
     found = bytes(_search(re.compile(pattern), text) for pattern in patterns)
@@ -53,14 +55,15 @@ class _Asked:
 
     patterns: dict[str, re.Pattern[str]]
     quick: frozenset[str]
-    """Those that cannot take long, but for the length of the text."""
+    """The expressions that can't take long unless the text is very long."""
     at_once: int
-    """Characters up to which all of them are searched at once."""
+    """All expressions are searched for at once in a text of up to so many characters."""
 
 
 @dataclass(slots=True)
 class _Struck:
-    """A process that has exceeded the budget. It costs none again until it executes another program."""
+    """A process in whose texts a search has exceeded the budget. It isn't searched for those expressions again until it
+    executes another program."""
 
     starttime: int
     exe: str | None
@@ -69,24 +72,25 @@ class _Struck:
 
 
 class Searches:
-    """What one set of rules searches for, and what it has found so far. Sets of rules are given as bits."""
+    """The searches of one set of rules, and their results so far. Sets of rules are given as bits."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._rules = rules
         self.keys = tuple({c.key for rule in rules for c in _criteria(rule) if any(p.regex for p in c.patterns)})
-        """Criteria that have something to search for."""
+        """The criteria with regular expressions or globs."""
         self._asked: dict[tuple[str, int], _Asked] = {}
         self._memo: dict[_Key, bytes] = {}
         self._hopeless: set[_Key] = set()
-        """Texts that have ended a helper."""
+        """Texts in which a search has ended a helper."""
         self._distrusted: set[str] = set()
-        """Criteria of which a text has been tried that was as slow as it can be: then no more are tried."""
+        """Criteria for which a trial took as long as it could. No more trials are made for these."""
         self._struck: dict[int, _Struck] = {}
         self._news: list[tuple[int, str]] = []
 
     def prepare(self, key: str, bits: int, text: str, skip: frozenset[str] = frozenset()) -> str:
-        """The text, with what those rules search for in it where that can't be had at once. `skip`: expressions that
-        have exceeded their budget. Raises NotYet."""
+        """The text for criterion `key`. If searches of the rules `bits` can take long in it, it is a Searched with
+        their results. `skip`: expressions that aren't searched for, since they have exceeded their budget. Raises
+        NotYet."""
         asked = self._asked.get((key, bits)) or self._ask(key, bits)
         if len(text) <= asked.at_once or isinstance(text, Searched):
             return text
@@ -140,7 +144,7 @@ class Searches:
         self._memo[memo_key] = found
 
     def struck(self, process: Process) -> frozenset[str]:
-        """The expressions that a process has exceeded the budget of."""
+        """The expressions whose budget the process has exceeded."""
         known = self._struck.get(process.pid)
         if known is None:
             return frozenset()
@@ -150,7 +154,7 @@ class Searches:
         return known.sources
 
     def strike(self, process: Process, text: str) -> None:
-        """Take note of what a process has exceeded the budget of."""
+        """Remember the expressions whose searches in `text`, a text of `process`, have exceeded the budget."""
         if not isinstance(text, Searched):
             return
         sources = frozenset(source for source, found in text.found.items() if found == OVERDUE)
@@ -165,13 +169,14 @@ class Searches:
             self._news += [(process.pid, source) for source in sorted(new)]
 
     def executed(self, pid: int, event_ns: int) -> None:
-        """The process has executed another program at that time, and starts anew, unless that has been seen."""
+        """Forget which expressions `pid` has exceeded, since it has executed another program at `event_ns`
+        (CLOCK_MONOTONIC). Facts that were read later stay."""
         known = self._struck.get(pid)
         if known is not None and known.read_ns < event_ns:
             del self._struck[pid]
 
     def take_news(self) -> list[tuple[int, str]]:
-        """Processes, and rules with an expression whose budget they have exceeded, since the last call."""
+        """Each process that has exceeded a budget since the last call: its PID, and the name of the rule."""
         taken, self._news = self._news, []
         return [
             (pid, rule.name)
