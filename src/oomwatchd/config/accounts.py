@@ -1,7 +1,7 @@
 """Numbers of users and groups by name, without ever waiting for a name service.
 
 The local files, passwd(5) and group(5), are read at once. Other name services of nsswitch.conf(5), such as LDAP or
-SSSD, take as long as they like: they are asked by a helper, base/helper.py, for names that the files don't have."""
+SSSD, may answer late or never. A helper process (base/helper.py) asks them for the names that the files don't have."""
 
 import grp
 import os
@@ -13,19 +13,21 @@ from oomwatchd.rules.criteria import CRITERIA, Form
 from oomwatchd.rules.model import Rule
 
 Name = tuple[str, str]
-""""user" or "group", and the name."""
+"""A kind, "user" or "group", and a name."""
 
 LARGEST_ID = 2**32 - 2
-"""Of a user or group. The next number means none: setresuid(2)."""
+"""The largest number of a user or group. The next one means none: setresuid(2)."""
 PASSWD, GROUP = "/etc/passwd", "/etc/group"
 _MAX_FILE_BYTES = 64 << 20
 _WAIT_SECONDS = 5.0
 _GONE_AFTER = 2
-"""A name service that is down for a moment may say that a user doesn't exist. So often in a row it is believed."""
+"""A name service that is down for a moment may say that a user doesn't exist. It is believed when it says so this often
+in a row."""
 
 
 def look_up(kind: str, name: str) -> tuple[int | None]:
-    """The number that name services give; None: none. May take for ever: for a helper."""
+    """The number that name services have for a name, as a tuple of one; None in it: no such name. It may never return,
+    so call it in a helper."""
     try:
         return (pwd.getpwnam(name).pw_uid if kind == "user" else grp.getgrnam(name).gr_gid,)
     except (KeyError, ValueError, OSError):
@@ -33,14 +35,14 @@ def look_up(kind: str, name: str) -> tuple[int | None]:
 
 
 def names_in(rules: Iterable[Rule]) -> list[Name]:
-    """The names, without the numbers, that enabled rules ask for."""
+    """The names in `user` and `group` of the enabled rules. Numbers are left out."""
     criteria = (c for rule in rules if rule.enabled for c in (*rule.criteria, *rule.excluded))
     asked = ((c.key, name) for c in criteria if CRITERIA[c.key].form is Form.ID for name in c.names)
     return list(dict.fromkeys((key, name) for key, name in asked if not is_number(name)))
 
 
 class Accounts:
-    """What is known of names."""
+    """The numbers of users and groups, as far as they are known."""
 
     def __init__(self, passwd: str = PASSWD, group: str = GROUP) -> None:
         self._paths = {"user": passwd, "group": group}
@@ -51,7 +53,7 @@ class Accounts:
         self.refresh()
 
     def refresh(self) -> bool:
-        """Read the files again if they have changed. Whether they have."""
+        """Read the files again if they have changed. Returns whether they have."""
         before = dict(self._seen)
         for kind, path in self._paths.items():
             try:
@@ -74,15 +76,15 @@ class Accounts:
         return self._services.get((kind, name)) if found is None else found
 
     def is_known(self, kind: str, name: str) -> bool:
-        """Whether the name services needn't be waited for."""
+        """Whether the number of a name is known, so that name services needn't be asked."""
         return is_number(name) or name in self._files[kind] or (kind, name) in self._services
 
     def not_in_files(self, names: Iterable[Name]) -> list[Name]:
-        """Those of `names` that only name services may know."""
+        """Those of `names` that aren't in the files, so that only name services may know them."""
         return [(kind, name) for kind, name in names if name not in self._files[kind]]
 
     def learn(self, kind: str, name: str, number: int | None) -> None:
-        """Take note of what name services have answered."""
+        """Remember what name services have answered. None: no such name."""
         key = (kind, name)
         if number is None and self._services.get(key) is not None:
             self._missed[key] = self._missed.get(key, 0) + 1
@@ -93,7 +95,7 @@ class Accounts:
 
 
 class AskedAccounts(Accounts):
-    """For programs that have nothing else to do: waits for name services, but not for long."""
+    """Accounts for programs that have nothing else to do: they wait for name services, but not for long."""
 
     def is_known(self, kind: str, name: str) -> bool:
         if super().is_known(kind, name):

@@ -1,5 +1,5 @@
-"""One file of the configuration: TOML to settings and rules. Every problem is noted with its place, and reading goes
-on behind it. oomwatchd.toml(5) describes the language."""
+"""One file of the configuration: from TOML to settings and rules. Each problem is noted with its place, and reading
+goes on after it. oomwatchd.toml(5) describes the language."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file as it was read."""
+    """A file of the configuration and its text."""
 
     path: str
     text: str
@@ -37,19 +37,19 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One file's content, and where its keys stand."""
+    """The tables of one file, and the places of its keys."""
 
     file: str
     content: Mapping[str, object]
     positions: Mapping[Path, Position]
     found: Findings
     broken: Mapping[Path, set[str]] = field(default_factory=dict)
-    """For each table with a statement that isn't TOML: the keys that it would have set, "" for one that can't be told.
-    What is missing there is no further error."""
+    """For each table with statements that aren't TOML, the keys that these would have set; "" for a key that can't be
+    told. It is no further error if such a key is missing."""
 
     @classmethod
     def read(cls, source: Source, found: Findings) -> "Document | None":
-        """Raises nothing; None: nothing can be read in this file."""
+        """Read the tables of `source`. Problems go to `found`. None: nothing in this file can be read."""
         try:
             content = tomli.loads(source.text)
             located = locate(source.text)
@@ -64,7 +64,7 @@ class Document:
 
     @classmethod
     def _read_what_is_left(cls, source: Source, found: Findings, refusal: ValueError | None) -> "Document | None":
-        """A file that isn't TOML 1.0: tell of all that is wrong, and read the rest."""
+        """Read a file that isn't TOML 1.0: note all mistakes, and read the statements without one."""
         from oomwatchd.config.syntax_hints import diagnose
 
         text = source.text
@@ -95,13 +95,13 @@ class Document:
         self.found.warnings.append(Problem(self.file, *self.place(path), message))
 
     def place(self, path: Path) -> Position:
-        """Where the key of that path stands, or the nearest above it."""
+        """Where the key with this path stands; if it has no place, the place of the nearest table above it."""
         while path and path not in self.positions:
             path = path[:-1]
         return self.positions.get(path, (1, 1))
 
     def settings(self, before: Settings) -> Settings:
-        """[daemon] of this file over that of the files before it."""
+        """The settings after this file: its table [daemon] changes `before`, the settings of the files before it."""
         for key, value in self.content.items():
             if key not in ("daemon", "rule"):
                 self._unknown_at_the_top(key, value)
@@ -144,8 +144,8 @@ class Document:
     def unknown_keys(
         self, at: Path, table: Mapping[str, object], known: Sequence[str], elsewhere: Mapping[str, str] | None = None
     ) -> set[str]:
-        """Note each key that isn't one of `known`; `elsewhere`: the tables in which others belong. Returns the keys
-        that were meant, as far as that can be told."""
+        """Note an error for each key of `table` that isn't in `known`. `elsewhere`: keys that belong into another
+        table, and which. Returns the known keys that were meant, as far as that can be told."""
         meant_keys = set()
         for key in table:
             if key in known:
@@ -222,7 +222,7 @@ _IN_BRACES = {
 
 
 def kind(value: object) -> str:
-    """A value of the wrong type, for people."""
+    """The type of a value that has the wrong one, in words for a message."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
@@ -243,7 +243,7 @@ def shown(number: int) -> str:
 
 
 def without_quotes(value: object) -> str:
-    """What to say of a number or truth value that stands in quotes; empty: it is something else."""
+    """A hint that a number or truth value stands in quotes; empty: `value` is something else."""
     if isinstance(value, str) and re.fullmatch(r"\s*(?:true|false|-?[0-9]{1,10})\s*", value):
         return f"without quotes: {value.strip()}"
     return ""

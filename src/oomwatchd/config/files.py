@@ -11,7 +11,7 @@ from oomwatchd.config.trust import open_to_others, weak_directory
 
 MAIN_FILE = "/etc/oomwatchd.toml"
 DROP_IN_DIRS = ("/etc/oomwatchd.d", "/run/oomwatchd.d", "/usr/lib/oomwatchd.d")
-"""A name in an earlier one masks the same name in a later one."""
+"""Directories of drop-ins. A file in an earlier directory masks a file of the same name in a later one."""
 
 _MAX_FILE_BYTES = 4 << 20
 
@@ -24,7 +24,7 @@ class Layout:
     drop_in_dirs: tuple[str, ...] = ()
     main_file_required: bool = False
     root: str = "/"
-    """The directory below which all of them lie."""
+    """The directory below which all these paths lie."""
 
 
 def layout(file: str | None = None, root: str = "/") -> Layout:
@@ -37,7 +37,8 @@ def layout(file: str | None = None, root: str = "/") -> Layout:
 
 
 def read_files(where: Layout, found: Findings) -> list[Source]:
-    """The main file and the drop-ins in force, in the order of their rules."""
+    """Read the main file and the drop-ins in force. They come in the order in which their rules are tried. Problems go
+    to `found`."""
     if not os.path.isdir(where.root):
         found.errors.append(Problem(where.root, 1, 1, "No such directory; it was given as --root"))
         return []
@@ -58,7 +59,7 @@ def read_files(where: Layout, found: Findings) -> list[Source]:
 
 
 class Refused(Exception):
-    """A file that must not be read, and why."""
+    """A file must not be read, or can't be. The message says why. `line`: where in the file."""
 
     def __init__(self, message: str, line: int = 1) -> None:
         super().__init__(message)
@@ -66,7 +67,7 @@ class Refused(Exception):
 
 
 def _note_missing(path: str, where: Layout, found: Findings) -> None:
-    """Say of a file that isn't there what is to be said: nothing of a main file that nobody asked for."""
+    """Note an error for a file that isn't there. It is none for a main file that nobody asked for."""
     if os.path.islink(path):
         message = f"A symbolic link to {os.readlink(path)}, which isn't there"
         problems = found.errors if path == where.main_file else found.warnings
@@ -76,7 +77,7 @@ def _note_missing(path: str, where: Layout, found: Findings) -> None:
 
 
 _LEFT_ALONE = (".bak", ".orig", ".rej", ".save", ".disabled", ".off", ".swp", ".tmp", "~")
-"""Ends of names that people and programs give to what shall not be read."""
+"""Endings of names that people and programs give to files that shall not be read."""
 
 
 def _is_meant(name: str) -> bool:
@@ -87,7 +88,7 @@ def _is_meant(name: str) -> bool:
 
 
 def _drop_ins(directories: Sequence[str], found: Findings) -> list[str]:
-    """The drop-ins in force, by file name."""
+    """The paths of the drop-ins in force, sorted by file name."""
     chosen: dict[str, str] = {}
     for directory in directories:
         try:
@@ -112,7 +113,7 @@ def _drop_ins(directories: Sequence[str], found: Findings) -> list[str]:
 
 
 def _masks(path: str) -> bool:
-    """Whether a drop-in says nothing but that the ones of its name further down don't count."""
+    """Whether a drop-in only masks those of its name in later directories: it is empty, or a link to /dev/null."""
     try:
         status = os.stat(path)
     except OSError:
@@ -146,7 +147,7 @@ def _read(path: str) -> Source:
 
 
 def decode(raw: bytes) -> str:
-    """What a file holds, as text. Raises Refused."""
+    """The content of a file as text. Raises Refused where it isn't UTF-8."""
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -155,7 +156,7 @@ def decode(raw: bytes) -> str:
 
 
 def _not_utf8(raw: bytes, at: int) -> tuple[str, int]:
-    """What to say of a file that isn't UTF-8, and the line."""
+    """The message about a file that isn't UTF-8, and the line."""
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "Not UTF-8, as TOML wants it, but UTF-16; save it as UTF-8", 1
     line = raw.count(b"\n", 0, at) + 1

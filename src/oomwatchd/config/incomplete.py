@@ -1,5 +1,5 @@
-"""Whether a configuration that was read is one that somebody meant, or what a full disk, half a save or a slip of the
-hand has left of the one before."""
+"""Tells whether rules are missing by accident: a full disk, half a save or a slip of the hand may have emptied a
+file."""
 
 import os
 import stat
@@ -11,8 +11,9 @@ from oomwatchd.config.problems import Problem
 
 
 def lost_files(old: Config, fresh: Config, where: Layout) -> tuple[Problem, ...]:
-    """Files that had rules and have none now, though they are there, and the main file if it isn't there any more. A
-    drop-in that was deleted, or that another one or a link to /dev/null masks, is meant to be gone."""
+    """A problem for each file that may have lost its rules by accident, compared with `old`, the configuration before:
+    a file that had rules, is still there and has none; and the main file, if it is gone. A drop-in that was deleted or
+    masked is gone on purpose."""
     had, has = (Counter(rule.file for rule in config.rules) for config in (old, fresh))
     present = {source.path for source in fresh.sources}
     lost = []

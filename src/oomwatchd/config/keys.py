@@ -1,4 +1,5 @@
-"""The keys of the configuration besides the criteria (rules/criteria.py): what each takes, and what others call them.
+"""The keys of the configuration besides the criteria (rules/criteria.py): what each takes, and what other programs call
+them.
 
 The parser goes by these tables, and the JSON Schema for editors is made of them."""
 
@@ -47,8 +48,8 @@ _OTHER_NAMES = {
 
 
 def meant(word: str, known: Sequence[str]) -> str | None:
-    """The key of `known` that someone meant who wrote `word`, if that can be told. Case, hyphens and what other
-    programs call it don't matter."""
+    """The key of `known` that was meant by `word`; None: that can't be told. Case and hyphens are ignored, and names
+    that other programs have for a key are known."""
     plain = _plain(word)
     for key in known:
         if _plain(key) == plain:

@@ -1,4 +1,5 @@
-"""What a person overlooks in rules that are valid. Pure but for looks at the files that rules name."""
+"""Warnings about rules that are valid, but that may not do what was meant. Pure, except that it looks at the files that
+rules name."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,12 +17,12 @@ from oomwatchd.rules.criteria import CRITERIA, Form
 from oomwatchd.rules.model import INHERIT, Criterion, Pattern, Rule
 
 _OLD_SCALE = {-17: "which is -1000 today", -16: "", 15: "which is 1000 today"}
-"""Values that people know from oom_adj."""
+"""Values that people know from the old oom_adj, and what to say of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something about one rule."""
+    """A warning about one rule."""
 
     rule: int
     key: Path
@@ -29,7 +30,7 @@ class Finding:
 
 
 def warnings(config: Config) -> list[Problem]:
-    """All of them, in the order of the rules."""
+    """All warnings, in the order of the rules."""
     rules = config.rules
     places = Places(config.sources, rules)
     found = [finding for number, rule in enumerate(rules) if rule.enabled for finding in _rule(number, rule)]
@@ -42,8 +43,8 @@ def warnings(config: Config) -> list[Problem]:
 
 
 def _unfilterable(rules: Sequence[Rule]) -> Iterator[Finding]:
-    """Rules that keep the kernel from dropping the events of programs that no rule can fit, where the others would let
-    it."""
+    """Warn of rules that keep the kernel's filter from dropping programs that no rule can fit, if all other rules would
+    let it."""
     active = [number for number, rule in enumerate(rules) if rule.enabled]
     open_rules = [number for number in active if kernel_names.of_rule(rules[number]) is None]
     if not open_rules or len(open_rules) == len(active):
@@ -122,7 +123,7 @@ def _children(rule: Rule) -> Iterator[tuple[Path, str]]:
 
 
 def _vague_guard(rule: Rule) -> Iterator[tuple[Path, str]]:
-    """What says who controls a process may hold for everybody's."""
+    """Warn of a criterion that is meant to say who controls the process, but holds for everybody's."""
     guarding = [criterion for criterion in rule.criteria if CRITERIA[criterion.key].says_who]
     if rule.can_lower and guarding and all(any(map(_is_anything, c.patterns)) for c in guarding):
         shown = " and ".join(f"{c.key} = '{next(filter(_is_anything, c.patterns))}'" for c in guarding)
@@ -131,7 +132,7 @@ def _vague_guard(rule: Rule) -> Iterator[tuple[Path, str]]:
 
 
 def _is_anything(pattern: Pattern) -> bool:
-    """Whether a pattern matches whatever there is."""
+    """Whether a pattern matches every value."""
     return not pattern.text.strip("*?") if pattern.is_glob else not pattern.literal and pattern.matches("") is True
 
 
@@ -145,7 +146,7 @@ def _shadow(rule: Rule, other: Rule) -> str:
 
 
 def _descent(rules: Sequence[Rule]) -> Iterator[Finding]:
-    """Rules that ask for descent from what no process can be held by."""
+    """Warn of rules whose descendant_of names a rule that can't hold any process."""
     by_name = {rule.name: rule for rule in rules}
     holding = _holding(rules)
     for number, rule in enumerate(rules):
@@ -170,7 +171,8 @@ def _by_descent(rule: Rule) -> list[Criterion]:
 
 
 def _holding(rules: Sequence[Rule]) -> set[str]:
-    """The rules that can hold a process at all: those whose descendant_of can, too."""
+    """The names of the rules that can hold a process. A rule with descendant_of can only if one of the rules that it
+    names can."""
     waiting = [rule for rule in rules if rule.enabled and not rule.action.ignore]
     holding: set[str] = set()
     while True:

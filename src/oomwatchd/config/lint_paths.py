@@ -1,4 +1,4 @@
-"""Executables that rules name, and what lies there on this machine."""
+"""Warnings about the executables that rules name, by what lies there on this machine."""
 
 import os
 import re
@@ -12,7 +12,7 @@ _USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
 
 
 def path(text: str, *, is_glob: bool) -> str:
-    """What is to be said of an executable's path or glob; empty: nothing."""
+    """The warning about the path or glob of an executable; empty: none."""
     if text[0] not in ("/", *WILD):
         return _relative(text)
     if text.endswith(" (deleted)"):
@@ -44,7 +44,7 @@ def _relative(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """The path as the kernel shows it: one slash, no dots, none at the end."""
+    """The path as the kernel shows it: without double slashes, without `.` and `..`, and without a slash at the end."""
     parts: list[str] = []
     for part in text.split("/"):
         if part == ".." and parts and not set(WILD) & set(parts[-1]):
@@ -86,13 +86,13 @@ def _wrong_kind(text: str) -> str:
 
 
 def _kind(real: str) -> str:
-    """What else is wrong with the path behind a link."""
+    """The warning about the path `real` to which a link leads, as the end of another sentence."""
     interpreter = _interpreter(real) if os.path.isfile(real) else ""
     return f"; but that is a script, and what runs is {interpreter}: use comm or cmdline" if interpreter else ""
 
 
 def _interpreter(file: str) -> str:
-    """The program that runs a script; empty: the file is none, or can't be read."""
+    """The interpreter of a script; empty: the file is no script, or can't be read."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError:
@@ -109,6 +109,6 @@ def _interpreter(file: str) -> str:
 
 
 def literal_directory(glob: str) -> str:
-    """The directory of a glob, as far as it is literal; empty: it begins with a wildcard."""
+    """The part of a glob up to the last slash before its first wildcard; empty: there is none."""
     at = min(i for i in map(glob.find, WILD) if i >= 0)
     return glob[:at].rpartition("/")[0] or ("/" if glob.startswith("/") else "")

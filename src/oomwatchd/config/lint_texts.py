@@ -1,4 +1,4 @@
-"""Texts in criteria that are valid and fit nothing, or not what was meant. Pure."""
+"""Warnings about texts in criteria that are valid, but match nothing, or not what was meant. Pure."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,8 @@ WILD = "*?["
 
 _LIKE_A_REGEX = re.compile(r"^\.\*|/\.\*|\.\+|\\[dswbDSW.]|^\^|[^\\]\$$|\(\?|\([^)]*\|[^)]*\)")
 _LETTERS_DOT_STAR = re.compile(r"[A-Za-z_)\]]\.\*")
-"""As "nginx.*"; behind a digit, as in "python3.*", a version may be meant."""
+"""A regular expression such as "nginx.*" in the place of a glob. After a digit, as in "python3.*", a version may be
+meant."""
 _GLOB_IN_REGEX = re.compile(r"(?:^|[/ -])\*(?:$|[./])|^[\w/-]+\*$")
 _TYPOGRAPHIC = re.compile("[\u2010-\u2015\u2018-\u201f\u00a0\u00ab\u00bb\u2212\u200b\ufeff]")
 _BRACES = re.compile(r"\{[^{}]*,[^{}]*\}")
@@ -33,7 +34,7 @@ _POSIX_AS_PYTHON = {
 
 
 def texts(key: str, pattern: Pattern) -> Iterator[str]:
-    """What is to be said of one string of the criterion `key`; at most one thing, since more would follow from it."""
+    """The warning about one string of the criterion `key`, at most one: further ones would follow from the first."""
     text = pattern.text
     if not pattern.literal and not pattern.is_glob:
         yield from _regex(key, text)
@@ -122,7 +123,7 @@ def _cgroup(key: str, pattern: Pattern) -> str:
 
 
 def _unit(key: str, pattern: Pattern) -> str:
-    """Whether systemd could have a cgroup of that name."""
+    """The warning if systemd can't have a cgroup with such a unit's name."""
     text = pattern.text
     if pattern.is_glob:
         return ""

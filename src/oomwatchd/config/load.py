@@ -18,7 +18,7 @@ from oomwatchd.rules.model import Criterion, Rule
 
 
 class ConfigError(Exception):
-    """The configuration is refused. `problems` has all that is wrong with it; `warnings` what was found besides."""
+    """The configuration is refused. `problems` has all its errors, `warnings` the warnings that were found besides."""
 
     def __init__(self, problems: Sequence[Problem], warnings: Sequence[Problem] = ()) -> None:
         super().__init__("\n".join(map(str, problems)))
@@ -35,7 +35,7 @@ class Config:
     sources: tuple[Source, ...]
     warnings: tuple[Problem, ...]
     unresolved: tuple[Problem, ...]
-    """Of the warnings those about users and groups that don't exist (yet)."""
+    """The warnings about users and groups that don't exist (yet). They are among `warnings`."""
 
 
 def load(where: Layout, accounts: Accounts | None = None) -> Config:
@@ -76,7 +76,7 @@ def _parsed(sources: Iterable[Source], found: Findings, accounts: Accounts) -> C
 
 
 def _at_its_key(problem: Problem, placed: Mapping[tuple[str, int], Placed]) -> Problem:
-    """A problem of resolve(), which knows the line of the rule alone, at the key that it is about."""
+    """A problem of resolve(), moved to the key that it is about. resolve() knows only the line of the rule."""
     each = placed.get((problem.file, problem.line))
     if each is None:
         return problem
@@ -88,8 +88,7 @@ def _at_its_key(problem: Problem, placed: Mapping[tuple[str, int], Placed]) -> P
 
 
 def resolve(rules: Iterable[Rule], accounts: Accounts) -> tuple[tuple[Rule, ...], tuple[Problem, ...]]:
-    """Give rules the numbers of users and groups. A name that doesn't exist is a warning, and is worth another look
-    later."""
+    """The rules with the numbers of their users and groups, and a warning for each name that doesn't exist (yet)."""
     missing: list[Problem] = []
 
     def with_ids(rule: Rule, criterion: Criterion) -> Criterion:
@@ -118,7 +117,7 @@ def resolve(rules: Iterable[Rule], accounts: Accounts) -> tuple[tuple[Rule, ...]
 
 
 def resolve_again(old: Config, accounts: Accounts) -> Config:
-    """`old` with the users and groups as they are by now; `old` itself if that changes nothing."""
+    """`old` with the numbers that users and groups have now; `old` itself if none has changed."""
     rules, missing = resolve(old.rules, accounts)
     if rules == old.rules and missing == old.unresolved:
         return old
@@ -127,7 +126,7 @@ def resolve_again(old: Config, accounts: Accounts) -> Config:
 
 
 def changed_numbers(before: Config, after: Config) -> Iterator[str]:
-    """What has become of the users and groups that both name, for people."""
+    """A sentence for each user or group, named in both, whose number has changed."""
     told = set()
     for old, new in zip(_id_criteria(before), _id_criteria(after), strict=True):
         text = f"{new.key} '{', '.join(new.names)}' is {_numbers(new)}, was {_numbers(old)}"
@@ -156,7 +155,8 @@ def _in_order(sources: Sequence[Source]) -> Callable[[Problem], tuple[int, int, 
 
 
 def _check_names(placed: Sequence[Placed], *, all_named: bool) -> None:
-    """Each name once, and no rule of another name asked for. `all_named`: whether every rule's name is known."""
+    """Note an error for each name that two rules have, and for each rule in a descendant_of that isn't there.
+    `all_named`: whether the name of every rule could be read."""
     first: dict[str, Rule] = {}
     for each in placed:
         name = each.rule.name
@@ -186,7 +186,8 @@ def _check_descent(placed: Placed, criterion: Criterion, known: Mapping[str, Rul
 
 
 def _guarded(placed: Sequence[Placed]) -> list[Rule]:
-    """The rules with their `guarded` worked out; an error for each that could lower without."""
+    """The rules with their attribute `guarded` set. Notes an error for each rule that would lower without being
+    guarded."""
     rules = []
     for each, guarded in zip(placed, guarded_rules(each.rule for each in placed), strict=True):
         rule = replace(each.rule, guarded=guarded)

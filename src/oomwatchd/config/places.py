@@ -1,4 +1,4 @@
-"""Where the keys of rules stand, worked out when somebody asks: most of the time nobody does."""
+"""Where the keys of rules stand. This is worked out when it is asked for, which is seldom."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,13 +9,13 @@ from oomwatchd.rules.model import Rule
 
 
 class Places:
-    """Of all rules of a configuration that is valid."""
+    """The places of the keys of all rules of a valid configuration."""
 
     def __init__(self, sources: Sequence[Source], rules: Sequence[Rule]) -> None:
         self._texts = {source.path: source.text for source in sources}
         self._rules = rules
         self._numbers: list[int] = []
-        """For each rule the how manieth of its file it is."""
+        """The number of each rule in its file, from 0."""
         count: dict[str, int] = {}
         for rule in rules:
             self._numbers.append(count.get(rule.file, 0))
@@ -23,7 +23,7 @@ class Places:
         self._positions: dict[str, Mapping[Path, Position]] = {}
 
     def problem(self, number: int, key: Path, message: str) -> Problem:
-        """What is to be said of rule `number`, at its key or, where that has no place of its own, above it."""
+        """A problem about rule `number`, at the key `key` of its table, or at the table if the key has no place."""
         rule = self._rules[number]
         if rule.file not in self._positions:
             self._positions[rule.file] = locate(self._texts.get(rule.file, "")).positions

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, and where."""
+"""Mistakes in a configuration, and where they are."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong at one place of a text."""
+    """A mistake at one place of a text."""
 
     offset: int
     """In characters, from 0."""
@@ -28,7 +28,7 @@ class Problem:
 
 @dataclass(slots=True)
 class Findings:
-    """What has been found so far."""
+    """The errors and warnings that have been found so far."""
 
     errors: list[Problem]
     warnings: list[Problem] = field(default_factory=list)

@@ -23,7 +23,8 @@ class Placed:
     document: Document
     at: Path
     sound: bool
-    """Whether nothing is wrong with it so far: what else seems wrong with one that isn't may follow from that."""
+    """Whether no error was found in the rule so far. If one was, further errors may only follow from it, and aren't
+    told."""
 
     def error(self, message: str, *key: str) -> None:
         self.document.error((*self.at, *key), message)

@@ -44,7 +44,7 @@ DESCRIPTIONS: Mapping[str, str] = {
 
 
 def schema() -> Schema:
-    """The whole."""
+    """The whole schema."""
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "oomwatchd.toml",
@@ -70,7 +70,7 @@ _REGEX: Schema = {
     "properties": {"regex": {"type": "string", "minLength": 1, "format": "regex"}},
 }
 _TASK_NAME = "^[^\\u0000]{1,15}$|^[^\\u0000]*[*?\\[,|/][^\\u0000]*$"
-"""At most 15 characters, or a glob. The others have a warning of `oomwatchctl check`."""
+"""A task name of at most 15 characters, or a glob. `oomwatchctl check` warns of others."""
 _PRINTABLE = "^[^\\u0000-\\u001f\\u007f]*[^\\u0000-\\u0020\\u007f][^\\u0000-\\u001f\\u007f]*$"
 _TIME_SPAN = r"^\s*([0-9]+(\.[0-9]+)?\s*(us|usec|µs|μs|ms|msec|s|sec|seconds?|m|min|minutes?|h|hr|hours?)?\s*)+$"
 _VALUE: Schema = {"type": "integer", "minimum": OOM_SCORE_ADJ_MIN, "maximum": OOM_SCORE_ADJ_MAX}
@@ -142,7 +142,7 @@ def _criterion(key: str, form: Form) -> Schema:
 
 
 def main() -> int:
-    """Print it."""
+    """Print the schema."""
     print(json.dumps(schema(), indent=2, ensure_ascii=False))
     return 0
 

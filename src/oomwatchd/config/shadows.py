@@ -1,4 +1,4 @@
-"""Rules that never decide, since an earlier one fits whatever they fit. Pure."""
+"""Finds rules that never decide, since an earlier rule fits every process that they fit. Pure."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,16 +6,17 @@ from oomwatchd.rules.criteria import CRITERIA, Form
 from oomwatchd.rules.model import Criterion, Pattern, Rule
 
 _GRAM = 4
-"""Characters of a glob by which it is looked up."""
+"""A glob is looked up by so many characters of it."""
 _BUDGET = 1_000_000
-"""Comparisons of two rules, some seconds. Only rules that are made to be alike need as many."""
+"""At most so many pairs of rules are compared, which takes some seconds. Only rules that are made to be alike need as
+many."""
 
 Key = tuple[object, ...]
 
 
 def shadowed(rules: Sequence[Rule]) -> Iterator[tuple[int, int]]:
-    """For each enabled rule that an earlier one covers: its number, and that of the first such rule. Several that only
-    do so together aren't found."""
+    """The number of each enabled rule that an earlier rule covers, and the number of the first that does. A rule that
+    only several others cover together isn't found."""
     index = _Index()
     budget = _BUDGET
     for number, rule in enumerate(rules):
@@ -32,7 +33,7 @@ def shadowed(rules: Sequence[Rule]) -> Iterator[tuple[int, int]]:
 
 
 def covers(wide: Rule, narrow: Rule) -> bool:
-    """Whether every process that `narrow` fits is one that `wide` fits. May say no where it is so, never yes where it
+    """Whether `wide` fits every process that `narrow` fits. It may be False though that is so, but never True though it
     isn't."""
     if narrow.containers and not wide.containers:
         return False
@@ -80,8 +81,8 @@ def _contains(wide: Pattern, narrow: Pattern) -> bool:
 
 
 class _Index:
-    """Rules by one of their criteria, so that each is compared only with those that could cover it. A rule that covers
-    another has the other's value, or a piece of it, in that criterion."""
+    """Rules by one of their criteria, so that a rule is compared only with those that could cover it. In this criterion
+    a rule that covers another has the other's value, or a piece of it."""
 
     def __init__(self) -> None:
         self._by_key: dict[Key, list[int]] = {}
@@ -98,7 +99,7 @@ class _Index:
         return sum(len(self._by_key.get(key, ())) for key in keys)
 
     def candidates(self, rule: Rule) -> list[int]:
-        """The rules added that may cover `rule`, in their order."""
+        """The numbers of the rules, among those that were added, that may cover `rule`; in ascending order."""
         found = set(self._always)
         for criterion in rule.criteria:
             for key in _looked_up(criterion):
@@ -106,7 +107,8 @@ class _Index:
         return sorted(found)
 
     def _keys(self, criterion: Criterion) -> list[Key]:
-        """What a criterion of a covering rule is found by: one for each of its members."""
+        """The keys by which a covering rule with this criterion is found: one for each member of the criterion's
+        list."""
         key, form = criterion.key, CRITERIA[criterion.key].form
         if form is Form.FLAG:
             return [(key, criterion.flag)]
@@ -127,7 +129,8 @@ class _Index:
 
 
 def _looked_up(criterion: Criterion) -> Iterator[Key]:
-    """What the rules that cover one with this criterion may be found by; its first member is enough."""
+    """The keys by which to look for the rules that cover a rule with this criterion. The first member of its list is
+    enough."""
     key, form = criterion.key, CRITERIA[criterion.key].form
     if form is Form.FLAG:
         yield (key, criterion.flag)

@@ -1,5 +1,7 @@
-"""What tells by stat(2) that a file of the configuration has changed: for where inotify(7) doesn't tell, as behind the
-bind mount of a file, on a network's file system, or when there are no watches left."""
+"""Tells by stat(2) whether a file of the configuration has changed.
+
+This is for changes that inotify(7) doesn't report: behind the bind mount of a file, on a network file system, or when
+the user has no watches left."""
 
 import os
 from collections.abc import Iterable
@@ -7,11 +9,12 @@ from collections.abc import Iterable
 Stamp = tuple[tuple[object, ...], ...]
 
 _LOCAL = frozenset({"ext2", "ext3", "ext4", "xfs", "tmpfs", "ramfs", "overlay", "f2fs", "squashfs", "erofs", "vfat"})
-"""File systems where stat(2) waits for nobody but the machine itself. Of others it isn't known."""
+"""File systems on which stat(2) waits for nothing but the machine itself. On others it may wait for ever."""
 
 
 def stamp(main_file: str, drop_in_dirs: Iterable[str]) -> Stamp:
-    """Something that differs when a file of the configuration has changed. May wait for a file system."""
+    """A value that differs when a file of the configuration has changed. It may wait for a file system, so call it in a
+    helper where waits_for_nobody() is False."""
     paths = [main_file]
     for directory in drop_in_dirs:
         paths.append(directory)
@@ -34,7 +37,7 @@ def _of(path: str) -> tuple[object, ...]:
 
 
 def waits_for_nobody(stamped: Stamp, mountinfo: str = "/proc/self/mountinfo") -> bool:
-    """Whether all that `stamped` is of lies on file systems of this machine, proc_pid_mountinfo(5)."""
+    """Whether all files of `stamped` lie on local file systems, by proc_pid_mountinfo(5)."""
     types: dict[int, str] = {}
     try:
         with open(mountinfo, "rb") as file:

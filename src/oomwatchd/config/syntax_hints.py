@@ -1,8 +1,9 @@
-"""Plain words for a file that isn't TOML 1.0: all mistakes that can be told in one go, each with its place.
+"""Says in plain words what is wrong with a file that isn't TOML 1.0: all mistakes in one go, each with its place.
 
-tomli says what is valid; this is asked only when tomli has refused, and for what only later versions of TOML take. It
-reads statement by statement, begins anew on the next line, and gives back the text with each broken statement blanked,
-so that the rest of the file can be checked too. Loaded when something is wrong: the daemon needs it never else."""
+tomli decides what is valid. This module is used only when tomli has refused a file, or when a file needs a later
+version of TOML. It reads one statement after the other. After a broken one it goes on with the next line. It returns
+the text with the broken statements blanked, so that the rest of the file can be checked, too. The daemon loads it only
+when a file is broken."""
 
 import re
 from collections.abc import Collection
@@ -27,24 +28,24 @@ _HEADER = re.compile(r"(\[[ \t]*\[?)([^\[\]#\n]*)(\][ \t]*\]?)?")
 _CONFLICT = re.compile(r"<<<<<<< |=======$|>>>>>>> |\|\|\|\|\|\|\| ")
 _ODD_SIGNS = re.compile(r"(?:=>|[!<>]=|=~|:=|\+=|==|<-|->|=:|[:：＝])")
 _MOST_STATEMENTS = 1000
-"""So many faults are told of; who has more has another kind of file."""
+"""At most so many mistakes are told. A file with more of them is no configuration."""
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What is wrong with a text, and what is left of it."""
+    """The mistakes in a text, and the text without them."""
 
     faults: tuple[Fault, ...]
     mended: str
-    """The text with the broken statements blanked; as many lines."""
+    """The text with the broken statements blanked. It has as many lines as before."""
     broken: dict[Path, set[str]]
-    """For each table with such a statement, by its path as in `toml_positions`: the keys that can be told, and "" for
-    one that can't."""
+    """For each table with a broken statement, by its path as in `toml_positions`: the keys of these statements, "" for
+    a key that can't be told."""
 
 
 def diagnose(text: str, tables: Collection[str], booleans: Collection[str]) -> Diagnosis:
-    """Read `text`, of which at least one statement is wrong. `tables`: names that want [[…]]; `booleans`: keys that
-    take true or false."""
+    """Find the mistakes in `text`. `tables`: names whose headers are written [[…]]. `booleans`: keys that take true or
+    false."""
     return _Diagnosis(text, tables, booleans).run()
 
 
@@ -58,11 +59,12 @@ class _Diagnosis:
         self.broken: dict[Path, set[str]] = {}
         self.table: Path = ()
         self.skipping = False
-        """Whether what follows up to the next header belongs to a table that can't be told, or is there twice."""
+        """Whether the statements up to the next header are passed over, since their table can't be told or is there
+        twice."""
         self.defined: dict[Path, int] = {}
-        """Keys and tables, and where they stand."""
+        """The offset of each key and table."""
         self.counts: dict[Path, int] = {}
-        """Arrays of tables, and how many members each has."""
+        """The number of members of each array of tables."""
 
     def fault(self, offset: int, message: str) -> None:
         self.faults.append(Fault(offset, message))
@@ -239,7 +241,7 @@ class _Diagnosis:
             self.fault(start, about_first_word(line))
 
     def _equals(self, start: int, key: str) -> str | None:
-        """Go behind the = of a pair. Returns, where no value follows, the key that was meant."""
+        """Go behind the = of a pair. Returns None, or, where no value follows, the key that was meant."""
         reader = self.reader
         reader.skip_blank()
         sign = _ODD_SIGNS.match(self.text, reader.at)
@@ -282,7 +284,7 @@ class _Diagnosis:
     # Behind a value
 
     def _rest(self, start: int, key: str, *, header: bool = False) -> None:
-        """What stands between the value and the end of the line, which should be a comment or nothing."""
+        """Read the rest of the line after a value. It should be a comment, or nothing."""
         reader = self.reader
         if reader.skip_comment():
             return

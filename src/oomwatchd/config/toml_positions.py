@@ -1,5 +1,7 @@
-"""Where the keys and values of a TOML document stand. tomli has read the text before and vouches for its syntax;
-this only skips over strings, brackets and comments, and gives no values."""
+"""Finds where the keys and values of a TOML document stand.
+
+tomli has read the text before, so its syntax is right. This module only passes over strings, brackets and comments, and
+returns no values."""
 
 import re
 from dataclasses import dataclass
@@ -26,17 +28,17 @@ _NEW_TIME = re.compile(r"(?:\d{4}-\d\d-\d\d[Tt ])?\d\d:\d\d(?!:)")
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """Where things stand in a document."""
+    """The places in a document."""
 
     positions: dict[Path, Position]
-    """Of each key and table header, and of each member of an array, by its path: the second rule's `not.comm` is
-    ("rule", 1, "not", "comm")."""
+    """The place of each key, table header and member of an array, by its path. The path of the second rule's `not.comm`
+    is ("rule", 1, "not", "comm")."""
     newer: bool
     """Whether the document needs a later version of TOML than 1.0. Some versions of tomli take 1.1, some don't."""
 
 
 def locate(text: str) -> Located:
-    """Look through `text`. Never raises: on text that isn't TOML it stops early."""
+    """Find the places in `text`. On text that isn't TOML it stops early, and raises nothing."""
     scanner = _Scanner(text)
     return Located(scanner.scan(), scanner.newer)
 

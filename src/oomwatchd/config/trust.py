@@ -1,4 +1,4 @@
-"""Who could put another file in the place of one: the directories on the way to it tell."""
+"""Tells who could put another file in the place of one, by the directories on the way to it."""
 
 import os
 import stat
@@ -8,9 +8,8 @@ _LINKS = 40
 
 
 def weak_directory(path: str, owner: int) -> str:
-    """What is wrong with the directories on the way to a file, if others than its `owner` and root could replace it;
-    empty: nothing. A sticky directory, such as /tmp, is safe where what lies in it belongs to one of them. Raises
-    OSError."""
+    """Why others than its `owner` and root could replace the file at `path`; empty: nobody else could. A sticky
+    directory, such as /tmp, is safe if what lies in it belongs to one of the two. Raises OSError."""
     trusted = {0, owner, os.geteuid()}
     pending = [part for part in os.path.abspath(path).split("/") if part][::-1]
     directory, links = "/", 0
@@ -37,14 +36,15 @@ def weak_directory(path: str, owner: int) -> str:
 
 
 def open_to_others(directory: str) -> str:
-    """What is wrong with a directory all of whose files count, if others than its owner and root could put one into it;
-    empty: nothing. Raises OSError."""
+    """Why others than its owner and root could put a file into `directory`; empty: nobody else could. Raises
+    OSError."""
     mode = os.stat(directory).st_mode
     return _writable(directory, mode) if mode & (stat.S_IWGRP | stat.S_IWOTH) else ""
 
 
 def _without_dots(directory: str, rest: list[str]) -> list[str]:
-    """The parts of a path below `directory` that goes up too, from the root on."""
+    """The parts of a path from the root on, without `.` and `..`. The path begins at `directory`; `rest` are its parts
+    below."""
     return [part for part in os.path.realpath(os.path.join(directory, *rest)).split("/") if part]
 
 

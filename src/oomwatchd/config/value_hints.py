@@ -112,7 +112,7 @@ class ValueReader(Cursor):
         one_line = self._reaches_brace()
         self.at += 1
         comma: int | None = -1
-        """Where the comma stands that a key may follow; -1 at the start; None: a comma is due."""
+        """The offset of the comma before the next key; -1: this is the first key; None: a comma must come first."""
         while True:
             before = self.at
             if one_line:
@@ -146,8 +146,8 @@ class ValueReader(Cursor):
         self.at += 1
 
     def _reaches_brace(self) -> bool:
-        """Whether a table in braces ends on its line. Notes the fault if it ends on a later one: TOML 1.1 alone has
-        that. One that ends on none isn't closed, which shows later."""
+        """Whether a table in braces ends on its line. Notes a mistake if it ends on a later line, which only TOML 1.1
+        allows. A table that doesn't end at all is noted later."""
         opened: list[str] = []
         newline = False
         for match in _BRACKETS.finditer(self.text, self.at):

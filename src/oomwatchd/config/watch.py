@@ -1,4 +1,5 @@
-"""Notices that the configuration may have changed on disk. Directories are watched, not files: editors rename."""
+"""Notices that the configuration may have changed on disk. Directories are watched, not files, since editors put a new
+file in the place of the old one."""
 
 import contextlib
 import errno
@@ -9,12 +10,13 @@ from oomwatchd.config.inotify import APPEARED, CHANGED, Inotify
 from oomwatchd.config.load import Layout
 
 _LINKS = 40
-"""The kernel follows no more, path_resolution(7)."""
+"""The kernel follows at most so many symbolic links, path_resolution(7)."""
 
 
 class ConfigWatch:
-    """inotify(7) watches on the directories of a layout, those that don't exist yet included. Raises OSError, and
-    UnicodeError where a directory's name isn't UTF-8, which pyinotify can't watch."""
+    """inotify(7) watches on the directories of a layout. Directories that don't exist yet are noticed when they appear.
+
+    Raises OSError, and UnicodeError where a directory's name isn't UTF-8, which pyinotify can't watch."""
 
     def __init__(self, where: Layout) -> None:
         self._where = where
@@ -22,7 +24,8 @@ class ConfigWatch:
         self._ours: set[str] = set()
         """Paths that lead to the configuration: what becomes of one of them may change it."""
         self._drop_in_dirs: set[str] = set()
-        """By both names, where a link leads to one: pyinotify knows a directory by the name that it was told last."""
+        """The directories of drop-ins. One that a link leads to is here by both names, since pyinotify knows a
+        directory by the name that it was told last."""
         self._watched: set[int] = set()
         self.trouble = ""
         """Why some directory isn't watched; empty: all are."""
@@ -82,8 +85,8 @@ class ConfigWatch:
 
 
 def _stations(path: str) -> Iterator[str]:
-    """The symbolic links that `path` leads through, each by a path without any, and what it leads to in the end.
-    A file may be swapped at each of them, as Kubernetes does with a directory's."""
+    """The symbolic links on the way of `path`, each by a path without links, and at last the file itself. The file can
+    be replaced at each of them, as Kubernetes does it with a link to a directory."""
     at, rest, links = "/", path.split("/"), 0
     while rest:
         name = rest.pop(0)

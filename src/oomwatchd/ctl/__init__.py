@@ -1,4 +1,5 @@
-"""oomwatchctl: the command line. Each verb lives in a module of this package, imported when asked for."""
+"""oomwatchctl, the command line. Each verb is in a module of this package, which is imported when the verb is asked
+for."""
 
 import argparse
 import os
@@ -36,7 +37,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "metrics": ("metrics", "print figures as OpenMetrics text"),
 }
 PAGED = ("list", "rules", "explain", "config", "rank", "doctor")
-"""Verbs of which a terminal gets long output through a pager. `postmortem` sees to that itself."""
+"""Verbs whose output goes through a pager on a terminal. `postmortem` does that itself."""
 _GROUPS = {
     "status": "What the daemon has in hand",
     "check": "The configuration",
@@ -89,7 +90,8 @@ _WITH_VALUE = ("--root", "-c")
 
 
 def _verb_first(words: Sequence[str]) -> list[str]:
-    """Options may stand before the verb too, as with systemctl(1); argparse wants them after it."""
+    """The words with the verb first. Options may stand before the verb, as with systemctl(1), but argparse wants them
+    after it."""
     at = 0
     while at < len(words) and words[at].startswith("-"):
         at += 2 if words[at] in _WITH_VALUE else 1
@@ -97,7 +99,7 @@ def _verb_first(words: Sequence[str]) -> list[str]:
 
 
 def _parse(words: Sequence[str]) -> argparse.Namespace:
-    """The arguments of the verb that is asked for. Of the others not even a parser is made: `status` shall be quick."""
+    """Parse the arguments of the verb. The other verbs get no parser, so that `status` is quick."""
     if words[:1] == ["help"] and len(words) > 1 and words[1] in VERBS:
         words = [words[1], "--help"]
     if not words or words[0] not in VERBS:
@@ -120,7 +122,7 @@ def configure(verb: str, module: ModuleType, parser: argparse.ArgumentParser) ->
 
 
 def _without_a_verb(words: Sequence[str]) -> NoReturn:
-    """--help, --version, and what is wrong without a verb."""
+    """Handle a command line without a verb: --help, --version, or a usage error."""
     first = words[0] if words else ""
     if first in ("-h", "--help", "help"):
         print(overview())
@@ -140,7 +142,7 @@ def _without_a_verb(words: Sequence[str]) -> NoReturn:
 
 
 def overview() -> str:
-    """All verbs, in the order and the groups of the manual."""
+    """The help: all verbs, in the order and the groups of the manual."""
     lines = ["Usage: oomwatchctl VERB [OPTIONS] [ARGUMENTS]", "", "Show what oomwatchd does, and control it."]
     for verb, (_, summary) in VERBS.items():
         if verb in _GROUPS:

@@ -1,4 +1,4 @@
-"""`oomwatchctl reload`, `restore`, `pin`, `unpin`: what changes something. For root."""
+"""`oomwatchctl reload`, `restore`, `pin` and `unpin`: admin requests, which change something and are for root."""
 
 import argparse
 import json
@@ -35,7 +35,7 @@ def run_reload(arguments: argparse.Namespace) -> int:
 
 
 def _all_warnings(root: str, told: list[Json]) -> list[Json]:
-    """What `check` warns of; where the files can't be read here, what the daemon has told."""
+    """All warnings of `check`. Where the files can't be read here: `told`, the warnings that the daemon has told."""
     from dataclasses import asdict
 
     from oomwatchd.config.load import ConfigError, load

@@ -1,4 +1,4 @@
-"""Arguments that several verbs take: words to values, with a sentence for words that aren't any."""
+"""Arguments that several verbs take: from words to values. A wrong word raises an error that says what is wanted."""
 
 import argparse
 import re
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 _MOST_DIGITS = 18
-"""So many fit into 64 bits. Python doesn't read very long ones at all: sys.get_int_max_str_digits()."""
+"""A number of so many digits fits into 64 bits. Python refuses very long ones: sys.get_int_max_str_digits()."""
 
 _TIMES = ("--since", "-S", "--until", "-U")
 """Options whose values may begin with a dash."""
@@ -37,7 +37,7 @@ def pid(word: str) -> int:
 
 
 def count(word: str) -> int:
-    """How many, from 1 up. Raises ArgumentTypeError."""
+    """A number from 1 up. Raises ArgumentTypeError."""
     if not (word.isascii() and word.isdigit() and word.strip("0")):
         raise argparse.ArgumentTypeError(f"'{word}' is no number from 1 up")
     return int(word[:_MOST_DIGITS]) if len(word) <= _MOST_DIGITS else sys.maxsize

@@ -1,4 +1,4 @@
-"""Asking the daemon: one request, one reply, and how a verb ends where there is none."""
+"""Asks the daemon: one request, one reply. Where there is no reply, the verb ends with an error."""
 
 import argparse
 import contextlib
@@ -12,12 +12,12 @@ NOT_RUNNING = 3
 
 
 def add_root(parser: argparse.ArgumentParser) -> None:
-    """The option that says which daemon."""
+    """Add the option --root, which says which daemon is meant."""
     parser.add_argument("--root", metavar="DIR", default="/", help="the daemon that was started with this --root")
 
 
 def connect(root: str) -> Client:
-    """Raises CommandError if no daemon runs."""
+    """Connect to the daemon of `root`. Raises CommandError if none runs."""
     try:
         return Client(runtime_directory(root))
     except NotRunning as reason:
@@ -25,13 +25,14 @@ def connect(root: str) -> Client:
 
 
 def ask(root: str, request: Json) -> Json:
-    """The daemon's reply. Raises CommandError if none runs, or if it refuses."""
+    """Connect to the daemon of `root`, and return its reply to `request`. Raises CommandError if none runs, or if it
+    refuses."""
     with connect(root) as client:
         return reply_to(client, request)
 
 
 def reply_to(client: Client, request: Json) -> Json:
-    """The same on a connection."""
+    """The daemon's reply to `request` on an open connection. Raises CommandError if it refuses or hangs up."""
     with contextlib.suppress(OSError):  # it may have said why before it hung up
         client.send(request)
     try:

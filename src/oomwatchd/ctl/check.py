@@ -1,4 +1,4 @@
-"""`oomwatchctl check`, `config`: what is on disk, before the daemon loads it."""
+"""`oomwatchctl check` and `config`: the configuration on disk, before the daemon loads it."""
 
 import argparse
 import json
@@ -51,6 +51,7 @@ def run_check(arguments: argparse.Namespace) -> int:
 
 
 def print_problems(errors: Iterable[Problem], warnings: Iterable[Problem]) -> None:
+    """Print errors and warnings, each on a line of its own with its place."""
     for problem in errors:
         print(f"{colour(_where(problem), RED)} {printable(problem.message)}")
     for problem in warnings:
@@ -58,7 +59,7 @@ def print_problems(errors: Iterable[Problem], warnings: Iterable[Problem]) -> No
 
 
 def summary(valid: Iterable[Config], warnings: int) -> str:
-    """What was looked at, on one line."""
+    """One line that says how many files, rules and warnings there are."""
     files = sum(len(each.sources) for each in valid)
     rules = [rule for each in valid for rule in each.rules]
     disabled = sum(not rule.enabled for rule in rules)
@@ -71,7 +72,7 @@ def _count(number: int, what: str) -> str:
 
 
 def lint(loaded: Config) -> list[Problem]:
-    """All warnings about a configuration, in its order."""
+    """All warnings about a valid configuration, in the order of its files and lines."""
     # A user's look at a machine costs some 100 ms; a broken file is told of without.
     from oomwatchd.config.lint import warnings
     from oomwatchd.ctl.protection import too_wide
@@ -120,11 +121,12 @@ def run_config(arguments: argparse.Namespace) -> int:
 
 
 def printable_problems(problems: Iterable[Problem]) -> str:
+    """The problems as lines of text that a terminal can take."""
     return "\n".join(printable(str(problem)) for problem in problems)
 
 
 def rule_tables(loaded: Config) -> list[dict[str, object]]:
-    """Each rule as it was written, in the order in which they are tried."""
+    """The table of each rule as it was written, in the order in which the rules are tried."""
     import tomli
 
     return [table for source in loaded.sources for table in tomli.loads(source.text).get("rule", [])]
@@ -147,7 +149,8 @@ def _print_toml(loaded: Config, tables: Iterable[dict[str, object]], *, legend: 
 
 
 def as_toml(value: object) -> str:
-    """A value of a configuration as TOML. Strings of JSON are such of TOML, but for DEL."""
+    """A value of a configuration as TOML. A string is written as in JSON, which TOML reads in the same way, except for
+    DEL."""
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {as_toml(member)}" for key, member in value.items()) + " }"
     if isinstance(value, list):

@@ -1,6 +1,7 @@
 """Shell completion, generated from the definitions of the verbs: `python -m oomwatchd.ctl.completion bash|zsh|fish`.
 
-What can be completed only at run time (PIDs, rules), the shell asks for by `oomwatchctl __complete KIND`."""
+Some words are known only at run time, such as PIDs and rules. For these the shell runs `oomwatchctl __complete
+KIND`."""
 
 import argparse
 import os
@@ -15,7 +16,7 @@ from oomwatchd.ctl import VERBS, configure
 PROCESSES, PINNED, RULES = "processes", "pinned", "rules"
 UNITS, USER_UNITS, SLICES, CGROUPS = "units", "user_units", "slices", "cgroups"
 _ASKED = (PROCESSES, PINNED, RULES, UNITS, USER_UNITS, SLICES, CGROUPS)
-"""What is known only at run time."""
+"""Kinds of words that are known only at run time."""
 FILES, DIRECTORIES, USERS, GROUPS, NOTHING = "files", "directories", "users", "groups", ""
 
 _BY_METAVAR = {"FILE": FILES, "LOG": FILES, "DIR": DIRECTORIES, "RULE": RULES, "PID": PROCESSES}
@@ -36,7 +37,7 @@ class Argument:
     flags: tuple[str, ...]
     """Empty: positional."""
     kind: str
-    """What to complete its value with; NOTHING: anything, or it takes none."""
+    """The kind of words that its value is completed with. NOTHING: it takes no value, or any."""
     takes_value: bool
     repeats: bool
     help: str
@@ -54,7 +55,7 @@ class Verb:
 
     @property
     def positional(self) -> Argument | None:
-        """The first one; a second one is never worth completing."""
+        """The first positional argument, if any. Further ones aren't completed."""
         return next((argument for argument in self.arguments if not argument.flags), None)
 
 
@@ -84,7 +85,8 @@ def _argument(verb: str, action: argparse.Action) -> Argument:
 
 
 def candidates(kind: str) -> Iterator[tuple[str, str]]:
-    """What a shell offers, with a description each. Nothing where the daemon doesn't run."""
+    """The words of a kind that a shell offers, each with its description. There are none where the daemon doesn't
+    run."""
     from oomwatchd.ctl.ask import ask
     from oomwatchd.ctl.errors import CommandError
 
@@ -134,6 +136,7 @@ def _of_cgroups(kind: str) -> set[str]:
 
 
 def print_candidates(kind: str) -> int:
+    """Print the candidates for a shell, one a line with its description. Returns the exit status."""
     for word, description in candidates(kind):
         print(f"{printable(word)}\t{printable(description)}")
     return 0
@@ -143,7 +146,8 @@ def print_candidates(kind: str) -> int:
 
 
 def bash() -> Iterator[str]:
-    """bash-completion's README: a file of the command's name, loaded when it is completed first."""
+    """The completion for bash: a file with the command's name, which bash-completion loads when the command is
+    completed for the first time (its README)."""
     yield "# oomwatchctl(1) completion: generated, don't edit"
     yield "_oomwatchctl() {"
     yield "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} verb= word kind= words="
@@ -195,7 +199,7 @@ _ZSH = {
 
 
 def zsh() -> Iterator[str]:
-    """zshcompsys(1): _arguments does the work."""
+    """The completion for zsh, by _arguments: zshcompsys(1)."""
     yield "#compdef oomwatchctl"
     yield "# generated, don't edit"
     yield "_oomwatchctl_ask() {"
@@ -251,7 +255,7 @@ _FISH = {
 
 
 def fish() -> Iterator[str]:
-    """fish's complete(1)."""
+    """The completion for fish: complete(1)."""
     yield "# oomwatchctl(1) completion: generated, don't edit"
     yield "complete -c oomwatchctl -f"
     names = " ".join(VERBS)
@@ -269,7 +273,7 @@ def fish() -> Iterator[str]:
 
 
 def _quoted(text: str) -> str:
-    """One word of any of the shells."""
+    """`text` as one word of any of the three shells."""
     return "'" + text.replace("'", "'\\''") + "'"
 
 
@@ -277,7 +281,7 @@ SHELLS: dict[str, Callable[[], Iterator[str]]] = {"bash": bash, "zsh": zsh, "fis
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the completion of a shell."""
+    """Print the completion for a shell. Returns the exit status."""
     words = sys.argv[1:] if argv is None else argv
     if len(words) != 1 or words[0] not in SHELLS:
         print(f"Usage: python -m oomwatchd.ctl.completion {'|'.join(SHELLS)}", file=sys.stderr)

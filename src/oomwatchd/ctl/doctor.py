@@ -60,17 +60,17 @@ def run_doctor(arguments: argparse.Namespace) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Daemon:
-    """What the daemon says of itself; all None: none answers."""
+    """What the daemon says of itself. Without a daemon that answers, all of it is None or empty."""
 
     pid: int | None = None
     events: tuple[bool, str] | None = None
-    """Whether it has process events, and why not."""
+    """Whether the daemon has process events, and why not."""
     held: Mapping[int, Held] | None = None
     hidepid: str | None = None
-    """Of the /proc that it sees."""
+    """The value of hidepid= of the /proc that the daemon sees."""
     missing_capabilities: tuple[str, ...] = ()
     not_watched: str = ""
-    """Why it isn't told when the configuration is saved."""
+    """Why the daemon isn't told when the configuration is saved; empty: it is."""
 
 
 def _ask_daemon(root: str) -> _Daemon:
@@ -92,7 +92,7 @@ def _ask_daemon(root: str) -> _Daemon:
 
 
 def _try_events() -> tuple[bool, str]:
-    """Whether a daemon started from here would have process events."""
+    """Whether a daemon that is started from here would have process events, and why not."""
     try:
         Connector(frozenset()).close()
     except Unavailable as error:

@@ -1,5 +1,5 @@
-"""`oomwatchctl edit`: the configuration in an editor, put in place only if it holds, as visudo(8) and `systemctl edit`
-do it."""
+"""`oomwatchctl edit`: lets a person edit the configuration, and puts it in place only if it is valid, as visudo(8) does
+it."""
 
 import argparse
 import os
@@ -66,7 +66,7 @@ def _wrong_name(name: str) -> str:
 
 
 def editors(environment: Mapping[str, str]) -> list[tuple[list[str], str]]:
-    """Commands to try, in order, each with the variable that names it or ""."""
+    """The editors to try, in order: the words of each command, and the variable that names it ("": none does)."""
     for variable in EDITOR_VARIABLES:
         if words := _words(environment.get(variable, "")):
             return [(words, variable)]
@@ -81,7 +81,7 @@ def _words(command: str) -> list[str]:
 
 
 def _run_editor(path: str) -> str:
-    """Returns why it failed, or ""."""
+    """Run an editor on the file `path`. Returns why that failed; empty: it didn't."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the editor
     try:
         for command, variable in editors(os.environ):
@@ -119,7 +119,8 @@ def _edit(where: Layout, copy: Copy) -> int:
 
 
 def _again(copy: Copy) -> bool:
-    """Ask what is to become of a file with errors. False: it is dropped. Raises CommandError: it is kept."""
+    """Ask what is to be done with a file that has errors. True: edit it again. False: drop it. Raises CommandError to
+    keep it and leave."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise copy.keep("The configuration has errors")
     while True:
@@ -144,8 +145,8 @@ def _again(copy: Copy) -> bool:
 
 
 def _checked(where: Layout, target: Target, content: bytes) -> str | None:
-    """Check the configuration with `content` in the file's place, and show what is found. Returns what to say of it;
-    None: it has errors. What was wrong in other files before doesn't count."""
+    """Check the configuration with `content` in the place of the file, and print errors and warnings. Returns a
+    sentence about it; None: the file has errors. Errors of other files don't count."""
     try:
         source = Source(target.path, decode(content))
         loaded = config.parse(_sources(where, source))
@@ -164,7 +165,7 @@ def _checked(where: Layout, target: Target, content: bytes) -> str | None:
 
 
 def _sources(where: Layout, source: Source) -> list[Source]:
-    """All files, with `source` in the place of the one of its path."""
+    """All files of the configuration, with `source` in the place of the file with its path."""
     others = [other for other in read_files(where, Findings([])) if other.path != source.path]
     if source.path == where.main_file:
         return [source, *others]

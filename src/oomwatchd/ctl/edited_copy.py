@@ -12,7 +12,7 @@ from oomwatchd.config.load import Layout
 from oomwatchd.ctl.errors import CommandError
 
 _TEMPLATE = "# Rules of oomwatchd, see oomwatchd.toml(5). The first rule that fits a process decides.\n"
-"""What a file that doesn't exist yet begins with."""
+"""The first lines of a file that doesn't exist yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +20,13 @@ class Target:
     """The file to edit."""
 
     path: str
-    """As the configuration names it."""
+    """The path as the configuration names it."""
     real: str
-    """Behind symbolic links: what is replaced."""
+    """The path behind symbolic links: the file that is replaced."""
     old: bytes | None
-    """What it holds; None: it isn't there."""
+    """The content of the file; None: it isn't there."""
     begin: bytes
-    """What the editor is given."""
+    """The content that the editor is given."""
     status: os.stat_result | None
 
 
@@ -59,8 +59,9 @@ def find_target(where: Layout, name: str | None) -> Target:
 
 
 class Copy:
-    """A copy of the file in a directory of our own beside it, so that a rename puts it in place. Goes away in the end,
-    unless it is kept."""
+    """A copy of the file, in a new directory beside it, so that rename(2) can put it in place.
+
+    A context manager. The copy is removed at the end, unless keep() was called."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
@@ -90,17 +91,18 @@ class Copy:
                 os.rmdir(self._parent)
 
     def read(self) -> bytes:
-        """What the editor has left. Raises OSError."""
+        """The content of the copy now. Raises OSError."""
         with open(os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb") as file:
             return file.read()
 
     def keep(self, why: str) -> CommandError:
-        """Leave the copy where it is, and say so."""
+        """Let the copy stay. Returns the error with which the verb ends: `why`, and where the copy is."""
         self.kept = True
         return CommandError(1, f"{why}. {self.target.path} is as it was; your changes are kept in {self.path}")
 
     def put_in_place(self, content: bytes) -> None:
-        """Replace the file, at once and whole. Raises OSError, and CommandError if someone else has changed it."""
+        """Replace the file by `content`, in one step. Raises OSError, and CommandError if someone else has changed the
+        file."""
         if self._now() != self.target.old:
             raise self.keep("Someone else has changed the file meanwhile")
         status = self.target.status
@@ -130,7 +132,7 @@ class Copy:
 
 
 def _copy_attributes(source: str, descriptor: int) -> None:
-    """Extended attributes: a security module's label, an access control list."""
+    """Copy the extended attributes: a security module's label, an access control list."""
     with contextlib.suppress(OSError):
         for name in os.listxattr(source):
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""What becomes of a process, and why: the daemon's own code, run over all facts, with nothing written."""
+"""Explains what becomes of a process, and why. It runs the daemon's own code over all facts, and writes nothing."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -19,38 +19,39 @@ from oomwatchd.rules.ruleset import Needs, RuleSet
 
 EVERYTHING = Needs(reads=frozenset(Source))
 _LINEAGE_PIDS = 32
-"""The daemon answers for so many at a time."""
+"""The daemon answers for at most so many PIDs at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One rule on one process."""
+    """What one rule says of one process."""
 
     rule: Rule
     failed: Mismatch | None
-    """Why it doesn't fit."""
+    """Why the rule doesn't fit; None: it fits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Everything about one process, or about one that doesn't run yet."""
+    """All there is to say of one process, or of one that doesn't run yet."""
 
     pid: int | None
     process: Process | None
-    """None: gone, or it may not be read."""
+    """The facts; None: the process is gone, or it may not be read."""
     note: str
-    """Why it is never touched, or can't be explained; empty: it is one like others."""
+    """Why the process is never touched, or can't be explained; empty: neither."""
     value: int | None
-    """oom_score_adj now."""
+    """The present oom_score_adj."""
     verdicts: tuple[Verdict, ...]
     decided: Rule | None
     action: str
-    """pin, ignore, release (it gets back what it had), children (what `children` of an ancestor's rule says), none."""
+    """What is done: "pin", "ignore", "release" (it gets back its original value), "children" (it gets what `children`
+    of an ancestor's rule says) or "none"."""
     target: int | None
     node: Node | None
-    """What the daemon's ledger knows of it."""
+    """What the daemon's ledger has on the process."""
     refused: str = ""
-    """Why the kernel refused the last write."""
+    """Why the kernel refused the last write; empty: it didn't."""
     contended: bool = False
 
 
@@ -65,6 +66,7 @@ class Examiner:
         self._decided: dict[int, str] = {}
 
     def explain(self, pids: Iterable[int]) -> list[Explanation]:
+        """Explain each of the processes. Raises NotRunning if the daemon ends meanwhile."""
         wanted = list(pids)
         lineages = self._lineages(wanted)
         return [self._explain(pid, lineages.get(pid, {})) for pid in wanted]
@@ -100,7 +102,7 @@ class Examiner:
         return self._weigh(process, value, node_of(process, lineage), lineage)
 
     def explain_facts(self, process: Process) -> Explanation:
-        """One that doesn't run yet. Its first value is taken to be 0."""
+        """Explain a process that doesn't run yet. Its original value is taken to be 0."""
         explanation = self._weigh(process, 0, Node(0, 0, None), {})
         return replace(explanation, pid=None, value=None)
 
@@ -130,7 +132,7 @@ class Examiner:
         return replace(process, exe_verified=lineage["exe_verified"], exe_doubt=lineage["exe_doubt"])
 
     def _ancestors(self, pid: int) -> frozenset[str]:
-        """The rules that would hold the ancestors from `pid` up, as far as they live."""
+        """The names of the rules that would hold the ancestors that live, from `pid` up."""
         chain: list[int] = []
         names: frozenset[str] = frozenset()
         while pid > 1 and pid not in chain:
@@ -187,13 +189,14 @@ class Examiner:
 
 
 def _why_not(rule: Rule, process: Process, held: str | None) -> Mismatch | None:
-    """What keeps the process from fitting. Where we may not know, but the daemon holds it by this rule, nothing."""
+    """Why the rule doesn't fit; None: it fits. If a fact can't be read here, but the daemon holds the process by this
+    rule, the rule fits."""
     failed = mismatch(rule, process)
     return None if failed is not None and failed.found is None and rule.name == held else failed
 
 
 def _outcome(rule: Rule | None, node: Node, value: int) -> tuple[str, int | None]:
-    """What is done to a process that shows `value`, and what it then has."""
+    """What is done to a process that has `value`, and the value that it has afterwards (None: the present one)."""
     if rule is not None and rule.action.ignore:
         return "ignore", None
     if rule is not None:
@@ -210,7 +213,7 @@ def _unexplained(pid: int, note: str) -> Explanation:
 
 
 def node_of(process: Process, lineage: Json) -> Node:
-    """The daemon's node of a process, as far as it told us."""
+    """The daemon's node of a process, made of the daemon's answer."""
     above = lineage.get("origin")
     parent = None
     if above is not None:

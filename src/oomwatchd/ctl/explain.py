@@ -99,7 +99,8 @@ def _facts(arguments: argparse.Namespace) -> Process:
 
 
 def _ids(user: str | None, group: str | None) -> tuple[int | None, int | None]:
-    """Effective uid and gid; the gid of a user given by name is that of the user's group. Raises CommandError."""
+    """The numbers of a user and a group. If only a user is given, by name, the group is that user's. Raises
+    CommandError."""
     uid = gid = None
     try:
         if user is not None and is_number(user):

@@ -1,4 +1,4 @@
-"""What `oomwatchctl explain` says, for programs: oomwatchctl(1)."""
+"""The output of `oomwatchctl explain` for programs, as oomwatchctl(1) describes it."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from oomwatchd.ctl.origin import Origin, find_origin
 
 
 def as_json(explanation: Explanation) -> dict[str, object]:
-    """One member of `processes`, oomwatchctl(1)."""
+    """One member of `processes`: the explanation of one process. oomwatchctl(1) describes the keys."""
     process, decided = explanation.process, explanation.decided
     comes_from = find_origin(explanation)
     return {

@@ -1,4 +1,4 @@
-"""What `oomwatchctl explain` says, for people."""
+"""The output of `oomwatchctl explain` for people."""
 
 import pwd
 
@@ -13,7 +13,7 @@ from oomwatchd.rules.criteria import COMMAND_LINE_PART, Process
 from oomwatchd.rules.match import Mismatch
 
 _SHOWN = 400
-"""Characters of a value that people are shown."""
+"""At most so many characters of a value are shown."""
 
 
 def show(explanation: Explanation, book: Rulebook, *, legend: bool) -> None:
@@ -105,7 +105,7 @@ def _decision(explanation: Explanation) -> str:
 
 
 def next_step(explanation: Explanation) -> str:
-    """What would happen at the next look, as a sentence."""
+    """What happens when the daemon looks at the process the next time, as the end of a sentence."""
     if explanation.target is None:
         return "nothing"
     if explanation.action == "release":

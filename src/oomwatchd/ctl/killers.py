@@ -19,8 +19,9 @@ _MOST_ROWS = 10
 def assess_killers(
     survey: Survey, roots: Roots, others: Mapping[int, int] | None = None
 ) -> tuple[list[Killer], list[Killer] | None]:
-    """Today's killers in order, and, where `others` has other values of oom_score_adj by PID, those under them. Where
-    memory pressure is at work it takes a second: who is being reclaimed shows between two looks."""
+    """The killers in the order in which they would act, as things are; and, if `others` has values of oom_score_adj by
+    PID, the killers under these values. It takes a second where there is memory pressure, since two looks show from
+    which cgroups the kernel reclaims."""
     reader = Reader(roots, survey.processes, survey.era, lambda: time.sleep(_SECOND))
     hidden = survey.refused > 0 or (os.geteuid() != 0 and hides_processes(roots.proc))
     today = reader.killers(survey.machine, survey.values)
@@ -31,7 +32,7 @@ def assess_killers(
 
 
 def _doubted(killers: list[Killer]) -> list[Killer]:
-    """The same, where some processes can't be seen."""
+    """The killers with a doubt added to each victim, since some processes can't be read."""
     doubt = "Some processes can't be seen from here, and one of them may be the one; run rank as root."
     return [
         replace(killer, triggers=tuple(replace(t, doubts=(*t.doubts, doubt)) for t in killer.triggers))
@@ -60,7 +61,7 @@ def killers_as_json(today: Sequence[Killer], then: Sequence[Killer] | None = Non
 
 
 def _acts_first(killers: Sequence[Killer]) -> Killer | None:
-    """The first of whom it is known when it acts; else the kernel, which always does in the end."""
+    """The killer that acts first: the first one of whom it is known when it acts, else the kernel."""
     known = next((killer for killer in killers if killer.distance is not None), None)
     return known or next((killer for killer in killers if killer.name == "kernel" and killer.armed), None)
 
@@ -114,7 +115,7 @@ _COLUMNS = ("order", "killer", "acts on", "now", "at", "left", "takes")
 
 
 def print_killers(today: Sequence[Killer], then: Sequence[Killer] | None = None) -> None:
-    """A table with a row for each trigger, in the order in which they would be met, and what is to be said of them."""
+    """Print a table with a row for each trigger, in the order in which they would be met, and remarks below."""
     later = {killer.name: killer for killer in then or ()}
     met = [(k, t) for k in today if k.armed for t in k.triggers]
     met.sort(key=lambda pair: (pair[1].distance is None, pair[1].distance or 0, pair[0].name == "kernel"))
@@ -170,7 +171,7 @@ def _size(kib: int) -> str:
 
 
 def _states(killers: Sequence[Killer]) -> Iterator[str]:
-    """What holds of killers as wholes."""
+    """Remarks about killers, not about a single trigger."""
     for killer in killers:
         for note in killer.notes:
             yield f"{killer.name}: {note}"
@@ -180,7 +181,8 @@ def _states(killers: Sequence[Killer]) -> Iterator[str]:
 
 
 def _remarks(met: Sequence[tuple[Killer, Trigger]]) -> Iterator[str]:
-    """Why a victim isn't certain (in the table it has a question mark), and what follows."""
+    """Remarks about triggers: why a victim isn't certain (it has a question mark in the table), and what follows the
+    kill."""
     said = set()
     for killer, trigger in met:
         for text in (*trigger.doubts, *trigger.follows):
@@ -191,7 +193,7 @@ def _remarks(met: Sequence[tuple[Killer, Trigger]]) -> Iterator[str]:
 
 
 def _changes(today: Sequence[Killer], then: Sequence[Killer]) -> Iterator[str]:
-    """Where no rule can change anything."""
+    """Remarks on killers for which other rules change nothing."""
     for killer in today:
         if killer.present and HEEDS[killer.name] == "no":
             yield f"{killer.name} doesn't look at oom_score_adj: no rule changes whom it takes."

@@ -43,7 +43,8 @@ def run_monitor(arguments: argparse.Namespace) -> int:
 
 
 def _comm_of(pid: int) -> str | None:
-    """The daemon doesn't read the names of processes that no rule asks for; we have the time."""
+    """The name of a process; None: it is gone. The daemon doesn't read the names of processes that no rule asks
+    about."""
     try:
         with open(f"/proc/{pid}/comm", "rb") as file:
             return decode(file.read().removesuffix(b"\n"))
@@ -78,5 +79,5 @@ def as_line(entry: Json) -> str:
 
 
 def _dash(value: object) -> object:
-    """A dash for what there is nothing to say of."""
+    """The value, or a dash if there is none."""
     return "-" if value is None else value

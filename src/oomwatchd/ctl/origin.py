@@ -1,4 +1,4 @@
-"""Where the present value of oom_score_adj comes from, as far as anyone can tell afterwards."""
+"""Finds where the present value of oom_score_adj comes from, as far as that can be told afterwards."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ _SYSTEMCTL_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """`kind` is one of the above. `pid`: from whom it is inherited."""
+    """Where a value comes from. `kind`: one of the constants above. `pid`: the process that it is inherited from."""
 
     kind: str
     rule: str | None = None
@@ -23,7 +23,7 @@ class Origin:
 
 
 def find_origin(explanation: Explanation, proc: str = "/proc") -> Origin | None:
-    """None: the process isn't there."""
+    """The origin of the process's present value; None: the process isn't there."""
     value, node, process = explanation.value, explanation.node, explanation.process
     if value is None or process is None:
         return None
@@ -43,7 +43,7 @@ def find_origin(explanation: Explanation, proc: str = "/proc") -> Origin | None:
 
 
 def unit_oom_score_adjust(unit: str) -> int | None:
-    """OOMScoreAdjust= of a unit, systemd.exec(5); None where systemd doesn't say."""
+    """OOMScoreAdjust= of a unit, systemd.exec(5); None: systemd doesn't tell."""
     if not os.path.isdir("/run/systemd/system"):
         return None
     command = ["systemctl", "show", "--property=OOMScoreAdjust", "--value", "--", unit]
@@ -55,7 +55,8 @@ def unit_oom_score_adjust(unit: str) -> int | None:
 
 
 def _inherited_from(pid: int, value: int, proc: str) -> tuple[int, str] | None:
-    """The uppermost ancestor that shows the same value, without a break."""
+    """The topmost ancestor with the same value, if all between have it too: its PID and name. None: the parent has
+    another value."""
     found = None
     while pid > 0:
         try:

@@ -1,8 +1,8 @@
-"""Long output for people goes through a pager, as systemctl(1) and journalctl(1) do it.
+"""Shows long output through a pager, as systemctl(1) and journalctl(1) do it.
 
-Only on a terminal, and not on a dumb one. $SYSTEMD_PAGER, then $PAGER name the program; empty or "cat" means none.
-Under sudo or pkexec (or with $SYSTEMD_PAGERSECURE) only less(1) runs, with LESSSECURE=1: a pager can start a shell.
-"""
+This happens only on a terminal that isn't a dumb one. $SYSTEMD_PAGER, then $PAGER name the program; empty or "cat"
+means none. Under sudo or pkexec, or with $SYSTEMD_PAGERSECURE, only less(1) runs, with LESSSECURE=1, since a pager can
+start a shell."""
 
 import io
 import os
@@ -15,11 +15,12 @@ from typing import BinaryIO, cast
 
 _USUAL = (("less",), ("more",))
 _LESS_OPTIONS = "FRSXMK"
-"""systemd's: quit if it fits one screen, let colours through, chop long lines, leave the screen as it is."""
+"""The options that systemd uses: quit if the output fits one screen, let colours through, chop long lines, leave the
+screen as it is."""
 
 
 class _ToPager(io.TextIOWrapper):
-    """Standard output while a pager runs. It is a terminal to whoever asks: colours and widths stay right."""
+    """Standard output while a pager runs. It says that it is a terminal, so that colours and widths stay right."""
 
     def isatty(self) -> bool:
         return True
@@ -96,7 +97,8 @@ def _words(command: str) -> list[str]:
 
 
 def _end(process: "subprocess.Popen[bytes]", paged: _ToPager) -> None:
-    """Wait until the reader is done. Ctrl-C is for the pager, which would else be left behind on the terminal."""
+    """Wait until the reader leaves the pager. Ctrl-C is ignored here: it is for the pager, which would else be left
+    behind on the terminal."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         paged.close()

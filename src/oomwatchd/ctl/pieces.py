@@ -1,4 +1,4 @@
-"""Pieces of text that wait until all are known, in a file without a name, so that they take no memory."""
+"""Keeps pieces of text until all are known, in a temporary file without a name, so that they take no memory."""
 
 import tempfile
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from types import TracebackType
 
 
 class Pieces:
-    """Append pieces; read them in either direction."""
+    """A list of texts in a file. Texts can be appended, and read in either direction. A context manager."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)

@@ -1,4 +1,4 @@
-"""oomwatchctl postmortem: past OOM kills out of the logs, of the kernel and of other killers."""
+"""`oomwatchctl postmortem`: past OOM kills, by the kernel and by other killers, read from logs."""
 
 import argparse
 import json
@@ -76,7 +76,7 @@ def _boot(text: str) -> str:
 
 
 class _Reading:
-    """What was wanted, and what couldn't be read."""
+    """The reading of the logs that were asked for, and the errors in it."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         since, until = arguments.since, arguments.until
@@ -93,7 +93,7 @@ class _Reading:
         self.undated = 0
 
     def failed(self, error: SourceError) -> None:
-        """Tell of what can't be read."""
+        """Print an error about a log that can't be read."""
         print(f"oomwatchctl: {printable(str(error))}", file=sys.stderr)
         if error.partial:
             self.partly += 1
@@ -101,7 +101,8 @@ class _Reading:
             self.unread += 1
 
     def kills(self) -> Iterator[tuple[OomKill, Growth | None]]:
-        """The kills that are wanted, in the order of time, each with what those before it have shown."""
+        """The kills that were asked for, in the order of time. Each comes with the growth of its victim's name over the
+        kills before it."""
         history = History()
         found = ((kill, history.take(kill)) for kill in self._within(self._read()))
         return found if self.newest is None else iter(deque(found, maxlen=self.newest))
@@ -130,7 +131,7 @@ class _Reading:
                 yield kill
 
     def tell_nothing_found(self) -> None:
-        """Say what was looked at."""
+        """Print which logs were read, since there is no kill in them."""
         if self.undated:
             return
         if self.unread + self.partly == 0 and not self.files:
@@ -163,7 +164,7 @@ def run_postmortem(arguments: argparse.Namespace) -> int:
 
 
 def _show(reading: _Reading, arguments: argparse.Namespace, rules: Rules | None) -> bool:
-    """For people: a summary first, so all is read before anything is shown."""
+    """Show the kills to people. All logs are read before anything is shown, since a summary comes first."""
     history = History()
     show_file = len(reading.files) > 1 or any(kind in "".join(reading.files) for kind in ("/", "*"))
     with Pieces() as pieces:

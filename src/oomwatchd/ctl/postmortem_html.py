@@ -1,9 +1,9 @@
-"""The page that `oomwatchctl postmortem --html FILE` writes: what was read, a summary, a timeline to filter, and each
-event with what to do, its table and its original text.
+"""The page that `oomwatchctl postmortem --html FILE` writes: a summary, a timeline with a filter, and each event with
+advice, its table and its original text.
 
-One file that loads nothing and runs nothing: the filter is done with style sheets. Logs are hostile, so all of them
-goes through `html.escape`. The events are written as they come, below a head that is only known at the end.
-"""
+The page is one file, which loads nothing and runs nothing: the filter is done with style sheets. Logs may be hostile,
+so every text goes through `html.escape`. Events are written as they are read; the head is known only at the end, and is
+put before them."""
 
 import html
 import os
@@ -61,7 +61,7 @@ input.box { position: absolute; left: -99rem }
 
 @dataclass(slots=True)
 class _Found:
-    """What the head of the page tells."""
+    """What is known at the end, for the head of the page."""
 
     history: History = field(default_factory=History)
     marks: list[Mark] = field(default_factory=list)

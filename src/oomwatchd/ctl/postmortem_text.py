@@ -1,4 +1,4 @@
-"""An OOM event, and what several have in common, as text for people."""
+"""The text for people: one OOM event, and what several events have in common."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ _NAMED = 5
 
 
 def summary(history: History) -> list[str]:
-    """What many kills have in common: how many, when, of whom, where, by whom."""
+    """Lines about all kills: how many there are, when, of whom, where, and by whom. Empty for fewer than two kills."""
     if history.kills < 2:
         return []
     said = [colour(f"{history.kills} OOM kills, {_period(history)}", BOLD)]
@@ -44,8 +44,8 @@ def _most(counts: Counter[str]) -> str:
 def describe(
     kill: OomKill, advice: Iterable[Advice], rules: Rules | None, *, legend: bool, show_file: bool = False
 ) -> list[str]:
-    """One event: when and what, who, why, what to do; then who asked, the memory, the table, and, with `rules`, whom
-    they would have made the victim."""
+    """Lines about one event: when and what, who died, why, what to do; then who asked for memory, the state of memory,
+    and the table. With `rules`, also whom the kernel would have taken under them."""
     ranked = replay.rank(kill)
     again = replay.replay(kill, ranked)
     kernel = f" (Linux {printable(kill.kernel)})" if kill.kernel else ""
@@ -74,20 +74,20 @@ def describe(
 
 
 def why(kill: OomKill, ranked: list[replay.Ranked], again: replay.Replay | None) -> list[str]:
-    """Why this one."""
+    """Why this process was chosen, in sentences."""
     if kill.killer == "kernel":
         return sentences.reasons(kill, ranked, again)
     return [] if kill.trigger is None else [printable(kill.trigger)]
 
 
 def whose(kill: OomKill) -> str:
-    """The unit and container."""
+    """The unit and the container of the victim, in words."""
     parts = [] if kill.unit is None else [f"unit {printable(kill.unit)}"]
     return ", ".join(parts + ([] if kill.container is None else [f"container {printable(kill.container)}"]))
 
 
 def when(kill: OomKill) -> str:
-    """The time for people."""
+    """The time of the event, for people."""
     return "At an unknown time" if kill.time is None else _time(kill.time)
 
 
@@ -104,7 +104,7 @@ def _lines(label: str, texts: Iterable[str]) -> list[str]:
 
 
 def figures(kill: OomKill) -> str:
-    """What the log says of the victim."""
+    """The figures of the victim, in words."""
     victim = kill.victim
     assert victim is not None
     parts = [] if victim.uid is None else [f"uid {victim.uid}"]
@@ -125,7 +125,7 @@ def figures(kill: OomKill) -> str:
 
 
 def request(kill: OomKill) -> list[str]:
-    """What was asked for."""
+    """The allocation that failed, in words: its size, gfp_mask, and the asker's oom_score_adj."""
     asked = kill.invoker
     parts = []
     if asked.order is not None and asked.order >= 0:

@@ -1,4 +1,4 @@
-"""Whether rules protect so much that too little memory stays killable on this machine."""
+"""Checks whether rules protect so much that too little memory on this machine can be freed by killing."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from oomwatchd.pinning.what_if import preview
 from oomwatchd.rules.model import Rule
 
 _SHARE = 0.5
-"""Of the memory that processes have now, more than this out of the kernel's reach is too much."""
+"""Rules protect too much if more than this share of the memory of all processes is out of the OOM killer's reach."""
 
 
 def too_wide(rules: Sequence[Rule], proc: str = "/proc") -> list[Problem]:

@@ -114,8 +114,8 @@ def _run_once(arguments: argparse.Namespace) -> None:
 
 
 def _outlooks(survey: Survey, file: str, root: str) -> Mapping[int, "Outlook"]:
-    """What everyone would have under the rules of `file` alone, by PID. Today's pins are asked of the daemon, if one
-    runs. Raises CommandError if the file is invalid, with all that is wrong with it."""
+    """The value that each process would have under the rules of `file` alone, by PID. If a daemon runs, it is asked for
+    the present pins. Raises CommandError if the file is invalid."""
     # Most runs of rank need neither.
     from oomwatchd.config import load as config
     from oomwatchd.pinning.what_if import preview
@@ -150,7 +150,7 @@ def _pins_of_today(root: str) -> list["Pin"]:
 
 
 def as_json(survey: Survey, count: int | None = None, other: Mapping[int, Outcome] | None = None) -> dict[str, object]:
-    """The object of `rank --json`, see oomwatchctl(1)."""
+    """The object that `rank --json` prints; oomwatchctl(1) describes the keys."""
     outsider = survey.outsider()
     return {
         "total_pages": survey.total,

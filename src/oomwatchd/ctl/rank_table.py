@@ -1,4 +1,5 @@
-"""`oomwatchctl rank` for people: the kernel's order as a table, today's or beside that under other rules."""
+"""The output of `oomwatchctl rank` for people: a table in the kernel's order, as things are, or beside the order under
+other rules."""
 
 import os
 import pwd
@@ -16,7 +17,7 @@ from oomwatchd.oom.survey import Survey
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What other rules would make of one process."""
+    """A process under other rules: its place in the kernel's order, its value, and the rule."""
 
     place: int
     candidate: Candidate
@@ -24,7 +25,7 @@ class Outcome:
 
 
 def among_first(place: int, candidate: Candidate, count: int | None, other: Mapping[int, Outcome] | None) -> bool:
-    """Whether it is among the first `count` today or under the other rules."""
+    """Whether a process is among the first `count`, as things are or under the other rules."""
     return count is None or place <= count or (other is not None and other[candidate.task.pid].place <= count)
 
 
@@ -42,8 +43,9 @@ def size(pages: int) -> str:
 
 
 def bar(candidate: Candidate, most: int, room: int, characters: str = "█░") -> str:
-    """The points of `candidate` beside the `most` that anyone has, which fill `room` characters: its memory,
-    then what oom_score_adj adds (or less than its memory, where oom_score_adj takes away)."""
+    """A bar for the points of `candidate`. `most`, the highest points of all, fill `room` characters. The first part
+    is its memory, the second what oom_score_adj adds; where oom_score_adj takes away, the bar is shorter than the
+    memory."""
     if candidate.why_not is not None or candidate.points <= 0 or most <= 0:
         return ""
     width = max(1, round(room * candidate.points / most))
@@ -54,7 +56,7 @@ def bar(candidate: Candidate, most: int, room: int, characters: str = "█░") 
 COLUMNS = ("rank", "pid", "user", "comm", "badness", "rss", "swap", "pgtables", "adj", "adj part", "grow")
 RIGHT = frozenset({0, 1, 4, 5, 6, 7, 8, 9, 10})
 BAR_MIN, BAR_MAX = 8, 40
-"""Where less is left for the bar, there is none."""
+"""The bar has at least and at most so many characters. Where less room is left, there is none."""
 
 
 def show(survey: Survey, count: int | None, *, legend: bool) -> None:
@@ -79,7 +81,7 @@ BESIDE = ("rank", "then", "pid", "user", "comm", "badness", "then", "adj", "then
 
 
 def show_beside(survey: Survey, other: Mapping[int, Outcome], count: int | None, *, legend: bool) -> None:
-    """Today's order, and beside it that under other rules."""
+    """Print the kernel's order as things are, and beside it the order under other rules."""
     rows = []
     candidates = survey.ranked()
     for place, candidate in enumerate(candidates, 1):
@@ -114,7 +116,8 @@ def _row_beside(place: int, today: Candidate, outcome: Outcome) -> list[object]:
 
 
 def _moves(candidates: list[Candidate], other: Mapping[int, Outcome], most: int = 10) -> list[str]:
-    """Who gets another value, and where that moves it: "sshd (812): 3rd → never"."""
+    """Lines about the processes that get another value, with their places before and after: "sshd (812): 3rd →
+    never"."""
     moves = []
     for place, today in enumerate(candidates, 1):
         outcome = other[today.task.pid]

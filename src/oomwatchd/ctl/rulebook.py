@@ -1,4 +1,4 @@
-"""Which rules a verb goes by: those that the daemon has loaded, those of a file, or the installed ones."""
+"""Finds the rules that a verb goes by: those that the daemon has loaded, those of a file, or the installed ones."""
 
 import argparse
 from dataclasses import dataclass, field
@@ -18,17 +18,17 @@ from oomwatchd.pinning.ledger_codec import RuntimePin
 class Rulebook:
     config: Config
     daemon: Client | None = None
-    """Whom to ask about lineage; None: no daemon runs."""
+    """The connection to the daemon, to ask for lineage; None: no daemon runs."""
     loaded: bool = False
     """Whether they are the rules that the daemon has loaded."""
     pins: dict[int, RuntimePin] = field(default_factory=dict)
-    """Made by `oomwatchctl pin`, by PID."""
+    """The pins that `oomwatchctl pin` has made, by PID."""
     hidden: tuple[str, ...] = ()
-    """Files that the daemon has loaded, and doesn't show to us."""
+    """Files that the daemon has loaded, but doesn't show to this user."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """-c and --root, as oomwatchd has them."""
+    """Add the options -c and --root, as oomwatchd has them."""
     parser.add_argument("-c", dest="file", metavar="FILE", help="the rules of FILE alone")
     parser.add_argument(
         "--root", metavar="DIR", help="the configuration below DIR, and the daemon that was started with this --root"
@@ -36,7 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def open_rulebook(arguments: argparse.Namespace) -> Rulebook:
-    """Raises CommandError if the rules are invalid."""
+    """The rules that the arguments mean. Raises CommandError if they are invalid."""
     daemon = find_daemon(arguments)
     if arguments.file is None and daemon is not None:
         return _loaded(daemon)
@@ -54,7 +54,7 @@ def find_daemon(arguments: argparse.Namespace) -> Client | None:
 
 
 def find_layout(arguments: argparse.Namespace) -> Layout:
-    """What the daemon would load: what it says itself if it runs, and no other place is asked for."""
+    """The files that the daemon would load. A daemon that runs is asked, unless the arguments name another place."""
     if arguments.file is None and arguments.root is None and (daemon := find_daemon(arguments)) is not None:
         with daemon:
             return layout_of_daemon(daemon)
@@ -62,7 +62,7 @@ def find_layout(arguments: argparse.Namespace) -> Layout:
 
 
 def layout_of_daemon(daemon: Client) -> Layout:
-    """Where the daemon looks."""
+    """The files that the daemon loads, as it says."""
     where = reply_to(daemon, {"verb": "loaded"})["layout"]
     return Layout(where["main_file"], tuple(where["drop_in_dirs"]), where["main_file_required"])
 

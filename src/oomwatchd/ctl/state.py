@@ -1,4 +1,4 @@
-"""`oomwatchctl status`, `list`, `rules`: what the daemon has in hand."""
+"""`oomwatchctl status`, `list` and `rules`: the state of the daemon."""
 
 import argparse
 import json
@@ -90,7 +90,7 @@ def _status_rows(status: Json) -> list[tuple[str, str, str | None]]:
 
 
 def printable_lines(text: str) -> str:
-    """Several lines, each safe to show."""
+    """A text of several lines, each of them safe to show."""
     return "\n".join(map(printable, text.split("\n")))
 
 
@@ -122,7 +122,7 @@ def run_list(arguments: argparse.Namespace) -> int:
 
 
 def _left(pin: Json) -> str:
-    """How long a pin of `oomwatchctl pin --for` still lasts."""
+    """How long a pin by `oomwatchctl pin --for` still lasts, for people; empty: it has no end."""
     until = pin.get("until")
     return "-" if until is None else show_time_span(until - time.time())
 

@@ -23,7 +23,7 @@ def print_table(
     legend: bool = True,
     right: frozenset[int] = frozenset(),
 ) -> None:
-    """Print `rows` in aligned columns under a header (see `table_lines`)."""
+    """Print `rows` in aligned columns under a header: see `table_lines`."""
     lines = table_lines(columns, rows, legend=legend, right=right)
     if lines:
         print("\n".join(lines))
@@ -36,9 +36,9 @@ def table_lines(
     legend: bool = True,
     right: frozenset[int] = frozenset(),
 ) -> list[str]:
-    """`rows` in aligned columns under a header, as lines. Cells are made safe to show, None is a dash. The
-    columns numbered in `right` are set right (numbers), and always stay whole. On a terminal that is too narrow the
-    others give way, the widest first."""
+    """The lines of a table: `rows` in aligned columns under a header. Cells are made safe to show; None is a dash. The
+    columns whose numbers are in `right` (figures) are aligned to the right, and never cut. On a terminal that is too
+    narrow the others are cut, the widest first."""
     shown = [[_cell(cell) for cell in row] for row in rows]
     if legend:
         shown.insert(0, [column.upper() for column in columns])
@@ -58,11 +58,11 @@ def table_lines(
 
 
 _NARROWEST = 8
-"""Columns that a text keeps in any case."""
+"""A text is never cut to fewer columns than this."""
 
 
 def _narrowed(widths: Sequence[int], fixed: frozenset[int], limit: int) -> list[int]:
-    """The widths of columns so that a line has at most `limit`, as far as the texts can give way."""
+    """The widths of the columns, made smaller until a line has at most `limit` columns, as far as texts can be cut."""
     narrowed = list(widths)
     excess = sum(narrowed) + 2 * (len(narrowed) - 1) - limit
     while excess > 0:
@@ -76,8 +76,8 @@ def _narrowed(widths: Sequence[int], fixed: frozenset[int], limit: int) -> list[
 
 
 def wrap(text: str, indent: str = "", first: str | None = None) -> str:
-    """A sentence over as many lines as the terminal needs, broken between words. `indent` stands before each line but
-    the first, which begins with `first`."""
+    """A sentence as lines that fit the terminal, broken between words. Each line begins with `indent`, the first one
+    with `first`."""
     begin = indent if first is None else first
     if not sys.stdout.isatty():
         return begin + text
@@ -105,7 +105,7 @@ def _aligned(cell: str, width: int, *, right: bool) -> str:
 
 
 def _cut(text: str, width: int) -> str:
-    """At most `width` columns of the text, with an ellipsis for what is left out."""
+    """The first `width` columns of the text. An ellipsis stands for what is left out."""
     if columns_of(text) <= width:
         return text
     kept, used = "", 1

@@ -1,4 +1,4 @@
-"""The timeline of a page of OOM kills: a mark a kill, as SVG."""
+"""Draws the timeline of OOM kills as SVG, with one mark for each kill."""
 
 import html
 from typing import NamedTuple
@@ -22,7 +22,7 @@ KINDS = {
 
 
 class Mark(NamedTuple):
-    """A kill on the timeline. time: as in `OomKill`."""
+    """A kill on the timeline. `time` is as in `OomKill`."""
 
     time: str | float | None
     kind: str
@@ -30,14 +30,15 @@ class Mark(NamedTuple):
 
 
 def kind_of(kill: OomKill) -> str:
-    """One of KINDS."""
+    """The kind of a kill, one of KINDS."""
     if kill.killer != "kernel":
         return "other"
     return kill.scope if kill.scope in KINDS else "unknown"
 
 
 def timeline(marks: list[Mark]) -> str:
-    """The kills along time, or one after the other where not all have a time of one kind."""
+    """The timeline as SVG. The marks stand at their times; if not all have times of one kind, they stand one after the
+    other."""
     seconds = [seconds_of(mark.time) for mark in marks]
     timed = len({type(mark.time) for mark in marks}) == 1 and None not in seconds
     places = [second or 0.0 for second in seconds] if timed else [float(n) for n in range(len(marks))]

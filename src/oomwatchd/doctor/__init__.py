@@ -1,4 +1,4 @@
-"""What in a system weakens or defeats the pins: pure functions from `System` to findings."""
+"""Finds what in a system weakens or defeats the pins: pure functions from `System` to findings."""
 
 from collections.abc import Callable, Iterator
 

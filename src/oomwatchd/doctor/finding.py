@@ -21,24 +21,28 @@ class Finding:
 
 
 def name(process: Process) -> str:
+    """A process as people know it: "name (PID)"."""
     return f"{printable(process.task.comm)} ({process.task.pid})"
 
 
 def names(processes: Iterable[Process], most: int = 3) -> str:
+    """The names of the first `most` processes, and how many more there are."""
     names = [name(process) for process in processes]
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def some(count: int, noun: str = "process", plural: str = "processes") -> str:
+    """A number and a noun: "1 process", "3 processes"."""
     return f"{count} {noun if count == 1 else plural}"
 
 
 def mib(pages: int) -> str:
+    """Pages as MiB: "12 MiB"."""
     return f"{pages * PAGE / 2**20:.0f} MiB"
 
 
 def own_memory(process: Process) -> int:
-    """Pages that would be free without it: shared pages and files are not its own."""
+    """Pages that would become free if the process ended. Shared pages and pages of files aren't counted."""
     anon = process.task.rss if process.anon is None else process.anon
     return anon + process.task.swap + process.task.pgtables

@@ -1,4 +1,4 @@
-"""Findings about those who take a pinned process in spite of its pin: other killers, and systemd after a kill."""
+"""Findings about programs that end a pinned process in spite of its pin: other killers, and systemd after a kill."""
 
 import re
 from collections.abc import Iterator
@@ -17,6 +17,7 @@ from oomwatchd.oom.processes import Process
 
 
 def daemon(system: System) -> Iterator[Finding]:
+    """The daemon doesn't run, so nobody is pinned."""
     hidden = system.uid != 0 and system.hidepid is not None
     if system.daemon is None and not hidden:
         yield Finding(
@@ -28,7 +29,8 @@ def daemon(system: System) -> Iterator[Finding]:
 
 
 def lowered(system: System) -> list[Process]:
-    """The processes that rules hold at less than they would have; where the daemon can't be asked, all below 0."""
+    """The processes that rules hold below their original value. Where the daemon can't be asked: all processes below
+    0."""
     kept = []
     for process in system.processes:
         if process.task.kernel_thread or process.task.global_init:
@@ -53,7 +55,8 @@ def _who(system: System, processes: list[Process]) -> str:
 
 
 def oom_policy(system: System) -> Iterator[Finding]:
-    """Units that systemd ends as wholes when the kernel has killed any process of theirs."""
+    """Units of lowered processes that systemd ends as a whole after the kernel has killed any process in them
+    (OOMPolicy=)."""
     pinned = lowered(system)
     for unit in system.units:
         if unit.policy == "continue":
@@ -85,6 +88,7 @@ def _edit(unit: Unit) -> str:
 
 
 def systemd_oomd(system: System) -> Iterator[Finding]:
+    """Lowered processes in cgroups that systemd-oomd may kill."""
     killer = _armed(system, "systemd-oomd")
     if killer is None:
         return
@@ -108,7 +112,7 @@ def systemd_oomd(system: System) -> Iterator[Finding]:
 
 
 def _watched(system: System, leaf: Leaf) -> Iterator[tuple[str, int]]:
-    """For what systemd-oomd may kill a cgroup, and who owns the cgroup that it watches then."""
+    """Each reason for which systemd-oomd may kill a leaf, and the owner of the watched cgroup above the leaf."""
     for watched in system.watched:
         if not is_within(leaf.path, watched.path):
             continue
@@ -133,6 +137,7 @@ def _omit(leaf: Leaf) -> str:
 
 
 def earlyoom(system: System) -> Iterator[Finding]:
+    """Lowered processes that earlyoom would take, by its options or since it goes by RSS."""
     killer = _armed(system, "earlyoom", stuck=True)
     if killer is None or system.memory is None:
         return
@@ -171,6 +176,7 @@ def _why_earlyoom(killer: Killer, settings: Settings, process: Process) -> str |
 
 
 def nohang(system: System) -> Iterator[Finding]:
+    """Lowered processes that nohang would take."""
     killer = _armed(system, "nohang")
     if killer is None:
         return

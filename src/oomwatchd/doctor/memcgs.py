@@ -19,6 +19,7 @@ def _members(system: System, path: bytes) -> list[Process]:
 
 
 def memcg_oom_group(system: System) -> Iterator[Finding]:
+    """Cgroups with memory.oom.group set, in which lowered processes die with others."""
     harmless = []
     for group in system.groups:
         if not group.oom_group:
@@ -47,6 +48,7 @@ def memcg_oom_group(system: System) -> Iterator[Finding]:
 
 
 def memcg_oom_disabled(system: System) -> Iterator[Finding]:
+    """Cgroups of version 1 whose OOM killer is switched off (memory.oom_control)."""
     for group in system.groups:
         if group.kill_disabled:
             yield Finding(
@@ -59,7 +61,7 @@ def memcg_oom_disabled(system: System) -> Iterator[Finding]:
 
 
 def memcg_protected(system: System) -> Iterator[Finding]:
-    """Limits smaller than what is protected below them."""
+    """Cgroups with a limit in which too much is protected: by memory.min, or by the values of their processes."""
     for group in system.groups:
         limit = group.memcg.limit
         if limit is None:

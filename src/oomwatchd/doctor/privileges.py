@@ -25,7 +25,8 @@ _ALL = -1  # all bits
 
 
 def _subject(system: System) -> tuple[str, int]:
-    """Whose capabilities count, and which it has: the daemon, else this process, for a daemon started from here."""
+    """Whose capabilities count, as the beginning of a sentence, and the set of these. It is the daemon; if none runs,
+    this process, since a daemon that is started from here would have its capabilities."""
     if system.daemon is None:
         who, held = "The daemon doesn't run, and started from here it", system.cap_eff
     else:
@@ -42,6 +43,7 @@ def _subject(system: System) -> tuple[str, int]:
 
 
 def capabilities(system: System) -> Iterator[Finding]:
+    """Capabilities that the daemon lacks."""
     who, held = _subject(system)
     missing = [entry for entry in CAPABILITIES if not has_cap(held, entry[1])]
     if system.daemon is None and system.uid != 0 and missing:
@@ -69,6 +71,7 @@ def _cap_name(name: str) -> str:
 
 
 def hidepid(system: System) -> Iterator[Finding]:
+    """A /proc that hides other users' processes (hidepid=, proc(5))."""
     if system.hidepid is None:
         return
     who, held = _subject(system)
@@ -95,6 +98,7 @@ def hidepid(system: System) -> Iterator[Finding]:
 
 
 def configuration_watch(system: System) -> Iterator[Finding]:
+    """The daemon isn't told when the configuration is saved."""
     if system.not_watched:
         yield Finding(
             "config-not-watched",
@@ -105,6 +109,7 @@ def configuration_watch(system: System) -> Iterator[Finding]:
 
 
 def unreadable(system: System) -> Iterator[Finding]:
+    """Processes that this process may not read, so that other findings may be incomplete."""
     if system.unreadable == 0 or system.hidepid is not None:
         return
     yield Finding(
@@ -116,6 +121,7 @@ def unreadable(system: System) -> Iterator[Finding]:
 
 
 def proc_connector(system: System) -> Iterator[Finding]:
+    """Process events can't be had."""
     reasons = list(_no_events(system)) if system.events is None else [] if system.events[0] else [system.events[1]]
     if reasons:
         yield Finding(
@@ -127,7 +133,7 @@ def proc_connector(system: System) -> Iterator[Finding]:
 
 
 def _no_events(system: System) -> Iterator[str]:
-    """Why there can't be any, from what can be seen without trying."""
+    """The reasons why process events can't be had, as far as they can be seen without trying."""
     if system.initial_pid_ns is False:
         yield "not in the initial PID namespace"
     if system.initial_user_ns is False:
@@ -137,6 +143,7 @@ def _no_events(system: System) -> Iterator[str]:
 
 
 def kernel_log(system: System) -> Iterator[Finding]:
+    """The kernel's log can't be read, so that OOM kills aren't told of."""
     _, held = _subject(system)
     restricted = system.sysctls.dmesg_restrict == 1 and not has_cap(held, CAP_SYSLOG)
     if system.journal or (system.kmsg_readable and not restricted):
@@ -152,6 +159,7 @@ def kernel_log(system: System) -> Iterator[Finding]:
 
 
 def lsm_denials(system: System) -> Iterator[Finding]:
+    """A security module has refused oomwatchd something."""
     if system.denials:
         times = some(len(system.denials), "time", "times")
         yield Finding(

@@ -37,6 +37,7 @@ OTHER_KILLERS = {
 
 
 def other_killers(system: System) -> Iterator[Finding]:
+    """Killers in user space that run beside the kernel's."""
     seen = set()
     for process in system.processes:
         comm = process.task.comm
@@ -48,6 +49,7 @@ def other_killers(system: System) -> Iterator[Finding]:
 
 
 def protected_share(system: System) -> Iterator[Finding]:
+    """Lowered processes that hold a large share of the memory."""
     users = [p for p in system.processes if p.task.has_mm and not p.task.kernel_thread]
     if not users or system.machine is None:
         return
@@ -75,7 +77,7 @@ def protected_share(system: System) -> Iterator[Finding]:
 
 
 def unkillable_owners(system: System) -> Iterator[Finding]:
-    """-1000 that has reached a shell or a container: everything started there can't be killed either."""
+    """Processes at -1000 that are a shell or in a container: whatever they start can't be killed either."""
     by_pid = {p.task.pid: p for p in system.processes}
     kinds: tuple[tuple[str, str, Callable[[Process], bool]], ...] = (
         ("unkillable-shell", "shell", lambda p: p.task.comm in SHELLS),
@@ -111,7 +113,7 @@ def _origin(process: Process, by_pid: dict[int, Process]) -> Process:
 
 
 def leaks(system: System) -> Iterator[Finding]:
-    """Lowered values and floors that have come down from a parent to someone they were not meant for."""
+    """Lowered values and floors that children have inherited though they weren't meant for them."""
     by_pid = {p.task.pid: p for p in system.processes}
     values: dict[int, list[Process]] = {}
     floors: dict[int, list[Process]] = {}
@@ -146,8 +148,8 @@ def leaks(system: System) -> Iterator[Finding]:
 
 
 def _moved_the_floor(process: Process, parent: Process, system: System) -> bool:
-    """Whether the higher value of `process` was probably written with CAP_SYS_RESOURCE, which moves the floor:
-    by the daemon, its parent or itself (as sshd does it)."""
+    """Whether the higher value of `process` was probably written with CAP_SYS_RESOURCE, which also moves the floor. The
+    writer may be the daemon, its parent, or itself (as sshd does it)."""
     return (
         system.daemon is not None
         or has_cap(process.cap_eff, CAP_SYS_RESOURCE)

@@ -76,7 +76,7 @@ def _read_processes(proc: str, hierarchy: Hierarchy | None) -> tuple[list[Proces
 
 
 def _with_killers(system: System, root: str) -> System:
-    """The system with the other killers in it, as far as there are any."""
+    """`system` with the facts about killers and units added."""
     if system.machine is None:
         return system
     roots = Roots(root, os.path.join(root, "proc"), os.path.join(root, "sys/fs/cgroup"))
@@ -150,7 +150,7 @@ def _hidepid(proc: str) -> str | None:
 
 
 def _find_daemon(processes: list[Process]) -> int | None:
-    """By name, as root: whoever could fake that needn't fool doctor."""
+    """The PID of the process of root that is called oomwatchd. Only root could fake that."""
     found = [p.task.pid for p in processes if p.task.comm == b"oomwatchd" and p.task.uid == 0]
     return min(found, default=None)
 
@@ -168,8 +168,8 @@ def _has_journal(root: str) -> bool:
 
 
 def _refused_links(proc: str, processes: list[Process]) -> tuple[int, ...]:
-    """Who refuses its exe link, but PID 1, whom no rule touches. Kernel threads and zombies have none, which
-    is ENOENT, not a refusal."""
+    """The PIDs of the processes whose exe link can't be read for lack of permission. PID 1 is left out, since no rule
+    touches it. Kernel threads and zombies have no exe (ENOENT), which is no refusal."""
     refused = []
     for process in processes:
         if process.task.global_init:

@@ -11,6 +11,7 @@ LITTLE_SWAP = 5
 
 
 def panic_on_oom(system: System) -> Iterator[Finding]:
+    """vm.panic_on_oom: the kernel panics, so that no pin counts."""
     value = system.sysctls.panic_on_oom
     if value in (None, 0):
         return
@@ -24,6 +25,7 @@ def panic_on_oom(system: System) -> Iterator[Finding]:
 
 
 def oom_kill_allocating_task(system: System) -> Iterator[Finding]:
+    """vm.oom_kill_allocating_task: whoever asks for memory dies, whatever its value."""
     if system.sysctls.oom_kill_allocating_task in (None, 0):
         return
     yield Finding(
@@ -36,6 +38,7 @@ def oom_kill_allocating_task(system: System) -> Iterator[Finding]:
 
 
 def overcommit(system: System) -> Iterator[Finding]:
+    """vm.overcommit_memory=2: allocations fail before the OOM killer acts. Also: how near the commit limit is."""
     mode = system.sysctls.overcommit_memory
     if mode == 1:
         yield Finding(
@@ -65,6 +68,7 @@ def overcommit(system: System) -> Iterator[Finding]:
 
 
 def swap(system: System) -> Iterator[Finding]:
+    """Too little swap, or swap that is nearly full."""
     machine = system.machine
     if machine is None:
         return

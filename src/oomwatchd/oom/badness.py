@@ -1,11 +1,10 @@
-"""The kernel's choice of victim when memory runs out, as pure functions over process facts.
+"""The kernel's choice of a victim when memory runs out, as pure functions over facts of processes.
 
-All amounts are pages. Source: mm/oom_kill.c (oom_badness, oom_evaluate_task), mm/memcontrol.c
-(mem_cgroup_get_max), read at Linux 6.18; what was different before is in `base.badness`.
+All amounts are pages. Source: mm/oom_kill.c (oom_badness, oom_evaluate_task) and mm/memcontrol.c (mem_cgroup_get_max)
+of Linux 6.18. How older kernels differ is in `base.badness`.
 
-What the kernel knows and /proc does not tell: a vfork child before its exec, an address space that the reaper
-has already emptied, a task in swapoff (taken first of all), the nodes of a cpuset or memory policy.
-"""
+The kernel knows more than /proc shows: a vfork child before its exec, an address space that the reaper has already
+emptied, a task in swapoff (which is taken first of all), the nodes of a cpuset or memory policy."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from oomwatchd.base.uapi import OOM_SCORE_ADJ_MIN
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What the kernel's choice depends on, for one process (thread group)."""
+    """The facts of one process (thread group) that the kernel's choice depends on."""
 
     pid: int
     comm: bytes
@@ -50,16 +49,16 @@ class Candidate:
 
 
 def points(task: Task, total: int, era: Era = ERAS[0]) -> int:
-    """oom_badness() of `task` where `total` pages are at stake (`totalpages`), before any clamping. The
-    division comes first, as in the kernel: below 1000 pages oom_score_adj weighs nothing."""
+    """oom_badness() of `task` where `total` pages (`totalpages`) are at stake, before any clamping. The kernel divides
+    `total` by 1000 first, so that below 1000 pages oom_score_adj counts for nothing."""
     bonus = formula.root_bonus(task.memory) if era.root_bonus and task.sys_admin else 0
     return formula.badness(task.memory - bonus, task.oom_score_adj, total)
 
 
 def oom_score(task: Task, total: int, era: Era = ERAS[0]) -> int:
     """What /proc/PID/oom_score shows for `task` on a machine with `total` pages of RAM and swap (proc_oom_score in
-    fs/proc/base.c): 0 to 2000, where two thirds of 1000 stand for no memory at oom_score_adj 0; before Linux 5.9 the
-    points in permille."""
+    fs/proc/base.c). It is 0 to 2000; a process without memory at oom_score_adj 0 has two thirds of 1000. Before Linux
+    5.9 it is the points in permille of `total`."""
     if why_not_killable(task) is not None or total <= 0:
         return 0
     badness = points(task, total, era)
@@ -88,12 +87,12 @@ def rank(
     room: Callable[[Task], int | None],
     era: Era = ERAS[0],
 ) -> list[Candidate]:
-    """All of `tasks` in the order in which the kernel would choose them; those it never chooses come last.
+    """All of `tasks` in the order in which the kernel would choose them. Those that it never chooses come last.
 
-    `room(task)` is by how many pages that process can still grow before memory runs out in the scope that is
-    reckoned (None: without bound). A process that grows becomes the victim once its points pass those of
-    the first, or equal them where it is scanned at the right side of it; memory runs out when `room` is
-    used up, so if it needs more than that, the first dies instead of it."""
+    `room(task)` is the number of pages by which that process can still grow before memory runs out (None: without
+    bound). A process that grows becomes the victim when its points pass those of the first one; equal points are enough
+    if the order of scanning favours it. When it has used up its `room`, memory runs out: if it needs to grow by more
+    than that, the first one dies."""
 
     def key(task: Task) -> tuple[int, int, int]:
         score = points(task, total, era)
@@ -135,12 +134,12 @@ class Machine:
 
     @property
     def total(self) -> int:
-        """`totalpages` of an OOM of the machine (constrained_alloc in mm/oom_kill.c)."""
+        """`totalpages` when the machine is out of memory (constrained_alloc in mm/oom_kill.c)."""
         return self.ram + self.swap_total
 
     @property
     def room(self) -> int | None:
-        """By how much processes can still grow before the machine is out of memory."""
+        """Pages by which processes can still grow before the machine is out of memory; None: not known."""
         return None if self.available is None else self.available + self.swap_free
 
 
@@ -170,8 +169,9 @@ class Memcg:
         return self.limit + max(extra, 0)
 
     def room(self, machine: Machine) -> int | None:
-        """By how much its processes can still grow before this group is out of memory. Taken from the
-        group's usage: summed RSS counts shared pages twice and misses page cache, tmpfs and kernel memory."""
+        """Pages by which its processes can still grow before this group is out of memory; None: the group has no limit.
+        It is calculated from the group's usage. The sum of RSS would count shared pages twice, and miss page cache,
+        tmpfs and kernel memory."""
         if self.limit is None:
             return None
         memory = self.limit - self.usage + self.reclaimable
@@ -186,8 +186,8 @@ class Memcg:
 
 
 def tightest(groups: Sequence[Memcg], machine: Machine) -> Memcg | None:
-    """Of a group and its ancestors (nearest first) the one that runs out of memory first when something in
-    it grows: the one with the least room, the nearest of equals. None: only the machine itself can."""
+    """The group that runs out of memory first when a process grows: of the process's group and its ancestors (nearest
+    first) the one with the least room, and of equals the nearest. None: only the machine itself can run out."""
     limited = [(room, group) for group in groups if (room := group.room(machine)) is not None]
     if not limited:
         return None

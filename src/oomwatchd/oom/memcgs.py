@@ -17,14 +17,15 @@ PAGE_COUNTER_MAX = (2**63 - 1) // PAGE
 
 @dataclass(frozen=True, slots=True)
 class Hierarchy:
-    """Where the memory controller is to be found."""
+    """The cgroup hierarchy that the memory controller is attached to."""
 
     version: int  # 1 or 2
     root: bytes  # directory of the topmost group
 
 
 def find_hierarchy(cgroup: str = "/sys/fs/cgroup") -> Hierarchy | None:
-    """The hierarchy below `cgroup` that the memory controller is attached to: v1, v2, or v2 beside v1."""
+    """The hierarchy with the memory controller below `cgroup`: version 1, version 2, or version 2 mounted beside
+    version 1. None: there is none."""
     top = os.fsencode(cgroup)
     if os.path.exists(os.path.join(top, b"memory/memory.usage_in_bytes")):
         return Hierarchy(1, os.path.join(top, b"memory"))

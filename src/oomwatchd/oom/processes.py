@@ -17,7 +17,7 @@ from oomwatchd.oom.files import kib, pages_of_kib, parse_fields, read_file
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process: what the kernel's choice depends on, and what else `doctor` asks about it."""
+    """A process: the facts that the kernel's choice depends on, and further ones for `oomwatchctl doctor`."""
 
     task: Task
     ppid: int
@@ -27,9 +27,9 @@ class Process:
 
 
 def read_processes(proc: str = "/proc", version: int | None = None) -> tuple[list[Process], int]:
-    """Every process in `proc` but the reader itself, which is gone before anyone acts on the result; and how
-    many there are that may not be read. `version` is that of the memory cgroups (see `Hierarchy`), None where
-    there are none."""
+    """Read every process in `proc`. Returns them, and the number of those that may not be read. This process itself is
+    left out, since it ends before anyone acts on the result. `version`: that of the memory cgroups (see
+    `memcgs.Hierarchy`); None: there are none."""
     found: list[Process] = []
     refused = 0
     initial = namespace(proc, "pid") in (INITIAL_PID_NS, None)
@@ -55,7 +55,7 @@ def _own_name(proc: str) -> str | None:
 
 
 def namespace(proc: str, kind: str) -> int | None:
-    """The inode of a namespace of this process ("pid", "user"), None if it can't be read."""
+    """The inode of a namespace of this process; None: it can't be read. `kind` is "pid" or "user", namespaces(7)."""
     try:
         link = os.readlink(os.path.join(proc, "self/ns", kind))
     except OSError:

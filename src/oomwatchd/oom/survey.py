@@ -1,4 +1,5 @@
-"""Everyone who competes when memory runs out, read at one time, and ranked as the kernel would."""
+"""All processes that the kernel would choose from when memory runs out: read at one time, and ranked as the kernel
+would rank them."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -15,7 +16,8 @@ from oomwatchd.oom.processes import Process, read_processes
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Everyone who competes, and for what. Reads nothing any more."""
+    """The processes that the kernel would choose from, and the memory that would run out. Plain data: nothing is read
+    any more."""
 
     asked: bytes | None  # the cgroup that was asked for
     machine: Machine
@@ -38,16 +40,17 @@ class Survey:
         return self.machine.room if self.memcg is None else self.memcg.room(self.machine)
 
     def under(self, values: Mapping[int, int]) -> "Survey":
-        """The same with other oom_score_adj, by PID."""
+        """This survey with other values of oom_score_adj; `values` has them by PID."""
         changed = (replace(t, oom_score_adj=values.get(t.pid, t.oom_score_adj)) for t in self.competing)
         return replace(self, competing=tuple(changed), values={**self.values, **values})
 
     def ranked(self) -> list[Candidate]:
-        """Those that were asked for, in order."""
+        """The processes of the group that was asked for, in the kernel's order."""
         return self._rank([task for task in self.competing if self._asked_for(task)])
 
     def outsider(self) -> Task | None:
-        """Who would die before all of those that were asked for, without having been asked for."""
+        """The process that would die before all processes of the group that was asked for, and isn't one of them; None:
+        there is none."""
         first = next(iter(self._rank(self.competing)), None)
         if first is None or first.why_not is not None or self._asked_for(first.task):
             return None

@@ -1,3 +1,4 @@
-"""Who acts first when memory runs out, and whom it takes: the kernel, systemd-oomd, earlyoom, nohang, oomd.
+"""The programs that kill when memory runs out: which of them acts first, and whom it takes.
 
-One module for each killer, with pure functions over facts that were read before; `facts` reads them."""
+There is one module for each killer: the kernel, systemd-oomd, earlyoom, nohang. Each has pure functions over facts that
+`facts` has read."""

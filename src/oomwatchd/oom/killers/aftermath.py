@@ -24,9 +24,11 @@ class Unit:
 
 
 def killed_with(victim: bytes | None, domain: bytes, together: Collection[bytes]) -> bytes | None:
-    """The group all of whose processes but those at -1000 die with a victim in the memory cgroup `victim`: the topmost
-    with memory.oom.group set from there up to `domain`, which is out of memory ("/": the machine). `together` are all
-    groups that have it set."""
+    """The cgroup whose processes all die with a victim in the memory cgroup `victim`, except those at -1000. None: no
+    other process dies.
+
+    It is the topmost group with memory.oom.group set, from `victim` up to `domain`, the group that is out of memory
+    ("/": the machine). `together` are all groups with memory.oom.group set."""
     if victim is None or not is_within(victim, domain):
         return None
     marked = [group for group in ancestry(victim) if group in together and is_within(group, domain)]
@@ -34,8 +36,8 @@ def killed_with(victim: bytes | None, domain: bytes, together: Collection[bytes]
 
 
 def policy_of(name: str, settings: Mapping[str, str], default: str) -> str:
-    """OOMPolicy= of a service or scope with such settings. `default` is DefaultOOMPolicy= of its manager. A unit with
-    Delegate= goes on, and so do the scopes that logind makes of logins."""
+    """OOMPolicy= of the service or scope `name` with these settings of its unit file. `default` is DefaultOOMPolicy= of
+    its manager. A unit with Delegate= has "continue", and so has a login's scope."""
     stated = settings.get("OOMPolicy", "")
     if stated in POLICIES:
         return stated

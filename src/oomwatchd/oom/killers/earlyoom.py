@@ -1,7 +1,8 @@
-"""earlyoom: what arms it and whom it would take (https://github.com/rfjakob/earlyoom: main.c, kill.c, meminfo.c).
+"""earlyoom: when it acts, and whom it would take (https://github.com/rfjakob/earlyoom: main.c, kill.c, meminfo.c).
+Pure.
 
-Two generations differ: up to 1.7 percents are of MemTotal, from 1.8 on of MemAvailable and AnonPages together, and
-with --ignore, --ignore-root-user and --sort-by-rss."""
+Two generations differ. Up to 1.7, percents are of MemTotal. From 1.8 on they are of MemAvailable and AnonPages
+together, and there are --ignore, --ignore-root-user and --sort-by-rss."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -17,10 +18,11 @@ _LONG = ("dryrun", "ignore-root-user", "sort-by-rss", "syslog", "kernel-oom", "h
 _SCORE_BONUS = 300
 _RSS_BONUS_KIB = 3 << 20
 _CLEAR_KIB = 4 << 10
-"""RSS, or points, of two processes that are closer than this may change places until it acts."""
+"""KiB. Two processes whose RSS or points are closer than this may change places until earlyoom acts."""
 _SCORES_CLEAR = 3
-"""So may oom_score. One unit is 1.5 permille of all memory and swap, and the kernel rounds down: scores that are 3
-apart stand for points that are at least 3 permille apart, scores that are 2 apart for any above 1.5."""
+"""Two processes whose oom_score is closer than this may change places until earlyoom acts. One unit of oom_score is 1.5
+permille of all memory and swap, and the kernel rounds down. Scores that are 3 apart mean points that are at least 3
+permille apart; scores that are 2 apart may mean only 1.5."""
 
 
 class NotUnderstood(Exception):
@@ -44,8 +46,8 @@ class Settings:
 
 
 def parse(arguments: Sequence[bytes], memory: Memory) -> Settings:
-    """The settings that these arguments (argv without the program) mean on a machine with such memory. Sizes of -M and
-    -S become percents of MemTotal and SwapTotal, as earlyoom itself does it. Raises NotUnderstood."""
+    """The settings of a command line of earlyoom (argv without the program) on a machine with `memory`. Sizes (-M, -S)
+    become percents of MemTotal and SwapTotal, as earlyoom does it. Raises NotUnderstood."""
     found = _options([printable(argument) for argument in arguments])
     mem = _percents(found.get("m"), 99, (10.0, 5.0))
     swap = _percents(found.get("s"), 100, (10.0, 5.0))
@@ -113,7 +115,7 @@ def _next(left: list[str], option: str) -> str:
 
 
 def _pair(text: str) -> tuple[float, float]:
-    """TERM[,KILL]; KILL is half of TERM by default, and never more."""
+    """The two limits of "TERM[,KILL]". KILL is half of TERM by default, and never more than TERM."""
     first, comma, second = text.partition(",")
     try:
         term = float(first or 0)
@@ -140,14 +142,14 @@ def _of_size(text: str, total: int) -> tuple[float, float]:
 
 
 def _merge(percent: tuple[float, float] | None, size: tuple[float, float]) -> tuple[float, float]:
-    """Of a percent and a size the lower counts."""
+    """The limits where both percents and sizes are given: the lower of the two counts."""
     return size if percent is None else (min(percent[0], size[0]), min(percent[1], size[1]))
 
 
 def assess(
     pid: int, arguments: Sequence[bytes], newer: bool | None, memory: Memory, suspects: Iterable[Suspect]
 ) -> Killer:
-    """The earlyoom that runs as `pid` with these arguments. `newer`: it is 1.8 or later; None: not known."""
+    """The earlyoom that runs as `pid` with these arguments. `newer`: whether it is 1.8 or later; None: not known."""
     try:
         settings = parse(arguments, memory)
         chosen = choose(pid, settings, newer is not False, suspects)
@@ -195,7 +197,7 @@ def _trigger(
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Whom a killer of processes would take, and what is to be said of that."""
+    """Whom a killer that chooses a process would take, and remarks on that."""
 
     victim: Victim | None
     stuck: bool = False  # it would pick itself, and kills nobody
@@ -204,7 +206,7 @@ class Choice:
 
 
 def fits(pattern: str | None, comm: bytes) -> bool:
-    """Whether one of its regular expressions fits a name; one that can't be compiled fits nobody."""
+    """Whether a regular expression of earlyoom matches the name `comm`. One that can't be compiled matches none."""
     try:
         return pattern is not None and _compiled(pattern).search(comm) is not None
     except re.error:
@@ -216,7 +218,8 @@ def _compiled(pattern: str) -> re.Pattern[bytes]:
 
 
 def choose(own_pid: int, settings: Settings, newer: bool, suspects: Iterable[Suspect]) -> Choice:
-    """Whom earlyoom would pick now. Raises re.error for a regular expression that Python doesn't take."""
+    """Whom the earlyoom with PID `own_pid` would take now. Raises re.error for a regular expression that Python doesn't
+    take."""
     prefer, avoid, ignore = (
         None if pattern is None else _compiled(pattern)
         for pattern in (settings.prefer, settings.avoid, settings.ignore)
@@ -262,8 +265,8 @@ def _close(leaders: list[tuple[Suspect, int]], settings: Settings) -> tuple[str,
 
 
 def _leads(first: Suspect, other: Suspect, lead: int) -> bool:
-    """Whether one is clearly the first though their scores are close: whatever the kernel rounds, who has more points
-    has no lower score, and of equal scores the larger RSS decides."""
+    """Whether `first` is certainly before `other` though their scores are close. A process with more points never has a
+    lower score, however the kernel rounds; and of equal scores the larger RSS decides."""
     preferred_alike = lead == first.oom_score - other.oom_score
     return preferred_alike and first.points - other.points >= _CLEAR_KIB and first.rss - other.rss >= _CLEAR_KIB
 
@@ -291,5 +294,5 @@ _CLASSES = {
 
 
 def _as_python(pattern: str) -> str:
-    """A POSIX extended regular expression for Python: the named classes are what differs in practice."""
+    """A POSIX extended regular expression as Python writes it. In practice only the named character classes differ."""
     return re.sub(r"\[:(\w+):\]", lambda match: _CLASSES.get(match[1], match[0]), pattern)

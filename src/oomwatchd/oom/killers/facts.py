@@ -1,5 +1,7 @@
-"""Reads what `killers` reckons with: who runs, their configuration, cgroups, units. All roots are arguments; what is
-missing or refused is an absent fact."""
+"""Reads the facts about killers: which of them run, their configuration, cgroups and units.
+
+All roots are arguments, so that tests can have a tree of their own. A file that is missing or refused is an absent
+fact."""
 
 import os
 import re
@@ -19,7 +21,7 @@ from oomwatchd.oom.processes import Process
 
 _PYTHON = re.compile(rb"python[0-9.]*$")
 _TIE_PAGES = 96
-"""So many pages a CPU what is read here and what the kernel goes by may differ."""
+"""Pages. For each CPU, the kernel's counters may differ by so much from what it shows."""
 _COMMAND_LINE_BYTES = 1 << 16
 _PROGRAM_BYTES = 4 << 20
 _NEWER_EARLYOOM = b"user mem total"  # which its first lines of output have had since 1.8
@@ -27,7 +29,7 @@ _NEWER_EARLYOOM = b"user mem total"  # which its first lines of output have had 
 
 @dataclass(frozen=True, slots=True)
 class Roots:
-    """Where to look. `root` is for configuration, below it are etc, run and usr."""
+    """The directories to look in. `root` is for configuration: etc, run and usr are below it."""
 
     root: str = "/"
     proc: str = "/proc"
@@ -35,8 +37,9 @@ class Roots:
 
 
 def roots_below(root: str) -> Roots:
-    """What there is of a system below `root`: all of it where it has a /proc; the configuration where it has systemd's;
-    else the machine's own (`root` then only tells which daemon of ours)."""
+    """The directories for a tree at `root`. If it has a /proc, all of them are below `root`. Else if it has a
+    configuration of systemd, only the configuration is. Else all are the machine's own, and `root` only says which
+    oomwatchd is meant."""
     proc = os.path.join(root, "proc")
     if os.path.exists(os.path.join(proc, "meminfo")):
         return Roots(root, proc, os.path.join(root, "sys/fs/cgroup"))
@@ -45,7 +48,8 @@ def roots_below(root: str) -> Roots:
 
 
 class Reader:
-    """Reads one system. `pause` waits for a second between two looks at what is being reclaimed; None: one look."""
+    """Reads one system. `pause` waits for a second, between two looks at what the kernel reclaims from cgroups; None:
+    there is only one look."""
 
     def __init__(
         self, roots: Roots, processes: Sequence[Process], era: Era, pause: Callable[[], None] | None = None
@@ -59,7 +63,8 @@ class Reader:
         self._systemd = SystemdReader(roots.root, roots.cgroup)
 
     def killers(self, machine: Machine, values: Mapping[int, int] | None = None) -> list[Killer]:
-        """All killers, those that don't run too. `values`: other oom_score_adj, by PID."""
+        """All killers, also those that don't run. `values`: values of oom_score_adj in place of the present ones, by
+        PID."""
         running = dict(find_running(self.processes, self.command_line))
         memory = read_memory(self.roots.proc)
         found = [self._kernel(machine, values or {})]
@@ -91,8 +96,8 @@ class Reader:
         return raw.removesuffix(b"\0").split(b"\0") if raw else []
 
     def suspects(self, values: Mapping[int, int]) -> list[Suspect]:
-        """All processes, with oom_score as the kernel shows it, or, where that can't be read or another value is given,
-        as it would."""
+        """All processes with their oom_score. It is the kernel's, or, where that can't be read or `values` has another
+        oom_score_adj, the one that the kernel would show."""
         fields = parse_fields(read_file(f"{self.roots.proc}/meminfo") or b"")
         total = sum(pages_of_kib(kib(fields, key)) for key in (b"MemTotal", b"SwapTotal"))
         made = []
@@ -139,7 +144,7 @@ class Reader:
         return nohang.Running(pid, os.fsdecode(path), settings)
 
     def _look(self, subject: str, suspect: Suspect) -> str | None:
-        """What a rule of nohang looks at."""
+        """The text that a rule of nohang with this subject is tried on; None: it can't be read."""
         directory = f"{self.roots.proc}/{suspect.pid}"
         if subject in ("REALPATH", "CWD"):
             try:
@@ -216,8 +221,8 @@ class Reader:
 
 
 def find_running(processes: Sequence[Process], command_line: Callable[[int], list[bytes]]) -> Iterator[tuple[str, int]]:
-    """The killers in user space that run, with their PIDs. A process of a user's own, whatever its name, can kill only
-    that user's: those in a container and those below user.slice that aren't root's don't count."""
+    """The killers in user space that run: name and PID. Processes in a container, and processes below user.slice that
+    aren't root's, don't count, whatever their name: they can kill only their own user's processes."""
     for process in sorted(processes, key=lambda p: -p.task.pid):
         task = process.task
         if task.kernel_thread or process.nested or not _is_system(process):

@@ -1,4 +1,5 @@
-"""The kernel's own OOM killer among the others: the machine, and memory cgroups that are near their limits."""
+"""The kernel's OOM killer: when it acts for the machine and for memory cgroups near their limits, and whom it would
+take. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +13,13 @@ from oomwatchd.oom.killers.model import Killer, Trigger, Victim, by_distance
 from oomwatchd.oom.memcgs import is_within
 
 _NEAR_PERCENT = 10
-"""A cgroup with less than this of its limit left is near it."""
+"""A cgroup is near its limit if less than this share of the limit is left."""
 _KIB = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Sysctls:
-    """/proc/sys/vm/panic_on_oom and oom_kill_allocating_task; None: not to be read."""
+    """vm.panic_on_oom and vm.oom_kill_allocating_task; None: it can't be read."""
 
     panic_on_oom: int | None = None
     oom_kill_allocating_task: int | None = None
@@ -26,7 +27,7 @@ class Sysctls:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What the kernel's choice depends on."""
+    """All facts that the kernel's choice depends on."""
 
     machine: Machine
     tasks: tuple[Task, ...]
@@ -37,7 +38,8 @@ class Scene:
 
 
 def assess(scene: Scene) -> Killer:
-    """The kernel. It is always there; with vm.panic_on_oom it kills nobody when the machine is out of memory."""
+    """The kernel as a killer. It is always present. With vm.panic_on_oom it panics when the machine is out of memory,
+    and kills nobody."""
     panic = scene.sysctls.panic_on_oom or 0
     notes = []
     triggers = []
@@ -51,7 +53,7 @@ def assess(scene: Scene) -> Killer:
 
 
 def near_their_limits(scene: Scene) -> list[Memcg]:
-    """Groups with processes that have little left of their limits and run out before the machine does, if they grow."""
+    """The groups with processes that are near their limits, and that would run out before the machine does."""
     machine = scene.machine.room
     near = []
     for group in scene.limited:

@@ -1,4 +1,4 @@
-"""What is said of a killer: what arms it, how far it is from acting, whom it would take."""
+"""What there is to say of a killer: on what it acts, how far it is from acting, whom it would take. Pure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """A process as a killer that goes by processes sees it."""
+    """A process as a killer in user space sees it."""
 
     pid: int
     comm: bytes
@@ -88,7 +88,7 @@ class Killer:
 
     @property
     def distance(self) -> int | None:
-        """KiB that processes can grow by until it acts; None: it doesn't, or that isn't known."""
+        """KiB by which processes can grow until the killer acts; None: it doesn't act, or that isn't known."""
         return self.first.distance if self.armed and self.first is not None else None
 
 
@@ -101,8 +101,9 @@ HEEDS = {"kernel": "yes", "systemd-oomd": "no", "earlyoom": "yes", "nohang": "ye
 
 
 def in_order(killers: Iterable[Killer]) -> list[Killer]:
-    """Those that would act first come first; then those of whom that isn't known, and those that can't act. Of equals
-    one in user space comes before the kernel: it acts while the kernel still reclaims."""
+    """Killers in the order in which they would act. Those of whom that isn't known come later, and those that can't act
+    come last. Of equals, a killer in user space comes before the kernel, since it acts while the kernel still reclaims
+    memory."""
 
     def key(killer: Killer) -> tuple[int, int, int]:
         if killer.distance is not None:
@@ -114,13 +115,13 @@ def in_order(killers: Iterable[Killer]) -> list[Killer]:
 
 
 def by_distance(triggers: Sequence[Trigger]) -> tuple[Trigger, ...]:
-    """In the order in which they would be met; of equals as they are."""
+    """Triggers in the order in which they would be met. Equals stay in their order."""
     return tuple(sorted(triggers, key=lambda t: (t.distance is None, t.distance or 0)))
 
 
 def growth_until(memory: Memory, available: float, swap_free: float) -> int | None:
-    """KiB that processes can grow by until at most so much (KiB) is available and so much of the swap is free. Memory
-    is taken first, and swap when there is none left; None: MemAvailable isn't known."""
+    """KiB by which processes can grow until at most `available` KiB of memory and `swap_free` KiB of swap are left.
+    Memory is used up first, then swap. None: MemAvailable isn't known."""
     if memory.available is None:
         return None
     left = max(memory.available - available, 0) + max(memory.swap_free - swap_free, 0)

@@ -1,4 +1,4 @@
-"""nohang: what arms it and whom it would take (https://github.com/hakavlad/nohang, read at 0.2.0)."""
+"""nohang: when it acts, and whom it would take (https://github.com/hakavlad/nohang, version 0.2.0). Pure."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,10 +9,10 @@ from oomwatchd.oom.killers.earlyoom import Choice
 from oomwatchd.oom.killers.model import Killer, Memory, Suspect, Trigger, Victim, by_distance, growth_until
 
 SUBJECTS = ("NAME", "CGROUP_V1", "CGROUP_V2", "REALPATH", "CWD", "CMDLINE", "ENVIRON", "UID")
-"""What a rule of its configuration may look at, in the order in which nohang does."""
+"""The facts that a rule of nohang's configuration can be about, in the order in which nohang tries them."""
 _RULE = re.compile(r"@BADNESS_ADJ_RE_(\w+?)\s+(-?\d+)\s*///\s*(.*?)\s*$")
 _SCORES_CLEAR = 3
-"""Closer scores may change places until it acts, as with earlyoom."""
+"""Two processes whose badness is closer than this may change places until nohang acts: see earlyoom._SCORES_CLEAR."""
 _SUBJECT_MAX = 4096
 """Characters of a subject that a rule is tried on: enough for a name or path, and bounded for a command line."""
 
@@ -28,7 +28,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A configuration of nohang, as far as it concerns who dies when."""
+    """The settings of nohang that decide when it acts, and whom it takes."""
 
     min_mem: str = "5 %"  # soft_threshold_min_mem: "N %" of MemTotal or "N M" (MiB)
     min_swap: str = "10 %"  # soft_threshold_min_swap
@@ -45,7 +45,8 @@ class Settings:
 
 
 def parse(text: str) -> Settings:
-    """The settings in a nohang.conf. What isn't there or can't be read has the value that nohang ships."""
+    """The settings in a nohang.conf. A setting that isn't there, or can't be parsed, has the value of the file that
+    nohang ships."""
     values: dict[str, str] = {}
     rules = []
     soft_action = False
@@ -76,7 +77,8 @@ def parse(text: str) -> Settings:
 
 
 def config_path(arguments: Sequence[bytes]) -> bytes | None:
-    """The configuration that a command line of nohang names (argv, the interpreter and the script included)."""
+    """The path of the configuration that a command line of nohang names. `arguments` is argv with the interpreter and
+    the script."""
     for option in (b"--config", b"-c"):
         if option in arguments[:-1]:
             return arguments[arguments.index(option) + 1]
@@ -109,13 +111,15 @@ class Running:
 
 
 Look = Callable[[str, Suspect], str | None]
-"""What a rule's subject is for a process; None: it can't be read."""
+"""Takes a subject and a process. Returns the text that rules about this subject are tried on; None: it can't be
+read."""
 
 
 def assess(
     running: Running, memory: Memory, suspects: Iterable[Suspect], look: Look, pressure: Mapping[str, float]
 ) -> Killer:
-    """`pressure`: the values of /proc/pressure/memory by nohang's names for them, as full_avg10 (percent)."""
+    """The nohang that runs. `pressure`: the values of /proc/pressure/memory in percent, by nohang's names, such as
+    full_avg10."""
     if running.settings is None:
         note = f"Its configuration '{printable(running.config)}' can't be read: when it acts isn't known."
         return Killer("nohang", running.pid, present=True, armed=True, heeds="yes", notes=(note,))

@@ -1,5 +1,6 @@
-"""Reads what systemd, systemd-oomd and the kernel have to say about cgroups: units, marks, what is reclaimed. Version 2
-of cgroups only: neither systemd-oomd nor OOMPolicy= works on version 1."""
+"""Reads facts about cgroups that systemd and systemd-oomd go by: their units, marks, and the pages that were reclaimed.
+
+Only cgroups of version 2 are read: neither systemd-oomd nor OOMPolicy= works on version 1."""
 
 import os
 import pwd
@@ -50,7 +51,7 @@ class SystemdReader:
         return found
 
     def leaves(self, watched: Sequence[systemd_oomd.Watched]) -> list[systemd_oomd.Leaf]:
-        """The cgroups below that it may kill."""
+        """The cgroups that systemd-oomd may kill: the leaves below those that it watches."""
         hierarchy = self._hierarchy
         if hierarchy is None:
             return []
@@ -109,7 +110,8 @@ def parse_pressure(raw: bytes) -> dict[str, float]:
 
 
 def unit_of_directory(path: bytes) -> tuple[str | None, int | None]:
-    """The unit whose cgroup `path` is, and the uid of the user's manager that it belongs to (None: the system's)."""
+    """The unit whose cgroup is `path`, and the UID of the user's manager that the unit belongs to (None: the system's
+    manager)."""
     if path == b"/":
         return "-.slice", None
     name = os.fsdecode(path.rpartition(b"/")[2]).removeprefix("_")
@@ -120,8 +122,8 @@ def unit_of_directory(path: bytes) -> tuple[str | None, int | None]:
 
 
 def unit_of_process(cgroup: bytes) -> tuple[str, int | None, bytes] | None:
-    """The innermost service or scope of a process in `cgroup`: its name, the uid of the user's manager that it belongs
-    to, and the cgroup of the unit."""
+    """The innermost service or scope of a process in `cgroup`: its name, the UID of the user's manager that it belongs
+    to (None: the system's manager), and the unit's cgroup. None: there is no such unit."""
     units = parse_units(os.fsdecode(cgroup))
     name = units.user_unit or units.unit
     if not name:
@@ -173,7 +175,7 @@ def _leaves_below(hierarchy: Hierarchy, path: bytes) -> Iterator[bytes]:
 
 
 def _read_leaf(hierarchy: Hierarchy, path: bytes) -> systemd_oomd.Leaf | None:
-    """None where the memory controller isn't enabled, which systemd-oomd passes over."""
+    """The facts of one leaf; None: the memory controller isn't enabled in it, and systemd-oomd passes it over."""
     directory = directory_of(hierarchy, path)
     current = read_number(os.path.join(directory, b"memory.current"))
     if current is None:

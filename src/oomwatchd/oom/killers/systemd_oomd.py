@@ -1,7 +1,8 @@
-"""systemd-oomd: what arms it and whom it would take (systemd's src/oom/oomd-manager.c, oomd-util.c, oomd.conf(5)).
+"""systemd-oomd: when it acts, and whom it would take (systemd's src/oom/oomd-manager.c, oomd-util.c; oomd.conf(5)).
+Pure.
 
-It watches cgroups whose units say ManagedOOMSwap=kill or ManagedOOMMemoryPressure=kill, and kills all of one leaf
-below them. It looks at no oom_score_adj."""
+It watches cgroups whose units have ManagedOOMSwap=kill or ManagedOOMMemoryPressure=kill, and kills all processes of one
+leaf below them. It doesn't look at oom_score_adj."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,15 +13,15 @@ from oomwatchd.oom.killers.model import Killer, Memory, Trigger, Victim, by_dist
 from oomwatchd.oom.memcgs import is_within
 
 _LEAST_SWAP_PERCENT = 5
-"""Who uses at most this much of all swap isn't killed for it."""
+"""A cgroup that uses no more than this share of all swap isn't killed when swap is full."""
 _CLEAR_BYTES = 4 << 20
-"""Amounts of memory or swap that are closer than this may turn until it acts."""
+"""Bytes. Two cgroups whose memory or swap is closer than this may change places until systemd-oomd acts."""
 _SCALES = (("%", 1.0), ("‰", 0.1), ("‱", 0.01))
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """oomd.conf, and the command line."""
+    """The settings of oomd.conf and of the command line."""
 
     swap_used_percent: float = 90.0
     pressure_percent: float = 60.0
@@ -30,7 +31,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A cgroup that it watches, by its unit's settings."""
+    """A cgroup that systemd-oomd watches, and the settings of its unit."""
 
     path: bytes
     swap: bool = False  # ManagedOOMSwap=kill
@@ -43,7 +44,7 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A cgroup that it may kill: one without children, or with memory.oom.group set."""
+    """A cgroup that systemd-oomd may kill: one without children, or one with memory.oom.group set."""
 
     path: bytes
     current: int  # memory.current, bytes
@@ -69,8 +70,8 @@ def parse_percent(text: str) -> float | None:
 
 
 def settings_of(values: dict[str, str], arguments: Sequence[bytes] = ()) -> Settings:
-    """The settings that the [OOM] section of oomd.conf and its drop-ins make. What systemd-oomd can't parse it
-    ignores."""
+    """The settings by the [OOM] section of oomd.conf with its drop-ins, and by the command line. Values that can't be
+    parsed are ignored, as systemd-oomd does it."""
     default = Settings()
     swap = parse_percent(values.get("SwapUsedLimit", ""))
     pressure = parse_percent(values.get("DefaultMemoryPressureLimit", ""))
@@ -84,7 +85,7 @@ def settings_of(values: dict[str, str], arguments: Sequence[bytes] = ()) -> Sett
 
 
 def watched_by(path: bytes, values: dict[str, str], full_avg10: float | None, uid: int) -> Watched | None:
-    """What the settings of its unit say about a cgroup; None: it isn't watched."""
+    """The cgroup `path` with what its unit's settings `values` say; None: systemd-oomd doesn't watch it."""
     swap = values.get("ManagedOOMSwap") == "kill"
     pressure = values.get("ManagedOOMMemoryPressure") == "kill"
     if not swap and not pressure:
@@ -95,8 +96,8 @@ def watched_by(path: bytes, values: dict[str, str], full_avg10: float | None, ui
 
 
 def preference(leaf: Leaf, above: int) -> int:
-    """0: like others; 1: last (avoid); 2: never (omit). The marks count if root owns the cgroup, or `above`, who owns
-    the watched one."""
+    """The preference for a leaf: 0 like others; 1 last (avoid); 2 never (omit). Its marks count only if its owner is
+    root, or `above`, the owner of the watched cgroup."""
     if leaf.uid not in (0, above):
         return 0
     return 2 if leaf.omit else 1 if leaf.avoid else 0

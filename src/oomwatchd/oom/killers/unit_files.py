@@ -1,8 +1,8 @@
-"""Settings of systemd's units and daemons as their files have them (systemd.unit(5), systemd-system.conf(5)).
+"""Reads the settings of systemd's units and daemons from their files (systemd.unit(5), systemd-system.conf(5)).
 
-Runtime settings are files too: transient units and `systemctl set-property` write below /run and /etc. So nobody has
-to be asked, and a tree that doesn't run can be read. A file that was changed since the last daemon-reload is read as
-it is now."""
+Settings at run time are in files, too: transient units and `systemctl set-property` write below /run and /etc. So
+systemd needn't be asked, and a tree that doesn't run can be read. A file that was changed since the last daemon-reload
+is read as it is now."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -57,8 +57,8 @@ class UnitFiles:
         self._listings: dict[int | None, list[tuple[str, frozenset[str]]]] = {}
 
     def settings(self, name: str, manager: int | None = None) -> dict[str, str]:
-        """All settings of the unit `name`, whatever their section; of those that come more than once the last.
-        `manager` is the uid of a user's manager, None the system's."""
+        """All settings of the unit `name`, of all sections. Of a setting that comes more than once, the last one
+        counts. `manager`: the UID of a user's manager; None: the system's."""
         values: dict[str, str] = {}
         for path in self._fragments(name, manager):
             values |= parse(read_file(path, limit=_LARGEST) or b"")
@@ -111,8 +111,8 @@ def _with_template(name: str) -> list[str]:
 
 
 def _dropin_directories(name: str) -> Iterator[str]:
-    """Where drop-ins of a unit lie, the most specific first: of itself and its template, of each prefix of the name
-    that ends in a dash, of all units of its type."""
+    """The names of the directories for drop-ins of a unit, the most specific first: that of the unit and of its
+    template, those of each prefix of the name that ends in a dash, that of all units of its type."""
     for each in _with_template(name):
         yield f"{each}.d"
     for each in _with_template(name):
