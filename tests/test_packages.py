@@ -1,12 +1,15 @@
 """The packages of other distributions: they install what `make install` installs, and their versions agree."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -129,3 +132,36 @@ def test_the_pkgbuild_installs_what_make_installs(by_make: set[str], source_arch
             cwd=tmp_path,
         )
         assert f"pkgver = {__version__}" in info
+
+
+@pytest.mark.skipif(shutil.which("nix-instantiate") is None, reason="Nix isn't installed (Debian: nix-bin)")
+def test_the_nix_module_makes_the_configuration_and_enables_the_service(tmp_path: Path) -> None:
+    """With a stand-in for nixpkgs, of which there is no package here."""
+    made = _evaluated('{ enable = true; package = "/package"; settings = example; }', tmp_path)
+    service = made["config"]["systemd"]["services"]["oomwatchd"]
+    assert service["wantedBy"] == ["multi-user.target"]
+    source = made["config"]["environment"]["etc"]["oomwatchd.toml"]["source"]
+    assert service["reloadTriggers"] == [source]
+    written = json.dumps(made["example"], separators=(",", ":"))
+    assert source.splitlines()[0] == f"/package/bin/oomwatchctl check <oomwatchd.toml {written}>"
+    assert made["config"]["systemd"]["packages"] == made["config"]["environment"]["systemPackages"] == ["/package"]
+    assert _evaluated("{ }", tmp_path)["config"] == {}
+
+
+@pytest.mark.skipif(shutil.which("nix-instantiate") is None, reason="Nix isn't installed (Debian: nix-bin)")
+def test_the_example_of_the_nix_module_holds(tmp_path: Path) -> None:
+    settings = _evaluated("{ }", tmp_path)["example"]
+    path = tmp_path / "oomwatchd.toml"
+    tables = [("[daemon]", settings["daemon"]), *(("[[rule]]", rule) for rule in settings["rule"])]
+    lines = [f"{head}\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in t.items()) for head, t in tables]
+    path.write_text("".join(lines))
+    _run(sys.executable, "-m", "oomwatchd", "--check", "-c", str(path))
+
+
+def _evaluated(given: str, tmp_path: Path) -> Any:
+    """What the module makes of what somebody's system says, an expression that may use the module's own `example`."""
+    expression = (
+        f"import {REPOSITORY}/tests/data/nix-stub.nix {{ module = {CONFIG}/nix/module.nix; given = example: {given}; }}"
+    )
+    environment = {**os.environ, "HOME": str(tmp_path), "NIX_STATE_DIR": str(tmp_path), "NIX_STORE_DIR": str(tmp_path)}
+    return json.loads(_run("nix-instantiate", "--eval", "--strict", "--json", "-E", expression, env=environment))
