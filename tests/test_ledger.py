@@ -4,12 +4,14 @@ import json
 import os
 import resource
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from oomwatchd.base.clock import boottime
 from oomwatchd.pinning import ledger_codec
 from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.ledger_codec import Damaged, RuntimePin
@@ -152,6 +154,22 @@ def test_a_line_comes_back_as_it_was() -> None:
     assert ended.ended
     with pytest.raises(Damaged):
         ledger_codec.decode(b"\xff")
+
+
+def test_what_0_1_0_wrote_is_taken_over(tmp_path: Path) -> None:
+    """An upgrade that lost it would leave every process with its pin for good."""
+    hold = '"hold":{"rule":"r","first":3,"value":500,"child_value":0,"since":1.5,"source":"exec"}'
+    held = f'{{"pid":5,"starttime":7,{hold},"comm":"x","exe":"/usr/bin/x","uid":0,"unit":"x.service"}}'
+    pins = '{"pid": 6, "starttime": 7, "pin": 5, "until": null}\n{"pid": 8, "starttime": 7, "pin": 5, "until": %f}'
+    before, until = boottime(), time.time() + 3600
+
+    ledger, damage = loaded(tmp_path / "ledger.json", f"{HEADER}{held}\n{pins % until}\n")
+
+    assert damage is None
+    assert (ledger.nodes[5].hold, ledger.nodes[5].verified_exe) == (Hold("r", 3, 500, 0, 1.5, "exec"), None)
+    assert ledger.runtime_pins[6].ends is None
+    ends = ledger.runtime_pins[8].ends
+    assert ends is not None and 3500 < ends - before < 3700
 
 
 def test_it_is_written_anew_when_most_of_it_is_superseded(ledger: Ledger) -> None:

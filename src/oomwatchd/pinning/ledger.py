@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from oomwatchd.base.clock import boottime_as_epoch
 from oomwatchd.pinning import ledger_codec as codec
 from oomwatchd.pinning.ledger_codec import Damaged, NodeEntry, RuntimePin
 from oomwatchd.pinning.ledger_file import LedgerFile
@@ -112,11 +113,12 @@ class Ledger:
             return str(damaged)
         nodes: dict[tuple[int, int], Node] = {}
         bad = 0
+        boot_epoch = boottime_as_epoch(0.0)
         for line in lines:
             if not line:
                 continue
             try:
-                self._replay_entry(codec.decode(line), nodes)
+                self._replay_entry(codec.decode(line, boot_epoch), nodes)
             except Damaged:
                 bad += 1
         for (pid, starttime), node in nodes.items():

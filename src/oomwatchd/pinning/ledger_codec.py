@@ -8,6 +8,9 @@ The keys are the file's format and stay as they are, whatever the fields are cal
   {`rule`, `first`, `value`, `child_value`, `since`, `source`}, `exe` ([path, device, inode] of the verified executable)
 - a process that is gone, or nothing to us any more: `pid`, `starttime`, `gone`
 - a runtime pin: `pid`, `starttime`, `pin` (its value; null: it has ended), `ends` (CLOCK_BOOTTIME in seconds, or null)
+
+What 0.1.0 wrote under the same number is read too: an upgrade takes over what it held. There, `exe` was the path alone,
+beside `comm`, `uid` and `unit`, and a runtime pin had `until` (seconds since the epoch) for `ends`.
 """
 
 import json
@@ -108,14 +111,16 @@ def decode_header(line: bytes) -> str:
     return _text(entry, "boot_id")
 
 
-def decode(line: bytes) -> NodeEntry | PinEntry:
-    """One change. Raises Damaged."""
+def decode(line: bytes, boot_epoch: float = 0.0) -> NodeEntry | PinEntry:
+    """One change. `boot_epoch`: when CLOCK_BOOTTIME was 0, in seconds since the epoch. Raises Damaged."""
     entry = _object(line)
     pid, starttime = _integer(entry, "pid", 1, (1 << 31) - 1), _integer(entry, "starttime", 0, _LARGEST)
     if "pin" in entry:
         if entry["pin"] is None:
             return PinEntry(RuntimePin(pid, starttime, 0), ended=True)
         ends = _seconds(entry, "ends") if entry.get("ends") is not None else None
+        if entry.get("until") is not None:
+            ends = max(_seconds(entry, "until") - boot_epoch, 0.0)
         return PinEntry(RuntimePin(pid, starttime, _score(entry, "pin"), ends), ended=False)
     if entry.get("gone") is True:
         return NodeEntry(pid, starttime, gone=True)
@@ -129,7 +134,7 @@ def decode(line: bytes) -> NodeEntry | PinEntry:
         left_to=_text(entry, "left_to") if "left_to" in entry else "",
         settled_ns=_integer(entry, "settled_ns", 0, _LARGEST) if "settled_ns" in entry else 0,
         hold=_hold(hold) if hold is not None else None,
-        verified_exe=_verified_exe(entry["exe"]) if entry.get("exe") is not None else None,
+        verified_exe=_verified_exe(entry.get("exe")),
     )
 
 
@@ -161,7 +166,9 @@ def _identity(value: object) -> tuple[int, int]:
     return _integer(entry, "pid", 1, (1 << 31) - 1), _integer(entry, "starttime", 0, _LARGEST)
 
 
-def _verified_exe(value: object) -> VerifiedExe:
+def _verified_exe(value: object) -> VerifiedExe | None:
+    if value is None or isinstance(value, str):
+        return None
     if not isinstance(value, list) or len(value) != 3:
         raise Damaged("exe has not three members")
     entry: dict[str, object] = {"path": value[0], "device": value[1], "inode": value[2]}
