@@ -532,3 +532,13 @@ def test_fuzz() -> None:
     for _ in range(400):
         for kill in parse(mutated(rng.choice(texts), rng)):
             replay(kill)
+
+
+@pytest.mark.parametrize(("ub", "scope"), [(0, "global"), (1234, "memcg")])
+def test_openvz(ub: int, scope: str) -> None:
+    parser = Parser(datetime(2026, 1, 1))
+    line = f"Out of memory in UB {ub}: OOM killed process 77 (php (x)) score 0 vm:281988kB, rss:17004kB, swap:0kB"
+    (kill,) = [*parser.feed(f"[   12.345678] {line}"), *parser.flush()]
+    assert kill.victim is not None
+    assert (kill.victim.pid, kill.victim.comm, kill.victim.total_vm_kb) == (77, "php (x)", 281988)
+    assert kill.scope == scope

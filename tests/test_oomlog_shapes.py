@@ -329,6 +329,13 @@ FOREIGN = {
     "klog": f"I0315 04:07:35.123456  811 monitor.go:160] New status: {KILL}",
     "logfmt": f'time="2026-03-15T04:07:35Z" level=warning msg="{KILL}"',
     "application": f"2026-03-15 04:07:35,123 WARN [main] {KILL}",
+    "logging": f"2026-03-15 04:07:35,123 - watcher - ERROR - found: {KILL}",
+    "logging, with bars": f"2026-03-15 04:07:35.123 | ERROR    | a:b:1 - {KILL}",
+    "a place in the source": f"2026/03/15 04:07:35 main.go:12: {KILL}",
+    "a web server": f"[Sun Mar 15 04:07:35.927515 2026] [error] [pid 12] a.c(1): {KILL}",
+    "a container's error": f"2026-03-15T04:07:35.123456789Z stderr F ERROR: {KILL}",
+    "JSON, a process": json.dumps({"@timestamp": "2026-03-15T04:07:35Z", "process": {"name": "a"}, "message": KILL}),
+    "JSON, a logger": json.dumps({"time": "2026-03-15T04:07:35Z", "logger_name": "a.b", "message": KILL}),
     "export": f"__REALTIME_TIMESTAMP=1742011655927515\n_TRANSPORT=stdout\nSYSLOG_IDENTIFIER=x\nMESSAGE={KILL}\n\n",
     "export, named like it": (
         f"__REALTIME_TIMESTAMP=1742011655927515\n_TRANSPORT=syslog\nSYSLOG_IDENTIFIER=kernel\nMESSAGE={KILL}\n\n"

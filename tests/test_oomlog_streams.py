@@ -11,7 +11,7 @@ from oomwatchd.oomlog.gather import history
 from oomwatchd.oomlog.record import OomKill
 from oomwatchd.oomlog.source import kills
 from tests.oom_reports import ERAS, Made, made
-from tests.test_oomlog_shapes import told, truth
+from tests.test_oomlog_shapes import DAY, told, truth
 
 
 def read_all(*paths: Path) -> list[OomKill]:
@@ -207,3 +207,35 @@ def test_few_events_are_held_at_a_time(rows: int, most: int, tmp_path: Path) -> 
 
     for told_so_far, _ in enumerate(history([log()])):
         assert made_so_far - told_so_far <= most
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize(
+    "second", [f"{DAY} h1 kernel: ", f"{DAY} h1 kernel: [195998.443208] ", "2026-03-15T04:07:35.9+00:00 h1 kernel: "]
+)
+def test_two_programs_write_each_line_to_one_log(second: str, era: str, tmp_path: Path) -> None:
+    report = made(era, random.Random(era))
+    first = second if second.startswith("2026") else f"{DAY} h1 kernel: "
+    log = write(tmp_path / "messages", [f"{prefix}{line}" for line in report.lines for prefix in (first, second)])
+    (kill,) = read_all(log)
+    assert told(kill) == truth(report)
+
+
+def test_a_kill_that_the_kernel_told_twice_counts_twice(tmp_path: Path) -> None:
+    """Where memory.oom.group is set, the kernel writes the first kill twice."""
+    report = made("6.1", random.Random(3), memcg=True)
+    *lines, kill_line, reaped = report.lines
+    group = f"Tasks in {report.truth.memcg} are going to be killed due to memory.oom.group set"
+    written = [*lines, kill_line, group, kill_line, reaped]
+    log = write(tmp_path / "messages", [f"{DAY} h1 kernel: {line}" for line in written])
+    (kill,) = read_all(log)
+    assert [killed.pid for killed in kill.also_killed] == [report.truth.victim.pid]
+
+
+def test_the_first_line_is_cut(tmp_path: Path) -> None:
+    report = made("6.11", random.Random(5))
+    at = next(number for number, line in enumerate(report.lines) if line.startswith("[") and "pid" not in line)
+    lines = [report.lines[at], *(f"{DAY} h1 kernel: {line}" for line in report.lines[at + 1 :])]
+    (kill,) = read_all(write(tmp_path / "messages", lines))
+    assert kill.victim is not None
+    assert kill.victim.pid == report.truth.victim.pid

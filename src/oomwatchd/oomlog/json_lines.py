@@ -41,7 +41,7 @@ _HOST = (
 )
 _PROGRAM = (
     *("SYSLOG_IDENTIFIER", "program", "PROGRAM", "appname", "app_name", "programname", "ident", "syslogtag"),
-    *("ProcessName", "syslog_identifier"),
+    *("ProcessName", "syslog_identifier", "process.name", "logger_name", "logger"),
 )
 _FACILITY = ("SYSLOG_FACILITY", "syslogfacility-text", "syslog_facility", "facility", "FACILITY", "Facility")
 _KERNEL_FACILITY = ("0", "kern", "kernel", "kernel messages")

@@ -11,6 +11,7 @@ from oomwatchd.oomlog.report import Origin
 # A broken line is put together again up to this length.
 _JOINED_MAX = 4096
 _NAME_MAX = 64
+_COPIES = 3
 
 _READERS: tuple[Reader, ...] = (
     read_tasks.table,
@@ -78,12 +79,15 @@ class KernelStream:
     def __init__(self, assembly: Assembly, patience: int) -> None:
         self.assembly = assembly
         self._patience = patience
+        self._copies = 0
         self.last_number = 0
         """The number of the last line that belonged to a report."""
 
     def take(self, number: int, origin: Origin, text: str) -> list[OomKill]:
         """Take in a line that has a prefix."""
         assembly = self.assembly
+        if text == assembly.previous and text and self._is_copy(text):
+            return []
         assembly.origin = origin
         if assembly.broken is not None:
             self._mend()
@@ -93,6 +97,15 @@ class KernelStream:
         self._taken(number, text, is_read=is_read)
         assembly.previous = text
         return assembly.take_done()
+
+    def _is_copy(self, text: str) -> bool:
+        """Whether a line that says what the one before said is a copy of it: two programs write the kernel's lines to
+        one log. memory.oom.group has the kernel write one kill twice, so of kills only where other lines are doubled,
+        too."""
+        if "illed process" in text:
+            return self._copies >= _COPIES
+        self._copies += lines.kind(text) is not None or "invoked oom-killer" in text
+        return True
 
     def take_bare(self, number: int, text: str, line: str) -> list[OomKill]:
         """Take in a line without a prefix (`text`: `line` without blanks in front). Where the one before has one, it

@@ -119,7 +119,7 @@ def kill_line(text: str) -> KillLine | None:
     """The line that is written for each process killed, in all its forms."""
     head = _KILLED_HEAD.search(text)
     if head is None:
-        return None
+        return _of_openvz(text)
     end = _KILLED_END.search(text, head.end())
     whole = end is not None
     if end is None:
@@ -138,6 +138,21 @@ def kill_line(text: str) -> KillLine | None:
         values["uid"] = int(uid)
     words = words_before(text[: head.start()])
     return KillLine(Killed(int(head["pid"]), text[head.end() : stop], **values), words, whole)
+
+
+# OpenVZ's and Virtuozzo's kernels; a "UB" is a container, 0 the host.
+_OPENVZ = re.compile(
+    r"[Oo]ut of memory in UB (?P<ub>\d{1,10}): OOM killed process (?P<pid>\d{1,10}) \((?P<comm>.*)\) "
+    r"score -?\d{1,10} vm:(?P<vm>\d{1,18})kB, rss:"
+)
+
+
+def _of_openvz(text: str) -> KillLine | None:
+    match = _OPENVZ.search(text)
+    if match is None:
+        return None
+    words = "Out of memory" if match["ub"] == "0" else "Memory cgroup out of memory"
+    return KillLine(Killed(int(match["pid"]), match["comm"], total_vm_kb=int(match["vm"])), words, True)
 
 
 def words_before(text: str) -> str:

@@ -44,6 +44,7 @@ class Parser:
         "oom-kill:con",
         "ill process ",
         "Killed process",
+        "OOM killed process",
         "ut of memory: Killed",
         "oom_reaper: reaped",
         " total_vm ",
@@ -272,6 +273,10 @@ class Parser:
             if len(self._streams) >= _STREAMS_MAX:
                 oldest = min(self._streams, key=lambda one: self._streams[one].last_number)
                 self._done += self._streams.pop(oldest).flush()
+            if self._number == 2 and (first := self._stream.assembly.report) is not None and not first.origin.prefix:
+                # The log begins within a line, without the prefix of the others.
+                self._streams[key] = self._stream
+                return self._stream
             stream = self._streams[key] = KernelStream(
                 Assembly(self.reference, self.calendar, keep_text=self._keep_text), PATIENCE
             )

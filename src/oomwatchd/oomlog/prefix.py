@@ -78,6 +78,11 @@ _KERNEL_TAG = re.compile(_HOST_BEFORE_TAG + _KERNEL, re.VERBOSE)
 _OTHER_TAG = re.compile(_HOST_BEFORE_TAG + _TAG, re.VERBOSE)
 _BARE_KERNEL = re.compile(rf"(?:(?P<facility>{_FACILITIES})\.{_LEVELS}\ +)?(?:kernel:\ ?|\[kernel\]\ )")
 _APPLICATION = re.compile(r"\ *\[?(?:TRACE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL)\b")
+# What logging libraries put between the date and the text: a level, a place in the source, a process.
+_LIBRARY = re.compile(
+    r"\b(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL|CRITICAL|SEVERE)\b"
+    r"|\b[\w/-]{1,80}\.(?:go|py|cc?|cpp|rs|java|js|rb):\d|\[(?:error|warn|notice|info|debug|crit|alert)\]|\[pid \d"
+)
 _SEVERITY = re.compile(rf"{_LEVELS}|TRACE|fatal", re.IGNORECASE)
 _DMESG_ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d,\d{6}[+-]\d\d:\d\d$")
 _HOST_LEAD = re.compile(rf"(?P<host>{_HOST}):\ ")
@@ -154,9 +159,16 @@ class _Splitter:
             if self.sure or not self._find_next():
                 break
         at = self.at
+        if self.dated and not self.sure and self._is_of_application():
+            return Line(self.line[:at], None, self.host)
         if not self.kernel_facility or (self.sure and _USERS.match(self.line, at) is not None):
             return Line(self.line[:at], None, self.host)
         return Line(self.line[:at], self.line[at:], self.host, self.lead, self.sure, self.dated)
+
+    def _is_of_application(self) -> bool:
+        """Whether an application's log repeats the kernel's words."""
+        words = _WORDS_OF_REPORT.search(self.line)
+        return words is not None and _LIBRARY.search(self.line, 0, words.start()) is not None
 
     def _layer(self) -> bool:
         """Take the layer at `at` off; `at` becomes -1 if it tells that another program spoke."""

@@ -176,11 +176,13 @@ def _likely_name(name: str) -> str:
 def _tasks(report: Report, page_kb: int | None) -> tuple[Task, ...] | None:
     if report.tasks is None:
         return None
-    layout = report.layout
+    layout, tasks = report.layout, report.tasks
+    if len(tasks) > 1 and tasks[0] == tasks[1]:
+        tasks = [task for task, before in zip(tasks, (None, *tasks), strict=False) if task != before]  # doubled lines
     if layout is None or not layout.counts_tables or page_kb in (None, _PAGE_KB):
-        return tuple(report.tasks)
+        return tuple(tasks)
     factor = (page_kb or _PAGE_KB) // _PAGE_KB
-    return tuple(task._replace(pgtables_bytes=factor * (task.pgtables_bytes or 0)) for task in report.tasks)
+    return tuple(task._replace(pgtables_bytes=factor * (task.pgtables_bytes or 0)) for task in tasks)
 
 
 def _page_kb(report: Report, victim: Killed | None) -> int | None:
