@@ -9,18 +9,12 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from oomwatchd.config import word_hints as words
 from oomwatchd.config.odd_characters import INVISIBLE, LOOKALIKES, OPENING_QUOTES, name_of
 from oomwatchd.config.problems import Fault
 from oomwatchd.config.text_cursor import Unclosed
 from oomwatchd.config.toml_positions import Path
 from oomwatchd.config.value_hints import ValueReader
-from oomwatchd.config.word_hints import (
-    OTHER_COMMENTS,
-    about_first_word,
-    about_missing_equals,
-    about_rest,
-    about_rest_of_header,
-)
 
 _KEY = re.compile(r"(?:[A-Za-z0-9_-]+|\"(?:\\.|[^\"\\\n])*\"|'[^'\n]*')")
 _DOT = re.compile(r"[ \t]*\.[ \t]*")
@@ -213,7 +207,7 @@ class _Diagnosis:
     def _key(self, start: int, line: str) -> list[str] | None:
         reader = self.reader
         key_follows = re.match(r"[A-Za-z-]+[ \t]*[.=]", line)
-        if (match := OTHER_COMMENTS.match(line)) and not key_follows:
+        if (match := words.OTHER_COMMENTS.match(line)) and not key_follows:
             self.fault(start, f"A comment begins with #, not with {match.group()}")
             return None
         if line.startswith("- ") and not key_follows:
@@ -238,7 +232,7 @@ class _Diagnosis:
         if character and (character in OPENING_QUOTES or not character.isprintable()):
             self.fault(self.reader.at, f"A line begins with a key or a header, not with {name_of(character)}")
         else:
-            self.fault(start, about_first_word(line))
+            self.fault(start, words.about_first_word(line))
 
     def _equals(self, start: int, key: str) -> str | None:
         """Go behind the = of a pair. Returns None, or, where no value follows, the key that was meant."""
@@ -253,7 +247,7 @@ class _Diagnosis:
             reader.at += 1
         else:
             rest = self.text[reader.at : reader.line_end(start)]
-            meant, message, at_rest = about_missing_equals(key, rest)
+            meant, message, at_rest = words.about_missing_equals(key, rest)
             self.fault(reader.at if at_rest else start, message)
             return meant
         reader.skip_blank()
@@ -291,7 +285,10 @@ class _Diagnosis:
         at = reader.at
         rest = self.text[at : reader.line_end(at)].rstrip()
         reader.at = reader.line_end(at)
-        self.fault(at, about_rest_of_header(rest) if header else about_rest(rest, self.text[start:at].rstrip(), key))
+        self.fault(
+            at,
+            words.about_rest_of_header(rest) if header else words.about_rest(rest, self.text[start:at].rstrip(), key),
+        )
 
 
 def _sorted(faults: list[Fault]) -> list[Fault]:

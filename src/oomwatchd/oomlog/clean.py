@@ -1,4 +1,4 @@
-"""What pages, terminals and chats do to a line of text, undone. Pure."""
+"""Takes off a line what terminals, web pages and chats have added to it. Pure."""
 
 import html
 import re
@@ -52,14 +52,7 @@ def clean(line: str) -> str:
         line = _SHOWN_COLOUR.sub("", line)
     if not line.isascii():
         line = _plain_letters(line)
-    if line[:1] in ("{", "`") and (fence := _FENCE.match(line)) is not None:
-        ticks = fence[0].startswith("`")
-        line = line[fence.end() :]
-        line = line.rstrip(" ").rstrip("`") if ticks else line
-    if line[:1] == "[" and line[1:2].isalpha() and (code := _BB_CODE.match(line)) is not None:
-        line = line[code.end() :]
-    if line.endswith("]") and (code := _BB_END.search(line)) is not None:
-        line = line[: code.start()]
+    line = _without_fences(line)
     if line.endswith("  "):
         line = line.rstrip(" ")  # a terminal's or a page's padding
     if "<" in line or "&" in line:
@@ -68,6 +61,20 @@ def clean(line: str) -> str:
         line = _without_escapes(line)
     if line.endswith(("|", "| ")) and line.lstrip().startswith("|"):
         line = line.strip()[1:-1].strip(" ")
+    return line
+
+
+def _without_fences(line: str) -> str:
+    """The line without the marks that a page puts around code: Jira's {noformat}, Markdown's backquotes, a forum's
+    [code]."""
+    if line[:1] in ("{", "`") and (fence := _FENCE.match(line)) is not None:
+        ticks = fence[0].startswith("`")
+        line = line[fence.end() :]
+        line = line.rstrip(" ").rstrip("`") if ticks else line
+    if line[:1] == "[" and line[1:2].isalpha() and (code := _BB_CODE.match(line)) is not None:
+        line = line[code.end() :]
+    if line.endswith("]") and (code := _BB_END.search(line)) is not None:
+        line = line[: code.start()]
     return line
 
 
