@@ -1,10 +1,13 @@
 """oomwatchctl, with a real daemon at the other end."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from oomwatchd import __version__
+from oomwatchd.ctl import main, rulebook
 from tests.kernel.asking import answer, oomwatchctl
 from tests.kernel.running import Daemon, Processes, oom_score_adj, rule, wait_until
 
@@ -121,3 +124,28 @@ def test_the_start_and_a_reload_know_the_warnings_of_check(daemon: Daemon, proce
     assert shown.returncode == 0
     assert warning in shown.stderr
     wait_until(lambda: daemon.log().count(warning) == 2, "the reload tells of it")
+
+
+@pytest.mark.parametrize("verb", ["check", "config", "explain", "postmortem"])
+def test_what_works_without_a_daemon_works_beside_one_that_hangs(
+    daemon: Daemon,
+    pinned: int,
+    tmp_path: Path,
+    verb: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(daemon.runtime))
+    monkeypatch.setattr(rulebook, "PATIENCE_SECONDS", 0.2)
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/oomwatchd.toml").write_text(daemon.config.read_text())
+    words = {"explain": ["--root", str(tmp_path), str(pinned)], "postmortem": ["--replay", "/dev/null"]}
+    os.kill(daemon.pid, signal.SIGSTOP)
+    try:
+        status = main([verb, *words.get(verb, [])])
+    finally:
+        os.kill(daemon.pid, signal.SIGCONT)
+
+    assert status in (0, 1)  # as this machine's own configuration is, but for `explain`
+    assert "going by the files, and not by the daemon: oomwatchd doesn't answer" in capsys.readouterr().err
+    assert verb != "explain" or status == 0

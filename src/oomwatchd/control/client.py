@@ -13,6 +13,10 @@ class NotRunning(Exception):
     """No daemon answers, and why."""
 
 
+class NoAnswer(NotRunning):
+    """One runs, and doesn't answer, or not to us."""
+
+
 class Client:
     """oomwatchctl's end. Raises NotRunning where no daemon listens, OSError where it stops to."""
 
@@ -32,7 +36,7 @@ class Client:
             raise NotRunning(f"oomwatchd isn't running: nobody listens at {self.path}") from None
         except BlockingIOError:
             self.socket.close()
-            raise NotRunning("oomwatchd doesn't answer") from None
+            raise NoAnswer("oomwatchd doesn't answer") from None
         except OSError as error:
             self.socket.close()
             raise NotRunning(f"Failed to reach oomwatchd at {self.path}: {error.strerror or error}") from None
@@ -54,17 +58,17 @@ class Client:
         try:
             line = self._file.readline()
         except TimeoutError:
-            raise NotRunning("oomwatchd doesn't answer") from None
+            raise NoAnswer("oomwatchd doesn't answer") from None
         except ConnectionResetError:
             line = b""
         if not line.endswith(b"\n"):
-            raise NotRunning("oomwatchd hung up")
+            raise NoAnswer("oomwatchd hung up")
         try:
             reply = json.loads(line)
         except ValueError:
             reply = None
         if not isinstance(reply, dict):
-            raise NotRunning("oomwatchd gave an answer that isn't one")
+            raise NoAnswer("oomwatchd gave an answer that isn't one")
         return reply
 
     def ask(self, request: Json) -> Json:

@@ -139,7 +139,7 @@ def _pins_of_today(root: str) -> list["Pin"]:
     from oomwatchd.pinning.what_if import Pin
 
     try:
-        with Client(runtime_directory(root)) as client:
+        with Client(runtime_directory(root), seconds=5) as client:
             listed = client.ask({"verb": "list"})["pins"]
     except (NotRunning, OSError, KeyError):
         return []

@@ -1,17 +1,21 @@
 """Finds the rules that a verb goes by: those that the daemon has loaded, those of a file, or the installed ones."""
 
 import argparse
+import sys
 from dataclasses import dataclass, field
 
 from oomwatchd.base.text import printable
 from oomwatchd.config import load as config
 from oomwatchd.config.document import Source
 from oomwatchd.config.load import Config, ConfigError, Layout
-from oomwatchd.control.client import Client, NotRunning
+from oomwatchd.control.client import Client, NoAnswer, NotRunning
 from oomwatchd.control.protocol import Json, runtime_directory
 from oomwatchd.ctl.ask import reply_to
 from oomwatchd.ctl.errors import CommandError
 from oomwatchd.pinning.ledger_codec import RuntimePin
+
+PATIENCE_SECONDS = 5.0
+"""So long a daemon may take for its first answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +51,19 @@ def open_rulebook(arguments: argparse.Namespace) -> Rulebook:
 
 
 def find_daemon(arguments: argparse.Namespace) -> Client | None:
+    """The daemon, if it runs and answers. What works without it works beside one that hangs, too."""
+    directory = runtime_directory(arguments.root or "/")
     try:
-        return Client(runtime_directory(arguments.root or "/"))
+        with Client(directory, seconds=PATIENCE_SECONDS) as client:
+            refusal = client.ask({"verb": "status"}).get("error")
+        if refusal is None:
+            return Client(directory)
+    except (NoAnswer, OSError) as reason:
+        refusal = str(reason)
     except NotRunning:
         return None
+    print(f"oomwatchctl: going by the files, and not by the daemon: {printable(str(refusal))}", file=sys.stderr)
+    return None
 
 
 def find_layout(arguments: argparse.Namespace) -> Layout:
