@@ -85,7 +85,7 @@ class Tree:
         nspid: str | None = None,
     ) -> str:
         """/proc/PID/status, without Name, which nobody should read there."""
-        lines = [f"PPid:\t1\nUid:\t0\t{uid}\t{uid}\t{uid}\nGid:\t0\t0\t0\t0\nNSpid:\t{nspid or pid}"]
+        lines = [f"Umask:\t0022\nPPid:\t1\nUid:\t0\t{uid}\t{uid}\t{uid}\nGid:\t0\t0\t0\t0\nNSpid:\t{nspid or pid}"]
         if rss_kib is not None:
             anon = rss_kib if anon_kib is None else anon_kib
             lines.append(f"VmRSS:\t{rss_kib:8} kB\nRssAnon:\t{anon:8} kB\nRssFile:\t{rss_kib - anon:8} kB")

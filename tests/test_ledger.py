@@ -262,3 +262,45 @@ def test_a_disk_that_fills_is_told_of_and_tried_again(ledger: Ledger) -> None:
     assert ledger.trouble == ""
     lines = [json.loads(line) for line in Path(ledger.path).read_text().splitlines()]
     assert {line["pid"] for line in lines[1:]} == set(range(2, 12))
+
+
+NEWCOMER = (
+    '{"pid":5,"started_by":9,"hold":{"rule":"r","first":3,"value":500,"child_value":0,"since":1.5,"source":"exec"}}'
+)
+
+
+@pytest.mark.parametrize(
+    ("lines", "starttime", "first"),
+    [
+        ([NEWCOMER], 9, 3),
+        ([NEWCOMER], 10, None),  # another process has its PID
+        ([NEWCOMER], None, None),
+        ([NEWCOMER, '{"pid":5,"started_by":9,"hold":null}'], 9, None),
+        ([NEWCOMER, GOOD.replace('"first":3', '"first":4')], 7, 4),
+        ([NEWCOMER, '{"pid":5,"starttime":7,"gone":true}'], 7, None),
+    ],
+)
+def test_a_newcomer_is_who_had_started_by_then(
+    tmp_path: Path, lines: list[str], starttime: int | None, first: int | None
+) -> None:
+    path = tmp_path / "ledger.json"
+    path.write_text(HEADER + "\n".join(lines) + "\n")
+    ledger = Ledger(str(path), "boot")
+
+    assert ledger.load(lambda _pid, started: started == starttime, lambda _pid: starttime) is None
+
+    holds = [node.hold for node in ledger.nodes.values() if node.hold is not None]
+    assert [hold.first for hold in holds] == ([] if first is None else [first])
+    assert first is None or ledger.nodes[5].starttime == starttime
+    ledger.close()
+
+
+def test_what_is_written_of_a_newcomer_can_be_read(ledger: Ledger) -> None:
+    node = held(5)
+    node.starttime = None
+    ledger.enter(node)
+
+    again = Ledger(ledger.path, "boot")
+    assert again.load(alive, lambda _pid: 7) is None
+    assert {pid: (found.starttime, found.hold) for pid, found in again.nodes.items()} == {5: (7, node.hold)}
+    again.close()

@@ -17,6 +17,9 @@ from oomwatchd.rules.ruleset import needs
 
 _STAY_NS = 25_000_000
 """So long events that follow each other closely keep the loop from everything else."""
+_PAUSE_SECONDS = 0.0003
+"""A program that has just been pinned runs on for so long, unless other events wait, before the daemon goes on with the
+record: where both are on one CPU, the daemon has preempted it."""
 _GROWTH = 20_000
 """So many processes may come into the ledger before a scan drops those that have died since."""
 
@@ -111,12 +114,12 @@ class EventPump:
     def _deal_with(self, until_ns: int, *, wait: bool) -> None:
         """Deal with the events that the kernel has sent until then (CLOCK_MONOTONIC); `wait` a moment for more."""
         family = self._pinner.family
-        if self._source.fall_back():
-            family.note_unheard_forks()
-            self._scan_soon()
         watched: list[Event] | None = [] if self._report.watched else None
         for pid in self.turn(until_ns, wait=wait, watched=watched):
             self._look_later(pid)
+        if self._source.fall_back():  # after the events: no write waits for the system call that this takes
+            family.note_unheard_forks()
+            self._scan_soon()
         if len(self._pinner.ledger.nodes) > self._nodes_after_scan + _GROWTH:
             self._scan_soon()
         lost_from_ns = self._source.take_loss()
@@ -136,8 +139,15 @@ class EventPump:
         changed = list[int]()
         if read is None:
             return changed
-        exact, count = self._source.exact, 0
-        while (event := read(until_ns, wait=wait)) is not None:
+        exact, count, written = self._source.exact, 0, False
+        while True:
+            event = read(until_ns, wait=wait)
+            if written:
+                if event is None and self._source.comes_within(_PAUSE_SECONDS):
+                    event = read(until_ns, wait=False)
+                written = self._finish()
+            if event is None:
+                break
             count += 1
             if watched is not None:
                 watched.append(event)
@@ -148,16 +158,28 @@ class EventPump:
                 elif what == PROC_EVENT_EXIT:
                     pinner.family.exited(pid, timestamp_ns)
                 elif exact or pinner.concerns(pid):
-                    pinner.look(pid, Trigger(NAMES[what], timestamp_ns))
                     changed.append(pid)
+                    written = pinner.begin(pid, Trigger(NAMES[what], timestamp_ns))
+                    if not written:
+                        pinner.finish()
             except Exception as error:
                 self._report.internal_error(error)
             if timestamp_ns >= until_ns:
                 break
+        if written:
+            self._finish()
         self.heard += count
         pinner.family.expire()
         pinner.ledger.flush()
         return changed
+
+    def _finish(self) -> bool:
+        """Do what follows a write. False: nothing is left to be done."""
+        try:
+            self._pinner.finish()
+        except Exception as error:
+            self._report.internal_error(error)
+        return False
 
     # Losses
 

@@ -39,6 +39,10 @@ class EventSource:
     def on(self) -> bool:
         return self._connector is not None
 
+    def comes_within(self, seconds: float) -> bool:
+        """See Connector.comes_within()."""
+        return self._connector is not None and self._connector.comes_within(seconds)
+
     def reader(self) -> Reader | None:
         """What reads the next event, Connector.next(); None: there are no events."""
         return None if self._connector is None else self._connector.next

@@ -20,7 +20,7 @@ def open_ledger(pinner: Pinner, note: Callable[[str], None]) -> None:
     ledger = pinner.ledger
     if ledger.path is None:
         return
-    damage = ledger.load(procfs.is_alive)
+    damage = ledger.load(procfs.is_alive, procfs.starttime_of)
     if ledger.trouble and os.geteuid() != 0:
         raise Failure(f"Failed to write '{ledger.path}': {ledger.trouble}. Run as root, or --dry-run")
     pinner.family.use(pinner.family.table)

@@ -268,6 +268,10 @@ class Connector:
             self._last_ns = event[0]
             return event
 
+    def comes_within(self, seconds: float) -> bool:
+        """Whether something comes within that time, which is waited for."""
+        return bool(select.select((self.socket,), (), (), seconds)[0])
+
     def _end_loss(self) -> None:
         """A loss is reported when it begins, before what was queued; all that comes until that is read gets lost in
         silence (netlink_overrun() and netlink_rcv_wake() of net/netlink/af_netlink.c)."""

@@ -325,14 +325,18 @@ def read_comm(pid: int, proc: bytes = b"/proc") -> bytes:
         raise Vanished from None
 
 
+def starttime_of(pid: int, proc: str = "/proc") -> int | None:
+    """When the process that has this PID started, in clock ticks since boot; None: nobody has it, or it has ended."""
+    try:
+        stat = read_stat(pid, proc)
+    except (Vanished, ValueError):
+        return None
+    return None if stat.ended else stat.starttime
+
+
 def is_alive(pid: int, starttime: int, proc: str = "/proc") -> bool:
     """Whether the process of that identity still runs."""
-    try:
-        with ProcessDir(pid, proc) as directory:
-            stat = directory.read_stat()
-            return stat.starttime == starttime and not stat.ended
-    except (Vanished, OSError, ValueError):
-        return False
+    return starttime_of(pid, proc) == starttime
 
 
 def read_boot_id(proc: str = "/proc") -> str:

@@ -3,13 +3,15 @@
 Kept in a file too, appended to before each write of a value: one line a change, the last one of a process counts.
 Identity is pid and start time. The file doesn't hold what the kernel still tells of a process, its name and program."""
 
+import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from oomwatchd.base.clock import boottime_as_epoch
 from oomwatchd.pinning import ledger_codec as codec
-from oomwatchd.pinning.ledger_codec import Damaged, NodeEntry, RuntimePin
+from oomwatchd.pinning.ledger_codec import Damaged, NewcomerEntry, NodeEntry, PinEntry, RuntimePin
 from oomwatchd.pinning.ledger_file import LedgerFile
 from oomwatchd.pinning.lineage import Node
 
@@ -18,6 +20,7 @@ _DEPARTED = 1024
 _RETRY_SECONDS = 10.0
 """Where the file can't be written, it is tried again after so long."""
 _SHARED_TEXTS = 1024
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _MOST_NODES = 1 << 17
 """A file that tells of more processes isn't believed further: each takes about 600 bytes of memory."""
 
@@ -58,6 +61,12 @@ class Ledger:
     def add(self, node: Node) -> None:
         self.nodes[node.pid] = node
 
+    def enter(self, node: Node) -> None:
+        """Add the node and save it as it is now: before a write of a value, so that no crash loses the one before."""
+        self.nodes[node.pid] = node
+        self.record(node)
+        self.flush()
+
     def died(self, pid: int) -> None:
         """The process is gone. Its node lives on in those of its descendants."""
         node = self.nodes.pop(pid, None)
@@ -79,6 +88,13 @@ class Ledger:
         del self.nodes[node.pid]
         self._log_removal(node)
 
+    def turn_away(self, node: Node) -> None:
+        """A newcomer that was entered isn't held after all."""
+        del self.nodes[node.pid]
+        node.hold = None
+        if self._file is not None:
+            self._pending.append(codec.encode_newcomer(node, _now_ticks()))
+
     def dead_origins(self) -> list[Node]:
         """Dead processes that were held and have descendants that live."""
         found: dict[int, Node] = {}
@@ -90,14 +106,17 @@ class Ledger:
 
     # The file
 
-    def load(self, is_alive: Callable[[int, int], bool]) -> str | None:
+    def load(
+        self, is_alive: Callable[[int, int], bool], starttime_of: Callable[[int], int | None] = lambda _pid: None
+    ) -> str | None:
         """Read the file back, and open it for what comes. Returns what was wrong with what it says, for a warning;
-        `trouble` says whether it can be written."""
+        `trouble` says whether it can be written. `is_alive` is asked about a PID and a start time, `starttime_of` about
+        a PID alone (None: it is nobody's)."""
         if self._file is None:
             return None
         damage = None
         try:
-            damage = self._replay(self._file.read(), is_alive)
+            damage = self._replay(self._file.read(), is_alive, starttime_of)
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -105,22 +124,37 @@ class Ledger:
         self.rewrite()
         return damage
 
-    def _replay(self, lines: Iterator[bytes], is_alive: Callable[[int, int], bool]) -> str | None:
+    def _replay(
+        self,
+        lines: Iterator[bytes],
+        is_alive: Callable[[int, int], bool],
+        starttime_of: Callable[[int], int | None],
+    ) -> str | None:
         try:
             if codec.decode_header(next(lines, b"")) != self.boot_id:
                 return None  # another boot's processes: nothing is wrong, nothing is left
         except Damaged as damaged:
             return str(damaged)
         nodes: dict[tuple[int, int], Node] = {}
+        newcomers: dict[int, NewcomerEntry] = {}
         bad = 0
         boot_epoch = boottime_as_epoch(0.0)
         for line in lines:
             if not line:
                 continue
             try:
-                self._replay_entry(codec.decode(line, boot_epoch), nodes)
+                entry = codec.decode(line, boot_epoch)
+                newcomers.pop(entry.pid, None)
+                if isinstance(entry, NewcomerEntry):
+                    newcomers[entry.pid] = entry
+                else:
+                    self._replay_entry(entry, nodes)
             except Damaged:
                 bad += 1
+        for newcomer in newcomers.values():
+            starttime = starttime_of(newcomer.pid)
+            if newcomer.hold is not None and starttime is not None and starttime <= newcomer.started_by:
+                self._replay_entry(NodeEntry(newcomer.pid, starttime, hold=newcomer.hold), nodes)
         for (pid, starttime), node in nodes.items():
             node.recorded = True
             node.dead = node.dead or not is_alive(pid, starttime)
@@ -130,11 +164,11 @@ class Ledger:
         self.runtime_pins = {pid: pin for pid, pin in self.runtime_pins.items() if is_alive(pin.pid, pin.starttime)}
         return f"{bad} of its lines can't be read" if bad else None
 
-    def _replay_entry(self, entry: "NodeEntry | codec.PinEntry", nodes: dict[tuple[int, int], Node]) -> None:
-        if isinstance(entry, codec.PinEntry):
-            self.runtime_pins.pop(entry.pin.pid, None)
+    def _replay_entry(self, entry: NodeEntry | PinEntry, nodes: dict[tuple[int, int], Node]) -> None:
+        if isinstance(entry, PinEntry):
+            self.runtime_pins.pop(entry.pid, None)
             if not entry.ended:
-                self.runtime_pins[entry.pin.pid] = entry.pin
+                self.runtime_pins[entry.pid] = entry.pin
             return
         node = _node(nodes, entry.pid, entry.starttime)
         node.dead = entry.gone
@@ -152,11 +186,13 @@ class Ledger:
 
     def record(self, node: Node) -> None:
         """Note the node as it is now; saved by the next flush()."""
-        if node.starttime is None:
+        node.recorded = node.starttime is not None
+        if self._file is None:
             return
-        node.recorded = True
-        if self._file is not None:
+        if node.recorded:
             self._pending.append(codec.encode_node(node, _recorded_above(node)))
+        elif node.hold is not None:
+            self._pending.append(codec.encode_newcomer(node, _now_ticks()))
 
     def add_pin(self, pin: RuntimePin) -> None:
         self.runtime_pins[pin.pid] = pin
@@ -230,6 +266,11 @@ class Ledger:
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
+
+
+def _now_ticks() -> int:
+    """As starttime in proc_pid_stat(5)."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) * _TICKS_PER_SECOND // 1_000_000_000
 
 
 def _recorded_above(node: Node) -> Node | None:

@@ -6,6 +6,8 @@ The keys are the file's format and stay as they are, whatever the fields are cal
 - a process: `pid`, `starttime` (ticks since boot, proc_pid_stat(5)), and of what follows what there is: `parent`
   ([pid, starttime] of the nearest ancestor in the file), `left_to` (the rule that ignores it), `settled_ns`, `hold`
   {`rule`, `first`, `value`, `child_value`, `since`, `source`}, `exe` ([path, device, inode] of the verified executable)
+- a newcomer, whose start time isn't read yet: `pid`, `started_by` (ticks since boot at which it had started), `hold`
+  (null: it isn't held after all). The next line of that PID counts in its place
 - a process that is gone, or nothing to us any more: `pid`, `starttime`, `gone`
 - a runtime pin: `pid`, `starttime`, `pin` (its value; null: it has ended), `ends` (CLOCK_BOOTTIME in seconds, or null)
 
@@ -59,11 +61,25 @@ class NodeEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class NewcomerEntry:
+    """What a line says of a process that was held before its start time was read."""
+
+    pid: int
+    started_by: int
+    """Clock ticks since boot at which it had started. Whoever has its PID and started later is another process."""
+    hold: Hold | None
+
+
+@dataclass(frozen=True, slots=True)
 class PinEntry:
     """What a line says of a runtime pin."""
 
     pin: RuntimePin
     ended: bool
+
+    @property
+    def pid(self) -> int:
+        return self.pin.pid
 
 
 def encode_header(boot_id: str) -> str:
@@ -80,16 +96,24 @@ def encode_node(node: Node, above: Node | None) -> str:
         line += f',"left_to":{_quote(node.left_to)}'
     if node.settled_ns > 0:
         line += f',"settled_ns":{node.settled_ns}'
-    hold = node.hold
-    if hold is not None:
-        line += (
-            f',"hold":{{"rule":{_quote(hold.rule)},"first":{hold.first},"value":{hold.value},'
-            f'"child_value":{hold.child_value},"since":{hold.since!r},"source":{_quote(hold.source)}}}'
-        )
+    if node.hold is not None:
+        line += f',"hold":{_encode_hold(node.hold)}'
     exe = node.verified_exe
     if exe is not None:
         line += f',"exe":[{_quote(exe.path)},{exe.file[0]},{exe.file[1]}]'
     return line + "}"
+
+
+def encode_newcomer(node: Node, started_by: int) -> str:
+    hold = "null" if node.hold is None else _encode_hold(node.hold)
+    return f'{{"pid":{node.pid},"started_by":{started_by},"hold":{hold}}}'
+
+
+def _encode_hold(hold: Hold) -> str:
+    return (
+        f'{{"rule":{_quote(hold.rule)},"first":{hold.first},"value":{hold.value},'
+        f'"child_value":{hold.child_value},"since":{hold.since!r},"source":{_quote(hold.source)}}}'
+    )
 
 
 def encode_gone(node: Node) -> str:
@@ -111,10 +135,16 @@ def decode_header(line: bytes) -> str:
     return _text(entry, "boot_id")
 
 
-def decode(line: bytes, boot_epoch: float = 0.0) -> NodeEntry | PinEntry:
+def decode(line: bytes, boot_epoch: float = 0.0) -> NodeEntry | NewcomerEntry | PinEntry:
     """One change. `boot_epoch`: when CLOCK_BOOTTIME was 0, in seconds since the epoch. Raises Damaged."""
     entry = _object(line)
-    pid, starttime = _integer(entry, "pid", 1, (1 << 31) - 1), _integer(entry, "starttime", 0, _LARGEST)
+    pid = _integer(entry, "pid", 1, (1 << 31) - 1)
+    hold = entry.get("hold")
+    if hold is not None and not isinstance(hold, dict):
+        raise Damaged("hold is no object")
+    if "started_by" in entry:
+        return NewcomerEntry(pid, _integer(entry, "started_by", 0, _LARGEST), None if hold is None else _hold(hold))
+    starttime = _integer(entry, "starttime", 0, _LARGEST)
     if "pin" in entry:
         if entry["pin"] is None:
             return PinEntry(RuntimePin(pid, starttime, 0), ended=True)
@@ -124,9 +154,6 @@ def decode(line: bytes, boot_epoch: float = 0.0) -> NodeEntry | PinEntry:
         return PinEntry(RuntimePin(pid, starttime, _score(entry, "pin"), ends), ended=False)
     if entry.get("gone") is True:
         return NodeEntry(pid, starttime, gone=True)
-    hold = entry.get("hold")
-    if hold is not None and not isinstance(hold, dict):
-        raise Damaged("hold is no object")
     return NodeEntry(
         pid,
         starttime,

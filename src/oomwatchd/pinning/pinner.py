@@ -1,6 +1,7 @@
 """The transaction: one process is opened, read, decided on, written, recorded. The same for an event, a scan, a
 reload; silent when nothing changes. Returns what it did as decisions; it doesn't log."""
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,7 +21,7 @@ from oomwatchd.pinning.family import Family
 from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.lineage import Bequest, Hold, Node, VerifiedExe
 from oomwatchd.pinning.prefilter import Prefilter
-from oomwatchd.rules.criteria import Process, Source
+from oomwatchd.rules.criteria import Process
 from oomwatchd.rules.model import Rule
 from oomwatchd.rules.ruleset import RuleSet
 
@@ -34,12 +35,32 @@ class _Look:
     """One process, while it is dealt with. Not frozen, as `Process` isn't."""
 
     directory: ProcessDir
-    stat: Stat
     node: Node
     trigger: Trigger
-    process: Process | None
+    stat: Stat | None = None
+    """None: not read yet."""
+    process: Process | None = None
     exe: str = ""
     """Its executable, if that has been read, however long."""
+    mattered: bool = False
+    """Whether it meant something for its descendants before."""
+    pinned: "_Pinned | None" = None
+    """What was written, if a value was."""
+
+
+@dataclass(slots=True)
+class _Pinned:
+    """A value that has been written because a rule fits."""
+
+    rule: str
+    before: Hold | None
+    """How the process was held until then."""
+    was: int
+    """What it showed until then."""
+    value: int
+    same: bool
+    """Whether it was held so before, and somebody had changed the value."""
+    latency_us: int | None
 
 
 def _floor_leaks(node: Node, value: int) -> bool:
@@ -91,6 +112,7 @@ class Pinner:
         self._decisions: list[Decision] = []
         self._reported: set[tuple[str, int]] = set()
         self._todo: list[tuple[int, Trigger]] = []
+        self._unfinished: _Look | None = None
 
     def take_decisions(self) -> list[Decision]:
         """What was done since the last call."""
@@ -164,57 +186,148 @@ class Pinner:
     def look(self, pid: int, trigger: Trigger) -> None:
         """Bring a process in line, and those of its family that this brings up. A process that is gone, or goes
         meanwhile, is no error: its end is an event of its own, or found by a scan."""
-        self._todo.append((pid, trigger))
-        self._work()
+        self.begin(pid, trigger)
+        self.finish()
 
-    def _work(self) -> None:
-        while self._todo:
-            pid, trigger = self._todo.pop()
-            try:
-                directory = ProcessDir(pid, self.proc)
-                try:
-                    self._look(directory, trigger)
-                finally:
-                    directory.close()
-            except Vanished:
-                pass
-            except BaseException:
-                self._todo.clear()
-                raise
+    def begin(self, pid: int, trigger: Trigger) -> bool:
+        """Bring a process in line, as look() does, but leave what can follow to finish(). Whether a value has been
+        written, so that the process had better run first."""
+        if self._unfinished is not None:
+            self.finish()
+        try:
+            directory = ProcessDir(pid, self.proc)
+        except Vanished:
+            return False
+        look = None
+        try:
+            exe = directory.read_exe() if self.prefilter.asks_exe else None
+            look = self._pin_newcomer(directory, exe, trigger) or self._look(directory, exe, trigger)
+        except Vanished:
+            pass
+        finally:
+            if look is None:
+                directory.close()
+        self._unfinished = look
+        return look is not None and look.pinned is not None
+
+    def finish(self) -> None:
+        """What follows after begin(): the record, the family. Before anything else is looked at."""
+        self._finish_one()
+        try:
+            while self._todo:
+                self.begin(*self._todo.pop())
+                self._finish_one()
+        except BaseException:
+            self._todo.clear()
+            raise
+
+    def _finish_one(self) -> None:
+        look, self._unfinished = self._unfinished, None
+        if look is None:
+            return
+        try:
+            self._follow_up(look)
+        except Vanished:
+            pass
+        finally:
+            look.directory.close()
 
     def _look_at(self, pids: Iterable[int], trigger: Trigger) -> None:
         self._todo += [(pid, trigger) for pid in pids]
 
-    def _look(self, directory: ProcessDir, trigger: Trigger) -> None:
+    def _pin_newcomer(self, directory: ProcessDir, exe: bytes | None, trigger: Trigger) -> _Look | None:
+        """The short way for a program that has just been executed, of which nothing is known: where the executable
+        alone says which rule fits, all else is read after the write. None: nothing was written."""
+        pid, ledger = directory.pid, self.ledger
+        rule = self.prefilter.decided_by(exe)
+        if rule is None or exe is None or trigger.source != "exec":
+            return None
+        if pid in ledger.nodes or pid in ledger.runtime_pins or pid == 1:
+            return None
+        if not rule.containers and in_foreign_pid_ns(directory, self.view.namespaces):
+            return None
+        node = Node(pid, None, None)
+        current = directory.open_oom_score_adj()
+        hold = node.hold = wanted_hold(node, rule, current, trigger)
+        if hold.value == current:
+            return None
+        ledger.enter(node)
+        written = False
+        try:
+            if not self.dry_run:
+                directory.write_oom_score_adj(hold.value)
+            written = True
+        except OSError:
+            return None  # refused: the long way tells of it
+        finally:
+            if not written:
+                ledger.turn_away(node)
+        latency_us = (time.monotonic_ns() - trigger.event_ns) // 1000
+        node.nameable = True
+        pinned = _Pinned(rule.name, None, current, hold.value, same=False, latency_us=latency_us)
+        self._count_hit(rule.name)
+        return _Look(directory, node, trigger, exe=procfs.text(split_deleted(exe)[0]), pinned=pinned)
+
+    def _look(self, directory: ProcessDir, exe: bytes | None, trigger: Trigger) -> _Look | None:
+        """Find out which rule fits, and write what it wants. None: there is nothing to follow up."""
         stat = directory.read_stat()
         if stat.ended:
             raise Vanished
         if stat.flags & procfs.PF_KTHREAD or directory.pid == 1:
-            return
+            return None
         node = self.family.node_of(directory.pid, stat)
-        mattered = node.matters
+        look = _Look(directory, node, trigger, stat, mattered=node.matters)
         if trigger.source == "exec":
-            self.rules.searches.executed(directory.pid, trigger.event_ns)
-            self.view.command_lines.executed(directory.pid, trigger.event_ns)
+            self._note_exec(look)
         try:
-            rule, process = self.decide(directory, stat, node, trigger)
+            rule, look.process = self._decide(look, stat, exe)
         except NotYet as question:
             self._put_off(directory, trigger, question)
-            return
-        look = _Look(directory, stat, node, trigger, process)
+            return None
         left_to = rule.name if rule is not None and rule.action.ignore else ""
         if left_to and left_to != node.left_to:
             self._count_hit(left_to)
         node.left_to = left_to
         if rule is not None and not rule.action.ignore:
-            self._hold(look, rule)
+            self._hold(look, stat, rule)
         elif node.hold is not None:
             self._release(look)
         elif rule is None:
             self._settle(look)
+        return look
+
+    def _note_exec(self, look: _Look) -> None:
+        """What was remembered of the program from before is no longer so."""
+        pid, event_ns = look.node.pid, look.trigger.event_ns
+        self.rules.searches.executed(pid, event_ns)
+        self.view.command_lines.executed(pid, event_ns)
+
+    def _follow_up(self, look: _Look) -> None:
+        """What needn't come before the write."""
+        node, pinned = look.node, look.pinned
+        newcomer = look.stat is None
+        if newcomer:
+            self._note_exec(look)
+            with contextlib.suppress(Vanished):
+                look.stat = look.directory.read_stat()
+        if pinned is not None:
+            self._tell_pin(look, pinned)
+        if newcomer:
+            self._place(look)
+        if pinned is not None and not pinned.same:
+            self._regard_family(look, pinned.before)
         self._keep_if_related(node)
-        if node.matters and not mattered and trigger.source != "fork":
-            self._look_at(self.family.children(directory), Trigger(trigger.source))
+        if node.matters and not look.mattered and look.trigger.source != "fork":
+            self._look_at(self.family.children(look.directory), Trigger(look.trigger.source))
+
+    def _place(self, look: _Look) -> None:
+        """Find out of whom a process descends that was pinned by the short way. Raises Vanished."""
+        if look.stat is None:
+            raise Vanished
+        node, hold = look.node, look.node.hold
+        self.family.node_of(node.pid, look.stat)
+        if node.hold != hold:  # what it had before came from an ancestor
+            self._look_at([node.pid], Trigger(look.trigger.source))
 
     def _put_off(self, directory: ProcessDir, trigger: Trigger, question: NotYet) -> None:
         """Look again when it is known what can't be known at once."""
@@ -228,22 +341,20 @@ class Pinner:
         """Look at those that have been found to descend from processes in the ledger, see Family.gather(). Pauses after
         each."""
         self._look_at(self.family.adopt_untold(), SCAN)
-        self._work()
+        self.finish()
         for pid in self.family.adopt_relatives():
             self.look(pid, SCAN)
             yield
 
-    def decide(
-        self, directory: ProcessDir, stat: Stat, node: Node, trigger: Trigger
-    ) -> tuple[Rule | None, Process | None]:
+    def _decide(self, look: _Look, stat: Stat, exe: bytes | None) -> tuple[Rule | None, Process | None]:
         """The rule that fits. The facts are None where no more than exe and comm had to be read."""
+        directory, node = look.directory, look.node
         pin = self.ledger.runtime_pins.get(directory.pid)
         if pin is not None and pin.starttime == stat.starttime and not self._ending:
             return runtime_rule(pin), None
-        exe = directory.read_exe() if Source.EXE in self.rules.needs.reads else None
         decision = self._decide_by(directory, stat, node, exe)
         held_by = node.hold.rule if node.hold is not None else ""
-        if exe is None or trigger.source == "exec" or (decision[0] is not None and decision[0].name == held_by):
+        if exe is None or look.trigger.source == "exec" or (decision[0] is not None and decision[0].name == held_by):
             return decision
         before = self.exe_before(directory, node, exe)
         if before is None:
@@ -310,7 +421,7 @@ class Pinner:
 
     # Pin
 
-    def _hold(self, look: _Look, rule: Rule) -> None:
+    def _hold(self, look: _Look, stat: Stat, rule: Rule) -> None:
         node, before = look.node, look.node.hold
         current = look.directory.open_oom_score_adj()
         hold = wanted_hold(node, rule, current, look.trigger)
@@ -324,7 +435,7 @@ class Pinner:
                 self._write(look, hold.value, rule.name, current)
             if before != hold:
                 self._regard_family(look, before)
-            other = look.trigger.source == "exec" or node.comm != procfs.text(look.stat.comm)
+            other = look.trigger.source == "exec" or node.comm != procfs.text(stat.comm)
             if other or not node.described:
                 self._describe_fully(look)
             else:
@@ -337,15 +448,17 @@ class Pinner:
         if not self._enter_and_write(look, hold, current):
             return
         latency_us = None if look.trigger.event_ns == 0 else (time.monotonic_ns() - look.trigger.event_ns) // 1000
-        if same:
+        look.pinned = _Pinned(rule.name, before, current, hold.value, same, latency_us)
+
+    def _tell_pin(self, look: _Look, pinned: _Pinned) -> None:
+        if pinned.same:
             self.counters.drifts += 1
         else:
             self.counters.pins += 1
-            if latency_us is not None:
-                self.latencies.add(latency_us)
-        self._decided("drift" if same else "pinned", look, rule.name, current, hold.value, latency_us)
-        if not same:
-            self._regard_family(look, before)
+            if pinned.latency_us is not None:
+                self.latencies.add(pinned.latency_us)
+        event = "drift" if pinned.same else "pinned"
+        self._decided(event, look, pinned.rule, pinned.was, pinned.value, pinned.latency_us)
 
     def _may_write_again(self, look: _Look, wanted: int, rule: str, current: int) -> bool:
         """Whether to fight for a value that someone has changed, or to leave it to them for a while."""
@@ -373,12 +486,9 @@ class Pinner:
 
     def _enter(self, look: _Look, hold: Hold) -> None:
         """Enter the hold, and save it."""
-        node = look.node
-        node.hold = hold
+        look.node.hold = hold
         self._describe(look)
-        self.ledger.nodes[node.pid] = node
-        self.ledger.record(node)
-        self.ledger.flush()
+        self.ledger.enter(look.node)
 
     def _undo(self, node: Node, before: Hold | None, *, known: bool) -> None:
         """The value wasn't written: the process is held as before, if at all."""
@@ -409,9 +519,15 @@ class Pinner:
         """What people want to know of the process, as far as it has been read already."""
         process = look.process
         if process is None:
-            self._note(look, comm=procfs.text(look.stat.comm))
+            self._note(look, self._comm(look), look.exe or None)
         else:
             self._note(look, process.comm, process.exe, process.uid, process.unit)
+
+    def _comm(self, look: _Look) -> str:
+        """The name; of a newcomer that is gone already, the one that it was executed by."""
+        if look.stat is not None:
+            return procfs.text(look.stat.comm)
+        return procfs.text(os.fsencode(look.exe).rpartition(b"/")[2][:15])
 
     def _describe_fully(self, look: _Look) -> None:
         """... and the rest. Done after the write, which shouldn't wait for it."""
@@ -420,7 +536,7 @@ class Pinner:
         try:
             if process is None or process.uid is None:
                 self._note(look, uid=procfs.parse_status(directory.read("status")).uid)
-            if process is None or process.exe is None:
+            if not look.exe:
                 self._note(look, exe=procfs.text(split_deleted(directory.read_exe() or b"")[0]))
             if process is None or process.unit is None:
                 cgroup = procfs.text(parse_cgroup(directory.read("cgroup"), self.view.hierarchy))
@@ -475,7 +591,7 @@ class Pinner:
         self._ending = True
         self.set_rules(RuleSet(()))
         self._look_at([*self.family.adopt_untold(), *self.ledger.nodes], Trigger("control"))
-        self._work()
+        self.finish()
         self.refresh_dead()
 
     def identify_all(self) -> None:
@@ -491,7 +607,7 @@ class Pinner:
     def refresh_dead(self) -> None:
         """After a change of rules, when all that live have been looked at: what the dead leave to their descendants."""
         self._look_at(self.family.dead_to_refresh(ending=self._ending), SCAN)
-        self._work()
+        self.finish()
 
     # Children
 

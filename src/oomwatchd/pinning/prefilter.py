@@ -9,6 +9,7 @@ from oomwatchd.kernel import procfs
 from oomwatchd.kernel.executable import split_deleted
 from oomwatchd.kernel.procfs import Vanished
 from oomwatchd.rules.criteria import Source
+from oomwatchd.rules.model import Rule
 from oomwatchd.rules.ruleset import RuleSet
 
 ROUNDS = 12
@@ -21,9 +22,9 @@ _NO_INODE = 1
 _REMEMBERED = 8192
 """Links, and names: whoever invents them without end must not make us grow."""
 
-Sifted = tuple[int, bool]
+Sifted = tuple[int, bool, Rule | None]
 """The rules that are not ruled out, as bits; whether one of them names the executable, so that it matters if its path
-can be believed."""
+can be believed; the rule that fits whatever else the process is, see RuleSet.decided_by_exe()."""
 
 
 class Prefilter:
@@ -32,7 +33,7 @@ class Prefilter:
     def __init__(self, rules: RuleSet, proc: str) -> None:
         self._rules = rules
         self._proc = proc.encode()
-        self._asks_exe = Source.EXE in rules.needs.reads
+        self.asks_exe = Source.EXE in rules.needs.reads
         self._asks_comm = rules.asks_comm
         self._by_link: dict[bytes | None, Sifted] = {}
         self._by_comm: dict[bytes, int] = {}
@@ -45,7 +46,7 @@ class Prefilter:
         scans, which ask about kernel threads too."""
         possible = 0
         try:
-            link = procfs.read_exe_link(pid, self._proc) if self._asks_exe else None
+            link = procfs.read_exe_link(pid, self._proc) if self.asks_exe else None
             sifted = self._by_link.get(link) or self._sift_link(link)
             possible = sifted[0]
             if possible != 0 and self._asks_comm:
@@ -82,11 +83,17 @@ class Prefilter:
             for pid in self.ruled_out.keys() - present.keys():
                 del self.ruled_out[pid]
 
-    def sift(self, link: bytes | None, comm: bytes) -> Sifted:
-        """The same for an exe link and a name that have been read."""
+    def decided_by(self, link: bytes | None) -> Rule | None:
+        """The rule that fits every process with this exe link but those in containers; None: more has to be known."""
+        sifted = self._by_link.get(link)
+        return None if sifted is None else sifted[2]
+
+    def sift(self, link: bytes | None, comm: bytes) -> tuple[int, bool]:
+        """The rules that an exe link and a name that have been read leave in question, and whether it matters if the
+        path can be believed."""
         sifted = self._by_link.get(link) or self._sift_link(link)
         if not sifted[0] or not self._asks_comm:
-            return sifted
+            return sifted[:2]
         bits = self._by_comm.get(comm)
         return sifted[0] & (self._sift_comm(comm) if bits is None else bits), sifted[1]
 
@@ -101,7 +108,7 @@ class Prefilter:
         path = None if link is None else procfs.text(split_deleted(link)[0])
         possible = self._rules.possible_exe(path)
         named = possible != 0 and path is not None and self._rules.names_exe(path)
-        sifted = self._by_link[link] = possible, named
+        sifted = self._by_link[link] = possible, named, self._rules.decided_by_exe(possible)
         return sifted
 
     def _sift_comm(self, comm: bytes) -> int:

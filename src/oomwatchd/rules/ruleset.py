@@ -103,6 +103,15 @@ class RuleSet:
         criteria = (c for rule in self.rules if rule.can_lower for c in rule.criteria)
         return any(c.key == "exe" and c.matches(exe) is not False for c in criteria)
 
+    def decided_by_exe(self, possible: int) -> Rule | None:
+        """The first of the rules that an executable doesn't rule out, if it fits whatever else the process is, unless
+        that is in a container; None: more has to be known, or nothing would be written."""
+        if not possible:
+            return None
+        rule = self.rules[(possible & -possible).bit_length() - 1]
+        by_exe_alone = {criterion.key for criterion in rule.criteria} == {"exe"} and not rule.excluded
+        return rule if by_exe_alone and not rule.can_lower and not rule.action.ignore else None
+
     def decide(self, process: Process, possible: int | None = None) -> Rule | None:
         """The first rule that fits `process`; None: none does. `possible`: the rules that exe and comm don't rule out,
         as bits, where that is known already. Raises NotYet."""

@@ -1,0 +1,148 @@
+"""The short way from an exec event to the write, for programs whose executable alone says which rule fits."""
+
+import errno
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from oomwatchd.kernel.procfs import ProcessDir
+from oomwatchd.pinning.decisions import SCAN, Trigger
+from oomwatchd.pinning.ledger import Ledger
+from oomwatchd.pinning.pinner import Pinner
+from oomwatchd.rules.model import Action, Criterion, Pattern, Rule
+from oomwatchd.rules.ruleset import RuleSet
+from tests.faketree import Tree
+
+PROGRAM, OTHER = "/srv/a-program-with-a-long-name", "/srv/other"
+FIRST, PID, CHILD = 10, 20, 30
+BY_EXE = Rule("program", (Criterion("exe", (Pattern(PROGRAM),)),), Action(500, 500), guarded=False)
+BY_COMM = Rule("named", (Criterion("comm", (Pattern("named"),)),), Action(300, 300), guarded=False)
+RESETTING = Rule("program", BY_EXE.criteria, Action(500, 500), children="reset", guarded=False)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    tree = Tree(tmp_path)
+    tree.me()
+    return tree
+
+
+def started(
+    tree: Tree, pid: int, exe: str = PROGRAM, *, ppid: int = 1, adj: int = 100, nspid: str | None = None
+) -> None:
+    tree.process(pid, b"program", ppid=ppid, adj=adj, nspid=nspid)
+    tree.write(f"proc/{pid}/comm", b"program\n")
+    (tree.root / f"proc/{pid}/exe").symlink_to(exe)
+
+
+def value(tree: Tree, pid: int) -> int:
+    return int((tree.root / f"proc/{pid}/oom_score_adj").read_text())
+
+
+def pinner_that_knows(tree: Tree, *rules: Rule) -> Pinner:
+    """One that has met the program before."""
+    pinner = Pinner(RuleSet(rules), Ledger(None, ""), proc=tree.proc)
+    started(tree, FIRST)
+    pinner.look(FIRST, SCAN)
+    shutil.rmtree(tree.root / f"proc/{FIRST}")
+    pinner.family.exited(FIRST, time.monotonic_ns())
+    pinner.take_decisions()
+    return pinner
+
+
+def executed() -> Trigger:
+    return Trigger("exec", time.monotonic_ns())
+
+
+def test_all_but_the_executable_is_read_after_the_write(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    pinner = pinner_that_knows(tree, BY_EXE)
+    started(tree, PID)
+    really, read = ProcessDir._read, set[str]()
+
+    def reading(directory: ProcessDir, path: str, limit: int, offset: int = 0) -> bytes:
+        read.add(path)
+        return really(directory, path, limit, offset)
+
+    monkeypatch.setattr(ProcessDir, "_read", reading)
+
+    assert pinner.begin(PID, executed())
+    assert (value(tree, PID), read) == (500, {"status"})  # its namespace, where the link isn't to be had
+    pinner.finish()
+
+    (decision,) = pinner.take_decisions()
+    assert (decision.event, decision.old, decision.new, decision.comm) == ("pinned", 100, 500, "program")
+    assert (decision.exe, decision.uid, decision.source) == (PROGRAM, 0, "exec")
+    node = pinner.ledger.nodes[PID]
+    assert node.starttime == PID * 10
+    assert node.hold is not None
+    assert node.hold.first == 100
+
+
+def test_what_it_had_may_come_from_an_ancestor_that_is_found_only_then(tree: Tree) -> None:
+    below = Rule("below", (Criterion("exe", (Pattern(OTHER),)),), Action(700), guarded=False)
+    pinner = pinner_that_knows(tree, RESETTING, below)
+    started(tree, FIRST, OTHER)
+    pinner.look(FIRST, SCAN)  # so that the other executable is known, too
+    started(tree, PID)
+    pinner.look(PID, executed())
+    started(tree, CHILD, OTHER, ppid=PID, adj=500)  # a child whose fork wasn't heard of
+
+    assert pinner.begin(CHILD, executed())
+    assert value(tree, CHILD) == 700
+    pinner.finish()
+
+    hold = pinner.ledger.nodes[CHILD].hold
+    assert hold is not None
+    assert (hold.first, hold.value, hold.child_value) == (100, 700, 700)
+    assert [node.pid for node in pinner.ledger.nodes[CHILD].ancestors()] == [PID]
+
+
+@pytest.mark.parametrize(
+    ("rules", "nspid"),
+    [
+        ((BY_COMM, BY_EXE), None),  # the name may make the rule before it fit
+        ((BY_EXE,), "20 1"),  # a container or a sandbox
+    ],
+)
+def test_more_has_to_be_known(tree: Tree, rules: tuple[Rule, ...], nspid: str | None) -> None:
+    pinner = pinner_that_knows(tree, *rules)
+    started(tree, PID, nspid=nspid)
+
+    pinner.begin(PID, executed())
+
+    assert pinner._unfinished is not None
+    assert pinner._unfinished.stat is not None
+    pinner.finish()
+
+
+def test_a_write_that_is_refused_is_told_of_once(tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pinner = pinner_that_knows(tree, BY_EXE)
+    started(tree, PID)
+
+    def refuse(directory: ProcessDir, value: int) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(ProcessDir, "write_oom_score_adj", refuse)
+
+    pinner.look(PID, executed())
+    pinner.look(PID, executed())
+
+    assert [decision.event for decision in pinner.take_decisions()] == ["pin-failed"]
+    assert pinner.ledger.held() == []
+
+
+def test_one_that_ends_at_once_is_told_of(tree: Tree) -> None:
+    pinner = pinner_that_knows(tree, BY_EXE)
+    started(tree, PID)
+    assert pinner.begin(PID, executed())
+    shutil.rmtree(tree.root / f"proc/{PID}")
+
+    pinner.finish()
+    pinner.family.exited(PID, time.monotonic_ns())
+
+    (decision,) = pinner.take_decisions()
+    assert (decision.event, decision.comm, decision.uid) == ("pinned", "a-program-with-", None)
+    assert pinner.ledger.nodes == {}
