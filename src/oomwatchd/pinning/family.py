@@ -417,6 +417,7 @@ class Family:
     def _adopt_kin(self, kin: dict[int, tuple[int, int]]) -> Iterator[int]:
         """Those that descend from processes in the ledger by the parents and sessions that they have."""
         nodes, nearest = self._ledger.nodes, dict[int, Node | None]()
+        died_unseen = self._ledger.take_died_unseen()
         for pid in kin:
             line = list[int]()
             while pid in kin and pid not in nearest and (pid not in nodes or nodes[pid].parent is None):
@@ -425,7 +426,9 @@ class Family:
                 pid = kin[pid][0]
             above = nearest[pid] if pid in nearest else nodes.get(pid)
             for each in reversed(line):
-                above = above or nodes.get(kin[each][1])
+                session = kin[each][1]
+                # Nobody else can have got the PID of a session's leader while the session has members.
+                above = above or nodes.get(session) or died_unseen.get(session)
                 if above is not None and above.pid != each and self._adopt(each, above):
                     yield each
                 nearest[each] = above = nodes.get(each) or above

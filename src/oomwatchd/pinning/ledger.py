@@ -31,6 +31,7 @@ class Ledger:
     def __init__(self, path: str | None, boot_id: str) -> None:
         self.nodes: dict[int, Node] = {}
         self.runtime_pins: dict[int, RuntimePin] = {}
+        self._died_unseen: dict[int, Node] = {}
         self._departed: deque[Node] = deque(maxlen=_DEPARTED)
         self.boot_id = boot_id
         self._file = None if path is None else LedgerFile(path)
@@ -82,6 +83,11 @@ class Ledger:
         departed = list(self._departed)
         self._departed.clear()
         return departed
+
+    def take_died_unseen(self) -> dict[int, Node]:
+        """Held processes that were found to have died when the file was read, by PID; once."""
+        taken, self._died_unseen = self._died_unseen, {}
+        return taken
 
     def forget(self, node: Node) -> None:
         """The process lives, but is nothing to us any more."""
@@ -157,9 +163,12 @@ class Ledger:
                 self._replay_entry(NodeEntry(newcomer.pid, starttime, hold=newcomer.hold), nodes)
         for (pid, starttime), node in nodes.items():
             node.recorded = True
-            node.dead = node.dead or not is_alive(pid, starttime)
+            gone = node.dead
+            node.dead = gone or not is_alive(pid, starttime)
             if not node.dead:
                 self.nodes[pid] = node
+            elif not gone and node.hold is not None:
+                self._died_unseen[pid] = node
         bad += _break_circles(nodes.values())
         self.runtime_pins = {pid: pin for pid, pin in self.runtime_pins.items() if is_alive(pin.pid, pin.starttime)}
         return f"{bad} of its lines can't be read" if bad else None

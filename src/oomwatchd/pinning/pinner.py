@@ -634,6 +634,8 @@ class Pinner:
         if target != current or (bequest.floor is not None and target > bequest.floor):
             if node.refused is not None and node.refused[0] == bequest.rule:
                 return
+            if target != current:
+                self.ledger.enter(node)  # after a crash its descent alone says what it had
             if not self._write(look, target, bequest.rule, current):
                 return
             self.counters.resets += 1
