@@ -85,3 +85,45 @@ def test_a_release_through_one_that_the_same_rule_held(tmp_path: Path) -> None:
         pinner.refresh_dead()
 
     assert [value(tree, pid) for pid in (INNER, CHILD)] == [0, 0]
+
+
+def test_the_descendants_of_one_that_comes_to_matter_are_found_at_all_depths(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    tree.me()
+    rule = Rule("r", (Criterion("comm", (Pattern("fits"),)),), Action(500, 500), children=250)
+    pinner = Pinner(RuleSet([rule]), Ledger(None, ""), proc=tree.proc)
+    family = {10: 20, 20: 30, 30: 40}  # no event has told of any of them
+    for pid, child in {1: 10, **family}.items():
+        tree.process(child, b"fits" if child == 10 else b"other", ppid=pid)
+    for pid, child in family.items():
+        tree.write(f"proc/{pid}/task/{pid}/children", f"{child} ".encode())
+    tree.write("proc/40/task/40/children", b"")
+
+    pinner.look(10, Trigger("exec", 1))
+
+    assert [value(tree, pid) for pid in (10, 20, 30, 40)] == [500, 250, 250, 250]
+
+
+def test_a_child_whose_leader_died_before_the_restart_is_found_by_its_session(tmp_path: Path) -> None:
+    """The daemon was killed before it heard of the child."""
+    tree = Tree(tmp_path / "root")
+    tree.me()
+    path = tmp_path / "ledger.json"
+    hold = '{"rule":"r","first":100,"value":500,"child_value":250,"since":1.5,"source":"exec"}'
+    path.write_text(f'{{"oomwatchd_ledger":1,"boot_id":""}}\n{{"pid":10,"starttime":100,"hold":{hold}}}\n')
+    ledger = Ledger(str(path), "")
+    assert ledger.load(lambda _pid, _starttime: False) is None
+    pinner = Pinner(RuleSet([]), ledger, proc=tree.proc)
+    for child, session in ((20, 10), (30, 30)):
+        tree.process(child, b"other", adj=250)
+        stat = f"{child} (other) S 1 {child} {session} 0 -1 0 " + "0 " * 12 + f"{child * 10} 0"
+        tree.write(f"proc/{child}/stat", stat.encode())
+
+    for _ in pinner.family.gather([20, 30]):
+        pass
+    for _ in pinner.look_at_relatives():
+        pass
+    pinner.refresh_dead()
+    ledger.close()
+
+    assert [value(tree, child) for child in (20, 30)] == [100, 250]

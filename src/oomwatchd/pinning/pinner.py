@@ -42,6 +42,8 @@ class _Look:
     process: Process | None = None
     exe: str = ""
     """Its executable, if that has been read, however long."""
+    tracked: bool = False
+    """Whether the ledger had it before."""
     mattered: bool = False
     """Whether it meant something for its descendants before."""
     pinned: "_Pinned | None" = None
@@ -276,7 +278,8 @@ class Pinner:
         if stat.flags & procfs.PF_KTHREAD or directory.pid == 1:
             return None
         node = self.family.node_of(directory.pid, stat)
-        look = _Look(directory, node, trigger, stat, mattered=node.matters)
+        tracked = self.ledger.nodes.get(directory.pid) is node
+        look = _Look(directory, node, trigger, stat, tracked=tracked, mattered=node.matters)
         if trigger.source == "exec":
             self._note_exec(look)
         try:
@@ -317,7 +320,8 @@ class Pinner:
         if pinned is not None and not pinned.same:
             self._regard_family(look, pinned.before)
         self._keep_if_related(node)
-        if node.matters and not look.mattered and look.trigger.source != "fork":
+        comes = not look.tracked and self.ledger.nodes.get(node.pid) is node
+        if (comes or (node.matters and not look.mattered)) and look.trigger.source != "fork":
             self._look_at(self.family.children(look.directory), Trigger(look.trigger.source))
 
     def _place(self, look: _Look) -> None:
