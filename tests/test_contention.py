@@ -24,14 +24,14 @@ class Fight:
         self.pinner = Pinner(RuleSet([rule]), Ledger(None, ""), clock=lambda: self.now)
         self.file = Path(f"/proc/{pid}/oom_score_adj")
         self.pinner.look(pid, SCAN)
-        self.pinner.take_decisions()
+        self.pinner.writer.take_decisions()
 
     def round(self, seconds: float) -> list[str]:
         """Let `seconds` pass, change the value, scan: what was decided."""
         self.now += seconds
         self.file.write_text("20")
         self.pinner.look(self.pid, SCAN)
-        return [decision.event for decision in self.pinner.take_decisions()]
+        return [decision.event for decision in self.pinner.writer.take_decisions()]
 
     def value(self) -> int:
         return int(self.file.read_text())

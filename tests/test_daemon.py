@@ -49,7 +49,7 @@ def test_an_exception_in_dealing_with_one_process_is_told_of_and_the_next_is_dea
             raise ValueError("\033[31m")
         return False
 
-    parts.pinner.may_fit = fails  # type: ignore[method-assign]
+    parts.pinner.candidates.may_fit = fails  # type: ignore[method-assign]
 
     for _ in parts.scanner.looking({1000: 1, 1001: 2, 1002: 3}, SCAN):
         pass

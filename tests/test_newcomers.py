@@ -49,7 +49,7 @@ def pinner_that_knows(tree: Tree, *rules: Rule) -> Pinner:
     pinner.look(FIRST, SCAN)
     shutil.rmtree(tree.root / f"proc/{FIRST}")
     pinner.family.exited(FIRST, time.monotonic_ns())
-    pinner.take_decisions()
+    pinner.writer.take_decisions()
     return pinner
 
 
@@ -72,7 +72,7 @@ def test_all_but_the_executable_is_read_after_the_write(tree: Tree, monkeypatch:
     assert (value(tree, PID), read) == (500, {"status"})  # its namespace, where the link isn't to be had
     pinner.finish()
 
-    (decision,) = pinner.take_decisions()
+    (decision,) = pinner.writer.take_decisions()
     assert (decision.event, decision.old, decision.new, decision.comm) == ("pinned", 100, 500, "program")
     assert (decision.exe, decision.uid, decision.source) == (PROGRAM, 0, "exec")
     node = pinner.ledger.nodes[PID]
@@ -130,7 +130,7 @@ def test_a_write_that_is_refused_is_told_of_once(tree: Tree, tmp_path: Path, mon
     pinner.look(PID, executed())
     pinner.look(PID, executed())
 
-    assert [decision.event for decision in pinner.take_decisions()] == ["pin-failed"]
+    assert [decision.event for decision in pinner.writer.take_decisions()] == ["pin-failed"]
     assert pinner.ledger.held() == []
 
 
@@ -143,6 +143,6 @@ def test_one_that_ends_at_once_is_told_of(tree: Tree) -> None:
     pinner.finish()
     pinner.family.exited(PID, time.monotonic_ns())
 
-    (decision,) = pinner.take_decisions()
+    (decision,) = pinner.writer.take_decisions()
     assert (decision.event, decision.comm, decision.uid) == ("pinned", "a-program-with-", None)
     assert pinner.ledger.nodes == {}

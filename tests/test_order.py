@@ -61,7 +61,7 @@ def ended(tree: Tree, pid: int) -> None:
 
 def executed(pinner: Pinner, pid: int) -> None:
     """Its exec event is read."""
-    if pinner.concerns(pid):
+    if pinner.candidates.concerns(pid):
         pinner.look(pid, Trigger("exec", time.monotonic_ns()))
 
 
@@ -263,4 +263,4 @@ def test_nothing_is_held_that_was_not_written(
 
     assert ledger.held() == []
     assert saved_hold(path) is None
-    assert pinner.hits == {}
+    assert pinner.writer.hits == {}

@@ -190,7 +190,7 @@ class World:
                 self.pinner.forked(pid, parent, at)
             elif what == c.PROC_EVENT_EXIT:
                 self.pinner.family.exited(pid, at)
-            elif self.pinner.concerns(pid):
+            elif self.pinner.candidates.concerns(pid):
                 self.pinner.look(pid, Trigger("exec", at))
         self.pinner.family.expire()
         if self.lost_from is not None:
@@ -212,7 +212,7 @@ class World:
             for _ in relatives.gather(list(self.living)):
                 pass
         for pid in list(self.living):
-            if pinner.may_fit(pid, pid):
+            if pinner.candidates.may_fit(pid, pid):
                 pinner.look(pid, SCAN)
         for _ in pinner.look_at_relatives():
             pass

@@ -33,10 +33,10 @@ def reload(parts: Parts, connection: Connection, request: Json) -> None:
 def restore(parts: Parts, connection: Connection, request: Json) -> None:
     """Give everybody back what they had. The reply says how many there were, and who is still held because the kernel
     refused the write."""
-    before = parts.pinner.counters.releases
+    before = parts.pinner.writer.counters.releases
 
     def done() -> None:
-        released = parts.pinner.counters.releases - before
+        released = parts.pinner.writer.counters.releases - before
         refused = sum(node.refused is not None for node in parts.pinner.ledger.nodes.values())
         dry_run = parts.in_force.dry_run
         verdict = {"ok": True, "released": released, "refused": refused, "dry_run": dry_run}

@@ -157,7 +157,7 @@ class EventPump:
                     pinner.forked(pid, parent, timestamp_ns)
                 elif what == PROC_EVENT_EXIT:
                     pinner.family.exited(pid, timestamp_ns)
-                elif exact or pinner.concerns(pid):
+                elif exact or pinner.candidates.concerns(pid):
                     changed.append(pid)
                     written = pinner.begin(pid, Trigger(NAMES[what], timestamp_ns))
                     if not written:

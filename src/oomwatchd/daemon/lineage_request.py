@@ -57,7 +57,7 @@ def _executable(parts: Parts, directory: ProcessDir, node: Node) -> Json:
         verified, doubt = result.verified, result.doubt
     except NotYet:
         pass
-    before = parts.pinner.exe_before(directory, node, exe)
+    before = parts.pinner.decider.exe_before(directory, node, exe)
     return {"exe_verified": verified, "exe_doubt": doubt, "exe_before": None if before is None else before.path}
 
 

@@ -38,7 +38,7 @@ class Parts:
 
     def counters(self) -> dict[str, int]:
         """What has happened since the start, by the names of oomwatchctl(1)."""
-        done = self.pinner.counters
+        done = self.pinner.writer.counters
         return {
             "events": self.pump.heard,
             "pins": done.pins,

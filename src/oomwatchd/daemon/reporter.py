@@ -114,7 +114,7 @@ class Reporter:
         if pinner.ledger.trouble != self._ledger_trouble:
             self._tell_ledger_trouble()
         now = time.monotonic()
-        decisions = pinner.take_decisions()
+        decisions = pinner.writer.take_decisions()
         self._tell_file_systems()
         self._tell_overdue(now)
         for decision in decisions:

@@ -128,7 +128,7 @@ def _long_exe(node: Node, proc: str) -> str:
 
 
 def _rules(parts: Parts, connection: Connection, request: Json) -> None:
-    ledger, hits = parts.pinner.ledger, parts.pinner.hits
+    ledger, hits = parts.pinner.ledger, parts.pinner.writer.hits
     matches = Counter(node.fitting for node in ledger.nodes.values())
     pins = [runtime_rule(pin) for pin in ledger.runtime_pins.values()]
     rules = (
@@ -175,7 +175,7 @@ def _metrics(parts: Parts, connection: Connection, request: Json) -> None:
     pinner, in_force = parts.pinner, parts.in_force
     matches = Counter(node.fitting for node in pinner.ledger.nodes.values())
     rules = [
-        {"rule": rule.name, "matches": matches[rule.name], "hits": pinner.hits.get(rule.name, 0)}
+        {"rule": rule.name, "matches": matches[rule.name], "hits": pinner.writer.hits.get(rule.name, 0)}
         for rule in parts.in_force.config.rules
     ]
     connection.send(
@@ -196,8 +196,8 @@ def _metrics(parts: Parts, connection: Connection, request: Json) -> None:
             "scan_seconds": parts.scanner.seconds,
             "latency": {
                 "bounds_us": LATENCY_BOUNDS_US,
-                "counts": pinner.latencies.counts,
-                "sum_us": pinner.latencies.sum_us,
+                "counts": pinner.writer.latencies.counts,
+                "sum_us": pinner.writer.latencies.sum_us,
             },
             "rules": rules,
         }

@@ -150,9 +150,9 @@ class Scanner:
         """Look at those of the processes that rules may fit; `present` is the inode of /proc/PID by PID. Pauses after
         each. An exception in dealing with one process is logged, and the next is dealt with."""
         pinner = self._pinner
-        for pid in pinner.doubtful(present, self._begun) if self._source.on else present:
+        for pid in pinner.candidates.doubtful(present, self._begun) if self._source.on else present:
             try:
-                if pinner.may_fit(pid, present[pid]):
+                if pinner.candidates.may_fit(pid, present[pid]):
                     pinner.look(pid, trigger)
             except Exception as error:
                 self._report.internal_error(error)

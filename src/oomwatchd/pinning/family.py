@@ -99,7 +99,7 @@ class Family:
     def set_rules(self, rules: RuleSet) -> None:
         """Go by other rules from now on."""
         self._rules = rules
-        self.unknown = True
+        self.unknown = self.dead_are_stale = True
         for node in self._ledger.nodes.values():
             if node.settled:
                 self.settle(node)

@@ -73,6 +73,10 @@ class Prefilter:
         known = self.ruled_out.get
         return [pid for pid, inode in present.items() if known(pid) != inode or (pid + scan) % ROUNDS == 0]
 
+    def doubt(self, pid: int) -> None:
+        """A process may pass now: the next scan asks about it."""
+        self.ruled_out.pop(pid, None)
+
     def doubt_all(self) -> None:
         """Events may be missing: the next scan asks about every process."""
         self.ruled_out.clear()

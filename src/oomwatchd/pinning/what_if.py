@@ -42,7 +42,7 @@ def preview(
     pinner = Pinner(RuleSet(rules), ledger, dry_run=True, proc=proc)
     for process in everyone:
         pinner.look(process.task.pid, Trigger("reload"))
-    values = {d.pid: d.new for d in pinner.take_decisions() if d.event in ("pinned", "released", "reset-child")}
+    values = {d.pid: d.new for d in pinner.writer.take_decisions() if d.event in ("pinned", "released", "reset-child")}
     outlooks = {}
     for process in everyone:
         pid = process.task.pid

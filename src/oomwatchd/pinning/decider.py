@@ -1,0 +1,90 @@
+"""Which rule fits a process. Reads no more of it than that takes."""
+
+from oomwatchd.kernel import procfs
+from oomwatchd.kernel.executable import runs_file
+from oomwatchd.kernel.facts import View, read_process
+from oomwatchd.kernel.procfs import ProcessDir, Stat, Vanished
+from oomwatchd.pinning.decisions import runtime_rule
+from oomwatchd.pinning.ledger_codec import RuntimePin
+from oomwatchd.pinning.lineage import Node, VerifiedExe
+from oomwatchd.pinning.look import Look
+from oomwatchd.pinning.prefilter import Prefilter
+from oomwatchd.rules.criteria import Process
+from oomwatchd.rules.model import Rule
+from oomwatchd.rules.ruleset import RuleSet
+
+_NOBODY = frozenset[str]()
+
+
+class Decider:
+    """Rules, and how the daemon sees processes."""
+
+    def __init__(self, rules: RuleSet, view: View, prefilter: Prefilter) -> None:
+        self._rules = rules
+        self._view = view
+        self._proc = view.proc
+        self._prefilter = prefilter
+
+    def note_exec(self, look: Look) -> None:
+        """A program was executed: what was remembered of the one before is no longer so."""
+        pid, event_ns = look.node.pid, look.trigger.event_ns
+        self._rules.searches.executed(pid, event_ns)
+        self._view.command_lines.executed(pid, event_ns)
+
+    def decide(
+        self, look: Look, stat: Stat, exe: bytes | None, pin: RuntimePin | None
+    ) -> tuple[Rule | None, Process | None]:
+        """The rule that fits; `exe` is what read_exe() gave, `pin` a runtime pin of that PID. The facts are None where
+        no more than exe and comm had to be read. Raises NotYet and Vanished."""
+        directory, node = look.directory, look.node
+        if pin is not None and pin.starttime == stat.starttime:
+            return runtime_rule(pin), None
+        decision = self._decide_by(directory, stat, node, exe)
+        held_by = node.hold.rule if node.hold is not None else ""
+        if exe is None or look.trigger.source == "exec" or (decision[0] is not None and decision[0].name == held_by):
+            return decision
+        before = self.exe_before(directory, node, exe)
+        if before is None:
+            return decision
+        by_path_before = self._decide_by(directory, stat, node, before.path.encode("utf-8", "surrogateescape"), before)
+        return decision if by_path_before[0] is None else by_path_before
+
+    def exe_before(self, directory: ProcessDir, node: Node, exe: bytes) -> VerifiedExe | None:
+        """The verified executable of a process, or of the one that it was forked from, if that file is still what runs.
+        Its path may lead nowhere by now, or to another file: an upgrade, a file system that was unmounted."""
+        before, parent = node.verified_exe, node.parent
+        if before is None and parent is not None and parent.verified_exe is not None and self._shows(parent, exe):
+            before = parent.verified_exe
+        return before if before is not None and runs_file(directory, before.file) else None
+
+    def _shows(self, node: Node, exe: bytes) -> bool:
+        """Whether the process runs what is shown by this path too. To stat(2) what is another program anyway might wait
+        for a file system."""
+        try:
+            return not node.dead and procfs.read_exe_link(node.pid, self._proc.encode()) == exe
+        except (Vanished, OSError):
+            return False
+
+    def _decide_by(
+        self, directory: ProcessDir, stat: Stat, node: Node, exe: bytes | None, verified: VerifiedExe | None = None
+    ) -> tuple[Rule | None, Process | None]:
+        """The rule that fits with the executable at this path, which may be known to be verified."""
+        rules = self._rules
+        possible, verify = self._prefilter.sift(exe, stat.comm)
+        node.nameable = possible != 0 or verified is not None or self._prefilter.may_be_renamed(exe)
+        if not possible:
+            return None, None
+        ancestors = _NOBODY
+        if rules.referenced and node.parent is not None:
+            ancestors = frozenset(above.rule for above in node.ancestors() if above.rule)
+        process = read_process(
+            directory,
+            stat,
+            exe,
+            rules.needs,
+            self._view,
+            ancestors,
+            verify=verify,
+            verified=None if verified is None else verified.file,
+        )
+        return rules.decide(process, possible), process

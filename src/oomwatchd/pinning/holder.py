@@ -1,0 +1,152 @@
+"""Holds a process by the rule that fits: the ledger's line first, then the write."""
+
+import time
+from collections.abc import Callable
+
+from oomwatchd.kernel import procfs
+from oomwatchd.kernel.executable import split_deleted
+from oomwatchd.kernel.facts import View, in_foreign_pid_ns
+from oomwatchd.kernel.procfs import ProcessDir, Stat
+from oomwatchd.pinning.backoff import Verdict
+from oomwatchd.pinning.decisions import Trigger, wanted_hold
+from oomwatchd.pinning.ledger import Ledger
+from oomwatchd.pinning.lineage import Hold, Node, VerifiedExe
+from oomwatchd.pinning.look import KEPT_PATH, Look, Pinned, describe, describe_fully
+from oomwatchd.pinning.writer import Writer
+from oomwatchd.rules.model import Rule
+
+
+class Holder:
+    """Brings processes to what rules want, and leaves what they had before in the ledger."""
+
+    def __init__(self, ledger: Ledger, writer: Writer, view: View, clock: Callable[[], float]) -> None:
+        self._ledger = ledger
+        self._writer = writer
+        self._view = view
+        self._clock = clock
+
+    def hold_newcomer(self, directory: ProcessDir, exe: bytes, rule: Rule, trigger: Trigger) -> Look | None:
+        """Hold a process of which nothing is known but its executable, which fits `rule` whatever else it is. All else
+        is read after the write. None: nothing was written, and more has to be known first. Raises Vanished."""
+        if not rule.containers and in_foreign_pid_ns(directory, self._view.namespaces):
+            return None
+        node = Node(directory.pid, None, None)
+        current = directory.open_oom_score_adj()
+        hold = node.hold = wanted_hold(node, rule, current, trigger)
+        if hold.value == current:
+            return None
+        self._ledger.enter(node)
+        written = False
+        try:
+            if not self._writer.dry_run:
+                directory.write_oom_score_adj(hold.value)
+            written = True
+        except OSError:
+            return None  # refused: who knows more of the process tells of it
+        finally:
+            if not written:
+                self._ledger.turn_away(node)
+        latency_us = _since(trigger)
+        node.nameable = True
+        self._writer.count_hit(rule.name)
+        pinned = Pinned(rule.name, current, hold.value, same=False, latency_us=latency_us)
+        path = procfs.text(split_deleted(exe)[0])
+        return Look(directory, node, trigger, exe=path, changed=True, pinned=pinned)
+
+    def hold(self, look: Look, stat: Stat, rule: Rule) -> None:
+        """Hold a process by `rule`, unless the kernel refuses, or somebody is left to his value for a while. Raises
+        Vanished."""
+        node, before = look.node, look.node.hold
+        current = look.directory.open_oom_score_adj()
+        hold = wanted_hold(node, rule, current, look.trigger)
+        same = before is not None and (before.rule, before.value) == (hold.rule, hold.value)
+        self._remember_exe(look, rule)
+        if current == hold.value or (same and self._writer.dry_run):
+            self._hold_as_it_is(look, stat, hold, current)
+            return
+        if node.refused is not None and node.refused[0] == rule.name:
+            return
+        if same and not self._may_write_again(look, hold.value, rule.name, current):
+            return
+        if not self._enter_and_write(look, hold, current):
+            return
+        look.pinned = Pinned(rule.name, current, hold.value, same, _since(look.trigger))
+        look.before, look.changed = before, not same
+
+    def _hold_as_it_is(self, look: Look, stat: Stat, hold: Hold, current: int) -> None:
+        """The process shows what it should already."""
+        node, before = look.node, look.node.hold
+        if before != hold:
+            self._enter(look, hold)
+            self._count_hit_if_new(before, hold.rule)
+            look.before, look.changed = before, True
+        if (before is None or look.trigger.source == "fork") and _floor_leaks(node, hold.value):
+            self._writer.write(look, hold.value, hold.rule, current)
+        another = look.trigger.source == "exec" or node.comm != procfs.text(stat.comm)
+        if another or not node.described:
+            describe_fully(look, self._ledger, self._view)
+        else:
+            describe(look, self._ledger)
+
+    def _may_write_again(self, look: Look, wanted: int, rule: str, current: int) -> bool:
+        """Whether to fight for a value that someone has changed, or to leave it to them for a while."""
+        verdict = look.node.backoff.drifted(self._clock())
+        if verdict is Verdict.WARN:
+            self._writer.decided("contended", look, rule, current, wanted)
+        return verdict is Verdict.WRITE
+
+    def _enter_and_write(self, look: Look, hold: Hold, current: int) -> bool:
+        """Enter the hold and save it, then write the value: a crash at any moment leaves the original on record. False,
+        and not held so, if the kernel refuses. Raises Vanished."""
+        node, before = look.node, look.node.hold
+        known = self._ledger.nodes.get(node.pid) is node
+        if before != hold or not node.recorded:
+            self._enter(look, hold)
+        written = False
+        try:
+            written = self._writer.write(look, hold.value, hold.rule, current)
+        finally:
+            if not written:
+                self._undo(node, before, known=known)
+        if written:
+            self._count_hit_if_new(before, hold.rule)
+        return written
+
+    def _enter(self, look: Look, hold: Hold) -> None:
+        """Enter the hold, and save it."""
+        look.node.hold = hold
+        describe(look, self._ledger)
+        self._ledger.enter(look.node)
+
+    def _undo(self, node: Node, before: Hold | None, *, known: bool) -> None:
+        """The value wasn't written: the process is held as before, if at all."""
+        node.hold = before
+        if known:
+            self._ledger.record(node)
+        else:
+            self._ledger.forget(node)
+
+    def _remember_exe(self, look: Look, rule: Rule) -> None:
+        """Remember the file by whose verified path the process is held."""
+        node, process = look.node, look.process
+        found = None
+        if process is not None and process.exe_file is not None and rule.criterion("exe") is not None:
+            path = process.exe or ""
+            found = VerifiedExe(self._ledger.share(path), process.exe_file) if len(path) <= KEPT_PATH else None
+        if found != node.verified_exe:
+            node.verified_exe, node.recorded = found, False
+
+    def _count_hit_if_new(self, before: Hold | None, rule: str) -> None:
+        if before is None or before.rule != rule:
+            self._writer.count_hit(rule)
+
+
+def _since(trigger: Trigger) -> int | None:
+    """Microseconds since the event, by the kernel's timestamp; None: there was none."""
+    return None if trigger.event_ns == 0 else (time.monotonic_ns() - trigger.event_ns) // 1000
+
+
+def _floor_leaks(node: Node, value: int) -> bool:
+    """Whether the process has inherited a floor below `value`, which only a privileged write moves."""
+    bequest = None if node.parent is None else node.inherited()
+    return bequest is not None and bequest.floor is not None and value > bequest.floor

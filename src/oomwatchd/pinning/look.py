@@ -1,0 +1,111 @@
+"""One process while it is dealt with, and what people want to know of it."""
+
+import os
+from dataclasses import dataclass
+
+from oomwatchd.kernel import procfs
+from oomwatchd.kernel.executable import split_deleted
+from oomwatchd.kernel.facts import View
+from oomwatchd.kernel.procfs import ProcessDir, Stat, Vanished
+from oomwatchd.kernel.systemd_cgroups import parse_cgroup, parse_units
+from oomwatchd.pinning.decisions import Trigger
+from oomwatchd.pinning.ledger import Ledger
+from oomwatchd.pinning.lineage import Hold, Node
+from oomwatchd.rules.criteria import Process
+
+KEPT_PATH = 255
+"""A longer path of an executable isn't kept: the kernel tells it whenever someone asks."""
+
+
+@dataclass(slots=True)
+class Pinned:
+    """A value that has been written because a rule fits. Not frozen, as `Process` isn't."""
+
+    rule: str
+    was: int
+    """What it showed until then."""
+    value: int
+    same: bool
+    """Whether it was held so before, and somebody had changed the value."""
+    latency_us: int | None
+    """From the kernel's timestamp of the event to the end of the write; None: there was no event."""
+
+
+@dataclass(slots=True)
+class Look:
+    """One process, while it is dealt with. Not frozen, as `Process` isn't."""
+
+    directory: ProcessDir
+    node: Node
+    trigger: Trigger
+    stat: Stat | None = None
+    """None: not read yet."""
+    process: Process | None = None
+    """None: no more than its executable and name had to be read."""
+    exe: str = ""
+    """Its executable, if that has been read, however long."""
+    tracked: bool = False
+    """Whether the ledger had it before."""
+    mattered: bool = False
+    """Whether it meant something for its descendants before."""
+    before: Hold | None = None
+    """How it was held before."""
+    changed: bool = False
+    """Whether its hold has begun, changed or ended."""
+    pinned: Pinned | None = None
+    """What was written, if a value was, because a rule fits."""
+
+    @property
+    def comm(self) -> str:
+        """The name; of a newcomer that is gone already, the one that it was executed by."""
+        if self.stat is not None:
+            return procfs.text(self.stat.comm)
+        return procfs.text(os.fsencode(self.exe).rpartition(b"/")[2][:15])
+
+
+def describe(look: Look, ledger: Ledger) -> None:
+    """Keep in the node what has been read of the process already."""
+    process = look.process
+    if process is None:
+        _note(look, ledger, comm=look.comm, exe=look.exe or None)
+    else:
+        _note(look, ledger, process.comm, process.exe, process.uid, process.unit)
+
+
+def describe_fully(look: Look, ledger: Ledger, view: View) -> None:
+    """Keep in the node what people want to know of the process, and read what hasn't been read. For after the write,
+    which shouldn't wait for it."""
+    describe(look, ledger)
+    directory, process = look.directory, look.process
+    try:
+        if process is None or process.uid is None:
+            _note(look, ledger, uid=procfs.parse_status(directory.read("status")).uid)
+        if not look.exe:
+            _note(look, ledger, exe=procfs.text(split_deleted(directory.read_exe() or b"")[0]))
+        if process is None or process.unit is None:
+            cgroup = procfs.text(parse_cgroup(directory.read("cgroup"), view.hierarchy))
+            _note(look, ledger, unit=parse_units(cgroup).unit)
+    except (Vanished, OSError):
+        return  # it has what could be read
+    look.node.described = True
+
+
+def _note(
+    look: Look,
+    ledger: Ledger,
+    comm: str | None = None,
+    exe: str | None = None,
+    uid: int | None = None,
+    unit: str | None = None,
+) -> None:
+    """Keep what is known of a process, in as little memory as can be: there may be thousands."""
+    node, share = look.node, ledger.share
+    if comm is not None:
+        node.comm = share(comm)
+    if exe is not None:
+        look.exe = exe
+        node.exe = share(exe) if len(exe) <= KEPT_PATH else ""
+    if uid is not None:
+        node.uid = uid
+    if unit is not None:
+        node.unit = share(unit)

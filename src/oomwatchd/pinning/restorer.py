@@ -1,0 +1,99 @@
+"""Gives back what a pin took: to a process that is released, and to descendants that no rule fits."""
+
+import time
+
+from oomwatchd.kernel import procfs
+from oomwatchd.kernel.containers import in_container
+from oomwatchd.kernel.facts import View, in_foreign_pid_ns
+from oomwatchd.pinning.ledger import Ledger
+from oomwatchd.pinning.lineage import Bequest
+from oomwatchd.pinning.look import Look
+from oomwatchd.pinning.writer import Writer
+from oomwatchd.rules.ruleset import RuleSet
+
+
+class Restorer:
+    """Releases processes, and settles descendants."""
+
+    def __init__(self, ledger: Ledger, writer: Writer, view: View, rules: RuleSet) -> None:
+        self._ledger = ledger
+        self._writer = writer
+        self._view = view
+        self._rules = rules
+        self._moves_floors = _has_resource_privilege(view.proc)
+
+    def release(self, look: Look) -> None:
+        """Give a process that was held back what it had."""
+        node, hold = look.node, look.node.hold
+        if hold is None:
+            return
+        current = look.directory.open_oom_score_adj()
+        node.hold, node.verified_exe = None, None
+        own = current not in (hold.value, hold.first)  # what the process has set itself
+        if own and hold.lowers and hold.value <= current < hold.first:
+            own = not self._has_used_the_floor(look)
+        target = current if own else hold.first
+        written = (current == target and not hold.lowers) or self._writer.write(look, target, hold.rule, current)
+        node.settled_ns = time.monotonic_ns()
+        self._ledger.record(node)
+        if written:
+            self._writer.counters.releases += 1
+            self._writer.decided("released", look, hold.rule, current, target)
+        look.before, look.changed = hold, True
+
+    def settle(self, look: Look) -> bool:
+        """Give a descendant that no rule fits what `children` says, if it shows what it inherited; and take the floor
+        away that a lowering pin has let it inherit, whatever it shows. Once: what it shows later is its own. Whether
+        that has been done now."""
+        node = look.node
+        bequest = node.inherited()
+        if bequest is None or node.settled_ns > 0:
+            return False
+        current = look.directory.open_oom_score_adj()
+        target = self._target(look, bequest, current)
+        if target != current or (bequest.floor is not None and target > bequest.floor):
+            if node.refused is not None and node.refused[0] == bequest.rule:
+                return False
+            if target != current:
+                self._ledger.enter(node)  # after a crash its descent alone says what it had
+            if not self._writer.write(look, target, bequest.rule, current):
+                return False
+            self._writer.counters.resets += 1
+            self._writer.decided("reset-child", look, bequest.rule, current, target, quiet=target == current)
+        node.settled_ns = time.monotonic_ns()
+        node.recorded = False
+        return True
+
+    def _target(self, look: Look, bequest: Bequest, current: int) -> int:
+        """What a descendant that shows `current` is to have."""
+        target = bequest.value if current in bequest.shown else current
+        if bequest.floor is not None and bequest.floor <= current < bequest.value and self._has_used_the_floor(look):
+            target = bequest.value
+        if target != current and self._has_another_manager(look, bequest):
+            return current
+        return target
+
+    def _has_used_the_floor(self, look: Look) -> bool:
+        """Whether a value above a lowering pin, and below what the process should have, is one that only the pin has
+        allowed it to set: it hasn't the privilege to go below its own floor. Without privilege of ours no pin has moved
+        that."""
+        if not self._moves_floors:
+            return False
+        status = procfs.parse_status(look.directory.read("status"))
+        return 0 not in (status.uid, status.effective_uid)
+
+    def _has_another_manager(self, look: Look, bequest: Bequest) -> bool:
+        """Whether the process lives in a container, whose own value may be the same as its runtime's pin."""
+        rule = self._rules.by_name.get(bequest.rule)
+        if rule is not None and rule.containers:
+            return False
+        if not in_foreign_pid_ns(look.directory, self._view.namespaces):
+            return False
+        return in_container(look.directory, self._view.proc, self._view.hierarchy) is True
+
+
+def _has_resource_privilege(proc: str) -> bool:
+    try:
+        return "CAP_SYS_RESOURCE" not in procfs.missing_capabilities(proc=proc)
+    except (OSError, ValueError):
+        return False

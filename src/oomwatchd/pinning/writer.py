@@ -1,0 +1,105 @@
+"""The write of a value, and the account of what was done."""
+
+import os
+
+from oomwatchd.kernel.facts import View
+from oomwatchd.pinning.decisions import Counters, Decision, Latencies
+from oomwatchd.pinning.ledger import Ledger
+from oomwatchd.pinning.look import Look, Pinned, describe, describe_fully
+
+
+class Writer:
+    """Writes values, and notes what was done as decisions."""
+
+    def __init__(self, ledger: Ledger, view: View, *, dry_run: bool) -> None:
+        self.dry_run = dry_run
+        self.counters = Counters()
+        self.latencies = Latencies()
+        self.hits: dict[str, int] = {}
+        """Processes that a rule came to fit since the start, by rule."""
+        self._ledger = ledger
+        self._view = view
+        self._decisions: list[Decision] = []
+        self._reported: set[tuple[str, int]] = set()
+        """Rule and errno of writes that failed, as far as that has been told."""
+
+    def use(self, ledger: Ledger, *, dry_run: bool) -> None:
+        """Go by another ledger from now on."""
+        self._ledger, self.dry_run = ledger, dry_run
+
+    def forgive(self) -> None:
+        """Tell of each refusal anew."""
+        self._reported.clear()
+
+    def take_decisions(self) -> list[Decision]:
+        """What was done since the last call."""
+        taken, self._decisions = self._decisions, []
+        return taken
+
+    def count_hit(self, rule: str) -> None:
+        """A rule has come to fit a process."""
+        self.hits[rule] = self.hits.get(rule, 0) + 1
+
+    def write(self, look: Look, value: int, rule: str, current: int) -> bool:
+        """Write a value. False, and reported once per rule and reason, if the kernel refuses. Raises Vanished."""
+        if self.dry_run:
+            return True
+        try:
+            look.directory.write_oom_score_adj(value)
+        except OSError as error:
+            number = error.errno or 0
+            look.node.refused = (rule, number)
+            self.counters.failures += 1
+            if (rule, number) not in self._reported:
+                self._reported.add((rule, number))
+                self.decided("pin-failed", look, rule, current, value, error=os.strerror(number))
+            return False
+        look.node.refused = None
+        return True
+
+    def tell_pin(self, look: Look, pinned: Pinned) -> None:
+        """Note a value that has been written because a rule fits."""
+        if pinned.same:
+            self.counters.drifts += 1
+        else:
+            self.counters.pins += 1
+            if pinned.latency_us is not None:
+                self.latencies.add(pinned.latency_us)
+        event = "drift" if pinned.same else "pinned"
+        self.decided(event, look, pinned.rule, pinned.was, pinned.value, pinned.latency_us)
+
+    def decided(
+        self,
+        event: str,
+        look: Look,
+        rule: str,
+        old: int,
+        new: int,
+        latency_us: int | None = None,
+        *,
+        error: str = "",
+        quiet: bool = False,
+    ) -> None:
+        """Note a decision, with what people want to know of the process."""
+        if quiet:
+            describe(look, self._ledger)
+        else:
+            describe_fully(look, self._ledger, self._view)
+        node = look.node
+        self._decisions.append(
+            Decision(
+                event=event,
+                pid=node.pid,
+                rule=rule,
+                old=old,
+                new=new,
+                source=look.trigger.source,
+                comm=node.comm,
+                exe=look.exe or node.exe,
+                uid=node.uid,
+                unit=node.unit,
+                latency_us=latency_us,
+                error=error,
+                quiet=quiet,
+            )
+        )
