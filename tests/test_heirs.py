@@ -119,7 +119,7 @@ def test_a_child_whose_leader_died_before_the_restart_is_found_by_its_session(tm
         stat = f"{child} (other) S 1 {child} {session} 0 -1 0 " + "0 " * 12 + f"{child * 10} 0"
         tree.write(f"proc/{child}/stat", stat.encode())
 
-    for _ in pinner.family.gather([20, 30]):
+    for _ in pinner.relatives.gather([20, 30]):
         pass
     for _ in pinner.look_at_relatives():
         pass

@@ -92,7 +92,7 @@ def test_one_that_had_ended_when_its_exec_event_was_read_has_children_that_are_l
         pinner.family.exited(pid, at)
 
     assert value(tree, GRANDCHILD) == 500
-    assert pinner.family.table.items().keys() == {GRANDCHILD}
+    assert pinner.tracking.table.items().keys() == {GRANDCHILD}
 
 
 def test_children_from_before_the_exec_are_found(tree: Tree) -> None:
@@ -115,10 +115,10 @@ def test_children_from_before_the_exec_are_found(tree: Tree) -> None:
 
 def test_where_the_kernel_does_not_tell_of_children_a_scan_has_to_find_them(tree: Tree) -> None:
     pinner = pinner_with(tree, RULE)
-    pinner.family.unknown = False
+    pinner.relatives.unknown = False
     born(tree, PID, b"fits")
     executed(pinner, PID)
-    assert pinner.family.unknown
+    assert pinner.relatives.unknown
 
 
 def test_a_dead_one_does_not_take_the_children_of_who_has_its_pid_next(tree: Tree) -> None:

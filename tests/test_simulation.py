@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from oomwatchd.kernel import proc_connector as c
 from oomwatchd.kernel.exec_filter import Member
-from oomwatchd.pinning import family
+from oomwatchd.pinning import tracking
 from oomwatchd.pinning.decisions import SCAN, Trigger
 from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.pinner import Pinner
@@ -109,7 +109,7 @@ class World:
         self.pinner = Pinner(RuleSet([rule]), Ledger(None, ""), proc=self.tree.proc)
         self.table = table
         if table is not None:
-            self.pinner.family.use(table)  # type: ignore[arg-type]
+            self.pinner.tracking.use(table)  # type: ignore[arg-type]
         self.living: dict[int, Life] = {}
         self.events: deque[tuple[int, int, int, int]] = deque()
         self.lost_from: int | None = None
@@ -192,9 +192,9 @@ class World:
                 self.pinner.family.exited(pid, at)
             elif self.pinner.candidates.concerns(pid):
                 self.pinner.look(pid, Trigger("exec", at))
-        self.pinner.family.expire()
+        self.pinner.tracking.expire()
         if self.lost_from is not None:
-            self.pinner.family.note_loss(self.lost_from)
+            self.pinner.relatives.note_loss(self.lost_from)
             self.lost_from = None
             self.scan()
         for life in self.living.values():
@@ -203,11 +203,11 @@ class World:
                 life.pinned = next(_times)
 
     def scan(self) -> None:
-        pinner, relatives = self.pinner, self.pinner.family
-        members, known = relatives.table.items(), pinner.ledger.nodes.copy()
+        pinner, relatives = self.pinner, self.pinner.relatives
+        members, known = pinner.tracking.table.items(), pinner.ledger.nodes.copy()
         for pid in known.keys() - self.living.keys():
-            relatives.died(known[pid])
-        relatives.prune(members, self.living)
+            pinner.family.died(known[pid])
+        pinner.tracking.prune(members, self.living)
         if relatives.unknown:
             for _ in relatives.gather(list(self.living)):
                 pass
@@ -216,7 +216,7 @@ class World:
                 pinner.look(pid, SCAN)
         for _ in pinner.look_at_relatives():
             pass
-        relatives.expire()
+        pinner.tracking.expire()
         pinner.refresh_dead()
 
 
@@ -259,7 +259,7 @@ def live(world: World, steps: list[tuple[str, int, int]], *, losses: bool, sibli
 @pytest.fixture(params=[0, 10_000_000_000], ids=["expires at once", "is kept"])
 def birth_ns(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """After how long a settled descendant is left to itself."""
-    monkeypatch.setattr(family, "BIRTH_NS", request.param)
+    monkeypatch.setattr(tracking, "BIRTH_NS", request.param)
 
 
 @pytest.mark.usefixtures("birth_ns")
@@ -274,7 +274,7 @@ def test_outcome_is_that_of_the_model(
     # pin, can't be told from others. Who keeps a pin that he shouldn't always can.
     exact = kernel or children == "reset"
     # A loss is heard of long before what a release has left expires.
-    losses = exact and family.BIRTH_NS > 0
+    losses = exact and tracking.BIRTH_NS > 0
     with tempfile.TemporaryDirectory() as name:
         world = World(Path(name), children, KernelTable() if kernel else None)
         live(world, steps, losses=losses, siblings=exact)

@@ -81,7 +81,7 @@ class Daemon:
         in_force = self._in_force = InForce(loaded, always_dry=dry_run)
         ledger = new_ledger(self._directory, dry_run=in_force.dry_run)
         self._pinner = Pinner(RuleSet(loaded.rules), ledger, dry_run=in_force.dry_run, defer=self._defer)
-        self._source = EventSource(lambda table: self._pinner.family.use(table))
+        self._source = EventSource(lambda table: self._pinner.tracking.use(table))
         self._helpers = ForkServer({function.__name__: function for function in _HELPED})
         self._put_off = PutOff(self._loop, self._helpers, self._look_at_put_off)
         self._names = AccountNames(self._loop, self._helpers, self._accounts, lambda: self._applier.resolve_again())

@@ -74,7 +74,7 @@ class EventPump:
             if not were_on:
                 pinner.prefilter.doubt_all()
             if not were_on or "fork" not in before:
-                pinner.family.note_unheard_forks()
+                pinner.relatives.note_unheard_forks()
 
     def _needed(self) -> frozenset[str]:
         """The kinds of events that rules and runtime pins need; forks and exits for as long as the ledger has
@@ -113,18 +113,18 @@ class EventPump:
 
     def _deal_with(self, until_ns: int, *, wait: bool) -> None:
         """Deal with the events that the kernel has sent until then (CLOCK_MONOTONIC); `wait` a moment for more."""
-        family = self._pinner.family
+        relatives = self._pinner.relatives
         watched: list[Event] | None = [] if self._report.watched else None
         for pid in self.turn(until_ns, wait=wait, watched=watched):
             self._look_later(pid)
         if self._source.fall_back():  # after the events: no write waits for the system call that this takes
-            family.note_unheard_forks()
+            relatives.note_unheard_forks()
             self._scan_soon()
         if len(self._pinner.ledger.nodes) > self._nodes_after_scan + _GROWTH:
             self._scan_soon()
         lost_from_ns = self._source.take_loss()
         if lost_from_ns is not None:
-            family.note_loss(lost_from_ns)
+            relatives.note_loss(lost_from_ns)
             self._scan_soon()
             self._note_loss(
                 "The kernel lost process events, more than there was room for; scanning all processes instead"
@@ -169,7 +169,7 @@ class EventPump:
         if written:
             self._finish()
         self.heard += count
-        pinner.family.expire()
+        pinner.tracking.expire()
         pinner.ledger.flush()
         return changed
 

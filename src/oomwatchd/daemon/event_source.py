@@ -7,7 +7,7 @@ from collections.abc import Callable
 from oomwatchd.kernel import exec_filter
 from oomwatchd.kernel.exec_filter import ExecFilter
 from oomwatchd.kernel.proc_connector import NAMES, Connector, Event, Unavailable
-from oomwatchd.pinning.family import OwnTable, Table
+from oomwatchd.pinning.pid_table import OwnTable, Table
 from oomwatchd.rules.kernel_names import KernelNames
 from oomwatchd.rules.model import Rule
 

@@ -23,6 +23,6 @@ def open_ledger(pinner: Pinner, note: Callable[[str], None]) -> None:
     damage = ledger.load(procfs.is_alive, procfs.starttime_of)
     if ledger.trouble and os.geteuid() != 0:
         raise Failure(f"Failed to write '{ledger.path}': {ledger.trouble}. Run as root, or --dry-run")
-    pinner.family.use(pinner.family.table)
+    pinner.tracking.use(pinner.tracking.table)
     if damage is not None:
         note(f"The ledger '{ledger.path}' is damaged: {damage}; going on with what could be read of it")

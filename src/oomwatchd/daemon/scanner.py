@@ -106,7 +106,7 @@ class Scanner:
         yield
         yield from self._look_at_all(present, trigger)
         pinner = self._pinner
-        pinner.family.expire()
+        pinner.tracking.expire()
         pinner.refresh_dead()
         pinner.ledger.flush()
         now = time.monotonic()
@@ -118,30 +118,30 @@ class Scanner:
 
     def _find_present(self, present: dict[int, int], started: float) -> Iterator[None]:
         """Find all processes that there are, and forget those that are gone."""
-        pinner, family = self._pinner, self._pinner.family
-        members, known = family.table.items(), pinner.ledger.nodes.copy()
+        pinner = self._pinner
+        members, known = pinner.tracking.table.items(), pinner.ledger.nodes.copy()
         yield from self._paced(_listing(present), started)
         self._read_events()  # of what is gone: whose children it had, and its end
         for pid in known.keys() - present.keys():
             if pinner.ledger.nodes.get(pid) is known[pid]:  # else it is another process, born since
-                family.died(known[pid])
-        family.prune(members, present)
+                pinner.family.died(known[pid])
+        pinner.tracking.prune(members, present)
         pinner.prefilter.prune(present)
 
     def _look_at_all(self, present: dict[int, int], trigger: Trigger) -> Iterator[None]:
         """Look at all processes, and where lineage isn't known, find it out and look at the descendants."""
-        pinner, family = self._pinner, self._pinner.family
-        relatives = family.unknown or not self._source.on
+        pinner, relatives = self._pinner, self._pinner.relatives
+        gathering = relatives.unknown or not self._source.on
         try:
-            if relatives:
+            if gathering:
                 # Forks must be heard of from before it is read who descends from whom.
                 self._source.let_all_through("scan", True)
-                yield from self._paced(family.gather(present), time.monotonic())
+                yield from self._paced(relatives.gather(present), time.monotonic())
             yield from self._paced(self.looking(present, trigger), time.monotonic())
             self._read_events()
             yield from self._paced(pinner.look_at_relatives(), time.monotonic())
         except BaseException:
-            family.give_up_gathering()
+            relatives.give_up_gathering()
             raise
         finally:
             self._source.let_all_through("scan", False)

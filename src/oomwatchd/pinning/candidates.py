@@ -4,22 +4,22 @@ from collections.abc import Iterable, Mapping
 
 from oomwatchd.kernel.exec_filter import Member
 from oomwatchd.kernel.procfs import Vanished
-from oomwatchd.pinning.family import Family
 from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.prefilter import Prefilter
+from oomwatchd.pinning.tracking import Tracking
 
 
 class Candidates:
     """Goes by the prefilter, and by whom the ledger has."""
 
-    def __init__(self, ledger: Ledger, family: Family, prefilter: Prefilter) -> None:
+    def __init__(self, ledger: Ledger, tracking: Tracking, prefilter: Prefilter) -> None:
         self._ledger = ledger
-        self._family = family
+        self._tracking = tracking
         self._prefilter = prefilter
 
     def concerns(self, pid: int) -> bool:
         """Whether an event of the process about itself is worth a look."""
-        table = self._family.table
+        table = self._tracking.table
         member = table.get(pid)
         try:
             if not self._asked_for(pid) and not self._prefilter.passes(pid):

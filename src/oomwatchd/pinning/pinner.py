@@ -20,7 +20,9 @@ from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.lineage import Node
 from oomwatchd.pinning.look import Look
 from oomwatchd.pinning.prefilter import Prefilter
+from oomwatchd.pinning.relatives import Relatives
 from oomwatchd.pinning.restorer import Restorer
+from oomwatchd.pinning.tracking import Tracking
 from oomwatchd.pinning.writer import Writer
 from oomwatchd.rules.ruleset import RuleSet
 
@@ -47,7 +49,7 @@ class Pinner:
         self.proc = proc
         self.view = View(proc)
         self.writer = Writer(ledger, self.view, dry_run=dry_run)
-        self.family = Family(ledger, rules, self.view)
+        self._trace(ledger)
         self._clock = clock
         self._defer = defer
         self._ending = False
@@ -59,16 +61,24 @@ class Pinner:
     def _put_together(self) -> None:
         """After other rules or another ledger have come."""
         rules, ledger, view = self.rules, self.ledger, self.view
-        self.candidates = Candidates(ledger, self.family, self.prefilter)
+        self.candidates = Candidates(ledger, self.tracking, self.prefilter)
         self.decider = Decider(rules, view, self.prefilter)
         self._holder = Holder(ledger, self.writer, view, self._clock)
         self._restorer = Restorer(ledger, self.writer, view, rules)
+
+    def _trace(self, ledger: Ledger) -> None:
+        """Know nobody but those in this ledger."""
+        self.tracking = Tracking(ledger, self.rules)
+        self.family = Family(ledger, self.rules, self.view, self.tracking)
+        self.relatives = Relatives(ledger, self.view, self.family, self.tracking)
 
     def set_rules(self, rules: RuleSet) -> None:
         """Go by other rules from now on. A scan has to follow."""
         self.rules = rules
         self.prefilter = Prefilter(rules, self.proc)
+        self.tracking.set_rules(rules)
         self.family.set_rules(rules)
+        self.relatives.note_unheard_forks()
         self.writer.forgive()
         self._put_together()
         for node in self.ledger.nodes.values():
@@ -76,19 +86,20 @@ class Pinner:
 
     def change_ledger(self, ledger: Ledger, *, dry_run: bool) -> None:
         """Begin with another ledger, empty so far. A scan has to follow."""
-        table = self.family.table
+        table = self.tracking.table
         for pid in table.items():
             table.remove(pid)
         self.ledger = ledger
         self.writer.use(ledger, dry_run=dry_run)
-        self.family = Family(ledger, self.rules, self.view)
-        self.family.use(table)
+        self._trace(ledger)
+        self.tracking.use(table)
         self._put_together()
 
     # One process
 
     def forked(self, pid: int, parent_pid: int, event_ns: int) -> None:
         """A process was born. What the kernel lets it inherit may be wrong, and rules may fit it."""
+        self.relatives.forked(pid, parent_pid)
         if self.family.forked(pid, parent_pid, event_ns) and (
             pid in self.ledger.nodes or self.candidates.concerns(pid)
         ):
@@ -187,7 +198,7 @@ class Pinner:
         elif node.hold is not None:
             self._restorer.release(look)
         elif rule is None and self._restorer.settle(look):
-            self.family.settle(node)
+            self.tracking.settle(node)
         return look
 
     def _put_off(self, directory: ProcessDir, trigger: Trigger, question: NotYet) -> None:
@@ -216,12 +227,12 @@ class Pinner:
             # Descendants may show what the hold made or found them to have, and so may children whose birth we'll hear
             # of only now.
             if look.before is not None:
-                self.family.note_change(node, look.before)
+                self.tracking.note_change(node, look.before)
             self._look_at(self.family.below(node), Trigger(source))
         self._keep_if_related(node)
         comes = not look.tracked and self.ledger.nodes.get(node.pid) is node
         if (comes or (node.matters and not look.mattered)) and source != "fork":
-            self._look_at(self.family.children(look.directory), Trigger(source))
+            self._look_at(self.relatives.children(look.directory), Trigger(source))
 
     def _place(self, look: Look) -> None:
         """Find out of whom a newcomer descends. Raises Vanished."""
@@ -235,28 +246,28 @@ class Pinner:
     def _keep_if_related(self, node: Node) -> None:
         """Keep in the ledger what is held, what lineage runs through, and nothing else; and have the filter tell of
         what may come to matter, and of nothing else."""
-        if node.refused is not None or self.family.related(node):
+        if node.refused is not None or self.tracking.related(node):
             self.ledger.add(node)
             if not node.recorded:
                 self.ledger.record(node)
             if node.settled:
-                self.family.keep_settled(node)
+                self.tracking.keep_settled(node)
             else:
-                self.family.hear(node, ALL_KINDS)
+                self.tracking.hear(node, ALL_KINDS)
             return
         if self.ledger.nodes.get(node.pid) is node:
             self.ledger.forget(node)
         if not node.nameable:
-            self.family.table.remove(node.pid)
+            self.tracking.table.remove(node.pid)
 
     # All of them
 
     def look_at_relatives(self) -> Iterator[None]:
-        """Look at those that have been found to descend from processes in the ledger, see Family.gather(). Pauses after
+        """Look at those that have been found to descend from processes in the ledger, see Relatives. Pauses after
         each."""
         self._look_at(self.family.adopt_untold(), SCAN)
         self.finish()
-        for pid in self.family.adopt_relatives():
+        for pid in self.relatives.adopt():
             self.look(pid, SCAN)
             yield
 

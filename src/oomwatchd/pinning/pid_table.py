@@ -1,0 +1,37 @@
+"""The table of processes whose events matter, kept by the daemon where the kernel doesn't."""
+
+from oomwatchd.kernel.exec_filter import Member, PidTable
+
+
+class OwnTable:
+    """The processes whose events matter, and their descendants, where the kernel's filter isn't to be had: what
+    exec_filter.bpf.c does when an event happens, done when it is read. Only that a fork event doesn't tell of who made
+    a child by CLONE_PARENT."""
+
+    def __init__(self) -> None:
+        self._members: dict[int, Member] = {}
+        self.get = self._members.get
+
+    def set(self, pid: int, member: Member) -> None:
+        self._members[pid] = member
+
+    def remove(self, pid: int) -> None:
+        self._members.pop(pid, None)
+
+    def items(self) -> dict[int, Member]:
+        return self._members.copy()
+
+    def forked(self, parent: int, child: int) -> Member | None:
+        members = self._members
+        if parent not in members:
+            members.pop(child, None)  # of a process that had this PID before
+            return None
+        above = members[parent]
+        born = members[child] = Member(parent, above.origin, above.hear)
+        return born
+
+    def exited(self, pid: int) -> None:
+        self._members.pop(pid, None)
+
+
+Table = OwnTable | PidTable

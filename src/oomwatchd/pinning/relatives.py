@@ -1,0 +1,135 @@
+"""Who descends from whom where events didn't tell: what the kernel still shows of parents and sessions."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterable, Iterator
+
+from oomwatchd.kernel import procfs
+from oomwatchd.kernel.facts import View
+from oomwatchd.kernel.procfs import ProcessDir, Vanished
+from oomwatchd.pinning import strays
+from oomwatchd.pinning.family import Family
+from oomwatchd.pinning.ledger import Ledger
+from oomwatchd.pinning.lineage import Node, may_descend
+from oomwatchd.pinning.pid_table import OwnTable
+from oomwatchd.pinning.tracking import Tracking
+
+
+class Relatives:
+    """Finds descendants of processes in the ledger. A scan calls gather(), and then adopt()."""
+
+    def __init__(self, ledger: Ledger, view: View, family: Family, tracking: Tracking) -> None:
+        self._ledger = ledger
+        self._view = view
+        self._proc = view.proc
+        self._family = family
+        self._tracking = tracking
+        self.unknown = True
+        """Whether processes may descend from those in the ledger without any event having told of them."""
+        self._kin: dict[int, tuple[int, int]] | None = None
+        """While relatives are looked for: parent and session of every process."""
+        self._lost_from: int | None = None
+        """Forks from then on (clock ticks since boot) may have gone unheard, until relatives have been looked for."""
+
+    def note_unheard_forks(self) -> None:
+        """Forks may have gone unheard: the next scan has to find out who descends from whom."""
+        self.unknown = True
+
+    def note_loss(self, from_ns: int) -> None:
+        """Events since then (CLOCK_MONOTONIC) may have been lost."""
+        # What was born in the same tick as the last one that was heard of may have been heard of, too.
+        asleep_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
+        lost_from = (from_ns + asleep_ns) * os.sysconf("SC_CLK_TCK") // 1_000_000_000 + 1
+        self._lost_from = lost_from if self._lost_from is None else min(lost_from, self._lost_from)
+        self.unknown = True
+
+    def children(self, directory: ProcessDir) -> list[int]:
+        """The children that a process has, as the kernel tells it: those that were born before it came to matter.
+        Where the kernel doesn't (CONFIG_PROC_CHILDREN), a scan has to find them."""
+        try:
+            found = directory.read(f"task/{directory.pid}/children")
+        except (Vanished, OSError):
+            self.unknown = True
+            return []
+        return [int(pid) for pid in found.split() if int(pid) not in self._ledger.nodes]
+
+    def gather(self, pids: Iterable[int]) -> Iterator[None]:
+        """Read who descends from whom now; births are added as they happen, until adopt(). Pauses after each
+        process."""
+        kin = self._kin = {}
+        self.unknown = False
+        for pid in pids:
+            with contextlib.suppress(Vanished):
+                stat = procfs.read_stat(pid, self._proc)
+                if not stat.ended:  # to be reaped any moment; then nobody knows of its children
+                    kin.setdefault(pid, (stat.ppid, stat.session))
+            yield
+
+    def forked(self, pid: int, parent_pid: int) -> None:
+        """A process was born: while relatives are looked for, it counts."""
+        if self._kin is not None:
+            self._kin[pid] = parent_pid, 0
+
+    def give_up_gathering(self) -> None:
+        """A scan has been given up. The next one has to find who descends from whom."""
+        self._kin, self.unknown = None, True
+
+    def adopt(self) -> Iterator[int]:
+        """Find, of what gather() has read, who descends from whom in the ledger without being known to: to be looked
+        at, the elder before the younger. Ends the gathering."""
+        kin, self._kin = self._kin or {}, None
+        yield from self._adopt_kin(kin)
+        found = False
+        for pid in self._adopt_strays(kin):
+            found = True
+            yield pid
+        if found:
+            yield from self._adopt_kin(kin)
+
+    def _adopt_kin(self, kin: dict[int, tuple[int, int]]) -> Iterator[int]:
+        """Those that descend from processes in the ledger by the parents and sessions that they have."""
+        nodes, nearest = self._ledger.nodes, dict[int, Node | None]()
+        died_unseen = self._ledger.take_died_unseen()
+        for pid in kin:
+            line = list[int]()
+            while pid in kin and pid not in nearest and (pid not in nodes or nodes[pid].parent is None):
+                nearest[pid] = None
+                line.append(pid)
+                pid = kin[pid][0]
+            above = nearest[pid] if pid in nearest else nodes.get(pid)
+            for each in reversed(line):
+                session = kin[each][1]
+                # Nobody else can have got the PID of a session's leader while the session has members.
+                above = above or nodes.get(session) or died_unseen.get(session)
+                if above is not None and above.pid != each and self._adopt(each, above):
+                    yield each
+                nearest[each] = above = nodes.get(each) or above
+
+    def _adopt_strays(self, pids: Iterable[int]) -> Iterator[int]:
+        """After a loss: descendants whose lineage the kernel has forgotten. Where its filter keeps the table, it has
+        told of them already."""
+        lost_from, self._lost_from = self._lost_from, None
+        if lost_from is None or not isinstance(self._tracking.table, OwnTable):
+            return
+        known = {id(node): node for node in (*self._ledger.held(), *self._ledger.dead_origins())}
+        holders = [node for node in known.values() if strays.gives_away(node)]
+        for pid in pids if holders else ():
+            if pid in self._ledger.nodes:
+                continue
+            origin = strays.ancestor_of(pid, holders, lost_from, self._view)
+            if origin is not None and self._adopt(pid, origin):
+                yield pid
+
+    def _adopt(self, pid: int, above: Node) -> bool:
+        try:
+            stat = procfs.read_stat(pid, self._proc)
+        except Vanished:
+            return False
+        if stat.ended:
+            return False
+        node = self._family.node_of(pid, stat)
+        if node.parent is None and may_descend(node, above):
+            self._family.acknowledge(node, above)
+        self._ledger.add(node)
+        return True

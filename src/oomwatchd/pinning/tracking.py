@@ -1,0 +1,136 @@
+"""Of which processes the kernel's filter tells, and for how long what has happened to them matters."""
+
+import time
+from collections import deque
+from collections.abc import Iterable
+
+from oomwatchd.kernel.exec_filter import ALL_KINDS, Member
+from oomwatchd.kernel.proc_connector import PROC_EVENT_EXIT, PROC_EVENT_FORK
+from oomwatchd.pinning import strays
+from oomwatchd.pinning.ledger import Ledger
+from oomwatchd.pinning.lineage import Hold, Node
+from oomwatchd.pinning.pid_table import OwnTable, Table
+from oomwatchd.rules.ruleset import RuleSet
+
+BIRTH_NS = 10_000_000_000
+"""A child that is being made while its parent is written may inherit the value from before, and yet bear a later
+timestamp: copy_process() of kernel/fork.c takes the value first and the time last, and copies memory in between."""
+
+_LEAVING = 65536
+"""So many may wait to be forgotten; then the first ones are, and scans see to what they bring forth."""
+_FORKS_AND_EXIT = PROC_EVENT_FORK | PROC_EVENT_EXIT
+
+
+class Tracking:
+    """The table of tracked processes, and which events of each pass."""
+
+    def __init__(self, ledger: Ledger, rules: RuleSet) -> None:
+        self._ledger = ledger
+        self._rules = rules
+        self.table: Table = OwnTable()
+        self._origins: dict[int, Node] = {}
+        """Nodes by number, as the table has them."""
+        self._leaving: deque[tuple[int, Node]] = deque()
+        """Descendants that have settled, and holds that have changed: when, CLOCK_MONOTONIC ns."""
+        self._above_telling: set[int] = set()
+        """Parents of held processes whose value gives a descendant away."""
+
+    def use(self, table: Table) -> None:
+        """Have another table, empty so far, and enter all that is known."""
+        self.table = table
+        for node in list(self._ledger.nodes.values()):
+            node.hear = None
+            if node.settled:
+                self.settle(node)
+            else:
+                self.hear(node, ALL_KINDS)
+
+    def set_rules(self, rules: RuleSet) -> None:
+        """Go by other rules from now on."""
+        self._rules = rules
+        for node in self._ledger.nodes.values():
+            if node.settled:
+                self.settle(node)
+
+    def hear(self, node: Node, kinds: int) -> None:
+        """Have the filter tell of these events of a process."""
+        if node.hear == kinds:
+            return
+        origin = node if node.matters else next(node.ancestors(), None)
+        if origin is not None:
+            self._origins[origin.number] = origin
+        self.table.set(node.pid, Member(0, 0 if origin is None else origin.number, kinds))
+        node.hear = kinds
+        if strays.is_telling(node):
+            self._above_telling.add(node.ppid)
+
+    def settle(self, node: Node) -> None:
+        """A descendant has got what `children` says. Its own children must still be looked at for a while: one that
+        is being made may have the old value. Where rules ask for descent, all that it does matters for ever."""
+        self.hear(node, self._heard_once_settled(node))
+        self._leaving.append((time.monotonic_ns(), node))
+
+    def _heard_once_settled(self, node: Node) -> int:
+        below = any(above.rule in self._rules.referenced for above in node.ancestors())
+        return ALL_KINDS if node.nameable or below else _FORKS_AND_EXIT
+
+    def keep_settled(self, node: Node) -> None:
+        """A settled descendant has been looked at again: another program may be another matter."""
+        if (node.hear == ALL_KINDS) is not (self._heard_once_settled(node) == ALL_KINDS):
+            self.settle(node)
+
+    def note_change(self, node: Node, before: Hold) -> None:
+        """A hold has changed or ended: children may turn up that have its value, for a while."""
+        node.former, node.changed_ns = before, time.monotonic_ns()
+        self._leaving.append((node.changed_ns, node))
+
+    def expire(self) -> None:
+        """Forget, of what happened so long ago that no child from before can turn up any more, what no longer
+        matters: former holds, and descendants that are right and that no release will have to find."""
+        limit = time.monotonic_ns() - BIRTH_NS
+        while self._leaving and (self._leaving[0][0] <= limit or len(self._leaving) > _LEAVING):
+            _, node = self._leaving.popleft()
+            if node.former is not None and node.changed_ns <= limit:
+                node.former = None
+            if self._ledger.nodes.get(node.pid) is node and node.settled and node.settled_ns <= limit:
+                self._leave(node)
+
+    def _leave(self, node: Node) -> None:
+        holds = [above.hold for above in node.ancestors() if above.hold is not None]
+        if not holds and not node.nameable:
+            self._ledger.forget(node)
+            self.table.remove(node.pid)
+        elif not holds:
+            self._ledger.forget(node)
+        elif node.hear == _FORKS_AND_EXIT and all(hold.child_value == hold.first for hold in holds):
+            self._ledger.forget(node)
+            self.table.remove(node.pid)
+        elif node.hear == _FORKS_AND_EXIT:
+            self.hear(node, 0)  # the kernel goes on to know whose descendants are born, for a release to find them
+
+    def related(self, node: Node) -> bool:
+        """Whether the process matters, or what it descends from."""
+        return node.matters or any(
+            above.hold is not None or above.former is not None or above.rule in self._rules.referenced
+            for above in node.ancestors()
+        )
+
+    def origin_of(self, member: Member) -> Node | None:
+        """Whom a member of the table descends from, or is, as far as the table says."""
+        return self._origins.get(member.origin)
+
+    def has_telling_child(self, pid: int) -> bool:
+        """Whether the process is the parent of a held one whose value would give a descendant away, and fork events
+        don't tell who made a child by CLONE_PARENT."""
+        return pid in self._above_telling and isinstance(self.table, OwnTable)
+
+    def prune(self, members: dict[int, Member], present: Iterable[int]) -> None:
+        """After a scan that has found these processes, forget what `members`, taken before, has of others."""
+        for pid in members.keys() - set(present):
+            if pid not in self._ledger.nodes:
+                self.table.remove(pid)
+        numbers = {member.origin for member in members.values()}
+        numbers |= {node.number for node in self._ledger.nodes.values()}
+        self._above_telling = {node.ppid for node in self._ledger.held() if strays.is_telling(node)}
+        for number in self._origins.keys() - numbers:
+            del self._origins[number]
