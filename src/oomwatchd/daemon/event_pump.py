@@ -145,41 +145,47 @@ class EventPump:
             if written:
                 if event is None and self._source.comes_within(_PAUSE_SECONDS):
                     event = read(until_ns, wait=False)
-                written = self._finish()
+                self._finish()
             if event is None:
                 break
             count += 1
             if watched is not None:
                 watched.append(event)
-            timestamp_ns, what, pid, parent = event
-            try:
-                if what == PROC_EVENT_FORK:
-                    pinner.forked(pid, parent, timestamp_ns)
-                elif what == PROC_EVENT_EXIT:
-                    pinner.family.exited(pid, timestamp_ns)
-                elif exact or pinner.candidates.concerns(pid):
-                    changed.append(pid)
-                    written = pinner.begin(pid, Trigger(NAMES[what], timestamp_ns))
-                    if not written:
-                        pinner.finish()
-            except Exception as error:
-                self._report.internal_error(error)
-            if timestamp_ns >= until_ns:
+            written = self._deal_with_one(event, changed, exact=exact)
+            if event[0] >= until_ns:
                 break
-        if written:
+        if event is not None and written:
             self._finish()
         self.heard += count
         pinner.tracking.expire()
         pinner.ledger.flush()
         return changed
 
-    def _finish(self) -> bool:
-        """Do what follows a write. False: nothing is left to be done."""
+    def _deal_with_one(self, event: Event, changed: list[int], *, exact: bool) -> bool:
+        """Deal with one event. The PID of a process that has changed itself is added to `changed`. Whether a value has
+        been written, so that _finish() is still to be called."""
+        timestamp_ns, what, pid, parent = event
+        pinner = self._pinner
+        try:
+            if what == PROC_EVENT_FORK:
+                pinner.forked(pid, parent, timestamp_ns)
+            elif what == PROC_EVENT_EXIT:
+                pinner.family.exited(pid, timestamp_ns)
+            elif exact or pinner.candidates.concerns(pid):
+                changed.append(pid)
+                if pinner.begin(pid, Trigger(NAMES[what], timestamp_ns)):
+                    return True
+                pinner.finish()
+        except Exception as error:
+            self._report.internal_error(error)
+        return False
+
+    def _finish(self) -> None:
+        """Do what follows a write."""
         try:
             self._pinner.finish()
         except Exception as error:
             self._report.internal_error(error)
-        return False
 
     # Losses
 

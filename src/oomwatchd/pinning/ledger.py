@@ -142,12 +142,26 @@ class Ledger:
         except Damaged as damaged:
             return str(damaged)
         nodes: dict[tuple[int, int], Node] = {}
+        bad = self._replay_lines(lines, nodes, starttime_of)
+        for (pid, starttime), node in nodes.items():
+            node.recorded = True
+            gone = node.dead
+            node.dead = gone or not is_alive(pid, starttime)
+            if not node.dead:
+                self.nodes[pid] = node
+            elif not gone and node.hold is not None:
+                self._died_unseen[pid] = node
+        bad += _break_circles(nodes.values())
+        self.runtime_pins = {pid: pin for pid, pin in self.runtime_pins.items() if is_alive(pin.pid, pin.starttime)}
+        return f"{bad} of its lines can't be read" if bad else None
+
+    def _replay_lines(
+        self, lines: Iterator[bytes], nodes: dict[tuple[int, int], Node], starttime_of: Callable[[int], int | None]
+    ) -> int:
+        """Take over what the lines say. Returns how many can't be read."""
         newcomers: dict[int, NewcomerEntry] = {}
-        bad = 0
-        boot_epoch = boottime_as_epoch(0.0)
-        for line in lines:
-            if not line:
-                continue
+        bad, boot_epoch = 0, boottime_as_epoch(0.0)
+        for line in filter(None, lines):
             try:
                 entry = codec.decode(line, boot_epoch)
                 newcomers.pop(entry.pid, None)
@@ -161,17 +175,7 @@ class Ledger:
             starttime = starttime_of(newcomer.pid)
             if newcomer.hold is not None and starttime is not None and starttime <= newcomer.started_by:
                 self._replay_entry(NodeEntry(newcomer.pid, starttime, hold=newcomer.hold), nodes)
-        for (pid, starttime), node in nodes.items():
-            node.recorded = True
-            gone = node.dead
-            node.dead = gone or not is_alive(pid, starttime)
-            if not node.dead:
-                self.nodes[pid] = node
-            elif not gone and node.hold is not None:
-                self._died_unseen[pid] = node
-        bad += _break_circles(nodes.values())
-        self.runtime_pins = {pid: pin for pid, pin in self.runtime_pins.items() if is_alive(pin.pid, pin.starttime)}
-        return f"{bad} of its lines can't be read" if bad else None
+        return bad
 
     def _replay_entry(self, entry: NodeEntry | PinEntry, nodes: dict[tuple[int, int], Node]) -> None:
         if isinstance(entry, PinEntry):
