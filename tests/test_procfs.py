@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomwatchd.kernel import procfs
-from oomwatchd.kernel.procfs import Stat, Status, parse_stat, parse_status
+from oomwatchd.kernel.hidepid import hides_processes, parse_hidepid
+from oomwatchd.kernel.proc_stat import Stat, parse_stat
+from oomwatchd.kernel.proc_status import Status, parse_status
 from oomwatchd.kernel.systemd_cgroups import (
     Hierarchy,
     Units,
@@ -142,8 +143,8 @@ def test_units_of_any_text(cgroup: str) -> None:
 )
 def test_hidepid(options: bytes, value: str | None) -> None:
     mounts = b"proc /elsewhere proc hidepid=2 0 0\nproc /proc proc %s 0 0\ntmpfs /tmp tmpfs rw 0 0\n" % options
-    assert procfs.parse_hidepid(mounts) == value
+    assert parse_hidepid(mounts) == value
 
 
 def test_hidepid_of_a_proc_that_is_not_there(tmp_path: Path) -> None:
-    assert procfs.hides_processes(str(tmp_path)) is True
+    assert hides_processes(str(tmp_path)) is True

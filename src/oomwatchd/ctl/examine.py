@@ -7,9 +7,10 @@ from oomwatchd.base.notyet import settled
 from oomwatchd.control.protocol import Json
 from oomwatchd.ctl.ask import reply_to
 from oomwatchd.ctl.rulebook import Rulebook
-from oomwatchd.kernel import procfs
 from oomwatchd.kernel.facts import View, read_process
-from oomwatchd.kernel.procfs import ProcessDir, Stat, Vanished
+from oomwatchd.kernel.proc_stat import PF_KTHREAD, Stat
+from oomwatchd.kernel.proc_status import parse_thread_group
+from oomwatchd.kernel.procfs import ProcessDir, Vanished
 from oomwatchd.pinning.decisions import Trigger, runtime_rule, wanted_hold, without_rule
 from oomwatchd.pinning.lineage import Hold, Node
 from oomwatchd.rules.criteria import Process, Source
@@ -84,7 +85,7 @@ class Examiner:
         try:
             with ProcessDir(pid, self.proc) as directory:
                 stat = directory.read_stat()
-                leader = procfs.parse_thread_group(directory.read("status"))
+                leader = parse_thread_group(directory.read("status"))
                 lineage = lineage if lineage.get("starttime") == stat.starttime else {}
                 process = self._read(directory, stat, lineage)
                 value = directory.read_oom_score_adj()
@@ -108,7 +109,7 @@ class Examiner:
 
     @staticmethod
     def _untouched(pid: int, stat: Stat) -> tuple[str, Mismatch] | None:
-        if stat.flags & procfs.PF_KTHREAD:
+        if stat.flags & PF_KTHREAD:
             return "a kernel thread, which is never touched", Mismatch("kernel_thread", False, True)
         if pid == 1:
             return "PID 1, which is never touched", Mismatch("pid", "any but 1", 1)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from oomwatchd.base.text import decode, printable
 from oomwatchd.ctl.table import print_table, wrap
-from oomwatchd.kernel.procfs import hides_processes
+from oomwatchd.kernel.hidepid import hides_processes
 from oomwatchd.oom.killers.facts import Reader, Roots
 from oomwatchd.oom.killers.model import HEEDS, Killer, Trigger, Victim, in_order
 from oomwatchd.oom.survey import Survey

@@ -8,7 +8,9 @@ from oomwatchd.control.connection import Connection
 from oomwatchd.control.protocol import Json
 from oomwatchd.daemon.parts import Parts
 from oomwatchd.daemon.runtime_pins import Refused
-from oomwatchd.kernel.procfs import PF_KTHREAD, ProcessDir, Vanished, parse_thread_group
+from oomwatchd.kernel.proc_stat import PF_KTHREAD
+from oomwatchd.kernel.proc_status import parse_thread_group
+from oomwatchd.kernel.procfs import ProcessDir, Vanished
 from oomwatchd.pinning.ledger_codec import RuntimePin
 
 TYPE_CHECKING = False

@@ -40,9 +40,9 @@ from oomwatchd.daemon.runtime_pins import RuntimePins
 from oomwatchd.daemon.scanner import Scanner
 from oomwatchd.daemon.sd_notify import SdNotify
 from oomwatchd.daemon.second_looks import SecondLooks
-from oomwatchd.kernel import procfs
 from oomwatchd.kernel.command_lines import read_command_line
 from oomwatchd.kernel.nonblocking import stat_path
+from oomwatchd.kernel.proc_status import missing_capabilities
 from oomwatchd.pinning.decisions import Trigger
 from oomwatchd.pinning.pinner import Pinner
 from oomwatchd.rules.ruleset import RuleSet
@@ -101,7 +101,7 @@ class Daemon:
             control=self._control,
             hidden=self._hidden,
             started_at=time.time(),
-            missing_capabilities=procfs.missing_capabilities(),
+            missing_capabilities=missing_capabilities(),
         )
 
     def _assemble_reporting(self, log: Log) -> None:

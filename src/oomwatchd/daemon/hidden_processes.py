@@ -2,7 +2,7 @@
 
 import time
 
-from oomwatchd.kernel import procfs
+from oomwatchd.kernel.hidepid import hides_processes, read_hidepid
 
 _GOOD_SECONDS = 60.0
 """How long an answer is good for."""
@@ -20,13 +20,13 @@ class HiddenProcesses:
         now = time.monotonic()
         if now >= self._due:
             self._due = now + _GOOD_SECONDS
-            self._hidden = procfs.hides_processes()
+            self._hidden = hides_processes()
         return self._hidden
 
 
 def own_hidepid() -> str | None:
     """hidepid= of the /proc that the daemon sees, which may be another than its clients'; None: it sees all."""
     try:
-        return procfs.read_hidepid()
+        return read_hidepid()
     except OSError:
         return None

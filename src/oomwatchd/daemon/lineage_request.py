@@ -10,7 +10,8 @@ from oomwatchd.control.protocol import Json
 from oomwatchd.daemon.admin_requests import is_pid
 from oomwatchd.daemon.parts import Parts
 from oomwatchd.kernel.executable import split_deleted, verify_exe
-from oomwatchd.kernel.procfs import ProcessDir, Vanished, parse_status
+from oomwatchd.kernel.proc_status import parse_status
+from oomwatchd.kernel.procfs import ProcessDir, Vanished
 from oomwatchd.pinning.lineage import Hold, Node
 
 LINEAGE_PIDS = 32

@@ -8,8 +8,8 @@ from oomwatchd.base.badness import era_of
 from oomwatchd.base.uapi import CAP_SYS_PTRACE
 from oomwatchd.doctor.denials import read_denials
 from oomwatchd.doctor.system import Group, Held, Sysctls, System, has_cap
+from oomwatchd.kernel.hidepid import read_hidepid
 from oomwatchd.kernel.proc_connector import INITIAL_PID_NS, INITIAL_USER_NS
-from oomwatchd.kernel.procfs import read_hidepid
 from oomwatchd.oom.badness import Machine
 from oomwatchd.oom.files import PAGE, kib, pages_of_kib, parse_fields, parse_pairs, read_file, read_number
 from oomwatchd.oom.killers.facts import Reader, Roots, read_memory

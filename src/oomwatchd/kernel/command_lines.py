@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from oomwatchd.base.notyet import NotYet
-from oomwatchd.kernel.procfs import ProcessDir, Vanished, parse_arguments_length
+from oomwatchd.kernel.proc_stat import parse_arguments_length
+from oomwatchd.kernel.procfs import ProcessDir, Vanished
 from oomwatchd.rules.criteria import COMMAND_LINE_PART
 
 _KNOWN_SECONDS = 0.1

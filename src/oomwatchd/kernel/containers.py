@@ -11,7 +11,8 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from oomwatchd.kernel.procfs import ProcessDir, Vanished, parse_family
+from oomwatchd.kernel.proc_status import parse_family
+from oomwatchd.kernel.procfs import ProcessDir, Vanished
 from oomwatchd.kernel.systemd_cgroups import Hierarchy, parse_cgroup, parse_hierarchies
 
 _CHAIN_LIMIT = 256

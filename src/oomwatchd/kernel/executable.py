@@ -5,7 +5,8 @@ import os
 from dataclasses import dataclass
 
 from oomwatchd.kernel.nonblocking import Files, FileStatus, Silent, stat_open
-from oomwatchd.kernel.procfs import ProcessDir, line_of
+from oomwatchd.kernel.proc_status import line_of
+from oomwatchd.kernel.procfs import ProcessDir
 
 _MOUNTINFO_LIMIT = 4 << 20
 

@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping
 from oomwatchd.kernel.command_lines import CommandLines
 from oomwatchd.kernel.containers import in_container
 from oomwatchd.kernel.executable import Namespaces, Verification, split_deleted, verify_exe
-from oomwatchd.kernel.procfs import ProcessDir, Stat, parse_status, text
+from oomwatchd.kernel.proc_stat import Stat
+from oomwatchd.kernel.proc_status import parse_status
+from oomwatchd.kernel.procfs import ProcessDir, text
 from oomwatchd.kernel.systemd_cgroups import Hierarchy, parse_cgroup, parse_units
 from oomwatchd.rules.criteria import Process, Source
 from oomwatchd.rules.ruleset import Needs

@@ -1,17 +1,14 @@
-"""One process directory: bytes parsed (pure), read and written through a descriptor of /proc/PID.
+"""One process directory: read and written through a descriptor of /proc/PID.
 
 A descriptor of the directory outlives its process but never means another one: once the process is reaped, every
 openat(2) below it fails with ESRCH, even when the PID lives again. Nothing else in the daemon spells names of
 /proc. See proc_pid_stat(5), proc_pid_status(5), proc_pid_oom_score_adj(5)."""
 
-import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 
-PF_KTHREAD = 0x00200000
-"""include/linux/sched.h: the process is a kernel thread."""
+from oomwatchd.kernel.proc_stat import Stat, parse_stat
 
 _STAT_LIMIT = 2048
 """52 numbers of at most 20 digits, and a name."""
@@ -26,100 +23,6 @@ hold us up."""
 
 class Vanished(Exception):
     """The process is gone."""
-
-
-# Parsers
-
-
-@dataclass(slots=True)
-class Stat:
-    """/proc/PID/stat, what we use of it. Not frozen, as `Process` isn't."""
-
-    comm: bytes
-    leader_ended: bool
-    """Whether the first thread has ended. The files of the process that come from its memory are empty then; those of
-    its other threads, below /proc/PID/task, are as ever."""
-    ppid: int
-    session: int
-    flags: int
-    """PF_* of include/linux/sched.h."""
-    threads: int
-    starttime: int
-    """Clock ticks since boot."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether all threads have, and the process just waits to be reaped."""
-        return self.leader_ended and self.threads < 2
-
-
-def parse_stat(raw: bytes) -> Stat:
-    """Parse /proc/PID/stat. The name in parentheses may hold anything, so it ends at the last one. Raises
-    ValueError."""
-    opening, closing = raw.index(b"("), raw.rindex(b")")
-    fields = raw[closing + 2 :].split(b" ", 20)
-    if len(fields) < 20:
-        raise ValueError(f"not a stat file: {raw[:80]!r}")
-    return Stat(
-        raw[opening + 1 : closing],
-        leader_ended=fields[0] in (b"Z", b"X"),
-        ppid=int(fields[1]),
-        session=int(fields[3]),
-        flags=int(fields[6]),
-        threads=int(fields[17]),
-        starttime=int(fields[19]),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """/proc/PID/status, what we use of it."""
-
-    uid: int
-    """Real: who started the process."""
-    effective_uid: int
-    saved_uid: int
-    gid: int
-    """Real."""
-    saved_gid: int
-    pid_ns_depth: int
-    """How many PID namespaces below that of the /proc mount the process lives; 0: in that same one."""
-
-    def belongs_to(self, uid: int) -> bool:
-        """Whether the process is that user's alone, and no setuid program of another's."""
-        return self.uid == self.effective_uid == self.saved_uid == uid
-
-
-def parse_status(raw: bytes) -> Status:
-    """Parse /proc/PID/status. Line feeds in the name are escaped by the kernel. Raises ValueError."""
-    # NSpid has one number for each PID namespace from the mount's down, since Linux 4.1.
-    nspid = line_of(raw, b"\nNSpid:")
-    uid, effective_uid, saved_uid, _ = map(int, line_of(raw, b"\nUid:"))
-    gid, _, saved_gid, _ = map(int, line_of(raw, b"\nGid:"))
-    return Status(uid, effective_uid, saved_uid, gid, saved_gid, pid_ns_depth=len(nspid) - 1)
-
-
-def parse_family(raw: bytes) -> tuple[int, int]:
-    """Of /proc/PID/status how many PID namespaces below that of the /proc mount the process lives, and its parent's
-    PID (0: none that is seen there). Raises ValueError."""
-    return len(line_of(raw, b"\nNSpid:")) - 1, int(line_of(raw, b"\nPPid:")[0])
-
-
-def parse_arguments_length(raw: bytes) -> int:
-    """Of /proc/PID/stat how many bytes the arguments have; 0 where the kernel doesn't tell. Raises ValueError."""
-    fields = raw[raw.rindex(b")") + 2 :].split()
-    return int(fields[46]) - int(fields[45])
-
-
-def parse_thread_group(raw: bytes) -> int:
-    """Of /proc/PID/status the PID of the process, where PID may be that of a thread. Raises ValueError."""
-    return int(line_of(raw, b"\nTgid:")[0])
-
-
-def line_of(raw: bytes, label: bytes) -> list[bytes]:
-    """The words behind `label`, which begins with a line feed. Raises ValueError if there is no such line."""
-    start = raw.index(label) + len(label)
-    return raw[start : raw.index(b"\n", start)].split()
 
 
 # Readers
@@ -346,44 +249,6 @@ def read_boot_id(proc: str = "/proc") -> str:
             return file.read().strip()
     except OSError:
         return ""
-
-
-def hides_processes(proc: str = "/proc") -> bool:
-    """Whether hidepid=, proc(5), keeps users from each other's processes. PID 1's view tells: ours may be the one of a
-    sandbox. True where it can't be found out."""
-    for pid in ("1", "self"):
-        with contextlib.suppress(OSError):
-            return read_hidepid(proc, pid) is not None
-    return True
-
-
-def read_hidepid(proc: str = "/proc", pid: str = "self") -> str | None:
-    """The value of hidepid=, proc(5), of /proc as a process sees it; None: nothing is hidden. Raises OSError."""
-    with open(f"{proc}/{pid}/mounts", "rb") as file:
-        return parse_hidepid(file.read())
-
-
-def parse_hidepid(mounts: bytes) -> str | None:
-    """The value of hidepid= of the topmost /proc in proc_pid_mounts(5), a number or, since Linux 5.8, a word; None:
-    it hides nothing."""
-    value = "0"
-    for line in mounts.split(b"\n"):
-        fields = line.split(b" ")
-        if len(fields) > 3 and (fields[1], fields[2]) == (b"/proc", b"proc"):
-            options = dict(option.partition(b"=")[::2] for option in fields[3].split(b","))
-            value = options.get(b"hidepid", b"0").decode("ascii", "replace")
-    return None if value in ("0", "off") else value
-
-
-CAPABILITIES = {"CAP_DAC_OVERRIDE": 1, "CAP_NET_ADMIN": 12, "CAP_SYS_PTRACE": 19, "CAP_SYS_RESOURCE": 24}
-"""include/uapi/linux/capability.h: those that the daemon's work wants."""
-
-
-def missing_capabilities(pid: int | str = "self", proc: str = "/proc") -> tuple[str, ...]:
-    """Which of CAPABILITIES a process hasn't in effect."""
-    with open(f"{proc}/{pid}/status", "rb") as file:
-        effective = int(line_of(file.read(), b"\nCapEff:")[0], 16)
-    return tuple(name for name, bit in CAPABILITIES.items() if not effective >> bit & 1)
 
 
 def text(raw: bytes) -> str:

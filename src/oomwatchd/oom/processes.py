@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from oomwatchd.base.uapi import CAP_SYS_ADMIN
 from oomwatchd.kernel.proc_connector import INITIAL_PID_NS
-from oomwatchd.kernel.procfs import PF_KTHREAD, ProcessDir, Vanished
+from oomwatchd.kernel.proc_stat import PF_KTHREAD
+from oomwatchd.kernel.procfs import ProcessDir, Vanished
 from oomwatchd.kernel.systemd_cgroups import parse_hierarchies
 from oomwatchd.oom.badness import Task
 from oomwatchd.oom.files import kib, pages_of_kib, parse_fields, read_file

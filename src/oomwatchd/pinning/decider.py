@@ -3,7 +3,8 @@
 from oomwatchd.kernel import procfs
 from oomwatchd.kernel.executable import runs_file
 from oomwatchd.kernel.facts import View, read_process
-from oomwatchd.kernel.procfs import ProcessDir, Stat, Vanished
+from oomwatchd.kernel.proc_stat import Stat
+from oomwatchd.kernel.procfs import ProcessDir, Vanished
 from oomwatchd.pinning.decisions import runtime_rule
 from oomwatchd.pinning.ledger_codec import RuntimePin
 from oomwatchd.pinning.lineage import Node, VerifiedExe

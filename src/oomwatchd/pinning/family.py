@@ -6,7 +6,8 @@ from dataclasses import replace
 from oomwatchd.kernel import procfs
 from oomwatchd.kernel.exec_filter import Member
 from oomwatchd.kernel.facts import View
-from oomwatchd.kernel.procfs import Stat, Vanished
+from oomwatchd.kernel.proc_stat import Stat
+from oomwatchd.kernel.procfs import Vanished
 from oomwatchd.pinning import strays, tracking
 from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.lineage import Hold, Node, may_descend

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from oomwatchd.kernel import procfs
 from oomwatchd.kernel.executable import split_deleted
 from oomwatchd.kernel.facts import View, in_foreign_pid_ns
-from oomwatchd.kernel.procfs import ProcessDir, Stat
+from oomwatchd.kernel.proc_stat import Stat
+from oomwatchd.kernel.procfs import ProcessDir
 from oomwatchd.pinning.backoff import Verdict
 from oomwatchd.pinning.decisions import Trigger, wanted_hold
 from oomwatchd.pinning.ledger import Ledger

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from oomwatchd.kernel import procfs
 from oomwatchd.kernel.executable import split_deleted
 from oomwatchd.kernel.facts import View
-from oomwatchd.kernel.procfs import ProcessDir, Stat, Vanished
+from oomwatchd.kernel.proc_stat import Stat
+from oomwatchd.kernel.proc_status import parse_status
+from oomwatchd.kernel.procfs import ProcessDir, Vanished
 from oomwatchd.kernel.systemd_cgroups import parse_cgroup, parse_units
 from oomwatchd.pinning.decisions import Trigger
 from oomwatchd.pinning.ledger import Ledger
@@ -79,7 +81,7 @@ def describe_fully(look: Look, ledger: Ledger, view: View) -> None:
     directory, process = look.directory, look.process
     try:
         if process is None or process.uid is None:
-            _note(look, ledger, uid=procfs.parse_status(directory.read("status")).uid)
+            _note(look, ledger, uid=parse_status(directory.read("status")).uid)
         if not look.exe:
             _note(look, ledger, exe=procfs.text(split_deleted(directory.read_exe() or b"")[0]))
         if process is None or process.unit is None:

@@ -10,6 +10,7 @@ from oomwatchd.base.notyet import NotYet
 from oomwatchd.kernel import procfs
 from oomwatchd.kernel.exec_filter import ALL_KINDS
 from oomwatchd.kernel.facts import View
+from oomwatchd.kernel.proc_stat import PF_KTHREAD
 from oomwatchd.kernel.procfs import ProcessDir, Vanished
 from oomwatchd.pinning.candidates import Candidates
 from oomwatchd.pinning.decider import Decider
@@ -176,7 +177,7 @@ class Pinner:
         stat = directory.read_stat()
         if stat.ended:
             raise Vanished
-        if stat.flags & procfs.PF_KTHREAD or pid == 1:
+        if stat.flags & PF_KTHREAD or pid == 1:
             return None
         node = self.family.node_of(pid, stat)
         tracked = ledger.nodes.get(pid) is node

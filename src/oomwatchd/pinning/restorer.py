@@ -2,9 +2,9 @@
 
 import time
 
-from oomwatchd.kernel import procfs
 from oomwatchd.kernel.containers import in_container
 from oomwatchd.kernel.facts import View, in_foreign_pid_ns
+from oomwatchd.kernel.proc_status import missing_capabilities, parse_status
 from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.lineage import Bequest
 from oomwatchd.pinning.look import Look
@@ -79,7 +79,7 @@ class Restorer:
         that."""
         if not self._moves_floors:
             return False
-        status = procfs.parse_status(look.directory.read("status"))
+        status = parse_status(look.directory.read("status"))
         return 0 not in (status.uid, status.effective_uid)
 
     def _has_another_manager(self, look: Look, bequest: Bequest) -> bool:
@@ -94,6 +94,6 @@ class Restorer:
 
 def _has_resource_privilege(proc: str) -> bool:
     try:
-        return "CAP_SYS_RESOURCE" not in procfs.missing_capabilities(proc=proc)
+        return "CAP_SYS_RESOURCE" not in missing_capabilities(proc=proc)
     except (OSError, ValueError):
         return False

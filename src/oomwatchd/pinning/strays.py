@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 from oomwatchd.kernel import procfs
 from oomwatchd.kernel.facts import View
-from oomwatchd.kernel.procfs import ProcessDir, Stat, Vanished
+from oomwatchd.kernel.proc_stat import Stat
+from oomwatchd.kernel.procfs import ProcessDir, Vanished
 from oomwatchd.kernel.systemd_cgroups import parse_cgroup, parse_units
 from oomwatchd.pinning.lineage import Node
 
