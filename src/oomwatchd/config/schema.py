@@ -29,17 +29,7 @@ DESCRIPTIONS: Mapping[str, str] = {
     "oom_adj": "The old scale, -17 to 15.",
     "ignore": "Leave the process alone, and try no later rule.",
     "children": "What a descendant gets that no rule fits.",
-    "exe": "Path of the executable.",
-    "comm": "The kernel's task name, at most 15 bytes.",
-    "cmdline": "The arguments, joined by spaces.",
-    "unit": "systemd unit, with its suffix.",
-    "user_unit": "Unit of a user's own systemd manager.",
-    "slice": "systemd slice that the process is directly in.",
-    "cgroup": "cgroup path.",
-    "user": "User: a name or a number.",
-    "group": "Group: a name or a number.",
-    "session_leader": "Whether the session ID equals the PID.",
-    "descendant_of": "Name of another rule: some ancestor is held by it.",
+    **{row.key: row.summary for row in CRITERIA.values()},
 }
 
 

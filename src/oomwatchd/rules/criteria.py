@@ -105,19 +105,21 @@ class Row:
     key: str
     form: Form
     says_who: bool | None
-    """Whether it says who controls the process; None: as the rules say that it names."""
+    """Whether it says who controls the process. None: that depends on the rules that it names."""
     fact: str
     """The attribute of Process that it is compared with."""
     source: Source
     event: str | None
     """The event that tells of a change of the fact: exec, comm, uid, gid, fork. None: a change raises no event, and
     scans find it."""
+    summary: str
+    """What it is compared with, as one short sentence, for the schema that editors show."""
     manual: str
     """What it is compared with, as oomwatchd.toml(5) says it, in the markup of scdoc(5)."""
     caution: str = ""
-    """Why it doesn't say who controls the process, or what else there is to know, likewise."""
+    """Why it doesn't say who controls the process, or what else there is to know of that; in the markup of scdoc(5)."""
     indexed: bool = True
-    """Whether the rules that a value leaves in question are remembered for each value. Not for what differs from
+    """Whether the rules that a value doesn't rule out are remembered by the value. False for a fact that differs from
     process to process."""
 
 
@@ -136,6 +138,7 @@ _ROWS = (
         "exe",
         Source.EXE,
         "exec",
+        summary="Path of the executable.",
         manual="path of the executable, as the kernel shows it. In a rule that can lower it must be verified: see "
         "_Verified paths_ below",
         caution="it says which file was executed; its user can run other code in it (LD_PRELOAD, ptrace, prctl)",
@@ -147,6 +150,7 @@ _ROWS = (
         "comm",
         Source.STAT,
         "comm",
+        summary="The kernel's task name, at most 15 bytes.",
         manual="the kernel's name of the process, at most 15 bytes; a longer literal is an error",
         caution=_ANY_PROGRAM,
     ),
@@ -157,14 +161,24 @@ _ROWS = (
         "cmdline",
         Source.CMDLINE,
         "exec",
+        summary="The arguments, joined by spaces.",
         manual=f"the arguments, joined by spaces. Of more than {2 * COMMAND_LINE_PART >> 10} KiB the first "
         f"{COMMAND_LINE_PART >> 10} and the last {COMMAND_LINE_PART >> 10} KiB are compared, joined by a space; "
         "*oomwatchctl explain* says so",
         caution=_ANY_PROGRAM,
         indexed=False,
     ),
-    Row("user", Form.ID, True, "uids", Source.STATUS, "uid", manual=_IDS),
-    Row("group", Form.ID, True, "gids", Source.STATUS, "gid", manual="the same of groups"),
+    Row("user", Form.ID, True, "uids", Source.STATUS, "uid", summary="User: a name or a number.", manual=_IDS),
+    Row(
+        "group",
+        Form.ID,
+        True,
+        "gids",
+        Source.STATUS,
+        "gid",
+        summary="Group: a name or a number.",
+        manual="like *user*, for groups",
+    ),
     Row(
         "unit",
         Form.TEXT,
@@ -172,6 +186,7 @@ _ROWS = (
         "unit",
         Source.CGROUP,
         None,
+        summary="systemd unit, with its suffix.",
         manual="systemd unit, parsed out of the cgroup path as systemd parses it; a user manager's cgroups never count",
     ),
     Row(
@@ -181,6 +196,7 @@ _ROWS = (
         "slice",
         Source.CGROUP,
         None,
+        summary="systemd slice that the process is directly in.",
         manual="systemd slice, likewise: the innermost one that isn't a user manager's own",
     ),
     Row(
@@ -190,6 +206,7 @@ _ROWS = (
         "user_unit",
         Source.CGROUP,
         None,
+        summary="Unit of a user's own systemd manager.",
         manual="unit of a user's own systemd manager",
         caution="the user names his units",
     ),
@@ -200,6 +217,7 @@ _ROWS = (
         "cgroup",
         Source.CGROUP,
         None,
+        summary="cgroup path.",
         manual="cgroup path in the hierarchy that systemd uses, as it tells by the file systems at _/sys/fs/cgroup_",
         caution="below his own slice the user makes them",
     ),
@@ -210,6 +228,7 @@ _ROWS = (
         "session_leader",
         Source.STAT,
         None,
+        summary="Whether the session ID equals the PID.",
         manual="*true* or *false*: whether the session ID equals the PID",
         caution="any process can start a session",
         indexed=False,
@@ -221,6 +240,7 @@ _ROWS = (
         "ancestors",
         Source.LINEAGE,
         "fork",
+        summary="Name of another rule: some ancestor is held by it.",
         manual="name of another rule: some ancestor is held by it, also one that has died since",
         caution="yes, if each rule that it names says so by its own criteria: *spoofable* doesn't count, nor do rules "
         "that name each other",
