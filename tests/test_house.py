@@ -1,6 +1,7 @@
 """The rooms of the house: which one may import which. Imports inside functions count."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,31 @@ def test_no_circles_of_modules() -> None:
         leaves = {name for name, wanted in graph.items() if not wanted & set(graph)}
         assert leaves, f"a circle of imports within {sorted(graph)}"
         graph = {name: wanted for name, wanted in graph.items() if name not in leaves}
+
+
+GUIDES = [SOURCE.parent.parent / name for name in ("HACKING.md", "README.md")]
+FOLDERS = (SOURCE, SOURCE.parent.parent)
+
+
+def code(page: Path) -> set[str]:
+    """What stands between single backquotes in a page."""
+    return set(re.findall(r"(?<!`)`([^`\n]+)`(?!`)", page.read_text()))
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.name)
+def test_files_that_a_guide_names_are_there(page: Path) -> None:
+    named = {word for word in code(page) if re.fullmatch(r"[\w./-]+/[\w.-]+\.(?:py|c|scd|json|md)", word)}
+    assert named
+    assert not {word for word in named if not any((folder / word).exists() for folder in FOLDERS)}
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.name)
+def test_methods_that_a_guide_names_are_there(page: Path) -> None:
+    classes: dict[str, set[str]] = {}
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                names = {member.name for member in node.body if isinstance(member, ast.FunctionDef)}
+                classes.setdefault(node.name, set()).update(names)
+    named = [word.split(".") for word in code(page) if re.fullmatch(r"[A-Z]\w+\.[a-z_]+", word)]
+    assert not [(name, method) for name, method in named if name in classes and method not in classes[name]]
