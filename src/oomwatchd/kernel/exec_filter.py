@@ -1,23 +1,24 @@
 """The eBPF program exec_filter.bpf.c: loading it, and its maps. bpf(2), bpf-helpers(7), libbpf.
 
-libbpf is opened where it is installed. After load() neither CAP_BPF nor CAP_PERFMON is needed any more: the maps are
-reached by descriptor (Linux 5.19 and later)."""
+libbpf is opened where it is installed, loads the program, and is closed again: it would stay in memory for nothing.
+From then on neither CAP_BPF nor CAP_PERFMON is needed: the maps are reached by descriptor (Linux 5.19 and later)."""
 
+import _ctypes
 import ctypes
 import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
+
+from oomwatchd.kernel.bpf_map import BpfMap, syscall_number
 
 LIBRARY = "libbpf.so.1"
 PROGRAM = "exec_filter.bpf.o"
 KERNEL_TYPES = "/sys/kernel/btf/vmlinux"
 
 SO_ATTACH_BPF = 50
-BPF_ANY = 0
 _CAPABILITY_VERSION_3 = 0x20080522
 CAP_PERFMON, CAP_BPF = 38, 39
 
@@ -25,9 +26,7 @@ _NAME_BYTES = 64
 _COMM_BYTES = 16
 _MAPS = ("settings", "full", "names", "comms", "ids", "members")
 _FIRST = struct.pack("=I", 0)
-_PRESENT = b"\1"
 _MEMBER = struct.Struct("=III")
-_BATCH = 1024
 
 ALL_KINDS = 0xFFFFFFFF
 
@@ -49,68 +48,10 @@ class Member:
     """These kinds of its events pass: PROC_EVENT_* as bits. Children inherit this, too."""
 
 
-class _Map:
-    """A map of the kernel, keys and values as bytes."""
-
-    def __init__(self, library: ctypes.CDLL, descriptor: int, key_bytes: int, value_bytes: int) -> None:
-        self._library = library
-        self._descriptor = descriptor
-        self._key_bytes = key_bytes
-        self._value_bytes = value_bytes
-
-    def get(self, key: bytes) -> bytes | None:
-        value = ctypes.create_string_buffer(self._value_bytes)
-        if self._library.bpf_map_lookup_elem(self._descriptor, key, value) < 0:
-            return None
-        return value.raw
-
-    def set(self, key: bytes, value: bytes) -> None:
-        """Raises OSError: ENOSPC or E2BIG where the map is full, ENOMEM."""
-        result = self._library.bpf_map_update_elem(self._descriptor, key, value, ctypes.c_ulong(BPF_ANY))
-        if result < 0:
-            raise OSError(-result, os.strerror(-result))
-
-    def remove(self, key: bytes) -> None:
-        """It is no error if there is no such key."""
-        self._library.bpf_map_delete_elem(self._descriptor, key)
-
-    def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """All that is in the map; of what comes or goes meanwhile some. Raises OSError."""
-        size = _BATCH
-        keys, values = (ctypes.create_string_buffer(size * each) for each in (self._key_bytes, self._value_bytes))
-        place = ctypes.create_string_buffer(max(self._key_bytes, 8))
-        started = False
-        while True:
-            count = ctypes.c_uint32(size)
-            result = self._library.bpf_map_lookup_batch(
-                self._descriptor, place if started else None, place, keys, values, ctypes.byref(count), None
-            )
-            if result < 0 and result != -errno.ENOENT:
-                raise OSError(-result, os.strerror(-result))
-            started = True
-            found = zip(_pieces(keys.raw, self._key_bytes), _pieces(values.raw, self._value_bytes), strict=True)
-            yield from islice(found, count.value)
-            if result == -errno.ENOENT:
-                return
-
-    def hold_exactly(self, keys: Iterable[bytes]) -> None:
-        """Have these keys in the map and no others; at no time without one that stays. Raises OSError."""
-        wanted = set(keys)
-        present = {key for key, _ in self.items()}
-        for key in wanted - present:
-            self.set(key, _PRESENT)
-        for key in present - wanted:
-            self.remove(key)
-
-
-def _pieces(whole: bytes, size: int) -> Iterator[bytes]:
-    return (whole[start : start + size] for start in range(0, len(whole), size))
-
-
 class PidTable:
     """The kernel's table of processes whose events pass. It enters children and takes out the dead by itself."""
 
-    def __init__(self, members: _Map, full: _Map) -> None:
+    def __init__(self, members: BpfMap, full: BpfMap) -> None:
         self._members = members
         self._full = full
 
@@ -155,10 +96,16 @@ class ExecFilter:
     """The filter, loaded. Raises Unavailable if it can't be."""
 
     def __init__(self) -> None:
+        number = syscall_number()
+        if number is None:
+            raise Unavailable(f"the number of bpf(2) on {os.uname().machine} isn't known")
         library = _open_library()
-        self._program, descriptors = _load(library)
+        try:
+            self._program, descriptors = _load(library)
+        finally:
+            _ctypes.dlclose(library._handle)  # `library` is of no use from here on
         sizes = ((4, 8), (4, 4), (_NAME_BYTES, 1), (4 + _COMM_BYTES, 1), (8, 1), (4, _MEMBER.size))
-        maps = [_Map(library, descriptor, *size) for descriptor, size in zip(descriptors, sizes, strict=True)]
+        maps = [BpfMap(number, descriptor, *size) for descriptor, size in zip(descriptors, sizes, strict=True)]
         self._settings, full, self._names, self._comms, self._ids, members = maps
         self.members = PidTable(members, full)
 
