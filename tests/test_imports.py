@@ -33,5 +33,11 @@ def test_what_is_seldom_used_is_not_loaded() -> None:
     assert not (loaded(DAEMON) - loaded("pass")) & {"glob", "locale", "subprocess", "tokenize", "traceback"}
 
 
+def test_pyinotify_gets_stand_ins_for_what_it_does_not_need_here() -> None:
+    assert not (loaded(DAEMON) - loaded("pass")) & {"asyncore", "logging", "threading"}
+    statement = "import oomwatchd.config.inotify, logging, threading; logging.getLogger().level; threading.Lock"
+    assert {"logging", "threading"} <= loaded(statement), "later importers get the modules themselves"
+
+
 def test_libc_is_not_searched_for() -> None:
     assert not (loaded(DAEMON) - loaded("pass")) & FOR_LIBC

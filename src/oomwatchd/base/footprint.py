@@ -6,10 +6,14 @@ import importlib
 import sys
 import types
 
+_stand_ins: dict[str, types.ModuleType] = {}
 
-def load_lazily(name: str) -> None:
-    """Let the import of module `name` do nothing; it is loaded when an attribute of it is used for the first time."""
+
+def load_lazily(name: str, **given: object) -> None:
+    """Have a module loaded when something in it is asked for, and not when it is imported. Until then, whoever imports
+    it gets a stand-in, which has the `given` attributes itself. A module that is loaded already is left alone."""
     stand_in = types.ModuleType(name)
+    stand_in.__dict__.update(given)
 
     def load(attribute: str) -> object:
         if sys.modules.get(name) is stand_in:
@@ -17,7 +21,14 @@ def load_lazily(name: str) -> None:
         return getattr(importlib.import_module(name), attribute)
 
     stand_in.__getattr__ = load  # type: ignore[method-assign]  # PEP 562
-    sys.modules.setdefault(name, stand_in)
+    if name not in sys.modules:
+        _stand_ins[name] = sys.modules[name] = stand_in
+
+
+def remove_stand_in(name: str) -> None:
+    """Whoever imports the module from now on gets the module itself."""
+    if name in _stand_ins and sys.modules.get(name) is _stand_ins.pop(name):
+        del sys.modules[name]
 
 
 # dataclasses imports inspect for the signatures of classes without a docstring: 1.3 MiB, with ast and dis that it
