@@ -22,7 +22,15 @@ journalctl -b --no-pager -n 400 -o short-monotonic | grep -v -e 'vm kernel:  ' -
 """
 
 
-LONGEST_FIRST = ("test_journey", "test_killers", "test_lineage", "test_storm", "test_oom", "test_trixie")
+LONGEST_FIRST = (
+    "test_journey",
+    "test_killers",
+    "test_upgrade",
+    "test_lineage",
+    "test_storm",
+    "test_oom",
+    "test_trixie",
+)
 """Modules, in the order in which two processes (pytest-xdist) take them: they end at about the same time then."""
 
 
