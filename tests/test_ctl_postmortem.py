@@ -58,8 +58,8 @@ def test_which_kills_in_which_order(log: str, capsys: pytest.CaptureFixture[str]
 def test_wrong_usage(arguments: list[str], said: str, log: str, capsys: pytest.CaptureFixture[str]) -> None:
     try:
         status = ctl.main(["postmortem", *arguments, log])
-    except SystemExit as ending:
-        status = int(ending.code or 0)
+    except SystemExit as error:
+        status = int(error.code or 0)
     assert status == 2
     assert said in capsys.readouterr().err
 

@@ -46,7 +46,7 @@ def storm(compiled: Compiler) -> Iterator[None]:
 
 
 def patience(children: str | int) -> str:
-    """The kernel by itself lets children inherit; then births are looked at with the next exec event, or by a scan."""
+    """The kernel by itself lets children inherit; then forks are looked at with the next exec event, or by a scan."""
     return "500ms" if children == "inherit" else "1h"
 
 
@@ -208,7 +208,7 @@ oom_score_adj = 400
 """
     )
     daemon.start(config)
-    stranger = processes.start(families.other, "100")
+    unrelated = processes.start(families.other, "100")
     families.start(20, 0)
     families.wait()
     below = dict.fromkeys((kind.replace("-", "_") for kind in OTHERS), 400)
@@ -220,7 +220,7 @@ oom_score_adj = 400
     del members["parent"]
     daemon.start(config)
     expect(members, 0, **below)
-    assert oom_score_adj(stranger) == 0
+    assert oom_score_adj(unrelated) == 0
     daemon.write(families.rule(500, "reset"))
     daemon.reload()
 

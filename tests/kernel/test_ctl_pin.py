@@ -266,7 +266,7 @@ def test_monitor(daemon: Daemon, processes: Processes, target: Path, monitor: "s
     pinned = seen[pid]
     assert list(pinned) == KEYS
     assert (pinned["event"], pinned["rule"]) == ("pinned", "target")
-    # The event of its birth is dealt with first; on a busy machine it has executed the program by then.
+    # The event of its fork is dealt with first; on a busy machine it has executed the program by then.
     assert pinned["source"] in ("exec", "fork")
     assert (pinned["comm"], pinned["exe"], pinned["old"], pinned["new"]) == ("target", str(target), 0, 300)
     assert pinned["latency_us"] > 0

@@ -62,7 +62,7 @@ def test_pinned_however_it_is_started(
 def test_a_program_that_had_gone_into_the_background_before_it_was_looked_at(
     daemon: Daemon, processes: Processes, compiled: Compiler, tmp_path: Path, forks: int, children: str
 ) -> None:
-    """Its exec event is about a process that is gone, and what is left of it has none. By then its birth may have
+    """Its exec event is about a process that is gone, and what is left of it has none. By then its fork may have
     been heard of with the pin of another."""
     program = tmp_path / "background"
     shutil.copy(compiled("background"), program)

@@ -69,7 +69,7 @@ def trace(assembly: Assembly, text: str) -> bool:
     if "mem_cgroup_out_of_memory+" not in text:
         return False
     report = assembly.report
-    # A question mark: it merely lay on the stack.
+    # A question mark: the address was found on the stack, but need not have been called.
     if report is not None and not report.past_table() and "? mem_cgroup_out_of_memory" not in text:
         report.in_memcg = True
     return True
