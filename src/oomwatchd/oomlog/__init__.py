@@ -1,1 +1,1 @@
-"""Past OOM kills, read out of logs."""
+"""Reads past OOM kills out of logs."""

@@ -1,10 +1,9 @@
-"""What lies in a tar or zip archive, in one pass from first to last: standard input will do, a cut archive is read up
-to the cut, and memory stays flat, however many members there are and whatever they claim.
+"""Reads the members of a tar or zip archive in one pass, from first to last.
 
-Python's tarfile and zipfile hold all members' names, and zipfile needs the end of the file, so the members are walked
-here: tar's headers are read by `tarfile.TarInfo`, zip's local headers by APPNOTE.TXT 4.3.7. Names are only shown, and
-nothing is written under them; links and devices are passed over.
-"""
+So standard input will do, a cut archive is read up to the cut, and memory stays flat, however many members there are
+and whatever their headers claim. Python's tarfile and zipfile keep the names of all members, and zipfile needs the end
+of the file. So the headers are read here: tar's by `tarfile.TarInfo`, zip's local headers by APPNOTE.TXT 4.3.7. Names
+are only shown, and nothing is written under them. Links and devices are passed over."""
 
 import struct
 import tarfile
@@ -18,19 +17,19 @@ from oomwatchd.oomlog.unpack import one_part
 
 MAX_MEMBERS = 100_000
 _MAX_HEADER = 1 << 20
-"""A long name or a pax header. A real one has some hundred bytes."""
+"""The largest header with a long name or pax records that is read. A real one has some hundred bytes."""
 _BLOCK = 512
 _LONG_NAME, _PAX, _PAX_GLOBAL = (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE)
 _HEADERS = (_LONG_NAME, _PAX, _PAX_GLOBAL, tarfile.GNUTYPE_LONGLINK, tarfile.SOLARIS_XHDTYPE)
 _FILES = (*tarfile.REGULAR_TYPES, tarfile.GNUTYPE_SPARSE)
 _WITHOUT_DATA = (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE)
-"""A size in a header of these says nothing. Directories, and what this code doesn't know, may have data."""
+"""Types of members that have no data, whatever size their header has. Directories, and unknown types, may have data."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file in an archive. `body` ends with it; what is left of it is passed over when the next is asked for.
-    `changed`: seconds since 1970 for tar, local time for zip, or None."""
+    """A file in an archive. `body`: its content. What isn't read of it is passed over when the next entry is asked for.
+    `changed`: seconds since 1970; None: the archive doesn't say."""
 
     name: str
     changed: float | None

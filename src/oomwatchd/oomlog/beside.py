@@ -1,7 +1,6 @@
-"""Reads along with the kernel's reports: what other killers and service managers say in the same log. Pure.
+"""Reads what other killers and service managers say in a log of the kernel. Pure.
 
-Nearly nothing of a log is theirs, so a block is only split into lines if it has one of a few words.
-"""
+Few lines of a log are theirs. So a block of it is split into lines only if it has one of a few words."""
 
 import re
 from collections.abc import Iterable
@@ -50,11 +49,12 @@ _BARE = (
         "nohang",
     ),
 )
-"""What only these say, where a log has no tags: `journalctl -o cat`, standard error in a file."""
+"""Words that only one killer writes, for logs without tags: `journalctl -o cat`, standard error in a file."""
 
 
 class Beside:
-    """Gets a log block by block, or line by line; has the other killers' kills, and what ties units to the kernel's."""
+    """Takes a log block by block, or line by line. `kills` has the kills of other killers, `ties` what ties units and
+    containers to the kernel's kills."""
 
     def __init__(self, reference: datetime, file: str | None = None) -> None:
         self.kills = Kills()
@@ -68,7 +68,7 @@ class Beside:
         self._reference, self._file = reference, file
 
     def take_block(self, block: Block) -> None:
-        """The next lines of the log."""
+        """Take the next lines of the log."""
         if not _WORDS.any_in(block):
             return
         for match in _LINE.finditer(block.data, block.start, block.end):
@@ -85,7 +85,7 @@ class Beside:
         return (LogLine(raw),)
 
     def take_line(self, line: LogLine, raw: str = "") -> None:
-        """A line, with what its container knows."""
+        """Take a line, with what its container knows of it. `raw`: the whole line, where it differs."""
         if line.program not in _KNOWN and _TEXT.search(line.text) is None:
             return
         said = self._said(line, raw)
@@ -129,5 +129,5 @@ _KNOWN = frozenset((*PROGRAMS, *MANAGERS, "kernel"))
 
 
 def _base(tag: str) -> str:
-    """A tag as a program's name: "/usr/bin/earlyoom" too."""
+    """The name of the program in a tag, which may be a path or a unit's name."""
     return tag.rpartition("/")[2].removesuffix(".service")

@@ -1,4 +1,4 @@
-"""Text in other encodings as UTF-8: UTF-16 (PowerShell's `>`) and UTF-32, with a byte order mark or evidently so."""
+"""Recodes text to UTF-8 from UTF-16 (PowerShell's `>`) and UTF-32, with or without a byte order mark."""
 
 import codecs
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def encoding_of(start: bytes) -> str | None:
 
 
 def as_utf8(stream: Stream) -> Stream:
-    """The text of `stream`, without a byte order mark."""
+    """The text of `stream` in UTF-8, without a byte order mark."""
     start = stream.peek(_LOOK)
     encoding = encoding_of(start)
     if encoding is not None:

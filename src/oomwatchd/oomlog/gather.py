@@ -1,8 +1,7 @@
-"""The events of several logs as one history: in the order of time, each once. Pure.
+"""Joins the events of several logs to one history: in the order of time, each event once. Pure.
 
-One event may be read several times: kern.log lies beside syslog, a serial console writes what syslog writes too, a log
-was copied behind itself. What one log lacks of it, the other may have.
-"""
+One event may be in several logs: kern.log and syslog, a serial console, a log that was appended to itself. What one of
+them lacks, the other may have."""
 
 import heapq
 from collections import OrderedDict
@@ -38,7 +37,7 @@ def _key(item: tuple[_Key, OomKill]) -> _Key:
 
 
 def _in_time(number: int, log: Iterable[OomKill]) -> Iterator[tuple[_Key, OomKill]]:
-    """A log's events with what they are sorted by. An event without a date stays where its log has it."""
+    """The events of a log with their sort keys. An event without a date stays in its place within the log."""
     kills = iter(log)
     head = list(_first(kills))
     last = next((when for kill in head if (when := _when(kill)) is not None), float("inf"))
@@ -59,7 +58,7 @@ def _in_time(number: int, log: Iterable[OomKill]) -> Iterator[tuple[_Key, OomKil
 
 
 def _first(kills: Iterator[OomKill]) -> Iterator[OomKill]:
-    """As many events as are held at a time."""
+    """The next events of `kills`, as many as are held at a time."""
     rows = 0
     for count, kill in enumerate(kills, start=1):
         yield kill
@@ -83,7 +82,7 @@ def _when(kill: OomKill) -> float | None:
 
 
 def _distinct(kills: Iterable[OomKill]) -> Iterator[OomKill]:
-    """Each event once. Of those that are still held the parts are put together."""
+    """Each event once. Two records of one event are joined if the first is still held."""
     held: OrderedDict[int, OomKill] = OrderedDict()
     told: OrderedDict[tuple[object, ...], list[tuple[int, OomKill]]] = OrderedDict()
     rows = 0
@@ -113,7 +112,7 @@ def _distinct(kills: Iterable[OomKill]) -> Iterator[OomKill]:
 
 
 def _without_table(kill: OomKill) -> OomKill:
-    """What is remembered of an event: a table may be large."""
+    """The event without its table, to be remembered: a table may be large."""
     return replace(kill, tasks=None, also_killed=(), original=())
 
 
@@ -136,7 +135,7 @@ def _same(one: OomKill, other: OomKill) -> bool:
 
 
 def _same_record(one: OomKill, other: OomKill) -> bool:
-    """Whether a log has one event twice over: whole, or in two halves that a line of others parted."""
+    """Whether two records of one log are one event: written twice, or cut in two by a line of another program."""
     if one.time is None or one.time != other.time:
         return False
     precise = one.uptime is not None or (isinstance(one.time, str) and "." in one.time)
@@ -144,7 +143,7 @@ def _same_record(one: OomKill, other: OomKill) -> bool:
 
 
 def _close(one: OomKill, other: OomKill) -> bool | None:
-    """Whether the dates are those of one event; None if one has none."""
+    """Whether two dates may be those of one event; None: one of them has no date."""
     if not isinstance(one.time, str) or not isinstance(other.time, str):
         return None
     try:
@@ -193,7 +192,7 @@ def _contradict(one: OomKill, other: OomKill) -> bool:
 
 
 def _joined(first: OomKill, second: OomKill) -> OomKill:
-    """One event out of two records of it: the fuller one, and what only the other has."""
+    """One event made of two records of it: the fuller one, with the facts that only the other has."""
     base, other = (first, second) if _fullness(first) >= _fullness(second) else (second, first)
     filled = {
         field.name: getattr(other, field.name)
@@ -219,7 +218,7 @@ def _joined(first: OomKill, second: OomKill) -> OomKill:
 
 
 def _better_time(one: str | float | None, other: str | float | None) -> str | float | None:
-    """A date with an offset says more than one without, that more than seconds since boot."""
+    """The time that says more: a date with an offset before one without, and that before seconds since boot."""
     return max(one, other, key=lambda time: (time is not None, isinstance(time, str), _is_aware(time)))
 
 

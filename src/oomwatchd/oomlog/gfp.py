@@ -1,8 +1,8 @@
 """gfp_mask in words. Pure.
 
-Since 4.6 the kernel writes the words itself. Before, a number's meaning depends on the release: include/linux/gfp.h of
-2.6.32 to 4.3 (with __GFP_WAIT), and of 4.4 and 4.5 (with __GFP_DIRECT_RECLAIM). Of other releases nothing is said.
-"""
+Since Linux 4.6 the kernel writes the words itself. Before, the meaning of the number depends on the release:
+include/linux/gfp.h of 2.6.32 to 4.3 (with __GFP_WAIT), and of 4.4 and 4.5 (with __GFP_DIRECT_RECLAIM). Older masks
+aren't put into words."""
 
 import re
 

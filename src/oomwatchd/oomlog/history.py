@@ -1,4 +1,4 @@
-"""What several OOM events have in common: who died how often, and whether it had grown each time. Pure."""
+"""Counts what several OOM events have in common: who died how often, and whether it had grown each time. Pure."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -12,7 +12,8 @@ _GROWN = 1.05
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """The victims of one name, the last `count` of them each larger than the one before. Times as in `OomKill`."""
+    """A name whose last `count` victims were each larger than the one before. `first_kb`, `last_kb`: anonymous memory
+    of the first and the last of these. `since`: the time of the first, as in `OomKill`."""
 
     comm: str
     count: int
@@ -31,7 +32,7 @@ class _Run:
 
 @dataclass(slots=True)
 class History:
-    """Take in the events in the order of time."""
+    """Counts of OOM events. take() wants them in the order of time."""
 
     kills: int = 0
     victims: Counter[str] = field(default_factory=Counter)
@@ -57,7 +58,7 @@ class History:
         return self._growth(kill, comm)
 
     def _time(self, time: str | float | None) -> None:
-        """Seconds since boot tell of a period only as long as nothing has a date."""
+        """Note the time of an event. Once an event has a date, times in seconds since boot are ignored."""
         if time is None or (isinstance(time, float) and isinstance(self.last, str)):
             return
         if self.first is None or (isinstance(self.first, float) and isinstance(time, str)):

@@ -1,4 +1,4 @@
-"""journald's journal, and files of its kind, as journalctl(1) reads them: one JSON object a line."""
+"""Reads the journal, and files of journald, by journalctl(1): one JSON object a line."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ _OFFLINE, _ARCHIVED = 0, 2
 
 
 def read_journal(arguments: Sequence[str] = ()) -> Stream:
-    """The system's journal, all boots; `arguments` are more of journalctl's. Raises SourceError."""
+    """Read the system's journal, all boots. `arguments`: further arguments of journalctl. Raises SourceError."""
     _require_journalctl("the journal")
     if not may_read_system_journal():
         raise SourceError(f"Failed to read the journal: you may not read the system's; {_GROUPS}.")
@@ -35,8 +35,8 @@ def read_journal(arguments: Sequence[str] = ()) -> Stream:
 
 
 def may_read_system_journal() -> bool:
-    """Whether the journal that this user sees has the system's records. journalctl shows only the user's own to who
-    may not, without a word."""
+    """Whether this user may read the system's records. If not, journalctl shows only the user's own, and doesn't say
+    so."""
     found = [path for pattern in _SYSTEM for path in glob(pattern)]
     if found:
         return any(os.access(path, os.R_OK) for path in found)
@@ -45,13 +45,13 @@ def may_read_system_journal() -> bool:
 
 
 def read_journal_files(paths: Sequence[str], name: str, arguments: Sequence[str] = ()) -> Stream:
-    """Files of journald, merged by time. `name`: what people call them. Raises SourceError."""
+    """Read files of journald, merged by time. `name`: what to call them in messages. Raises SourceError."""
     _require_journalctl(name)
     return Stream(_files(paths, arguments))
 
 
 def why_unreadable(path: str) -> str | None:
-    """Why journalctl can't open a file; None if it can. Among several one such would keep it from all."""
+    """Why journalctl can't open a file; None: it can. One such file would keep it from reading the others."""
     if shutil.which("journalctl") is None:
         return None  # told of when the others are read
     done = subprocess.run(
@@ -72,7 +72,7 @@ def _files(paths: Sequence[str], arguments: Sequence[str]) -> Iterator[bytes]:
 
 
 def _is_closed(path: str) -> bool:
-    """Whether nobody writes to the file any more, so that it can be checked (Journal File Format, "state")."""
+    """Whether the file was closed by its writer, so that it can be verified (Journal File Format, "state")."""
     with open(path, "rb") as raw:
         head = raw.read(17)
     return len(head) == 17 and head[16] in (_OFFLINE, _ARCHIVED)

@@ -1,6 +1,6 @@
-"""A file that is JSON over many lines: pretty-printed, one array, one object with all in it, or several of these one
-after another. Read as a stream: what is small is decoded as a whole, what is large is entered.
-"""
+"""Reads a file that is JSON over many lines: pretty-printed, one array, one object with all in it, or several of these.
+
+It is read as a stream. A small value is decoded as a whole; of a large one the members are read one by one."""
 
 import json
 import re
@@ -14,7 +14,7 @@ WHOLE = 4 << 20
 """A value up to so many bytes is decoded in one go."""
 _MAX_DEPTH = 32
 _NESTED_MAX = 500
-"""json.loads() gives up at about a thousand."""
+"""Values may be nested so deep. json.loads() gives up at about a thousand."""
 _START = re.compile(rb"\s*(?:\{\s*[\"}]|\[\s*[\[{\"\]])")
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|[{}\[\]]|"', re.DOTALL)
 _SCALAR = re.compile(rb"[^\s,\]}\"{\[]{1,64}")
@@ -43,7 +43,7 @@ def read_document(stream: Stream) -> Iterator[LogLine]:
 
 
 class Cut(Exception):
-    """The document ends within a value."""
+    """The document ends in the middle of a value."""
 
 
 class _Reader:
@@ -58,7 +58,7 @@ class _Reader:
                 yield from self._plain_line()
 
     def _next(self) -> bytes:
-        """The next byte that says something, not taken."""
+        """The next byte that isn't a blank, without taking it."""
         return self._stream.next_not_in(_BLANKS)
 
     def _plain_line(self) -> Iterator[LogLine]:
@@ -68,7 +68,7 @@ class _Reader:
         yield LogLine(taken.decode("utf-8", "backslashreplace").strip("\r\n"))
 
     def _value(self, around: Context, depth: int) -> Iterator[LogLine]:
-        """An object or array."""
+        """Read an object or array."""
         length = self._length()
         if length is not None:
             raw = self._stream.read(length)
@@ -84,7 +84,7 @@ class _Reader:
         yield from self._members(around, depth) if opened == b"{" else self._elements(around, depth)
 
     def _length(self) -> int | None:
-        """How long the value is that begins here; None if longer than WHOLE, or cut."""
+        """The length of the value that begins here; None: it is longer than WHOLE, or cut."""
         size = PIECE >> 6
         while True:
             data = self._stream.peek(size)
@@ -106,7 +106,7 @@ class _Reader:
             size *= 8
 
     def _members(self, around: Context, depth: int) -> Iterator[LogLine]:
-        """The inside of an object that is too large for one piece."""
+        """Read the members of an object that is too large to be decoded as a whole."""
         scalars: dict[str, object] = {}
         while (start := self._next()) and start != b"}":
             if start != b'"':
@@ -158,7 +158,7 @@ class _Reader:
         return _decode(self._stream.read(token.end())[1:-1])
 
     def _long_string(self, around: Context) -> Iterator[LogLine]:
-        """A string of any length, line by line: a log in one string."""
+        """Read a string of any length line by line: a log in one string."""
         self._stream.read(1)
         while data := self._stream.peek(WHOLE):
             token = _TOKEN.match(b'"' + data)

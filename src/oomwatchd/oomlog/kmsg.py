@@ -1,5 +1,7 @@
-"""OOM kills as they happen: the kernel's log (/dev/kmsg, Documentation/ABI/testing/dev-kmsg) tells of each, and the
-counter in /proc/vmstat whether it has told of all."""
+"""Notices OOM kills as they happen.
+
+The kernel's log (/dev/kmsg, Documentation/ABI/testing/dev-kmsg) tells of each. The counter in /proc/vmstat says whether
+it has told of all."""
 
 import fcntl
 import os
@@ -19,7 +21,8 @@ _KMSG = "/dev/kmsg"
 _KMSG_DEVICE = os.makedev(1, 11)
 _BATCH = 1000
 _SIGNS = (b"oom", b"OOM", b"Out of memory", b"ut of memory", b"Killed process", b"total_vm")
-"""What a report begins with, or ends with where the kernel left it out. All else is dropped unread."""
+"""Bytes of the lines that a report begins with, and of the line that ends it. Where the kernel left the report out,
+only the latter is there. Records without any of these are dropped unread."""
 _KERN = 0
 """The facility of the kernel's own records, syslog(3). printk() of kernel/printk/printk.c refuses it to programs."""
 _FACILITY_SHIFT = 3
@@ -75,7 +78,8 @@ class KernelLog:
         self._parser: Parser | None = None
         self._kills: list[OomKill] = []
         self.dying: list[int] = []
-        """Victims that the log has named, in order. They live for a moment yet, so that the ledger knows them."""
+        """The PIDs of victims that the log has named, in order. They live for a moment yet, so the ledger still has
+        them."""
 
     def fileno(self) -> int:
         return self._descriptor
@@ -105,7 +109,8 @@ class KernelLog:
         self._kills += self._parser.feed(line)
 
     def finish(self) -> "list[OomKill]":
-        """The kills told of since the last call, the one whose report ended just now included."""
+        """The kills whose reports have ended since the last call. A report that is still open is taken to have ended
+        now."""
         if self._parser is not None:
             self._kills += self._parser.flush()
             self._parser = None
@@ -114,9 +119,9 @@ class KernelLog:
 
 
 def report_line(record: bytes) -> str | None:
-    """The first line of a record of /dev/kmsg, with its prefix, if the kernel wrote it as a part of an OOM report.
-    None for all else, above all for what a program wrote, and for records in which a user has put a name of a program
-    or file that looks like a part of a report."""
+    """The first line of a record of /dev/kmsg, with its prefix, if the kernel wrote it as a part of an OOM report. None
+    for any other record, above all for one that a program wrote, or that has the name of a user's program or file which
+    looks like a part of a report."""
     line = record.split(b"\n", 1)[0].decode("utf-8", "backslashreplace")
     prefix, _, text = line.partition(";")
     priority = prefix.partition(",")[0]
@@ -137,16 +142,16 @@ def _is_kmsg(descriptor: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """What the kernel counts since boot, on the whole machine."""
+    """Counters of the kernel since boot, for the whole machine."""
 
     kills: int | None
     """Processes that the OOM killer has killed; None before Linux 4.13."""
     stalls: int
-    """How often somebody had to wait for memory (direct reclaim)."""
+    """How often a process had to wait for memory (direct reclaim)."""
 
 
 def read_counters(proc: str = "/proc") -> Counters:
-    """From /proc/vmstat."""
+    """Read the counters in /proc/vmstat. Where it can't be read, the kills are None and the stalls 0."""
     pieces = []
     try:
         descriptor = os.open(f"{proc}/vmstat", os.O_RDONLY | os.O_CLOEXEC)

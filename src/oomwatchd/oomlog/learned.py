@@ -1,8 +1,7 @@
-"""A prefix that nobody knows, learned from the log itself. Pure.
+"""Learns prefixes of unknown kinds from the log itself. Pure.
 
-Some lines of a report begin with words that the kernel alone writes. What stands before them in a log comes before
-each line of it, numbers apart.
-"""
+Some lines of a report begin with words that only the kernel writes. What stands before these words stands, but for its
+numbers, before each line of that log."""
 
 import re
 
@@ -22,13 +21,14 @@ _NUMBER_OR_BLANK = re.compile(r"(\d+|\s+)")
 
 
 class Learned:
-    """The shapes of prefixes that a log was seen to have."""
+    """The shapes of the prefixes that were found in a log."""
 
     def __init__(self) -> None:
         self._patterns: list[re.Pattern[str]] = []
 
     def learn(self, text: str) -> bool:
-        """Take the prefix of `text` in, if it holds words that tell where it ends. Whether it begins with them."""
+        """Learn the prefix of `text`, if words of the kernel show where it ends. Returns whether `text` begins with
+        these words."""
         words = _SURE_WORDS.search(text)
         if words is None or words.start() > _PREFIX_MAX:
             return False
@@ -40,7 +40,7 @@ class Learned:
         return False
 
     def split(self, line: Line) -> Line | None:
-        """Take a learned prefix off what is left of a line; None if it has none."""
+        """The line without its learned prefix; None: it has none."""
         assert line.text is not None
         for pattern in self._patterns:
             match = pattern.match(line.text)
@@ -52,8 +52,8 @@ class Learned:
 
 
 def _shape(prefix: str) -> re.Pattern[str]:
-    """Matches prefixes that differ in numbers alone, and in the padding before these. The blanks at the end count: a
-    text may begin with some."""
+    """An expression that matches prefixes which differ from this one only in numbers, and in the padding before them.
+    Blanks at the end must be the same, since the text may begin with blanks."""
     body = prefix.rstrip()
     # Possessive, so that no text makes the search long.
     parts = [

@@ -1,8 +1,7 @@
-"""Where logs lie: files and folders, plain, compressed, in archives, in archives inside these; standard input.
+"""Finds logs: in files and folders, plain or compressed, in archives, in archives inside these, on standard input.
 
-Files are told by their content. In a folder and in an archive links aren't followed, and what is no regular file is
-never opened or read. What an archive holds is kept in a nameless temporary file: nothing is written under its names.
-"""
+The kind of a file is told by its content. In a folder or an archive, links aren't followed, and only regular files are
+read. The contents of archives are kept in a temporary file without a name: nothing is written under their names."""
 
 import os
 import stat
@@ -35,7 +34,7 @@ class SourceError(Exception):
 
 
 def partly_read(name: str, why: str) -> SourceError:
-    """A log that ends early."""
+    """The error about a log that ends early."""
     return SourceError(f"Failed to read all of {name}: {why}. What stands before that was read.", partial=True)
 
 
@@ -70,8 +69,8 @@ class LogFile:
 
 
 def find_logs(paths: Iterable[str], spool: Spool, failed: Failed) -> Iterator[LogFile]:
-    """The logs at `paths` ("-": standard input), those in folders and archives one by one. Each file once. What can't
-    be read goes to `failed`."""
+    """The logs at `paths` ("-": standard input). Those in folders and archives come one by one, each file once.
+    `failed` is called for each that can't be read."""
     finder = _Finder(spool, failed)
     for path in paths:
         yield from finder.at(path)
@@ -128,7 +127,8 @@ class _Finder:
             self._failed(error)
 
     def _look(self, name: str, stream: Stream, changed: datetime, *, path: str | None) -> Iterator[LogFile]:
-        """What a file is that was given or found in a folder. With a `path` it can be opened again."""
+        """The logs in a file that was given, or found in a folder: itself, or those in it. `path`: it can be opened
+        again by this path."""
         try:
             stream, kind = _peeled(stream, 0)
             if kind in ARCHIVES:
@@ -172,7 +172,7 @@ class _Finder:
 
 
 def _peeled(stream: Stream, depth: int) -> tuple[Stream, str | None]:
-    """`stream` without its compressions, and what it is then. Raises Damaged."""
+    """`stream` without its compressions, and the kind of its content. Raises Damaged."""
     for _ in range(depth, MAX_DEPTH):
         kind = kind_of(stream.peek(512))
         if kind is None and mail.is_mail(stream.peek(mail.LOOK)):
@@ -233,5 +233,5 @@ def _local(seconds: float) -> datetime:
 
 
 def _shown(name: str) -> str:
-    """A member's name for people; where it would lead doesn't matter."""
+    """The name of a member, for people. Nothing is opened by it."""
     return "/".join(part for part in name.split("/") if part not in ("", "."))

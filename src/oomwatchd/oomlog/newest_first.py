@@ -1,4 +1,4 @@
-"""Logs whose newest line comes first (`journalctl -r`, cloud consoles, search engines), found out and turned."""
+"""Recognizes logs whose newest line comes first (`journalctl -r`, cloud consoles, search engines), and turns them."""
 
 import json
 import os
@@ -19,7 +19,8 @@ _MANY = 5
 
 
 def is_newest_first(sample: Sequence[LogLine], reference: datetime) -> bool:
-    """Whether the lines' times fall. Where they are all the same, the order within a report tells."""
+    """Whether the newest line comes first: times fall from line to line. If all times are the same, the order of the
+    lines within a report tells."""
     calendar = times.Calendar()
     stamps: list[str | float] = []
     places: list[int] = []
@@ -47,7 +48,7 @@ def _place(text: str) -> int | None:
 
 
 def _steps(values: Sequence[str | float]) -> tuple[int, int]:
-    """How often a value is above and below the one before it. A date and an uptime are of two streams."""
+    """How often a value is above, and how often below, the one before it. A date isn't compared with an uptime."""
     pairs = [(one, other) for one, other in pairwise(values) if type(one) is type(other) and one != other]
     rises = sum((one, other) == tuple(sorted((one, other))) for one, other in pairs)
     return rises, len(pairs) - rises
@@ -65,7 +66,7 @@ def turned(log: Iterable[LogLine]) -> Iterator[LogLine]:
 
 
 def _groups(log: Iterable[LogLine]) -> Iterator[list[LogLine]]:
-    """Lines with those that stand indented below them: journalctl writes a record of many lines so."""
+    """Each line with the indented lines below it: journalctl writes a record of several lines so."""
     group: list[LogLine] = []
     for line in log:
         if group and (not line.text.startswith(" " * _INDENT) or line.verbatim or len(group) > 1000):

@@ -1,4 +1,4 @@
-"""The kills of other killers among the kernel's, in the order of time. Pure, and lazy: few are held at a time."""
+"""Merges the kills of other killers with the kernel's, in the order of time. Pure. Few kills are held at a time."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -7,11 +7,12 @@ from oomwatchd.oomlog.beside import Beside
 from oomwatchd.oomlog.record import OomKill
 
 _HELD = 32
-"""Kills of the kernel that wait for what a service manager says behind them."""
+"""So many kills of the kernel wait for what a service manager says after them."""
 
 
 def with_others(kernel: Iterable[OomKill], beside: Beside) -> Iterator[OomKill]:
-    """The kernel's kills of a log, those of the other killers among them, tied to units and containers."""
+    """The kills of a log: the kernel's and the other killers', with the units and containers that service managers
+    name."""
     waiting: deque[OomKill] = deque()
     for kill in kernel:
         waiting.append(kill)

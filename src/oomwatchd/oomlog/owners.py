@@ -1,8 +1,7 @@
-"""Whose a cgroup is, by its path: a systemd unit, a pod, a container, an LXC guest. Pure.
+"""Says whose a cgroup is, by its path: a systemd unit's, a pod's, a container's, an LXC guest's. Pure.
 
-The paths are those of systemd (systemd.resource-control(5), cgroups made as units), kubelet, containerd, CRI-O, Docker,
-Podman, LXC and ECS. A path is only a name that somebody gave: it is shown, and nothing is decided by it.
-"""
+The paths are those of systemd (systemd.resource-control(5)), kubelet, containerd, CRI-O, Docker, Podman, LXC and ECS. A
+path is only a name that somebody gave. It is shown, and nothing is decided by it."""
 
 import re
 from dataclasses import dataclass
@@ -23,9 +22,11 @@ _MACHINE = re.compile(r"machine-(.+)\.scope$|systemd-nspawn@(.+)\.service$")
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """kind: "container", "pod", "lxc", "machine", "user unit", "unit", "slice" or "cgroup". name: how its manager
-    calls it (a container's or pod's ID, a unit's name). unit: the innermost systemd unit of the path, or None.
-    container: the ID of the container, "pod…", or the guest's name, or None."""
+    """The owner of a cgroup.
+
+    kind: "container", "pod", "lxc", "machine", "user unit", "unit", "slice" or "cgroup". name: what its manager calls
+    it (a container's or pod's ID, a unit's name). unit: the innermost systemd unit of the path, or None. container: the
+    ID of the container, "pod…", the guest's name, or None."""
 
     kind: str
     name: str
@@ -34,7 +35,7 @@ class Owner:
 
 
 def owner_of(path: str) -> Owner:
-    """Whose the cgroup at `path` is."""
+    """The owner of the cgroup at `path`."""
     parts = [part for part in path.split("/") if part]
     unit = _unit(parts)
     container = _container(parts)
@@ -50,7 +51,8 @@ def owner_of(path: str) -> Owner:
 
 
 def _unit(parts: list[str]) -> str | None:
-    """The innermost unit: the part behind the slices. What a service with Delegate= makes below itself is its own."""
+    """The innermost unit: the part after the slices. Cgroups that a service with Delegate= makes below itself aren't
+    units."""
     found = None
     for part in parts:
         if _UNIT.match(part) is None:

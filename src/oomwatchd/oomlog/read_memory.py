@@ -1,4 +1,6 @@
-"""Readers of the memory picture in a report: of the memory cgroup, of the machine. Pure. (See `read_request`.)"""
+"""Reads the lines of a report about memory: of the memory cgroup, of the machine. Pure.
+
+A reader takes one kind of line into the assembly, and returns whether the line was of that kind."""
 
 from oomwatchd.oomlog import line_memory
 from oomwatchd.oomlog.assembly import Assembly

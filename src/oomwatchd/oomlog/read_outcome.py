@@ -1,4 +1,6 @@
-"""Readers of what a report ends with: whom the kernel chose and killed, or why nobody. Pure. (See `read_request`.)"""
+"""Reads the last lines of a report: whom the kernel chose and killed, or why it killed nobody. Pure.
+
+A reader takes one kind of line into the assembly, and returns whether the line was of that kind."""
 
 from oomwatchd.oomlog import line_outcome, lines
 from oomwatchd.oomlog.assembly import Assembly
@@ -45,7 +47,7 @@ def kill_line(assembly: Assembly, text: str) -> bool:
 
 
 def kill(assembly: Assembly, text: str) -> bool:
-    """A kill line that has no other half."""
+    """A kill line whose other half doesn't come."""
     found = line_outcome.kill_line(text)
     if found is None:
         return False

@@ -1,7 +1,6 @@
-"""Readers of the first lines of a report: who asked for memory, on which kernel, from where. Pure.
+"""Reads the first lines of a report: who asked for memory, on which kernel, from where. Pure.
 
-A reader takes one kind of line into the assembly, and returns whether the line was of that kind.
-"""
+A reader takes one kind of line into the assembly, and returns whether the line was of that kind."""
 
 from dataclasses import replace
 

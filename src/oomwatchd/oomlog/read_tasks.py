@@ -1,4 +1,6 @@
-"""Readers of the task table of a report. Pure. (See `read_request`.)"""
+"""Reads the task table of a report. Pure.
+
+A reader takes one kind of line into the assembly, and returns whether the line was of that kind."""
 
 from oomwatchd.oomlog import line_tasks
 from oomwatchd.oomlog.assembly import Assembly

@@ -1,4 +1,4 @@
-"""How the text of one log is read: as lines, as JSON, in one of the journal's formats, from first to last or turned."""
+"""Reads the text of one log: as lines, as JSON, or in one of the journal's formats, from first to last or turned."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -21,8 +21,8 @@ _SAMPLE = 400
 
 
 def events(stream: Stream, parser: Parser, beside: Beside, reference: datetime) -> Iterator[OomKill]:
-    """The events of the kernel that a log completes; `beside` sees all that may be of others. Raises Cut for JSON that
-    ends early, after what stands before."""
+    """The events of the kernel in a log. `beside` is shown all lines that may be of other programs. Raises Cut where
+    JSON ends early, after the events before that."""
     head = stream.peek(_LOOK)
     cut: list[Cut] = []
     if is_document(head):
@@ -53,7 +53,7 @@ def _of_lines(log: Iterator[LogLine], parser: Parser, beside: Beside, reference:
 
 
 def _whole(stream: Stream, cut: list[Cut]) -> Iterator[LogLine]:
-    """The lines in a JSON document. That it is cut is told in the end, after what stands before was read."""
+    """The lines in a JSON document. If it is cut, that is added to `cut` at the end, after all lines before it."""
     try:
         yield from read_document(stream)
     except Cut as error:

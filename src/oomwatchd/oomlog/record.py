@@ -1,4 +1,4 @@
-"""What a kernel log says about one OOM event, as values. None stands for what isn't in the log."""
+"""What a log says about one OOM event, as values. None: the log doesn't say."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -21,8 +21,8 @@ class Task(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Invoker:
-    """Whose allocation failed. `gfp_mask` as logged ("0xcc0"), `gfp_words` what the kernel writes behind it
-    ("GFP_KERNEL"); `order` −1 means sysrq-f."""
+    """The process whose allocation failed. `gfp_mask`: as logged ("0xcc0"). `gfp_words`: what the kernel writes after
+    it ("GFP_KERNEL"). `order`: the allocation was of 2^order pages; −1 means sysrq-f."""
 
     pid: int | None = None
     comm: str | None = None
@@ -49,8 +49,8 @@ class Killed:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Whom select_bad_process() took, before a child could be sacrificed in its place (until 5.0).
-    `pid` may be a thread's. `score` in permille."""
+    """The process that select_bad_process() chose. Until 5.0 a child could die in its place. `pid` may be a thread's.
+    `score` is in permille."""
 
     pid: int
     comm: str
@@ -71,9 +71,10 @@ class Zone(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """The memory picture, in KiB: of the memory cgroup if the report is about one, else of the machine.
-    `node_kb`: (NUMA node, its memory) for the nodes that the report shows. hugetlb_kb: all that is set aside for huge
-    pages. free_cma_kb: of the free memory, what is set aside for devices."""
+    """The state of memory, in KiB: of the memory cgroup if the report is about one, else of the machine.
+
+    node_kb: (NUMA node, its memory) for the nodes that the report shows. hugetlb_kb: all memory that is set aside for
+    huge pages. free_cma_kb: the part of the free memory that is set aside for devices."""
 
     ram_kb: int | None = None
     reserved_kb: int | None = None

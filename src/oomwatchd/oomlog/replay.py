@@ -1,9 +1,8 @@
-"""The kernel's choice of a victim, reckoned anew from what a report logged. Pure.
+"""Calculates the kernel's choice of a victim again, from the figures in a report. Pure.
 
-`rank` is oom_badness() (`base.badness`) over the rows of the task table. What differs between kernels is told by the
-table's columns. What isn't to be seen in it goes by the kernel's release: how equal and negative points are taken
-(`base.badness.ERAS`), and how root's bonus was measured (before 3.14).
-"""
+`rank` is oom_badness() (`base.badness`) over the rows of the task table. The columns of the table show most differences
+between kernels. The others go by the kernel's release: how equal and negative points count (`base.badness.ERAS`), and
+how large root's bonus was before 3.14."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -23,7 +22,7 @@ _RELEASE = re.compile(r"(\d{1,3})\.(\d{1,4})")
 
 
 class Ranked(NamedTuple):
-    """A row with its points (pages), the most likely victim first; None: never chosen."""
+    """A row of the table with its points, in pages. None: it is never chosen."""
 
     task: Task
     points: int | None
@@ -31,16 +30,17 @@ class Ranked(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """`predicted`: the choice reckoned from the table, None if nobody could be chosen. `agrees`: it is what
-    happened."""
+    """The choice by the table. `predicted`: the task that it is; None: none could be chosen. `agrees`: whether that is
+    what happened."""
 
     predicted: Task | None
     agrees: bool
 
 
 def total_pages(kill: OomKill) -> int | None:
-    """What one point of oom_score_adj is a thousandth of (constrained_alloc()): the machine's memory and swap, the
-    limit of the memory cgroup and the swap that it may use, or the memory of the allowed NUMA nodes and all swap."""
+    """`totalpages` of constrained_alloc(), of which one point of oom_score_adj is a thousandth. It is the machine's
+    memory and swap; or the limit of the memory cgroup and the swap that it may use; or the memory of the allowed NUMA
+    nodes and all swap. None: the report doesn't show it."""
     memory = kill.memory
     swap_kb = memory.swap_total_kb
     if kill.scope == "memcg":
@@ -74,8 +74,8 @@ def _memcg_pages(kill: OomKill) -> int | None:
 
 
 def rank(kill: OomKill, adj_of: Callable[[Task], int | None] | None = None) -> list[Ranked]:
-    """The table in the order of the kernel's choice, the victim first. `adj_of` gives values of oom_score_adj in place
-    of the logged ones (None: as logged)."""
+    """The rows of the table in the order in which the kernel would choose them, the victim first. `adj_of` gives a
+    value of oom_score_adj in place of a logged one; None: the logged one."""
     return _rank(kill, adj_of, root_bonus=_root_has_bonus(kill))
 
 
@@ -110,15 +110,15 @@ def _order(one: Ranked) -> int:
 
 
 def _era(kill: OomKill) -> Era:
-    """How the kernel chose. One that the log doesn't name counts as old if its table does."""
+    """The era of the kernel. If the log doesn't name its release, the table's columns tell whether it is old."""
     if kill.kernel is not None:
         return era_of(kill.kernel)
     return ERAS[0] if "pgtables_bytes" in (kill.columns or ("pgtables_bytes",)) else ERAS[-1]
 
 
 def _root_bonus(kill: OomKill) -> Callable[[int, int], tuple[int, int]] | None:
-    """What root is given off its memory or its oom_score_adj: 3 % of the memory from 3.14 on, 30 of oom_score_adj
-    before, nothing since 4.17. (The table got pgtables_bytes little before that, and nr_pmds in 4.1.)"""
+    """The bonus of root: it turns memory and oom_score_adj into those that count. 3 % of the memory from 3.14 on, 30 of
+    oom_score_adj before; None since 4.17. (The table got pgtables_bytes little before that, and nr_pmds in 4.1.)"""
     columns = kill.columns or ()
     if "pgtables_bytes" in columns:
         return None
@@ -129,8 +129,8 @@ def _root_bonus(kill: OomKill) -> Callable[[int, int], tuple[int, int]] | None:
 
 
 def _root_has_bonus(kill: OomKill) -> bool:
-    """Whether root was given its bonus, which takes CAP_SYS_ADMIN: root in a container may lack it. The score that the
-    kernel logged tells, where the two differ."""
+    """Whether root had its bonus. It needs CAP_SYS_ADMIN, which root in a container may lack. The score that the kernel
+    logged tells, where it differs with and without the bonus."""
     chosen, total = kill.chosen, total_pages(kill)
     if chosen is None or not total or _root_bonus(kill) is None:
         return True
@@ -146,9 +146,11 @@ def _root_has_bonus(kill: OomKill) -> bool:
 
 
 def replay(kill: OomKill, ranked: list[Ranked] | None = None) -> Replay | None:
-    """The choice reckoned anew; None where the log doesn't hold what that takes: a table with its header, an outcome
-    that the table shows, and, where they matter, the swap of each task and the memory that oom_score_adj is measured
-    by. `ranked`: what `rank` gave for it, if that is at hand."""
+    """The choice by the table, and whether it agrees with what happened. `ranked`: the result of `rank`, if there is
+    one.
+
+    None where the log doesn't have what that takes: a table with its header, an outcome whose row is in the table, and,
+    if they make a difference, the swap of each task and the memory that oom_score_adj is measured by."""
     if not kill.tasks or kill.columns is None or (kill.panic is not None and not kill.no_killable):
         return None
     values = {task.oom_score_adj for task in kill.tasks}
@@ -176,8 +178,8 @@ def _predicted(kill: OomKill, ranked: list[Ranked]) -> Task | None:
 
 
 def _hangs_on_swap(kill: OomKill, ranked: list[Ranked]) -> bool:
-    """Whether swap could have decided, in a table without a column for it (before 3.7): the first is ahead of the
-    second by less than all swap in use."""
+    """Whether swap could have decided, in a table without a column for it (before 3.7). It could if the first is ahead
+    of the second by less than all swap in use."""
     candidates = [one.points for one in ranked if one.points is not None]
     if "swapents" in (kill.columns or ()) or len(candidates) < 2:
         return False
@@ -188,7 +190,8 @@ def _hangs_on_swap(kill: OomKill, ranked: list[Ranked]) -> bool:
 
 
 def _rows_of_chosen(kill: OomKill) -> set[int]:
-    """The pids of the rows that the choice may mean. The old line may name a thread; its process died then."""
+    """The PIDs of the rows that the kernel's line about its choice may mean. The old line may name a thread, whose
+    process died."""
     assert kill.victim is not None
     tasks = kill.tasks or ()
     if kill.chosen is not None and (found := _rows(tasks, kill.chosen.pid)):

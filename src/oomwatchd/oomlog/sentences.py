@@ -1,4 +1,4 @@
-"""An OOM event in plain sentences. Pure. Names are made safe to show; nothing else of the log gets through."""
+"""Tells an OOM event in plain sentences. Pure. Names are made safe to show, and no other text of the log is shown."""
 
 from oomwatchd.base.text import printable
 from oomwatchd.base.uapi import OOM_SCORE_ADJ_MIN
@@ -12,7 +12,7 @@ MENTIONED = 5
 
 
 def named(one: Task | Killed) -> str:
-    """ "java (4242)"."""
+    """A process as "java (4242)"."""
     return f"{printable(one.comm)} ({one.pid})"
 
 
@@ -24,7 +24,7 @@ _OF_OTHERS = {
 
 
 def headline(kill: OomKill) -> str:
-    """What was out of memory."""
+    """What was out of memory, as a clause."""
     if kill.killer == "systemd-oomd":
         where = "memory and swap were" if kill.memcg is None else f"the pressure in {printable(kill.memcg)} was"
         return f"systemd-oomd found that {where} above the limit"
@@ -42,7 +42,7 @@ def headline(kill: OomKill) -> str:
 
 
 def outcome(kill: OomKill) -> str:
-    """Who died."""
+    """Who died, as the object of a sentence."""
     if kill.victim is None and kill.killer != "kernel":
         return f"all processes of {printable(kill.unit or kill.task_memcg or 'a cgroup')}"
     if kill.victim is None:
@@ -54,19 +54,20 @@ def outcome(kill: OomKill) -> str:
 
 
 def also_killed(kill: OomKill) -> list[Killed]:
-    """Who died with the victim. With memory.oom.group the victim's own line comes a second time."""
+    """The processes that died with the victim. The victim itself is left out: with memory.oom.group its line comes a
+    second time."""
     pid = None if kill.victim is None else kill.victim.pid
     return [killed for killed in kill.also_killed if killed.pid != pid]
 
 
 def asker(kill: OomKill) -> str:
-    """Whose allocation failed."""
+    """The process whose allocation failed."""
     name, pid = kill.invoker.comm, kill.invoker.pid
     return f"{printable(name or 'unknown')} ({'pid unknown' if pid is None else pid})"
 
 
 def verdict(again: Replay | None) -> str:
-    """Whether the table explains the kernel's choice."""
+    """Whether the table explains the kernel's choice, as a clause."""
     if again is None:
         return "not possible: the log doesn't hold all that the choice was made from"
     if again.predicted is None:
@@ -100,7 +101,7 @@ def under_rules(kill: OomKill, outlook: Outlook | None) -> list[str]:
 
 
 def reasons(kill: OomKill, ranked: list[Ranked], again: Replay | None) -> list[str]:
-    """Why this one, in sentences."""
+    """Why the kernel chose this victim, in sentences."""
     said = _choice(kill, ranked, again)
     if kill.group is not None:
         said.append(
@@ -181,7 +182,7 @@ def _highest(kill: OomKill, row: Ranked, ranked: list[Ranked]) -> str:
 
 
 def _spared(kill: OomKill, victim: Ranked, ranked: list[Ranked]) -> list[str]:
-    """Who held more and lives."""
+    """Sentences about the processes that held more memory than the victim, and weren't chosen."""
     held = held_kb(kill, victim.task)
     more = [one.task for one in ranked if held_kb(kill, one.task) > held and one.task.pid != victim.task.pid]
     more.sort(key=lambda task: held_kb(kill, task), reverse=True)
@@ -207,7 +208,7 @@ def _adj(task: Task) -> str:
 
 
 def memory_picture(kill: OomKill) -> str | None:
-    """The memory at the time, in one line."""
+    """The state of memory at the time, in one line; None: the report has no figures."""
     memory = kill.memory
     parts = []
     if memory.usage_kb is not None and memory.limit_kb is not None:

@@ -1,4 +1,4 @@
-"""Bytes from first to last, with a look ahead, that say why they ended early instead of losing what was read."""
+"""A stream of bytes with a look ahead. If it ends early, what was read before is still delivered."""
 
 import re
 from collections.abc import Iterator
@@ -8,13 +8,12 @@ PIECE = 1 << 18
 
 
 class Damaged(Exception):
-    """The bytes end here, though they shouldn't. The message is the reason, without a full stop."""
+    """The bytes end too early, or can't be understood. The message is the reason, without a full stop."""
 
 
 class Stream:
-    """Joins pieces of bytes. `damage`: why they ended early, None as long as all is well.
-
-    What was read before the damage is delivered first. Only one who reads to the end learns of it."""
+    """Joins pieces of bytes to a stream. `damage`: why it ended early; None: it didn't, as far as it was read. What
+    came before the damage is delivered first."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
@@ -23,10 +22,10 @@ class Stream:
         self._ended = False
         self.damage: str | None = None
         self.began = False
-        """Whether there was anything at all."""
+        """Whether the stream has had any byte."""
 
     def _fill(self, size: int) -> None:
-        """Have `size` bytes at hand, or all that there are."""
+        """Read pieces until `size` bytes are held, or the stream ends."""
         have = len(self._held) - self._at
         if have >= size or self._ended:
             return
@@ -57,7 +56,7 @@ class Stream:
         return taken
 
     def read_some(self) -> bytes:
-        """Take what is at hand, or the next piece; empty at the end."""
+        """Take the bytes that are held, or the next piece; empty at the end."""
         self._fill(1)
         taken = self._held[self._at :] if self._at else self._held
         self._held, self._at = b"", 0
@@ -85,6 +84,6 @@ class Stream:
 
 
 def raise_damage(stream: Stream) -> None:
-    """For who reads `stream` and makes another of it: hand its damage on. Raises Damaged."""
+    """Raise Damaged if `stream` ended early. For code that makes another stream of it, and hands its damage on."""
     if stream.damage is not None:
         raise Damaged(stream.damage)

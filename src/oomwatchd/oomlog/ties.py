@@ -1,7 +1,7 @@
-"""What service managers say when one of their processes was killed: systemd, kubelet, Docker, containerd. Pure.
+"""Reads what service managers say when one of their processes was killed: systemd, kubelet, Docker, containerd. Pure.
 
-Their lines name a unit, a pod or a container, which the kernel's don't, and stand within seconds of the kernel's.
-"""
+Their lines name a unit, a pod or a container, which the kernel's lines don't. They come within seconds of the
+kernel's."""
 
 import re
 from collections import deque
@@ -45,7 +45,7 @@ _ID = re.compile(r"\b([0-9a-f]{64})\b")
 
 @dataclass(frozen=True, slots=True)
 class Tie:
-    """A line of a service manager: what it names. by_killer: "systemd-oomd", or the kernel."""
+    """What a line of a service manager names. by_killer: "kernel" or "systemd-oomd"."""
 
     time: str | float | None
     host: str | None
@@ -57,13 +57,13 @@ class Tie:
 
 
 class Ties:
-    """Collects such lines, and ties them to the kills beside them."""
+    """Collects the lines of service managers, and ties them to kills near them in time."""
 
     def __init__(self) -> None:
         self._ties: deque[Tie] = deque(maxlen=_KEPT)
 
     def feed(self, said: Said) -> None:
-        """Take in a line of one of MANAGERS; others are no matter."""
+        """Take in a line. It counts only if its program is one of MANAGERS."""
         if said.program not in MANAGERS:
             return
         if match := _UNIT.search(said.text):
