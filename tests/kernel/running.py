@@ -235,6 +235,13 @@ class Daemon:
         before = self.status()["counters"]["scans"]
         wait_until(lambda: self.status()["counters"]["scans"] >= before + 2, "two more scans")
 
+    def dropped(self) -> int:
+        """How many events the kernel could not deliver to it, since nobody read the earlier ones (netlink(7))."""
+        descriptors = [Path(f"/proc/{self.pid}/fd/{name}") for name in os.listdir(f"/proc/{self.pid}/fd")]
+        sockets = {os.readlink(path) for path in descriptors if path.is_symlink()}
+        lines = [line.split() for line in Path("/proc/net/netlink").read_text().splitlines()[1:]]
+        return sum(int(drops) for *_, drops, inode in lines if f"socket:[{inode}]" in sockets)
+
     def log(self) -> str:
         return self.log_file.read_text() if self.log_file.exists() else ""
 

@@ -81,7 +81,7 @@ def test_daemonized_grandchildren_are_not_missed_however_much_else_starts(
     output = start_daemonizing(shell, processes, target, gate)
     bystander = processes.start(target, "1000")
     wait_for_value(processes.start(shell, "-c", "sleep 1000", preexec_fn=lead_a_session), PINNED)
-    set_oom_score_adj(bystander, PINNED)  # after its fork has been heard of
+    set_oom_score_adj(bystander, PINNED)  # after its birth has been heard of
     os.kill(daemon.pid, signal.SIGSTOP)
     subprocess.run([storm, str(programs // 2)], check=True)
     gate.write_text("\n")
@@ -156,7 +156,9 @@ def test_who_only_shows_a_pinned_value_after_a_loss_keeps_it(
     daemon.start(reset_below(shell))
     output = start_daemonizing(shell, processes, target, gate)
     os.kill(daemon.pid, signal.SIGSTOP)
-    subprocess.run([storm, "30000"], check=True)  # three events each, more than there is room for without the filter
+    subprocess.run([storm, "5000"], check=True)
+    while not daemon.filtered and not daemon.dropped():  # else each birth is heard of, and who made it is a guess
+        subprocess.run([storm, "5000"], check=True)
     bystanders = [processes.start(target, "1000", start_new_session=leads) for leads in (False, True)]
     for bystander in bystanders:
         set_oom_score_adj(bystander, PINNED)
@@ -166,6 +168,5 @@ def test_who_only_shows_a_pinned_value_after_a_loss_keeps_it(
     os.kill(daemon.pid, signal.SIGCONT)
 
     wait_for_value(grandchild, FIRST)
-    assert daemon.filtered or daemon.status()["counters"]["lost"]
     daemon.reload()  # and with it a scan, of all
     assert [oom_score_adj(bystander) for bystander in bystanders] == [PINNED, PINNED], daemon.log()
