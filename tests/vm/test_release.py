@@ -37,8 +37,8 @@ def _clone(target: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout in which it has run."""
+def released(deb: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout in which it has run. To build the package first installs what is missing, one apt-get at a time."""
     checkout = _clone(tmp_path_factory.mktemp("release") / "one")
     done = _release(checkout)
     assert done.returncode == 0, done.stdout + done.stderr
