@@ -6,7 +6,8 @@ import json
 import re
 from collections.abc import Iterator
 
-from oomwatchd.oomlog.json_lines import Context, known, lines_of, log_lines
+from oomwatchd.oomlog.json_lines import lines_of, log_lines
+from oomwatchd.oomlog.json_record import Context, known
 from oomwatchd.oomlog.logline import LogLine
 from oomwatchd.oomlog.stream import PIECE, Stream
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from oomwatchd.oomlog import times, wrapped
-from oomwatchd.oomlog.json_lines import may_be_host
+from oomwatchd.oomlog.json_record import may_be_host
 from oomwatchd.oomlog.logline import LogLine, Unwrapper
 
 _FIELD = re.compile(r"([A-Z_][A-Z0-9_]{0,63})=(.*)", re.DOTALL)
