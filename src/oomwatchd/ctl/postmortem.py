@@ -1,6 +1,7 @@
 """`oomwatchctl postmortem`: past OOM kills, by the kernel and by other killers, read from logs."""
 
 import argparse
+import gc
 import json
 import re
 import sys
@@ -149,6 +150,17 @@ class _Reading:
 
 
 def run_postmortem(arguments: argparse.Namespace) -> int:
+    # Millions of rows are made and dropped, none of them in a cycle: looking for these takes a tenth of the time.
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        return _run(arguments)
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _run(arguments: argparse.Namespace) -> int:
     reading = _Reading(arguments)
     rules = Rules(open_rulebook(arguments).config.rules) if arguments.replay else None
     if arguments.json and not arguments.html:

@@ -29,10 +29,10 @@ class SysrqKey:
         """The log says that sysrq-f was pressed."""
         self._lines = _SYSRQ_LINES
 
-    def pass_line(self) -> None:
-        """A line says nothing of an OOM."""
+    def pass_lines(self, count: int = 1) -> None:
+        """So many lines say nothing of an OOM."""
         if self._lines > 0:
-            self._lines -= 1
+            self._lines = max(0, self._lines - count)
 
     def take_press(self) -> bool:
         """Whether it was pressed just before. One press asks for one report, so that it is forgotten then."""

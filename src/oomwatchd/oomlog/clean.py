@@ -7,6 +7,10 @@ import re
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]{0,20}[ -/]?[@-~]|\][^\x07\x1b]{0,200}(?:\x07|\x1b\\)?|[()][0-9A-Z]|[=>78M])")
 # A colour whose ESC was shown ("^[", "\e", rsyslog's "#033") or lost on the way.
 _SHOWN_COLOUR = re.compile(r"(?:\^\[|#033|\\e|\\033|\u241b)\[[\d;]{0,20}[mK]|(?<!\\x1b)\[\d{1,3}(?:;\d{1,3}){0,8}m")
+# Nearly every line: nothing in it that anything below looks for.
+_ORDINARY = re.compile(
+    r"(?!\[[a-zA-Z])[^\x1b<&\\`{\x80-\U0010ffff\[]*+(?:\[(?!\d{0,3}[;mK])[^\x1b<&\\`{\x80-\U0010ffff\[]*+)*+"
+)
 _TAG = re.compile(
     r"</?(?:br|p|pre|code|div|span|li|ol|ul|td|th|tr|table|tbody|font|b|i|em|tt|blockquote|summary|details|a|samp"
     r"|html|body)\b[^<>]{0,300}>",
@@ -45,10 +49,12 @@ _QUOTES = "\u201c\u201d\u201e\u2018\u2019\xab\xbb"
 def clean(line: str) -> str:
     """The line as the kernel or a logging program wrote it: without colours, markup, no-break spaces, the pipes of a
     table in Markdown. A line that has none of them comes back as it is."""
+    if _ORDINARY.fullmatch(line) is not None and line[-1:] not in ("]", "|", " "):
+        return line
     if "\x1b" in line:
         # The kernel's log shows an ESC in a name as \x1b, so these are the terminal's.
         line = without_colours(line)
-    if "m" in line and "[" in line and _SHOWN_COLOUR.search(line) is not None:
+    if "[0m" in line or "[m" in line or "[K" in line:  # a colour ends in its line
         line = _SHOWN_COLOUR.sub("", line)
     if not line.isascii():
         line = _plain_letters(line)

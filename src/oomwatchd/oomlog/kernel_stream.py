@@ -130,7 +130,7 @@ class KernelStream:
         """Take in a line that surely says nothing of an OOM."""
         self.assembly.origin = origin
         self.assembly.previous = text
-        self.assembly.sysrq_key.pass_line()
+        self.assembly.sysrq_key.pass_lines()
         self.assembly.keep(text, read=False)
 
     def give_up(self, number: int) -> list[OomKill]:
@@ -149,7 +149,7 @@ class KernelStream:
         if is_read:
             self.last_number = number
         else:
-            self.assembly.sysrq_key.pass_line()
+            self.assembly.sysrq_key.pass_lines()
         self.assembly.keep(text, read=is_read)
 
     def _read(self, text: str) -> bool:

@@ -5,6 +5,8 @@ For where a report comes from, and how it is read, see `lines`.
 
 import functools
 import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from oomwatchd.base.text import decode
 from oomwatchd.oomlog.line_parts import NUMBER
@@ -66,8 +68,8 @@ class Layout:
         self._adj = at.get("oom_score_adj")
         self._tables = [at[name] for name in _TABLES if name in at]
         wanted = {"uid", "tgid", "total_vm", "rss", "pgtables_bytes", "swapents", "oom_score_adj", *_TABLES}
-        self._raw = rb"\[ {0,9}(\d{1,10})\]" + b"".join(
-            rb"[ \t]+(-?\d{1,18})" if name in wanted else rb"[ \t]+-?\d{1,18}" for name in columns[1:-1]
+        self._raw = r"\[ {0,9}(\d{1,10})\]" + "".join(
+            r"[ \t]+(-?\d{1,18})" if name in wanted else r"[ \t]+-?\d{1,18}" for name in columns[1:-1]
         )
         shown = [name for name in columns[1:-1] if name in wanted]
         self._is_usual = shown == ["uid", "tgid", "total_vm", "rss", "pgtables_bytes", "swapents", "oom_score_adj"]
@@ -81,24 +83,32 @@ class Layout:
         pid, middle, comm = match.groups("")
         return self._task(int(pid), [int(number) for number in middle.split()], comm)
 
-    def raw_pattern(self, prefix: bytes) -> re.Pattern[bytes]:
-        """Matches a whole line of a table as bytes; `prefix` is a pattern of what stands before each row."""
-        return re.compile(prefix + self._raw + rb" ([^\n]{1,255})\n")
+    def raw_pattern(self, prefix: str) -> "RawRows":
+        """Finds whole lines of a table; `prefix` is a pattern of what stands before each row."""
+        row = prefix + self._raw + r" ([^\n]{1,255})\n"
+        ungrouped = row.replace(r"(\d", r"(?:\d").replace(r"(-?", r"(?:-?")
+        begins = rf"(?:{prefix}\[ {{0,9}}\d{{1,10}}\][^\n]*\n)++"
+        return RawRows(
+            re.compile(begins.encode("utf-8", "replace")),
+            re.compile(f"(?:{ungrouped})++".encode("utf-8", "replace")),
+            re.compile(f"^{row}", re.MULTILINE),
+        )
 
-    def raw_row(self, match: re.Match[bytes]) -> Task:
-        """What a match of a `raw_pattern` says."""
-        if self._is_usual:
-            pid, uid, tgid, total_vm, rss, pgtables, swapents, adj, comm = match.groups()
-            comm = comm.rstrip() if comm.endswith((b"\r", b"  ")) else comm
-            name = comm.decode() if comm.isascii() else decode(comm)
-            return Task(
-                int(pid), int(tgid), int(uid), int(total_vm), int(rss), int(pgtables), int(swapents), int(adj), name
-            )
-        first, *shown, comm = match.groups()
+    def raw_rows(self, rows: Sequence[tuple[str, ...]]) -> list[Task]:
+        """What the matches of `RawRows.row` say."""
+        if not self._is_usual:
+            return [self._raw_row(row) for row in rows]
+        pids, uids, tgids, vms, rsss, tables, swaps, adjs, comms = zip(*rows, strict=True)
+        columns = (pids, tgids, uids, vms, rsss, tables, swaps, adjs)
+        # A large log is mostly these: whole columns are made numbers, without a loop in Python.
+        return list(map(_AS_TASK, zip(*(map(int, column) for column in columns), map(_name, comms), strict=True)))
+
+    def _raw_row(self, row: tuple[str, ...]) -> Task:
+        first, *shown, comm = row
         numbers = [0] * (len(self.columns) - 2)
         for at, number in zip(self._shown, shown, strict=True):
             numbers[at] = int(number)
-        return self._task(int(first), numbers, decode(comm.rstrip(b"\r")))
+        return self._task(int(first), numbers, comm.rstrip("\r"))
 
     def _task(self, pid: int, numbers: list[int], comm: str) -> Task:
         pgtables = None
@@ -118,6 +128,34 @@ class Layout:
             None if self._adj is None else numbers[self._adj],
             comm,
         )
+
+
+class RawRows(NamedTuple):
+    """Patterns of rows that follow one another. `begins` matches lines that begin like rows, `whole` only rows, `row`
+    finds the figures of each."""
+
+    begins: re.Pattern[bytes]
+    whole: re.Pattern[bytes]
+    row: re.Pattern[str]
+
+    def read(self, data: bytes, start: int, end: int) -> tuple[list[tuple[str, ...]], bytes]:
+        """The rows at `start` and their lines."""
+        found = self.begins.match(data, start, end)
+        if found is None:
+            return [], b""
+        rows: list[tuple[str, ...]] = self.row.findall(decode(found[0]))
+        if len(rows) == found[0].count(b"\n"):
+            return rows, found[0]
+        found = self.whole.match(data, start, end)
+        return ([], b"") if found is None else (self.row.findall(decode(found[0])), found[0])
+
+
+_AS_TASK: Callable[[tuple[int | str, ...]], Task] = functools.partial(tuple.__new__, Task)
+"""Makes a Task of its members, four times as fast as the class does."""
+
+
+def _name(comm: str) -> str:
+    return comm.rstrip() if comm.endswith(("\r", "  ")) else comm
 
 
 @functools.lru_cache(maxsize=32)

@@ -24,6 +24,16 @@ _START = re.compile(
     r"|(?P<table>\[ *(?:pid|\d+ *\]))|(?P<sysrq>[Ss]ys[Rr]q)|(?P<gap>[^\w.…]*+(?:\.\.\.|…|snip|cut\b)))"
 )
 
+NOISE = (
+    rb"(?: ?</?(?:TASK|IRQ)>|Call [Tt]race:|Hardware name: [^\n]*|R[A-Z0-9]{2}: [^\n]*|Code: [^\n]*|[CDF]S: [^\n]*"
+    rb"|Mem-[Ii]nfo:|lowmem_reserve\[\]:[^\n]*|Swap cache stats: [^\n]*|Tasks state [^\n]*"
+    rb"|Node \d{1,4} (?:active|inactive)_anon:[^\n]*"
+    rb"|\d{1,18} (?:total pagecache pages|pages (?:in swap cache|HighMem|cma|hwpoisoned)[^\n]*)"
+    rb"| (?:sec_pagetables|kernel_misc_reclaimable|isolated_anon):[^\n]*"
+    rb"| (?!mem_cgroup_out_of_memory\+)[A-Za-z_][\w.]{0,200}\+0x[0-9a-f]{1,16}/0x[0-9a-f]{1,16}(?: \[[\w-]{1,64}\])?)"
+)
+"""Lines of a report that say nothing of what is read of it, as bytes: registers, addresses, headings."""
+
 # The first letters of these, for a quick no.
 _STARTS = frozenset(
     (

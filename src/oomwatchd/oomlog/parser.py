@@ -79,15 +79,11 @@ class Parser:
         self._last = _NO_LINE
         """The last line's prefix, for a next one that has the same. Its text isn't kept."""
         self._alike: re.Pattern[str] | None = None
+        self._noise: re.Pattern[bytes] | None = None
         """Matches prefixes that differ from the last line's in the time alone."""
         self._as_is = False
         """Whether the last line was free of colours, markup and the like."""
         self._origin = Origin()
-
-    @property
-    def at_row(self) -> bool:
-        """Whether the line just fed is a row or the header of a table: rows may follow."""
-        return self._stream.assembly.at_row
 
     @property
     def busy(self) -> bool:
@@ -113,35 +109,57 @@ class Parser:
         done, self._done = self._done, []
         return done
 
-    def feed_rows(self, data: bytes, start: int, end: int) -> int:
-        """Take in the rows at `start` that follow a header or row just fed, as a whole: a large log is mostly these.
-        Returns where they end; what can't be taken so is left to `feed`."""
+    def feed_run(self, data: bytes, start: int, end: int) -> int:
+        """Take in lines at `start`, behind the line just fed, that can be read as a whole: rows of a table, or lines
+        that say nothing of an OOM. A large log is mostly these. Returns where they end."""
+        if self._stream.assembly.at_row:
+            return self._feed_rows(data, start, end)
+        return self._skip_noise(data, start, end)
+
+    def _feed_rows(self, data: bytes, start: int, end: int) -> int:
+        """Take in the rows at `start` that follow a header or row just fed."""
         assembly = self._stream.assembly
         report = assembly.report
         if report is None or report.layout is None or report.past_table() or assembly.broken is not None:
             return start
         if not self._as_is or data.startswith(b"{", start):
             return start  # so the rows aren't either
-        layout, task, begin = report.layout, None, start
-        pattern = _rows_pattern(layout, _shape(self._last))
-        while (match := pattern.match(data, start, end)) is not None:
-            task = layout.raw_row(match)
-            report.add(task)
-            start = match.end()
-            self._number += 1
-        if task is not None:
-            # Where a line feed is in the name, the next line has the rest.
-            assembly.previous = task.comm
-            assembly.keep_rows(data[begin:start])
-            self._stream.last_number = self._number
-        return start
+        layout = report.layout
+        rows, raw = _rows_pattern(layout, _shape(self._last)).read(data, start, end)
+        if not rows:
+            return start
+        tasks = layout.raw_rows(rows)
+        report.add_all(tasks)
+        # Where a line feed is in the name, the next line has the rest.
+        assembly.previous = tasks[-1].comm
+        if self._keep_text:
+            assembly.keep_rows(raw)
+        self._number += len(tasks)
+        self._stream.last_number = self._number
+        return start + len(raw)
+
+    def _skip_noise(self, data: bytes, start: int, end: int) -> int:
+        """Pass over the lines at `start` that have the prefix of the line just fed: half of a report's lines are
+        registers, addresses, headings."""
+        assembly = self._stream.assembly
+        if self._noise is None or not self._as_is or self._unknown or self._keep_text or assembly.broken is not None:
+            return start
+        found = self._noise.match(data, start, end)
+        if found is None:
+            return start
+        stop = found.end()
+        count = data.count(b"\n", start, stop)
+        self._number += count
+        assembly.previous = ""
+        assembly.sysrq_key.pass_lines(count)
+        return stop
 
     def flush(self) -> list[OomKill]:
         """The log ends here, or is silent: close the events that are open."""
         self._drain()
         for stream in self._streams.values():
             self._done += stream.flush()
-        self._last, self._alike, self._origin = _NO_LINE, None, Origin()
+        self._last, self._alike, self._noise, self._origin = _NO_LINE, None, None, Origin()
         done, self._done = self._done, []
         return done
 
@@ -229,7 +247,7 @@ class Parser:
         host = line.host or parts.host
         file = line.file or self.file
         self._stream = self._stream_of((line.file, host, parts.lead, True))
-        self._last, self._alike = _NO_LINE, None
+        self._last, self._alike, self._noise = _NO_LINE, None, None
         self._origin = Origin(parts.prefix, line.time, host, file)
         self._done += self._stream.take(self._number, self._origin, parts.text or "")
 
@@ -237,7 +255,10 @@ class Parser:
         if (quoted := line_prefix.unquoted(parts)) is not None:
             parts, self._as_is = quoted, False
         self._last = parts
-        self._alike = _alike_pattern(_shape(parts)) if quoted is None and _is_alike(parts) else None
+        self._alike = self._noise = None
+        if quoted is None and _is_alike(parts):
+            shape = _shape(parts)
+            self._alike, self._noise = _alike_pattern(shape), _noise_pattern(shape)
         self._stream = self._stream_below_first(parts) or self._stream_of((None, parts.host, parts.lead, parts.dated))
         self._origin = Origin(parts.prefix, None, parts.host, self.file)
         self._take_text(parts.text or "")
@@ -314,5 +335,10 @@ def _alike_pattern(prefix: str) -> re.Pattern[str]:
 
 
 @functools.lru_cache(maxsize=64)
-def _rows_pattern(layout: line_tasks.Layout, prefix: str) -> re.Pattern[bytes]:
-    return layout.raw_pattern(prefix.encode("utf-8", "replace"))
+def _noise_pattern(prefix: str) -> re.Pattern[bytes]:
+    return re.compile(rb"(?:" + prefix.encode("utf-8", "replace") + lines.NOISE + rb"\n)++")
+
+
+@functools.lru_cache(maxsize=64)
+def _rows_pattern(layout: line_tasks.Layout, prefix: str) -> line_tasks.RawRows:
+    return layout.raw_pattern(prefix)

@@ -1,7 +1,7 @@
 """An OOM report while its lines come in, and the event that it makes in the end. Pure."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
@@ -117,6 +117,14 @@ class Report:
             self.tasks.append(task)
         else:
             self.cut = True
+
+    def add_all(self, tasks: Sequence[Task]) -> None:
+        """Take in rows of the table."""
+        if self.tasks is None:
+            self.tasks = []
+        room = MAX_TASKS - len(self.tasks)
+        self.tasks += tasks[:room]
+        self.cut = self.cut or len(tasks) > room
 
     def time(self, reference: datetime, calendar: times.Calendar) -> str | float | None:
         """When it was logged (see `times.time_of`)."""

@@ -57,7 +57,9 @@ def _scan_block(block: Block, parser: Parser, beside: Beside | None) -> Generato
             stop = anchor + 1
         line_end = data.find(b"\n", stop - 1, end)
         stop = end if line_end < 0 else line_end + 1
-        for raw in data[position:stop].removesuffix(b"\n").split(b"\n"):
+        while position < stop:
+            line_end = data.find(b"\n", position, end)
+            raw = data[position : line_end if line_end >= 0 else end]
             position += len(raw) + 1
             if b"+0x" in raw and lines.is_trace(raw):
                 continue
@@ -65,7 +67,5 @@ def _scan_block(block: Block, parser: Parser, beside: Beside | None) -> Generato
             done = parser.feed(line.decode("utf-8", "backslashreplace").rstrip("\r"))
             if done:
                 yield from done
-            if parser.at_row and (rows_end := parser.feed_rows(data, position, end)) > position:
-                position = rows_end
-                break
+            position = parser.feed_run(data, position, end)
     return min(position, end)

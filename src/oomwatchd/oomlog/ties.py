@@ -97,6 +97,8 @@ class Ties:
                 unit = tie.unit
             if _means(tie, kill, container):
                 container = tie.pod or container or tie.container
+        if (unit, container) == (kill.unit, kill.container):
+            return kill
         return replace(kill, unit=unit, container=container)
 
 
