@@ -89,9 +89,11 @@ class Document:
         return cls(source.path, content, located.positions, found, diagnosis.broken)
 
     def error(self, path: Path, message: str) -> None:
+        """Note an error at the key with this path."""
         self.found.errors.append(Problem(self.file, *self.place(path), message))
 
     def warning(self, path: Path, message: str) -> None:
+        """Note a warning at the key with this path."""
         self.found.warnings.append(Problem(self.file, *self.place(path), message))
 
     def place(self, path: Path) -> Position:
@@ -163,6 +165,7 @@ class Document:
         return meant_keys
 
     def interval(self, at: Path, table: Mapping[str, object], default: float) -> float:
+        """The time span `scan_interval` of `table`, in seconds; `default` where it is missing or wrong."""
         key = "scan_interval"
         if key not in table:
             return default
@@ -180,6 +183,7 @@ class Document:
         return seconds
 
     def one_of(self, at: Path, table: Mapping[str, object], key: str, default: str) -> str:
+        """The word of `table` under `key`, which must be one of CHOICES; `default` where it is missing or wrong."""
         value, choices = table.get(key, default), CHOICES[key]
         options = ", ".join(f'"{choice}"' for choice in choices)
         if not isinstance(value, str):
@@ -191,6 +195,7 @@ class Document:
         return value
 
     def boolean(self, at: Path, table: Mapping[str, object], key: str, default: bool) -> bool:
+        """The truth value of `table` under `key`; `default` where it is missing or wrong."""
         value = table.get(key, default)
         if not isinstance(value, bool):
             self.error((*at, key), f"{key} must be true or false, {without_quotes(value) or 'not ' + kind(value)}")
@@ -198,6 +203,7 @@ class Document:
         return value
 
     def string(self, at: Path, table: Mapping[str, object], key: str) -> str:
+        """The string of `table` under `key`; empty where it is missing or wrong."""
         value = table.get(key, "")
         if not isinstance(value, str):
             self.error((*at, key), f"{key} must be a string in quotes, not {kind(value)}")
@@ -205,6 +211,8 @@ class Document:
         return value
 
     def integer(self, at: Path, value: object, what: str, low: int, high: int) -> int | None:
+        """`value`, if it is a number from `low` to `high`; else None, and an error is noted. `what`: what to call
+        it."""
         if isinstance(value, bool) or not isinstance(value, int):
             self.error(at, f"{what} must be a whole number, {without_quotes(value) or 'not ' + kind(value)}")
             return None

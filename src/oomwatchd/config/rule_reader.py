@@ -27,6 +27,7 @@ class Placed:
     told."""
 
     def error(self, message: str, *key: str) -> None:
+        """Note an error at a key of the rule."""
         self.document.error((*self.at, *key), message)
 
 
@@ -63,15 +64,17 @@ class _Reader:
         self.broken = document.broken.get(at, set())
 
     def placed(self) -> Placed:
+        """The rule, and where it stands."""
         errors = len(self.document.found.errors)
-        rule = self.rule()
+        rule = self._rule()
         sound = not self.broken and len(self.document.found.errors) == errors
         return Placed(rule, self.document, self.at, sound)
 
     def error(self, message: str, *key: str | int) -> None:
+        """Note an error at a key of the rule."""
         self.document.error((*self.at, *key), message)
 
-    def rule(self) -> Rule:
+    def _rule(self) -> Rule:
         document, table, at = self.document, self.table, self.at
         others = dict.fromkeys(DAEMON_KEYS, "[daemon]")
         meant_keys = document.unknown_keys(at, table, RULE_KEYS, others)
@@ -83,10 +86,10 @@ class _Reader:
             self.error("name must have at least one character, and only printable ones", "name")
         return Rule(
             name=name,
-            criteria=self.criteria((), table),
-            action=self.action(meant_keys),
-            excluded=self.exclusion(table["not"]) if "not" in table else (),
-            children=self.children(),
+            criteria=self._criteria((), table),
+            action=self._action(meant_keys),
+            excluded=self._exclusion(table["not"]) if "not" in table else (),
+            children=self._children(),
             containers=document.boolean(at, table, "containers", False),
             spoofable=document.boolean(at, table, "spoofable", False),
             enabled=document.boolean(at, table, "enabled", True),
@@ -97,7 +100,7 @@ class _Reader:
 
     # Criteria
 
-    def exclusion(self, table: object) -> tuple[Criterion, ...]:
+    def _exclusion(self, table: object) -> tuple[Criterion, ...]:
         if not isinstance(table, dict):
             message = f'not must be a table of criteria, such as not = {{ user = "root" }}, not {kind(table)}'
             self.error(message, "not")
@@ -105,13 +108,13 @@ class _Reader:
         self.document.unknown_keys((*self.at, "not"), table, tuple(CRITERIA))
         if not table:
             self.error("not is empty: it would exclude every process", "not")
-        return self.criteria(("not",), table)
+        return self._criteria(("not",), table)
 
-    def criteria(self, below: Path, table: Mapping[str, object]) -> tuple[Criterion, ...]:
-        found = (self.criterion((*below, key), key, table[key]) for key in table if key in CRITERIA)
+    def _criteria(self, below: Path, table: Mapping[str, object]) -> tuple[Criterion, ...]:
+        found = (self._criterion((*below, key), key, table[key]) for key in table if key in CRITERIA)
         return tuple(criterion for criterion in found if criterion is not None)
 
-    def criterion(self, at: Path, key: str, value: object) -> Criterion | None:
+    def _criterion(self, at: Path, key: str, value: object) -> Criterion | None:
         form = CRITERIA[key].form
         if form is Form.FLAG:
             flag = self.document.boolean((*self.at, *at[:-1]), {key: value}, key, False)
@@ -121,12 +124,12 @@ class _Reader:
             self.error(f"{key}: an empty list fits nothing", *at)
         paths = [(*at, i) for i in range(len(members))] if isinstance(value, list) else [at]
         if form is Form.TEXT:
-            patterns = [self.pattern(path, key, member) for path, member in zip(paths, members, strict=True)]
+            patterns = [self._pattern(path, key, member) for path, member in zip(paths, members, strict=True)]
             return Criterion(key, patterns=tuple(p for p in patterns if p is not None))
-        names = [self.id_or_name(path, key, member) for path, member in zip(paths, members, strict=True)]
+        names = [self._id_or_name(path, key, member) for path, member in zip(paths, members, strict=True)]
         return Criterion(key, names=tuple(name for name in names if name is not None))
 
-    def id_or_name(self, at: Path, key: str, value: object) -> str | None:
+    def _id_or_name(self, at: Path, key: str, value: object) -> str | None:
         numeric = CRITERIA[key].form is Form.ID
         if numeric and isinstance(value, int) and not isinstance(value, bool):
             return None if self.document.integer((*self.at, *at), value, key, 0, LARGEST_ID) is None else str(value)
@@ -145,9 +148,9 @@ class _Reader:
             return None
         return value
 
-    def pattern(self, at: Path, key: str, value: object) -> r.Pattern | None:
+    def _pattern(self, at: Path, key: str, value: object) -> r.Pattern | None:
         if isinstance(value, dict):
-            return self.regex(at, key, value)
+            return self._regex(at, key, value)
         if not isinstance(value, str):
             self.error(f'{key} must be a string in quotes or {{ regex = "…" }}, not {kind(value)}', *at)
             return None
@@ -173,7 +176,7 @@ class _Reader:
             *at,
         )
 
-    def regex(self, at: Path, key: str, table: Mapping[str, object]) -> r.Pattern | None:
+    def _regex(self, at: Path, key: str, table: Mapping[str, object]) -> r.Pattern | None:
         for other in table:
             if other == "regex":
                 continue
@@ -205,7 +208,7 @@ class _Reader:
 
     # What becomes of the process
 
-    def action(self, meant_keys: set[str]) -> Action:
+    def _action(self, meant_keys: set[str]) -> Action:
         document, table, at = self.document, self.table, self.at
         given = [key for key in table if key in ("oom_score_adj", "oom_adj", "ignore")]
         actions = {"", "oom_score_adj", "oom_adj", "ignore"}
@@ -216,14 +219,14 @@ class _Reader:
         if len(given) > 1:
             self.error(f"A rule has exactly one action, but this one has {' and '.join(given)}", given[1])
         if "oom_score_adj" in given:
-            return self.oom_score_adj(table["oom_score_adj"])
+            return self._oom_score_adj(table["oom_score_adj"])
         if "oom_adj" in given:
-            return self.oom_adj(table["oom_adj"])
+            return self._oom_adj(table["oom_adj"])
         if not document.boolean(at, table, "ignore", True):
             self.error("ignore = false is no action; leave it out, and say what the rule does", "ignore")
         return Action(ignore=True)
 
-    def oom_adj(self, value: object) -> Action:
+    def _oom_adj(self, value: object) -> Action:
         low, high = uapi.OOM_DISABLE, uapi.OOM_ADJUST_MAX
         if isinstance(value, int) and not isinstance(value, bool) and not low <= value <= high:
             fits_today = abs(value) <= uapi.OOM_SCORE_ADJ_MAX
@@ -235,7 +238,7 @@ class _Reader:
         score = 0 if legacy is None else r.oom_adj_to_score(legacy)
         return Action(score, score)
 
-    def oom_score_adj(self, value: object) -> Action:
+    def _oom_score_adj(self, value: object) -> Action:
         key = "oom_score_adj"
         at = (*self.at, key)
         bounds = (uapi.OOM_SCORE_ADJ_MIN, uapi.OOM_SCORE_ADJ_MAX)
@@ -254,7 +257,7 @@ class _Reader:
             return Action(low, low)
         return Action(low, high)
 
-    def children(self) -> str | int | None:
+    def _children(self) -> str | int | None:
         value = self.table.get("children")
         if value is None or value in (r.INHERIT, r.RESET):
             return value if isinstance(value, str) else None
