@@ -3,8 +3,11 @@
 tomli has read the text before, so its syntax is right. This module only passes over strings, brackets and comments, and
 returns no values."""
 
+import contextlib
 import re
 from dataclasses import dataclass
+
+import tomli
 
 Path = tuple[str | int, ...]
 Position = tuple[int, int]
@@ -41,6 +44,13 @@ def locate(text: str) -> Located:
     """Find the places in `text`. On text that isn't TOML it stops early, and raises nothing."""
     scanner = _Scanner(text)
     return Located(scanner.scan(), scanner.newer)
+
+
+def _unquoted(key: str) -> str:
+    if key[0] == '"' and "\\" in key:
+        with contextlib.suppress(tomli.TOMLDecodeError):
+            return str(tomli.loads(f"key = {key}")["key"])
+    return key[1:-1]
 
 
 class _Scanner:
@@ -97,7 +107,7 @@ class _Scanner:
         while True:
             self.skip(_BLANK)
             part = self.string()
-            parts.append(part[1:-1] if part else self.skip(_KEY))
+            parts.append(_unquoted(part) if part else self.skip(_KEY))
             self.skip(_BLANK)
             if not self.eat("."):
                 return tuple(parts)
@@ -119,7 +129,8 @@ class _Scanner:
             index = self.arrays.get(path, -1) + 1
             self.arrays[path] = index
             path = (*path, index)
-        self.found.setdefault(path, start)
+        for length in range(1, len(path) + 1):  # tables that only this header makes, such as a of [a.b], or of [[a]]
+            self.found.setdefault(path[:length], start)
         return path
 
     def resolve(self, key: tuple[str, ...]) -> Path:
