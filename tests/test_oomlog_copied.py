@@ -10,11 +10,12 @@ import random
 import re
 import textwrap
 from collections.abc import Callable, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from oomwatchd.oomlog.parser import Parser
 from tests.oom_reports import made
 from tests.test_oomlog_shapes import (
     BOOT,
@@ -298,3 +299,26 @@ def test_a_lead_of_the_first_line_alone_makes_no_second_stream(tmp_path: Path) -
     for before in ("$ dmesg: ", "i-0abc\t", "[code] ", "\u201c"):
         (kill,) = read(before + stamped(report.lines), tmp_path)
         assert told(kill) == truth(report)
+
+
+ODD_ROWS = (
+    "[    7]     0     7     1000      100",
+    "[    7]     0     7     1000      100    94208        0             0 caf\u00e9",
+    "[    7]     0     7     1000      100    94208        0             0 a\r",
+    "[    7]     0     7     1000      100    94208        0             0 a [    8]  0  8  1  1  1  0  0 c",
+    "[    7]     0     7",
+    "usb 1-1: new device",
+)
+
+
+@pytest.mark.parametrize("odd", ODD_ROWS)
+@pytest.mark.parametrize("era", ("3.10", "6.1", "6.8"))
+def test_rows_read_as_a_whole_are_those_read_one_by_one(odd: str, era: str, tmp_path: Path) -> None:
+    report = made(era, random.Random(odd))
+    lines = list(report.lines)
+    row = max(number for number, line in enumerate(lines) if re.match(r"\[ *\d+\]", line))
+    lines.insert(row - 2, odd)
+    text = stamped(lines)
+    parser = Parser(datetime(2026, 6, 1))
+    one_by_one = [kill for line in text.split("\n") for kill in parser.feed(line.rstrip("\r"))] + parser.flush()
+    assert [told(kill) for kill in read(text, tmp_path)] == [told(kill) for kill in one_by_one]

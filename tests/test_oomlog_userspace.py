@@ -198,3 +198,25 @@ POD = "01234567_89ab_cdef_0123_456789abcdef"
 def test_whose_a_cgroup_is(path: str, unit: str | None, container: str | None) -> None:
     owner = owner_of(path)
     assert (owner.unit, owner.container) == (unit, container)
+
+
+SAID = "Killed /user.slice/a.scope due to memory pressure for /user.slice being 71.30% > 50.00% for > 20s with activity"
+WAYS = {
+    "RFC 5424": f"<30>1 2026-03-15T04:07:35Z h1 systemd-oomd 12 - - {SAID}",
+    "RFC 5424 without PRI": f"2026-03-15T04:07:35Z h1 systemd-oomd 12 - - {SAID}",
+    "with-unit": f"Sun 2026-03-15 04:07:35 CET h1 systemd-oomd.service[12]: {SAID}",
+    "a page": f"Mar 15 04:07:35 h1 systemd-oomd[12]: {SAID.replace('>', '&gt;')}<br>",
+    "a unit": json.dumps({"host": "h1", "unit": "systemd-oomd.service", "time": "2026-03-15T04:07:35Z", "log": SAID}),
+    "an identifier": json.dumps(
+        {"@timestamp": "2026-03-15T04:07:35Z", "host": "h1", "syslog": {"identifier": "systemd-oomd"}, "message": SAID}
+    ),
+    "no tag": SAID,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_of_a_line(way: str, log: Path) -> None:
+    (kill,) = read(log, WAYS[way])
+    assert (kill.killer, kill.task_memcg, kill.memcg) == ("systemd-oomd", "/user.slice/a.scope", "/user.slice")
+    assert kill.host == (None if way == "no tag" else "h1")
+    assert (kill.time is None) == (way == "no tag")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from oomwatchd.oomlog import json_lines
+from oomwatchd.oomlog.clean import clean
 from oomwatchd.oomlog.killers import PROGRAMS, Kills, Said, read_line
 from oomwatchd.oomlog.logline import LogLine
 from oomwatchd.oomlog.ties import MANAGERS, Ties
@@ -25,18 +26,23 @@ _WORDS = Words(
         "'oom-kill'",
         "/tasks/oom",
         "container oom",
+        "due to memory pressure",
+        "due to memory used",
     )
 )
 _SAYS = (
     r"oomd|earlyoom|nohang|low memory!|mem avail: |sending SIG|Killing process |correcti|_threshold_|PID: "
     r"|Vm, MiB: |oom_score_adj: |cgroup_v[12]: |victim|OOM|'oom-kill'|/tasks/oom|container oom|kill failed: |dryrun"
-    r"|exited after|Cannot send a signal"
+    r"|exited after|Cannot send a signal|due to memory (?:pressure|used)"
 )
 _LINE = re.compile(rf"(?m)^.*(?:{_SAYS}).*$".encode())
 _TEXT = re.compile(_SAYS)
 _LONGEST = 64 << 10
 _TAG = re.compile(r"(?:^|(?<=\s))(?P<tag>[A-Za-z][\w@./\\+-]{0,63})(?:\[\d{1,10}\])?: ")
-_RFC5424 = re.compile(r"(?:<\d{1,3}>)?1 (?P<time>\S+) (?P<host>\S+) (?P<tag>\S+) \S+ \S+ (?:-|\[.*?\]) (?P<text>.*)")
+_RFC5424 = re.compile(
+    r"(?:(?:<\d{1,3}>)?1 (?=\S)|(?=\d{4}-\d\d-\d\dT))(?P<time>\S+) (?P<host>\S+) (?P<tag>[^\s:]+) (?:-|\d+) \S+ "
+    r"(?:-|\[.*?\]) (?P<text>.*)"
+)
 _HOST = re.compile(r"(?:^|\s)(?P<host>[^\s:\[\]()]{1,255})\s+$")
 _CLOCK = re.compile(r"\d:\d\d")
 _BARE = (
@@ -88,6 +94,8 @@ class Beside:
         """Take a line, with what its container knows of it. `raw`: the whole line, where it differs."""
         if line.program not in _KNOWN and _TEXT.search(line.text) is None:
             return
+        if not line.verbatim and (text := clean(line.text)) != line.text:
+            line = replace(line, text=text)
         said = self._said(line, raw)
         if said is None:
             return

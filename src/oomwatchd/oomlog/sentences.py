@@ -31,12 +31,12 @@ def headline(kill: OomKill) -> str:
     if kill.killer != "kernel":
         return _OF_OTHERS.get(kill.killer, f"{printable(kill.killer)} acted")
     where = f"memory cgroup {printable(kill.memcg)}" if kill.memcg else "a memory cgroup"
-    nodes = f"NUMA nodes {kill.nodes}" if kill.nodes else "its NUMA nodes"
+    nodes = f"NUMA node{'' if kill.nodes.isdecimal() else 's'} {kill.nodes}" if kill.nodes else "its NUMA nodes"
     return {
         "global": "the machine was out of memory",
         "memcg": f"{where} was at its limit",
         "cpuset": f"a cpuset was out of memory on {nodes}",
-        "mempolicy": f"a memory policy allowed only {nodes}, and these were out of memory",
+        "mempolicy": f"a memory policy allowed only {nodes}, which had no memory left",
         "sysrq": "sysrq-f asked for an OOM kill",
     }.get(kill.scope or "", "out of memory; the log doesn't say what ran out")
 
