@@ -1,5 +1,7 @@
 """The kernel's choice as a pure function."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,6 +62,7 @@ def test_the_division_comes_first() -> None:
 
 def test_root_was_forgiven_three_percent_once() -> None:
     assert points(task(2, rss=1000, sys_admin=True), 10_000, BONUS) == 970
+    assert points(task(2, rss=1030, sys_admin=True), 10_000, BONUS) == 1000  # whole pages
     assert points(task(2, rss=1000, sys_admin=True), 10_000) == 1000
 
 
@@ -109,6 +112,38 @@ def test_the_first_is_the_victim_however_little_is_left() -> None:
 def test_clamped_points_have_to_be_grown_out_of_first() -> None:
     ranked = rank([task(2, 50, adj=-100), task(3, 1)], 10_000, unlimited, CLAMPED)
     assert [(c.task.pid, c.points, c.grow) for c in ranked] == [(3, 1, 0), (2, -950, 952)]
+
+
+def test_the_whole_order_goes_by_the_formula_of_the_era() -> None:
+    root, user, init = task(2, 1000, sys_admin=True), task(3, 980), task(1, 1000, sys_admin=True, global_init=True)
+    ranked = rank([root, user, init], 10_000, unlimited, BONUS)
+    assert [(c.task.pid, c.points, c.why_not, c.grow) for c in ranked] == [
+        (3, 980, None, 0),
+        (2, 970, None, 10),  # which equals the first, and was scanned earlier
+        (1, 970, "PID 1 of the initial PID namespace", None),
+    ]
+    assert order(root, user) == [2, 3]
+
+
+def test_of_equals_that_started_together_the_pid_decides_and_before_it_the_start() -> None:
+    early, late = (replace(task(pid), starttime=start) for pid, start in ((9, 5), (4, 6)))
+    assert order(early, late) == order(late, early) == [4, 9]
+    assert order(early, late, era=FIRST) == [9, 4]
+    twins = [replace(task(pid), starttime=5) for pid in (4, 9)]
+    assert order(*twins) == [9, 4]
+    assert order(*twins, era=FIRST) == [4, 9]
+
+
+def test_an_equal_is_scanned_later_if_it_started_later() -> None:
+    first, later = replace(task(9, 101), starttime=5), replace(task(4, 100), starttime=6)
+    assert [c.grow for c in rank([first, later], 10_000, unlimited)] == [0, 1]
+    earlier = replace(later, starttime=4)
+    assert [c.grow for c in rank([first, earlier], 10_000, unlimited)] == [0, 2]
+
+
+def test_what_is_left_is_asked_for_each_process() -> None:
+    ranked = rank([task(2, 200), task(3, 100), task(4, 199)], 10_000, lambda one: 0 if one.pid == 4 else 500)
+    assert [(c.task.pid, c.grow) for c in ranked] == [(2, 0), (4, None), (3, 100)]
 
 
 tasks = st.builds(
@@ -187,6 +222,11 @@ def test_a_group_without_a_limit_has_no_total() -> None:
         (v1(1000, 400, reclaimable=50, swappiness=0), 650),
         (v1(1000, 400, swap_limit=1500, swap_usage=900), 600),
         (v1(1000, 1200, swappiness=0), 0),
+        (v1(1000, 400, reclaimable=50, swap_limit=1500, swap_usage=900), 650),
+        (v1(1000, 400, reclaimable=50, swap_limit=1500, swap_usage=1400), 150),
+        (v1(1000, 400, swap_limit=1500, swap_usage=1600), 0),
+        (v1(1000, 12_000), 0),
+        (v2(1000, 1400, swap_limit=300), 0),
         (v2(1000, 400), 600 + 10_000),
         (v2(1000, 400, swap_limit=300, swap_usage=100), 600 + 200),
         (v2(1000, 400, swap_limit=0), 600),
@@ -196,10 +236,18 @@ def test_what_is_left_in_a_group(group: Memcg, room: int | None) -> None:
     assert group.room(MACHINE) == room
 
 
+def test_without_swap_the_limit_of_memory_alone_is_left() -> None:
+    bare = Machine(ram=100_000, swap_total=0, available=50_000, swap_free=0)
+    assert v1(1000, 400, swap_limit=900, swap_usage=400).room(bare) == 600
+
+
 def test_the_group_with_the_least_room_runs_out_first_the_nearest_of_equals() -> None:
     near, far = v2(5000, 0, swappiness=0), v2(3000, 0, swappiness=0)
     assert tightest([near, far], MACHINE) is far
     assert tightest([v2(None, 9), near], MACHINE) is near
-    twin = v2(5000, 0, swappiness=0)
+    twin = v2(5100, 100, swappiness=0)
     assert tightest([near, twin], MACHINE) is near
+    assert tightest([twin, near], MACHINE) is twin
+    swapping = v2(2000, 0, swap_limit=1500)
+    assert tightest([swapping, far], MACHINE) is far
     assert tightest([v2(None, 9)], MACHINE) is None
