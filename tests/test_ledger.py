@@ -290,7 +290,7 @@ def test_a_newcomer_is_who_had_started_by_then(
     assert ledger.load(lambda _pid, started: started == starttime, lambda _pid: starttime) is None
 
     holds = [node.hold for node in ledger.nodes.values() if node.hold is not None]
-    assert [hold.first for hold in holds] == ([] if first is None else [first])
+    assert [hold.original for hold in holds] == ([] if first is None else [first])
     assert first is None or ledger.nodes[5].starttime == starttime
     ledger.close()
 

@@ -78,7 +78,7 @@ def test_all_but_the_executable_is_read_after_the_write(tree: Tree, monkeypatch:
     node = pinner.ledger.nodes[PID]
     assert node.starttime == PID * 10
     assert node.hold is not None
-    assert node.hold.first == 100
+    assert node.hold.original == 100
 
 
 def test_what_it_had_may_come_from_an_ancestor_that_is_found_only_then(tree: Tree) -> None:
@@ -96,7 +96,7 @@ def test_what_it_had_may_come_from_an_ancestor_that_is_found_only_then(tree: Tre
 
     hold = pinner.ledger.nodes[CHILD].hold
     assert hold is not None
-    assert (hold.first, hold.value, hold.child_value) == (100, 700, 700)
+    assert (hold.original, hold.value, hold.child_value) == (100, 700, 700)
     assert [node.pid for node in pinner.ledger.nodes[CHILD].ancestors()] == [PID]
 
 

@@ -259,7 +259,7 @@ def live(world: World, steps: list[tuple[str, int, int]], *, losses: bool, sibli
 @pytest.fixture(params=[0, 10_000_000_000], ids=["expires at once", "is kept"])
 def birth_ns(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """After how long a settled descendant is left to itself."""
-    monkeypatch.setattr(tracking, "BIRTH_NS", request.param)
+    monkeypatch.setattr(tracking, "FORK_NS", request.param)
 
 
 @pytest.mark.usefixtures("birth_ns")
@@ -274,7 +274,7 @@ def test_outcome_is_that_of_the_model(
     # pin, can't be told from others. Who keeps a pin that he shouldn't always can.
     exact = kernel or children == "reset"
     # A loss is heard of long before what a release has left expires.
-    losses = exact and tracking.BIRTH_NS > 0
+    losses = exact and tracking.FORK_NS > 0
     with tempfile.TemporaryDirectory() as name:
         world = World(Path(name), children, KernelTable() if kernel else None)
         live(world, steps, losses=losses, siblings=exact)

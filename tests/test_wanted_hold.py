@@ -27,4 +27,4 @@ def test_who_raises_himself_and_executes_another_program_had_that_before(
     node = Node(7, 1, None)
     node.hold = Hold("sshd", first, -1000, first, 0.0, "fork")
     hold = wanted_hold(node, SSHD, current, Trigger(source))
-    assert (hold.value, hold.first, hold.child_value) == (-1000, has_now, has_now)
+    assert (hold.value, hold.original, hold.child_value) == (-1000, has_now, has_now)

@@ -203,7 +203,7 @@ def _outcome(rule: Rule | None, node: Node, value: int) -> tuple[str, int | None
     if rule is not None:
         return "pin", wanted_hold(node, rule, value, Trigger("control")).value
     if node.hold is not None:
-        return "release", node.hold.first
+        return "release", node.hold.original
     if node.origin() is not None:
         return "children", without_rule(node, value)
     return "none", None
@@ -219,8 +219,13 @@ def node_of(process: Process, lineage: Json) -> Node:
     parent = None
     if above is not None:
         parent = Node(above["pid"], 0, None)
-        parent.comm, parent.dead, parent.hold = above["comm"], not above["alive"], Hold(**above["hold"])
+        parent.comm, parent.dead, parent.hold = above["comm"], not above["alive"], _hold(above["hold"])
     node = Node(process.pid, process.starttime, parent)
     if lineage.get("hold") is not None:
-        node.hold = Hold(**lineage["hold"])
+        node.hold = _hold(lineage["hold"])
     return node
+
+
+def _hold(entry: Json) -> Hold:
+    """A hold as the daemon sends it."""
+    return Hold(entry["rule"], entry["first"], entry["value"], entry["child_value"], entry["since"], entry["source"])

@@ -71,7 +71,7 @@ def _where_from(comes_from: Origin, explanation: Explanation) -> str:
     who = f"{comes_from.pid} ({printable(comes_from.comm or '?')})"
     if comes_from.kind == origin.PIN:
         hold = explanation.node.hold if explanation.node is not None else None
-        since = "" if hold is None else f" since {clock(hold.since)}; it had {hold.first} before"
+        since = "" if hold is None else f" since {clock(hold.since)}; it had {hold.original} before"
         return f"pinned by rule '{comes_from.rule}'{since}"
     if comes_from.kind == origin.CHILDREN:
         return f"what rule '{comes_from.rule}', which holds {who}, gives to descendants"

@@ -121,7 +121,7 @@ class EventSource:
 
     @property
     def exact(self) -> bool:
-        """Whether the kernel drops nearly all events about processes that don't matter."""
+        """Whether the kernel drops nearly all events about untracked processes."""
         return self.filter == "names" and not self._wide
 
     def fall_back(self) -> bool:
@@ -129,7 +129,7 @@ class EventSource:
         a table of its own from now on."""
         if self._loaded is None or self.filter != "names" or not self._loaded.members.full:
             return False
-        self._by_kinds("more processes matter than the kernel's table holds; until the next reload")
+        self._by_kinds("more processes are tracked than the kernel's table holds; until the next reload")
         return True
 
     def take_loss(self) -> int | None:

@@ -84,7 +84,7 @@ def _hold(hold: Hold | None) -> Json | None:
         return None
     return {
         "rule": hold.rule,
-        "first": hold.first,
+        "first": hold.original,
         "value": hold.value,
         "child_value": hold.child_value,
         "since": hold.since,

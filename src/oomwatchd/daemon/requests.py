@@ -102,7 +102,7 @@ def _pin(parts: Parts, node: Node, connection: Connection) -> Json:
         "unit": decode(node.unit) or None,
         "rule": hold.rule,
         "oom_score_adj": hold.value,
-        "original": hold.first,
+        "original": hold.original,
         "since": hold.since,
         "source": hold.source,
         "until": _until(parts, node),

@@ -132,7 +132,7 @@ static __always_inline void enter(__u32 tgid, const struct member *member)
 		bpf_map_update_elem(&full, &zero, &yes, BPF_ANY);
 }
 
-static __always_inline int comm_matters(const char *comm)
+static __always_inline int comm_wanted(const char *comm)
 {
 	struct comm_key key = { .bits = 128 };
 
@@ -140,14 +140,14 @@ static __always_inline int comm_matters(const char *comm)
 	return bpf_map_lookup_elem(&comms, &key) != NULL;
 }
 
-static __always_inline int id_matters(__u32 is_group, __u32 id)
+static __always_inline int id_wanted(__u32 is_group, __u32 id)
 {
 	struct id_key key = { is_group, id };
 
 	return bpf_map_lookup_elem(&ids, &key) != NULL;
 }
 
-static __always_inline int exe_matters(struct task_struct *task)
+static __always_inline int exe_wanted(struct task_struct *task)
 {
 	char name[64] = {};
 	struct file *file = BPF_CORE_READ(task, mm, exe_file);
@@ -164,13 +164,13 @@ static __always_inline int exe_matters(struct task_struct *task)
 	return bpf_map_lookup_elem(&names, name) != NULL;
 }
 
-static __always_inline int new_program_matters(struct task_struct *task)
+static __always_inline int program_wanted(struct task_struct *task)
 {
 	char comm[16] = {};
 
 	BPF_CORE_READ_INTO(&comm, task, comm);
-	return comm_matters(comm) || exe_matters(task) ||
-	       id_matters(0, BPF_CORE_READ(task, cred, uid.val)) || id_matters(1, BPF_CORE_READ(task, cred, gid.val));
+	return comm_wanted(comm) || exe_wanted(task) ||
+	       id_wanted(0, BPF_CORE_READ(task, cred, uid.val)) || id_wanted(1, BPF_CORE_READ(task, cred, gid.val));
 }
 
 static __always_inline int forked(struct task_struct *task, __u32 child)
@@ -210,7 +210,7 @@ int exec_filter(struct __sk_buff *skb)
 	struct task_struct *task = (void *)bpf_get_current_task();
 	__u32 what, zero = 0, words[4] = {}, *is_full;
 	struct settings *set = bpf_map_lookup_elem(&settings, &zero);
-	int matters, everything;
+	int wanted, everything;
 
 	/* pid, tgid; of a fork the parent's and then the child's. An ACK is shorter than an event in none of its fields. */
 	if (!set || bpf_skb_load_bytes(skb, WHAT, &what, sizeof(what)) ||
@@ -232,15 +232,15 @@ int exec_filter(struct __sk_buff *skb)
 
 	member = bpf_map_lookup_elem(&members, &words[1]);
 	if (what == PROC_EVENT_EXEC)
-		matters = new_program_matters(task);
+		wanted = program_wanted(task);
 	else if (what == PROC_EVENT_COMM) {
 		char comm[16] = {};
 
 		/* From the event: another thread than the first may have changed the name of the first. */
-		matters = bpf_skb_load_bytes(skb, DATA + 8, comm, sizeof(comm)) || comm_matters(comm);
+		wanted = bpf_skb_load_bytes(skb, DATA + 8, comm, sizeof(comm)) || comm_wanted(comm);
 	} else
-		matters = id_matters(what == PROC_EVENT_GID, words[2]);
-	if (matters) {
+		wanted = id_wanted(what == PROC_EVENT_GID, words[2]);
+	if (wanted) {
 		if (member) {
 			fresh.maker = member->maker;
 			fresh.origin = member->origin;

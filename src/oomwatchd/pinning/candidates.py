@@ -36,7 +36,7 @@ class Candidates:
         return concerned
 
     def _asked_for(self, pid: int) -> bool:
-        """Whether the process matters, whatever its executable and name."""
+        """Whether the process is to be looked at, whatever its executable and name."""
         node = self._ledger.nodes.get(pid)
         return pid in self._ledger.runtime_pins if node is None else not node.settled
 

@@ -80,23 +80,23 @@ def wanted_hold(node: Node, rule: Rule, current: int, trigger: Trigger) -> Hold:
     """The hold that `rule` asks for on a process that shows `current`."""
     before = node.hold
     if before is None:
-        first = current if node.parent is None else without_rule(node, current)
+        original = current if node.parent is None else without_rule(node, current)
     elif current != before.value and not rule.action.exact and rule.target(current) == current:
-        first = current  # it has set itself another value, and the rule allows that
-    elif trigger.source == "exec" and current != before.value and current > before.first:
+        original = current  # it has set itself another value, and the rule allows that
+    elif trigger.source == "exec" and current != before.value and current > before.original:
         # It has raised itself, as anyone may, and executed another program, which had this from the start: so do
         # sshd's children, whose parent had set itself to -1000 before any rule did.
-        first = current
+        original = current
     else:
-        first = before.first
-    value = rule.target(first)
-    child_value = rule.child_value(value, first)
+        original = before.original
+    value = rule.target(original)
+    child_value = rule.child_value(value, original)
     if before is not None and before.rule == rule.name:
-        return replace(before, first=first, value=value, child_value=child_value)
-    return Hold(rule.name, first, value, child_value, time.time(), trigger.source)
+        return replace(before, original=original, value=value, child_value=child_value)
+    return Hold(rule.name, original, value, child_value, time.time(), trigger.source)
 
 
 def without_rule(node: Node, current: int) -> int:
     """What the process would show if no rule fitted it: it may have inherited a pin, and not lost it yet."""
-    bequest = node.inherited()
-    return current if bequest is None or current not in bequest.shown else bequest.value
+    inheritance = node.inherited()
+    return current if inheritance is None or current not in inheritance.shown else inheritance.value

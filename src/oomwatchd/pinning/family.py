@@ -1,4 +1,4 @@
-"""Who descends from whom among the processes that matter, as fork and exit events tell it, in their order."""
+"""Who descends from whom among tracked processes, as fork and exit events tell it, in their order."""
 
 import time
 from dataclasses import replace
@@ -35,7 +35,7 @@ class Family:
     # Events
 
     def forked(self, pid: int, parent_pid: int, event_ns: int) -> bool:
-        """A process was born. Whether it has to be looked at: it descends from one that matters, or is a copy of a
+        """A process was born. Whether it has to be looked at: it descends from a tracked one, or is a copy of a
         program that a rule may fit."""
         member = self._tracking.table.forked(parent_pid, pid)
         nodes = self._ledger.nodes
@@ -55,7 +55,7 @@ class Family:
             self._ledger.add(node)
         elif node.parent is None and may_descend(node, parent):
             self.acknowledge(node, parent)
-        if parent.settled and parent.settled_ns < event_ns - tracking.BIRTH_NS and not self._rules.needs.fork_decides:
+        if parent.settled and parent.settled_ns < event_ns - tracking.FORK_NS and not self._rules.needs.fork_decides:
             node.settled_ns = parent.settled_ns  # born right, and no rule fits it: it is the same program
             return False
         # One that is no member any more has ended. Who has its PID now is looked at as himself.
@@ -128,7 +128,7 @@ class Family:
 
     def _living_parent(self, node: Node, stat: Stat) -> Node | None:
         """The parent, as far as the kernel still knows it: who adopts an orphan is an ancestor too (prctl(2),
-        PR_SET_CHILD_SUBREAPER), and so is the leader of a session, which only births enlarge (setsid(2))."""
+        PR_SET_CHILD_SUBREAPER), and so is the leader of a session, which only forks enlarge (setsid(2))."""
         for pid in (stat.ppid, stat.session):
             parent = self._ledger.nodes.get(pid)
             if parent is None or parent.starttime is None or not may_descend(node, parent):
@@ -145,13 +145,18 @@ class Family:
         self._rebase(node)
 
     def _rebase(self, node: Node) -> None:
-        """What a held process had before may have been the bequest of an ancestor, as that was found or has changed
+        """What a held process had before may have been inherited from an ancestor, as that was found or has changed
         since."""
-        bequest, hold = node.inherited(), node.hold or node.former
-        if hold is None or bequest is None or hold.first not in bequest.shown or hold.first == bequest.value:
+        inheritance, hold = node.inherited(), node.hold or node.former
+        if (
+            hold is None
+            or inheritance is None
+            or hold.original not in inheritance.shown
+            or hold.original == inheritance.value
+        ):
             return
         node.recorded = False
-        hold = replace(hold, first=bequest.value)
+        hold = replace(hold, original=inheritance.value)
         if node.hold is None:  # released a moment ago, to what it leaves to descendants that haven't been looked at yet
             node.former = hold
         else:
@@ -162,21 +167,21 @@ class Family:
         rule = self._rules.by_name.get(hold.rule)
         if rule is None:
             return hold
-        value = rule.target(hold.first)
-        return replace(hold, value=value, child_value=rule.child_value(value, hold.first))
+        value = rule.target(hold.original)
+        return replace(hold, value=value, child_value=rule.child_value(value, hold.original))
 
     # Descendants to be looked at
 
     def below(self, origin: Node) -> list[int]:
-        """The descendants that the bequest of `origin` concerns, after it has changed."""
+        """The descendants that are concerned by what `origin` leaves to them, after that has changed."""
         if not origin.has_children:
             return []
         found = self.adopt_untold()
         for node in self._ledger.nodes.values():
-            heirs = node.heirs_below(origin)
-            if heirs is not None:
-                for heir in [*heirs, node]:
-                    self._rebase(heir)
+            between = node.handing_on(origin)
+            if between is not None:
+                for each in [*between, node]:
+                    self._rebase(each)
                 node.settled_ns = 0
                 found.append(node.pid)
         return found

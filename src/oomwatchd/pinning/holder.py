@@ -149,5 +149,5 @@ def _since(trigger: Trigger) -> int | None:
 
 def _floor_leaks(node: Node, value: int) -> bool:
     """Whether the process has inherited a floor below `value`, which only a privileged write moves."""
-    bequest = None if node.parent is None else node.inherited()
-    return bequest is not None and bequest.floor is not None and value > bequest.floor
+    inheritance = None if node.parent is None else node.inherited()
+    return inheritance is not None and inheritance.floor is not None and value > inheritance.floor

@@ -274,7 +274,7 @@ class Ledger:
                 seen.add(id(above))
                 line.append(above)
                 above = above.parent
-            yield from (member for member in reversed(line) if member is node or member.matters)
+            yield from (member for member in reversed(line) if member is node or member.affects_descendants)
 
     def close(self) -> None:
         if self._file is not None:
@@ -289,7 +289,7 @@ def _now_ticks() -> int:
 def _recorded_above(node: Node) -> Node | None:
     """The nearest ancestor that the file knows of and that means something."""
     above = node.parent
-    while above is not None and (not above.recorded or (above.dead and not above.matters)):
+    while above is not None and (not above.recorded or (above.dead and not above.affects_descendants)):
         above = above.parent
     return above
 

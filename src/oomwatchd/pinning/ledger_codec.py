@@ -111,7 +111,7 @@ def encode_newcomer(node: Node, started_by: int) -> str:
 
 def _encode_hold(hold: Hold) -> str:
     return (
-        f'{{"rule":{_quote(hold.rule)},"first":{hold.first},"value":{hold.value},'
+        f'{{"rule":{_quote(hold.rule)},"first":{hold.original},"value":{hold.value},'
         f'"child_value":{hold.child_value},"since":{hold.since!r},"source":{_quote(hold.source)}}}'
     )
 

@@ -16,7 +16,7 @@ class Hold:
     """A pin in force. Not frozen, as `Process` isn't."""
 
     rule: str
-    first: int
+    original: int
     """What the process had before, and gets back."""
     value: int
     child_value: int
@@ -33,7 +33,7 @@ class Hold:
     @property
     def lowers(self) -> bool:
         """Whether descendants may have inherited a floor below what they should have."""
-        return self.value < self.first
+        return self.value < self.original
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class VerifiedExe:
 
 
 @dataclass(frozen=True, slots=True)
-class Bequest:
+class Inheritance:
     """What a process that is held, or was held a moment ago, leaves to descendants that no rule fits."""
 
     rule: str
@@ -122,14 +122,14 @@ class Node:
         return self.rule or ("" if self.refused is None else self.refused[0])
 
     @property
-    def matters(self) -> bool:
+    def affects_descendants(self) -> bool:
         """Whether the process means something for its descendants."""
         return self.hold is not None or self.left_to != "" or self.former is not None
 
     @property
     def settled(self) -> bool:
         """Whether it is a descendant that has got what `children` says, and nothing else."""
-        return self.settled_ns > 0 and not self.matters
+        return self.settled_ns > 0 and not self.affects_descendants
 
     def forgive(self) -> None:
         """Forget that a write was refused, or that somebody keeps changing the value: the next look tries again."""
@@ -144,12 +144,12 @@ class Node:
         self.prune()
 
     def prune(self) -> None:
-        """Forget, of the dead just above, what can't matter any more: those that no rule fitted, and all but the
-        nearest of a rule. What stands above a living one matters to its other descendants too."""
+        """Forget, of the dead just above, what can't affect anybody: those that no rule fitted, and all but the
+        nearest of a rule. What stands above a living one concerns its other descendants too."""
         node = self
         kept: dict[str, Node] = {}
         while (above := node.parent) is not None and above.dead:
-            if not above.matters or (above.former is None and above.rule in kept):
+            if not above.affects_descendants or (above.former is None and above.rule in kept):
                 if above.rule:
                     kept[above.rule].succeed(above)
                 node.parent = above.parent
@@ -161,14 +161,14 @@ class Node:
         """Take the place of an ancestor that the same rule held: they are released together, and what this one had
         before may be what the other left it."""
         mine, theirs = self.hold, other.hold
-        if mine is not None and theirs is not None and mine.first in (theirs.value, theirs.child_value):
-            self.hold = replace(mine, first=theirs.first)
+        if mine is not None and theirs is not None and mine.original in (theirs.value, theirs.child_value):
+            self.hold = replace(mine, original=theirs.original)
 
     def ancestors(self) -> Iterator["Node"]:
-        """Those that matter, nearest first."""
+        """Those that affect their descendants, nearest first."""
         above = self.parent
         while above is not None:
-            if above.matters:
+            if above.affects_descendants:
                 yield above
             above = above.parent
 
@@ -177,42 +177,42 @@ class Node:
         return next((above for above in self.ancestors() if above.hold is not None or above.former is not None), None)
 
     @property
-    def bequest(self) -> Bequest | None:
+    def inheritance(self) -> Inheritance | None:
         """What it leaves to its descendants."""
         hold, former = self.hold, self.former
         if hold is None and former is None:
             return None
         holds = [each for each in (hold, former) if each is not None]
-        shown = {value for each in holds for value in (each.value, each.first)}
+        shown = {value for each in holds for value in (each.value, each.original)}
         if former is not None:
             shown.add(former.child_value)
         floors = [each.value for each in holds if each.lowers]
-        return Bequest(
+        return Inheritance(
             rule=holds[0].rule,
             shown=frozenset(shown),
-            value=holds[0].first if hold is None else hold.child_value,
+            value=holds[0].original if hold is None else hold.child_value,
             floor=min(floors) if floors else None,
         )
 
-    def inherited(self) -> Bequest | None:
+    def inherited(self) -> Inheritance | None:
         """What this process has from its ancestors. The nearest of them decides; but it has inherited itself, and may
         have handed that on before it was put right."""
-        bequests = [each for above in self.ancestors() if (each := above.bequest) is not None]
-        if not bequests:
+        inheritances = [each for above in self.ancestors() if (each := above.inheritance) is not None]
+        if not inheritances:
             return None
-        nearest = bequests[0]
-        floors = [each.floor for each in bequests if each.floor is not None]
-        return Bequest(
+        nearest = inheritances[0]
+        floors = [each.floor for each in inheritances if each.floor is not None]
+        return Inheritance(
             rule=nearest.rule,
-            shown=nearest.shown.union(*(each.shown for each in bequests)),
+            shown=nearest.shown.union(*(each.shown for each in inheritances)),
             value=nearest.value,
             floor=min(floors) if floors else None,
         )
 
-    def heirs_below(self, other: "Node") -> "list[Node] | None":
+    def handing_on(self, other: "Node") -> "list[Node] | None":
         """Those between this process and its ancestor `other` that hand on what that one leaves: the dead that were
         held, and who was released a moment ago. The uppermost first. None if it isn't an ancestor, or if a living one
-        is held between, which then is the heir."""
+        is held between, which hands it on itself."""
         between: list[Node] = []
         above = self.parent
         while above is not None and above is not other:
@@ -225,7 +225,7 @@ class Node:
 
 
 def may_descend(node: Node, parent: Node) -> bool:
-    """Whether nothing that is known of the two speaks against it: births may tell of who had their PIDs before."""
+    """Whether nothing that is known of the two speaks against it: forks may tell of who had their PIDs before."""
     above: Node | None = parent
     while above is not None:
         younger = above.starttime is not None and node.starttime is not None and above.starttime > node.starttime

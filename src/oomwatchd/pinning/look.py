@@ -48,7 +48,7 @@ class Look:
     """Its executable, if that has been read, however long."""
     tracked: bool = False
     """Whether the ledger had it before."""
-    mattered: bool = False
+    affected_descendants: bool = False
     """Whether it meant something for its descendants before."""
     before: Hold | None = None
     """How it was held before."""

@@ -1,10 +1,10 @@
-"""The table of processes whose events matter, kept by the daemon where the kernel doesn't."""
+"""The table of tracked processes, kept by the daemon where the kernel doesn't."""
 
 from oomwatchd.kernel.exec_filter import Member, PidTable
 
 
 class OwnTable:
-    """The processes whose events matter, and their descendants, where the kernel's filter isn't to be had: what
+    """The tracked processes, and their descendants, where the kernel's filter isn't to be had: what
     exec_filter.bpf.c does when an event happens, done when it is read. Only that a fork event doesn't tell of who made
     a child by CLONE_PARENT."""
 

@@ -181,7 +181,7 @@ class Pinner:
             return None
         node = self.family.node_of(pid, stat)
         tracked = ledger.nodes.get(pid) is node
-        look = Look(directory, node, trigger, stat, tracked=tracked, mattered=node.matters)
+        look = Look(directory, node, trigger, stat, tracked=tracked, affected_descendants=node.affects_descendants)
         if trigger.source == "exec":
             self.decider.note_exec(look)
         pin = None if self._ending else ledger.runtime_pins.get(pid)
@@ -225,14 +225,14 @@ class Pinner:
         if newcomer:
             self._place(look)
         if look.changed:
-            # Descendants may show what the hold made or found them to have, and so may children whose birth we'll hear
+            # Descendants may show what the hold made or found them to have, and so may children whose fork we'll hear
             # of only now.
             if look.before is not None:
                 self.tracking.note_change(node, look.before)
             self._look_at(self.family.below(node), Trigger(source))
         self._keep_if_related(node)
         comes = not look.tracked and self.ledger.nodes.get(node.pid) is node
-        if (comes or (node.matters and not look.mattered)) and source != "fork":
+        if (comes or (node.affects_descendants and not look.affected_descendants)) and source != "fork":
             self._look_at(self.relatives.children(look.directory), Trigger(source))
 
     def _place(self, look: Look) -> None:
@@ -246,7 +246,7 @@ class Pinner:
 
     def _keep_if_related(self, node: Node) -> None:
         """Keep in the ledger what is held, what lineage runs through, and nothing else; and have the filter tell of
-        what may come to matter, and of nothing else."""
+        what a rule may come to fit, and of nothing else."""
         if node.refused is not None or self.tracking.related(node):
             self.ledger.add(node)
             if not node.recorded:

@@ -45,7 +45,7 @@ class Relatives:
         self.unknown = True
 
     def children(self, directory: ProcessDir) -> list[int]:
-        """The children that a process has, as the kernel tells it: those that were born before it came to matter.
+        """The children that a process has, as the kernel tells it: those that were born before it was tracked.
         Where the kernel doesn't (CONFIG_PROC_CHILDREN), a scan has to find them."""
         try:
             found = directory.read(f"task/{directory.pid}/children")
@@ -55,7 +55,7 @@ class Relatives:
         return [int(pid) for pid in found.split() if int(pid) not in self._ledger.nodes]
 
     def gather(self, pids: Iterable[int]) -> Iterator[None]:
-        """Read who descends from whom now; births are added as they happen, until adopt(). Pauses after each
+        """Read who descends from whom now; forks are added as they happen, until adopt(). Pauses after each
         process."""
         kin = self._kin = {}
         self.unknown = False

@@ -6,7 +6,7 @@ from oomwatchd.kernel.containers import in_container
 from oomwatchd.kernel.facts import View, in_foreign_pid_ns
 from oomwatchd.kernel.proc_status import missing_capabilities, parse_status
 from oomwatchd.pinning.ledger import Ledger
-from oomwatchd.pinning.lineage import Bequest
+from oomwatchd.pinning.lineage import Inheritance
 from oomwatchd.pinning.look import Look
 from oomwatchd.pinning.writer import Writer
 from oomwatchd.rules.ruleset import RuleSet
@@ -29,10 +29,10 @@ class Restorer:
             return
         current = look.directory.open_oom_score_adj()
         node.hold, node.verified_exe = None, None
-        own = current not in (hold.value, hold.first)  # what the process has set itself
-        if own and hold.lowers and hold.value <= current < hold.first:
+        own = current not in (hold.value, hold.original)  # what the process has set itself
+        if own and hold.lowers and hold.value <= current < hold.original:
             own = not self._has_used_the_floor(look)
-        target = current if own else hold.first
+        target = current if own else hold.original
         written = (current == target and not hold.lowers) or self._writer.write(look, target, hold.rule, current)
         node.settled_ns = time.monotonic_ns()
         self._ledger.record(node)
@@ -46,30 +46,34 @@ class Restorer:
         away that a lowering pin has let it inherit, whatever it shows. Once: what it shows later is its own. Whether
         that has been done now."""
         node = look.node
-        bequest = node.inherited()
-        if bequest is None or node.settled_ns > 0:
+        inheritance = node.inherited()
+        if inheritance is None or node.settled_ns > 0:
             return False
         current = look.directory.open_oom_score_adj()
-        target = self._target(look, bequest, current)
-        if target != current or (bequest.floor is not None and target > bequest.floor):
-            if node.refused is not None and node.refused[0] == bequest.rule:
+        target = self._target(look, inheritance, current)
+        if target != current or (inheritance.floor is not None and target > inheritance.floor):
+            if node.refused is not None and node.refused[0] == inheritance.rule:
                 return False
             if target != current:
                 self._ledger.enter(node)  # after a crash its descent alone says what it had
-            if not self._writer.write(look, target, bequest.rule, current):
+            if not self._writer.write(look, target, inheritance.rule, current):
                 return False
             self._writer.counters.resets += 1
-            self._writer.decided("reset-child", look, bequest.rule, current, target, quiet=target == current)
+            self._writer.decided("reset-child", look, inheritance.rule, current, target, quiet=target == current)
         node.settled_ns = time.monotonic_ns()
         node.recorded = False
         return True
 
-    def _target(self, look: Look, bequest: Bequest, current: int) -> int:
+    def _target(self, look: Look, inheritance: Inheritance, current: int) -> int:
         """What a descendant that shows `current` is to have."""
-        target = bequest.value if current in bequest.shown else current
-        if bequest.floor is not None and bequest.floor <= current < bequest.value and self._has_used_the_floor(look):
-            target = bequest.value
-        if target != current and self._has_another_manager(look, bequest):
+        target = inheritance.value if current in inheritance.shown else current
+        if (
+            inheritance.floor is not None
+            and inheritance.floor <= current < inheritance.value
+            and self._has_used_the_floor(look)
+        ):
+            target = inheritance.value
+        if target != current and self._has_another_manager(look, inheritance):
             return current
         return target
 
@@ -82,9 +86,9 @@ class Restorer:
         status = parse_status(look.directory.read("status"))
         return 0 not in (status.uid, status.effective_uid)
 
-    def _has_another_manager(self, look: Look, bequest: Bequest) -> bool:
+    def _has_another_manager(self, look: Look, inheritance: Inheritance) -> bool:
         """Whether the process lives in a container, whose own value may be the same as its runtime's pin."""
-        rule = self._rules.by_name.get(bequest.rule)
+        rule = self._rules.by_name.get(inheritance.rule)
         if rule is not None and rule.containers:
             return False
         if not in_foreign_pid_ns(look.directory, self._view.namespaces):

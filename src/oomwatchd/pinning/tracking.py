@@ -1,4 +1,4 @@
-"""Of which processes the kernel's filter tells, and for how long what has happened to them matters."""
+"""Which processes are tracked: of which of their events the kernel's filter tells, and for how long."""
 
 import time
 from collections import deque
@@ -12,7 +12,7 @@ from oomwatchd.pinning.lineage import Hold, Node
 from oomwatchd.pinning.pid_table import OwnTable, Table
 from oomwatchd.rules.ruleset import RuleSet
 
-BIRTH_NS = 10_000_000_000
+FORK_NS = 10_000_000_000
 """A child that is being made while its parent is written may inherit the value from before, and yet bear a later
 timestamp: copy_process() of kernel/fork.c takes the value first and the time last, and copies memory in between."""
 
@@ -56,7 +56,7 @@ class Tracking:
         """Have the filter tell of these events of a process."""
         if node.hear == kinds:
             return
-        origin = node if node.matters else next(node.ancestors(), None)
+        origin = node if node.affects_descendants else next(node.ancestors(), None)
         if origin is not None:
             self._origins[origin.number] = origin
         self.table.set(node.pid, Member(0, 0 if origin is None else origin.number, kinds))
@@ -66,7 +66,7 @@ class Tracking:
 
     def settle(self, node: Node) -> None:
         """A descendant has got what `children` says. Its own children must still be looked at for a while: one that
-        is being made may have the old value. Where rules ask for descent, all that it does matters for ever."""
+        is being made may have the old value. Where rules ask for descent, all that it does is heard of for ever."""
         self.hear(node, self._heard_once_settled(node))
         self._leaving.append((time.monotonic_ns(), node))
 
@@ -75,7 +75,7 @@ class Tracking:
         return ALL_KINDS if node.nameable or below else _FORKS_AND_EXIT
 
     def keep_settled(self, node: Node) -> None:
-        """A settled descendant has been looked at again: another program may be another matter."""
+        """A settled descendant has been looked at again: another program may need other events."""
         if (node.hear == ALL_KINDS) is not (self._heard_once_settled(node) == ALL_KINDS):
             self.settle(node)
 
@@ -87,7 +87,7 @@ class Tracking:
     def expire(self) -> None:
         """Forget, of what happened so long ago that no child from before can turn up any more, what no longer
         matters: former holds, and descendants that are right and that no release will have to find."""
-        limit = time.monotonic_ns() - BIRTH_NS
+        limit = time.monotonic_ns() - FORK_NS
         while self._leaving and (self._leaving[0][0] <= limit or len(self._leaving) > _LEAVING):
             _, node = self._leaving.popleft()
             if node.former is not None and node.changed_ns <= limit:
@@ -102,15 +102,15 @@ class Tracking:
             self.table.remove(node.pid)
         elif not holds:
             self._ledger.forget(node)
-        elif node.hear == _FORKS_AND_EXIT and all(hold.child_value == hold.first for hold in holds):
+        elif node.hear == _FORKS_AND_EXIT and all(hold.child_value == hold.original for hold in holds):
             self._ledger.forget(node)
             self.table.remove(node.pid)
         elif node.hear == _FORKS_AND_EXIT:
             self.hear(node, 0)  # the kernel goes on to know whose descendants are born, for a release to find them
 
     def related(self, node: Node) -> bool:
-        """Whether the process matters, or what it descends from."""
-        return node.matters or any(
+        """Whether the process affects its descendants, or is affected by what it descends from."""
+        return node.affects_descendants or any(
             above.hold is not None or above.former is not None or above.rule in self._rules.referenced
             for above in node.ancestors()
         )
