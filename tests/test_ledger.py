@@ -125,7 +125,7 @@ def test_a_ledger_of_another_boot_is_no_damage(tmp_path: Path) -> None:
 def test_a_ledger_of_too_many_processes_is_not_believed_further(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oomwatchd.pinning.ledger._MOST_NODES", 100)
+    monkeypatch.setattr("oomwatchd.pinning.ledger_replay._MOST_NODES", 100)
     lines = "".join(f'{{"pid":{pid},"starttime":7}}\n' for pid in range(1, 1000))
 
     ledger, damage = loaded(tmp_path / "ledger.json", HEADER + lines)

@@ -6,13 +6,12 @@ Identity is pid and start time. The file doesn't hold what the kernel still tell
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 
-from oomwatchd.base.clock import boottime_as_epoch
 from oomwatchd.pinning import ledger_codec as codec
-from oomwatchd.pinning.ledger_codec import Damaged, NewcomerEntry, NodeEntry, PinEntry, RuntimePin
+from oomwatchd.pinning.ledger_codec import RuntimePin
 from oomwatchd.pinning.ledger_file import LedgerFile
+from oomwatchd.pinning.ledger_replay import Replay
 from oomwatchd.pinning.lineage import Node
 
 _DEPARTED = 1024
@@ -21,8 +20,6 @@ _RETRY_SECONDS = 10.0
 """Where the file can't be written, it is tried again after so long."""
 _SHARED_TEXTS = 1024
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-_MOST_NODES = 1 << 17
-"""A file that tells of more processes isn't believed further: each takes about 600 bytes of memory."""
 
 
 class Ledger:
@@ -122,80 +119,16 @@ class Ledger:
             return None
         damage = None
         try:
-            damage = self._replay(self._file.read(), is_alive, starttime_of)
+            replay = Replay(self.share)
+            damage = replay.read(self._file.read(), self.boot_id, is_alive, starttime_of)
+            self.nodes, self.runtime_pins = replay.nodes, replay.runtime_pins
+            self._died_unseen = replay.died_unseen
         except FileNotFoundError:
             pass
         except OSError as error:
             damage = error.strerror
         self.rewrite()
         return damage
-
-    def _replay(
-        self,
-        lines: Iterator[bytes],
-        is_alive: Callable[[int, int], bool],
-        starttime_of: Callable[[int], int | None],
-    ) -> str | None:
-        try:
-            if codec.decode_header(next(lines, b"")) != self.boot_id:
-                return None  # another boot's processes: nothing is wrong, nothing is left
-        except Damaged as damaged:
-            return str(damaged)
-        nodes: dict[tuple[int, int], Node] = {}
-        bad = self._replay_lines(lines, nodes, starttime_of)
-        for (pid, starttime), node in nodes.items():
-            node.recorded = True
-            gone = node.dead
-            node.dead = gone or not is_alive(pid, starttime)
-            if not node.dead:
-                self.nodes[pid] = node
-            elif not gone and node.hold is not None:
-                self._died_unseen[pid] = node
-        bad += _break_circles(nodes.values())
-        self.runtime_pins = {pid: pin for pid, pin in self.runtime_pins.items() if is_alive(pin.pid, pin.starttime)}
-        return f"{bad} of its lines can't be read" if bad else None
-
-    def _replay_lines(
-        self, lines: Iterator[bytes], nodes: dict[tuple[int, int], Node], starttime_of: Callable[[int], int | None]
-    ) -> int:
-        """Take over what the lines say. Returns how many can't be read."""
-        newcomers: dict[int, NewcomerEntry] = {}
-        bad, boot_epoch = 0, boottime_as_epoch(0.0)
-        for line in filter(None, lines):
-            try:
-                entry = codec.decode(line, boot_epoch)
-                newcomers.pop(entry.pid, None)
-                if isinstance(entry, NewcomerEntry):
-                    newcomers[entry.pid] = entry
-                else:
-                    self._replay_entry(entry, nodes)
-            except Damaged:
-                bad += 1
-        for newcomer in newcomers.values():
-            starttime = starttime_of(newcomer.pid)
-            if newcomer.hold is not None and starttime is not None and starttime <= newcomer.started_by:
-                self._replay_entry(NodeEntry(newcomer.pid, starttime, hold=newcomer.hold), nodes)
-        return bad
-
-    def _replay_entry(self, entry: NodeEntry | PinEntry, nodes: dict[tuple[int, int], Node]) -> None:
-        if isinstance(entry, PinEntry):
-            self.runtime_pins.pop(entry.pid, None)
-            if not entry.ended:
-                self.runtime_pins[entry.pid] = entry.pin
-            return
-        node = _node(nodes, entry.pid, entry.starttime)
-        node.dead = entry.gone
-        if entry.gone:
-            return
-        node.parent = None
-        if entry.parent is not None:
-            node.parent = _node(nodes, *entry.parent)  # its own line may come later
-            node.parent.has_children = True
-        node.settled_ns = entry.settled_ns
-        node.left_to = self.share(entry.left_to)
-        hold = entry.hold
-        node.hold = hold and replace(hold, rule=self.share(hold.rule), source=self.share(hold.source))
-        node.verified_exe = entry.verified_exe
 
     def record(self, node: Node) -> None:
         """Note the node as it is now; saved by the next flush()."""
@@ -292,29 +225,3 @@ def _recorded_above(node: Node) -> Node | None:
     while above is not None and (not above.recorded or (above.dead and not above.affects_descendants)):
         above = above.parent
     return above
-
-
-def _node(nodes: dict[tuple[int, int], Node], pid: int, starttime: int) -> Node:
-    node = nodes.get((pid, starttime))
-    if node is None:
-        if len(nodes) >= _MOST_NODES:
-            raise Damaged("more processes than there can be")
-        node = nodes[pid, starttime] = Node(pid, starttime, None)
-    return node
-
-
-def _break_circles(nodes: Iterable[Node]) -> int:
-    """Let nobody descend from itself, which only a damaged file can bring about. Returns how many would."""
-    sound: set[int] = set()
-    broken = 0
-    for node in nodes:
-        walked: dict[int, Node] = {}
-        above: Node | None = node
-        while above is not None and id(above) not in sound and id(above) not in walked:
-            walked[id(above)] = above
-            last, above = above, above.parent
-        if above is not None and id(above) in walked:
-            last.parent = None
-            broken += 1
-        sound.update(walked)
-    return broken
