@@ -9,7 +9,7 @@ import tomli
 
 from oomwatchd.base.timespan import parse_time_span
 from oomwatchd.config.keys import BOOLEANS, CHOICES, DAEMON_KEYS, RULE_KEYS, meant
-from oomwatchd.config.problems import Findings, Problem, suggestion
+from oomwatchd.config.problems import Fault, Findings, Problem, suggestion
 from oomwatchd.config.toml_positions import Path, Position, locate
 
 
@@ -65,6 +65,7 @@ class Document:
     @classmethod
     def _read_what_is_left(cls, source: Source, found: Findings, refusal: ValueError | None) -> "Document | None":
         """Read a file that isn't TOML 1.0: note all mistakes, and read the statements without one."""
+        from oomwatchd.config.conflicts import part_conflicts
         from oomwatchd.config.syntax_hints import diagnose
 
         text = source.text
@@ -72,18 +73,22 @@ class Document:
             message = "The file starts with a byte order mark, which TOML doesn't know; save it as UTF-8 without"
             found.errors.append(Problem(source.path, 1, 1, message))
             text = text.replace("\ufeff", " ", 1)
+        conflicts: list[Fault] = []
         try:
             diagnosis = diagnose(text, ("rule",), BOOLEANS)
-            found.errors += [Problem(source.path, *_place(text, f.offset), f.message) for f in diagnosis.faults]
-            content = tomli.loads(diagnosis.mended)
-            located = locate(diagnosis.mended)
+            conflicts, mended = part_conflicts(diagnosis.mended)
+            faults = [(text, fault) for fault in diagnosis.faults] + [(diagnosis.mended, fault) for fault in conflicts]
+            found.errors += [Problem(source.path, *_place(whole, f.offset), f.message) for whole, f in faults]
+            content = tomli.loads(mended)
+            located = locate(mended)
         except ValueError as error:
-            found.errors.append(_syntax_problem(source, str(error)))
+            if not conflicts:  # else it may follow from these
+                found.errors.append(_syntax_problem(source, str(error)))
             return None
         except RecursionError:
             found.errors.append(Problem(source.path, 1, 1, "Nested too deeply"))
             return None
-        if not diagnosis.faults and not source.text.startswith("\ufeff"):
+        if not faults and not source.text.startswith("\ufeff"):
             reason = str(refusal or "This needs a later TOML than version 1.0 (at line 1, column 1)")
             found.errors.append(_syntax_problem(source, reason))
         return cls(source.path, content, located.positions, found, diagnosis.broken)
