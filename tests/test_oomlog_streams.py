@@ -239,3 +239,11 @@ def test_the_first_line_is_cut(tmp_path: Path) -> None:
     (kill,) = read_all(write(tmp_path / "messages", lines))
     assert kill.victim is not None
     assert kill.victim.pid == report.truth.victim.pid
+
+
+def test_one_event_in_two_logs_of_different_zones(tmp_path: Path) -> None:
+    report = made("6.1", random.Random(11))
+    messages = write(tmp_path / "messages", [f"{DAY} h1 kernel: {line}" for line in report.lines])
+    dmesg = write(tmp_path / "dmesg-T", [f"[Sun Mar 15 03:07:35 2026] {line}" for line in report.lines])
+    (kill,) = read_all(messages, dmesg)
+    assert told(kill) == truth(report)

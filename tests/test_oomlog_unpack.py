@@ -6,6 +6,7 @@ import io
 import json
 import lzma
 import os
+import random
 import shutil
 import subprocess
 import tarfile
@@ -330,3 +331,39 @@ def test_an_event_of_two_logs_that_has_a_time_in_one(log: Path) -> None:
     told = list(gather.history([[replace(kill, time=None, truncated=False)], [replace(kill, truncated=True)]]))
     assert {one.time for one in told} >= {kill.time}
     assert gather._joined(replace(kill, time=None), replace(kill, truncated=True)).time == kill.time
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (random.Random(1).randbytes(5000), "it holds no text"),
+        (b"%PDF-1.7\n%%EOF\n", "copy its text"),
+        (b"\x7fELF\x02\x01" + b"a" * 999, "vmcore-dmesg"),
+    ],
+)
+def test_what_is_no_log_is_told_if_asked_for(content: bytes, said: str, log: Path) -> None:
+    log.write_bytes(content)
+    found, failures = read(log)
+    assert not found
+    assert said in failures[0]
+    assert read(log.parent) == ([], [])
+
+
+def test_a_log_in_a_folder_may_begin_with_nuls(log: Path) -> None:
+    line = b"[   12.000000] Out of memory: Killed process 7 (a) total-vm:4kB, anon-rss:4kB, file-rss:0kB\n"
+    log.write_bytes(b"\0" * 9000 + line)
+    found, failures = read(log.parent)
+    assert [kill.victim.pid for kill in found if kill.victim is not None] == [7]
+    assert not failures
+
+
+def test_the_last_record_is_cut(log: Path) -> None:
+    head = {"_TRANSPORT": "kernel", "_HOSTNAME": "h1", "__REALTIME_TIMESTAMP": "1773547655927515"}
+    texts = (
+        "a invoked oom-killer: gfp_mask=0xcc0, order=0, oom_score_adj=0",
+        "Out of memory: Killed process 7 (a) total-vm:4kB, anon-rss:4kB, file-rss:0kB",
+    )
+    log.write_text("\n".join(json.dumps({**head, "MESSAGE": text}) for text in texts)[:-20])
+    found, _ = read(log)
+    assert [(kill.host, kill.victim.pid) for kill in found if kill.victim is not None] == [("h1", 7)]
+    assert len(found) == 1

@@ -51,7 +51,25 @@ def _recoded(stream: Stream, encoding: str) -> Iterator[bytes]:
 
 def is_text(start: bytes) -> bool:
     """Whether a file that begins so may be a log."""
+    return why_no_text(start) is None
+
+
+def why_no_text(start: bytes) -> str | None:
+    """Why a file that begins so is no log, and what to do; None if it may be one. NULs don't count: where power failed,
+    a log has them."""
+    for magic, why in _NO_LOGS:
+        if start.startswith(magic):
+            return why
     if encoding_of(start) is not None:
-        return True
+        return None
+    start = start.replace(b"\0", b"")
     control = sum(byte < 7 or 13 < byte < 27 for byte in start)
-    return control * 10 < max(1, len(start))
+    strange = start.decode("utf-8", "replace").count("\ufffd")
+    return "it holds no text" if control * 10 >= max(1, len(start)) or strange * 4 > len(start) else None
+
+
+_NO_LOGS = (
+    (b"%PDF-", "it is a PDF; copy its text into a file"),
+    (b"\x7fELF", "it is a program or a memory dump; of a kernel's dump vmcore-dmesg(8) and crash(8) show the log"),
+    (b"KDUMP   ", "it is a kernel's memory dump; vmcore-dmesg(8) and crash(8) show its log"),
+)

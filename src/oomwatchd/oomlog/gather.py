@@ -131,7 +131,20 @@ def _same(one: OomKill, other: OomKill) -> bool:
     if one.uptime is not None and other.uptime is not None:
         return abs(one.uptime - other.uptime) <= _UPTIME_APART_S and _close(one, other) is not False
     close = _close(one, other)
-    return _same_figures(one.victim, other.victim) if close is None else close
+    if close is None or (not close and one.file != other.file and _in_other_zones(one, other)):
+        return _same_figures(one.victim, other.victim)
+    return close
+
+
+def _in_other_zones(one: OomKill, other: OomKill) -> bool:
+    """Whether two logs without offsets may tell of one moment, each in its own zone: dmesg -T read elsewhere."""
+    if not isinstance(one.time, str) or not isinstance(other.time, str):
+        return False
+    first, second = datetime.fromisoformat(one.time), datetime.fromisoformat(other.time)
+    if first.tzinfo is not None or second.tzinfo is not None:
+        return False
+    apart = abs((first - second).total_seconds())
+    return apart <= _DAY_S and min(apart % _QUARTER_S, _QUARTER_S - apart % _QUARTER_S) <= _APART_S
 
 
 def _same_record(one: OomKill, other: OomKill) -> bool:

@@ -22,19 +22,29 @@ _TEXT = (
 )
 _KILL_WORDS = ("invoked oom-killer", "Killed process", "Kill process", "oom-kill:", "ut of memory")
 _MAX_DEPTH = 64
+_CUT_MAX = 16 * 1024
+"""A line of a log in JSON is shorter; of a longer text it would take long to try what is missing."""
 
 
 def unwrap(line: str) -> list[LogLine] | None:
     """The log lines in a line of JSON; None if this isn't JSON, or holds no text."""
     start = line.find("{")
     if start >= 0 and not line[:start].strip("\x1e \t").removeprefix("data:").strip():
-        try:
-            value = json.loads(line[start:])
-        except (ValueError, RecursionError):
-            return None
-        return list(log_lines(value)) or None
+        value = _loaded(line[start:])
+        return None if value is None else list(log_lines(value)) or None
     member = _MEMBER.match(line)
     return None if member is None else [LogLine(text) for text in _split(_unescape(member["text"]))]
+
+
+def _loaded(text: str) -> object:
+    """A JSON value, also of a line that was cut within its last text; None if it isn't JSON."""
+    for end in ("", '"}', "}"):
+        try:
+            return json.loads(text + end)
+        except (ValueError, RecursionError):
+            if not text.startswith('{"') or len(text) > _CUT_MAX:
+                return None
+    return None
 
 
 def log_lines(value: object, around: Context | None = None, depth: int = 0) -> Iterator[LogLine]:

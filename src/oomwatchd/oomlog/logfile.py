@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from oomwatchd.oomlog import mail
 from oomwatchd.oomlog.archive import ARCHIVES, Entry, entries
-from oomwatchd.oomlog.charset import as_utf8, is_text
+from oomwatchd.oomlog.charset import as_utf8, is_text, why_no_text
 from oomwatchd.oomlog.line_breaks import with_line_feeds
 from oomwatchd.oomlog.spool import Spool
 from oomwatchd.oomlog.stream import PIECE, Damaged, Stream, raise_damage
@@ -122,19 +122,23 @@ class _Finder:
                 changed = _local(status.st_mtime)
                 if in_folder and not _is_log(raw):
                     return
-                yield from self._look(path, _pieces_of(raw), changed, path=path)
+                yield from self._look(path, _pieces_of(raw), changed, path=path, asked_for=not in_folder)
         except SourceError as error:
             self._failed(error)
 
-    def _look(self, name: str, stream: Stream, changed: datetime, *, path: str | None) -> Iterator[LogFile]:
-        """The logs in a file that was given, or found in a folder: itself, or those in it. `path`: it can be opened
-        again by this path."""
+    def _look(
+        self, name: str, stream: Stream, changed: datetime, *, path: str | None, asked_for: bool = True
+    ) -> Iterator[LogFile]:
+        """The logs in a file: itself, or those in it. `path`: it can be opened again by this path. `asked_for`: it was
+        named, not found in a folder, so that it is told if it is no log."""
         try:
             stream, kind = _peeled(stream, 0)
             if kind in ARCHIVES:
                 yield from self._archive(name, stream, kind, 1)
             elif kind == "journal":
                 yield LogFile(name, changed, True, path or self._spool.add_journal(stream))
+            elif asked_for and (start := stream.peek(_LOOK)) and (why := why_no_text(start)) is not None:
+                raise Damaged(why)
             elif path is not None:
                 yield LogFile(name, changed)
             else:
