@@ -1,4 +1,4 @@
-"""Families: who concerns whom after any births, deaths, pins and restarts."""
+"""Families: who concerns whom after any forks, exits, pins and restarts."""
 
 import tempfile
 from collections.abc import Callable

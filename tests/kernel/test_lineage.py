@@ -81,7 +81,7 @@ def test_daemonized_grandchildren_are_not_missed_however_much_else_starts(
     output = start_daemonizing(shell, processes, target, gate)
     bystander = processes.start(target, "1000")
     wait_for_value(processes.start(shell, "-c", "sleep 1000", preexec_fn=lead_a_session), PINNED)
-    set_oom_score_adj(bystander, PINNED)  # after its birth has been heard of
+    set_oom_score_adj(bystander, PINNED)  # after its fork has been heard of
     os.kill(daemon.pid, signal.SIGSTOP)
     subprocess.run([storm, str(programs // 2)], check=True)
     gate.write_text("\n")
