@@ -105,15 +105,16 @@ def resolve(rules: Iterable[Rule], accounts: Accounts) -> tuple[tuple[Rule, ...]
                 missing.append(Problem(rule.file, rule.line, 1, message))
         return replace(criterion, ids=frozenset(number for number in ids.values() if number is not None))
 
-    resolved = tuple(
-        replace(
+    def with_numbers(rule: Rule) -> Rule:
+        if not any(CRITERIA[c.key].form is Form.ID for c in (*rule.criteria, *rule.excluded)):
+            return rule
+        return replace(
             rule,
             criteria=tuple(with_ids(rule, c) for c in rule.criteria),
             excluded=tuple(with_ids(rule, c) for c in rule.excluded),
         )
-        for rule in rules
-    )
-    return resolved, tuple(missing)
+
+    return tuple(map(with_numbers, rules)), tuple(missing)
 
 
 def resolve_again(old: Config, accounts: Accounts) -> Config:

@@ -111,8 +111,10 @@ class Applier:
         self._names.when_known(names_in(self._in_force.config.rules), lambda: known.append(True))
         while not known and turn():
             pass
-        self._in_force.renumber(config.resolve_again(self._in_force.config, self._accounts))
-        self._pinner.set_rules(RuleSet(self._in_force.config.rules))
+        before = self._in_force.config
+        self._in_force.renumber(config.resolve_again(before, self._accounts))
+        if self._in_force.config.rules != before.rules:
+            self._pinner.set_rules(RuleSet(self._in_force.config.rules))
 
     def resolve_again(self) -> None:
         """Users and groups have come, gone, or changed their numbers: have the rules follow."""
