@@ -24,11 +24,16 @@ _STRINGS = (
     re.compile(r"'[^'\n]*'"),
 )
 _KEY = re.compile(r"[A-Za-z0-9_-]+")
-_PLAIN_PAIR = re.compile(
-    r"""([A-Za-z0-9_-]+)[ \t]*=[ \t]*(?:"[^"\\\n]*"(?!")|'[^'\n]*'(?!')|[A-Za-z0-9_+.-]+)[ \t]*(?=[\r\n#]|\Z)"""
-)
-"""What most lines are: found by one search, where it takes twenty to find it by its parts."""
 _SCALAR = re.compile(r"[^,\]}#\n]*")
+_PLAIN = r"""(?:"[^"\\\n]*"(?!")|'[^'\n]*'(?!')|[A-Za-z0-9_+.-]++)[ \t]*+"""
+_PLAIN_PAIR = re.compile(rf"([A-Za-z0-9_-]++)[ \t]*+=[ \t]*+{_PLAIN}(?=[\r\n#]|\Z)")
+"""What most lines are: found by one search, where it takes twenty to find it by its parts."""
+_PLAIN_LINE = re.compile(
+    rf"""[ \t]*+(?:(?P<rule>\[\[rule\]\])|\[[A-Za-z0-9_.-]+\]|[A-Za-z0-9_-]++[ \t]*+=[ \t]*+(?:{_PLAIN}"""
+    rf"""|\[[ \t]*+{_PLAIN}(?:,[ \t]*+{_PLAIN})*\]|\{{[ \t]*+[A-Za-z0-9_-]++[ \t]*+=[ \t]*+{_PLAIN}\}}))?"""
+    r"""[ \t]*+(?:#[^\n]*)?\r?(?:\n|\Z)"""
+)
+"""A line that needs no look at its parts as long as nobody asks where they stand."""
 
 # What TOML 1.1 has and TOML 1.0 hasn't, besides line ends, comments and a last comma in inline tables.
 _NEW_ESCAPE = re.compile(r"(?:[^\\]|\\[^ex])*\\[ex]", re.DOTALL)
@@ -48,8 +53,26 @@ class Located:
 
 def locate(text: str) -> Located:
     """Find the places in `text`. On text that isn't TOML it stops early, and raises nothing."""
+    rules = _plain_rules(text)
+    if rules is not None:
+        return Located(_Positions(text, rules), False)
     scanner = _Scanner(text)
-    return Located(scanner.scan(), scanner.newer)
+    return Located(_Positions(text, [], scanner.scan()), scanner.newer)
+
+
+def _plain_rules(text: str) -> list[int] | None:
+    """Where the headers of rules stand, if all lines are plain; None: not all are. Nothing newer than TOML 1.0 is
+    plain."""
+    found = []
+    at = 0
+    while at < len(text):
+        line = _PLAIN_LINE.match(text, at)
+        if line is None:
+            return None
+        if line["rule"]:
+            found.append(line.start("rule"))
+        at = line.end()
+    return found
 
 
 def _unquoted(key: str) -> str:
@@ -60,25 +83,37 @@ def _unquoted(key: str) -> str:
 
 
 class _Positions(Mapping[Path, Position]):
-    """Positions by path. Lines and columns are counted when somebody asks: nobody does for most."""
+    """Positions by path. Where no message asks for more than the places of rules, the rest isn't looked for: with many
+    rules that takes more time and memory than to read them."""
 
-    def __init__(self, offsets: dict[Path, int], text: str) -> None:
+    def __init__(self, text: str, rules: list[int], offsets: dict[Path, int] | None = None) -> None:
+        """`rules`: where the headers of rules stand, in a text of plain lines. `offsets`: where everything stands;
+        None: not known yet."""
+        self._text = text
+        self._rules: dict[Path, int] = {("rule", number): offset for number, offset in enumerate(rules)}
         self._offsets = offsets
         self._starts = [0, *(match.end() for match in re.finditer("\n", text))]
 
+    def _all(self) -> dict[Path, int]:
+        if self._offsets is None:
+            self._offsets = _Scanner(self._text).scan()
+        return self._offsets
+
     def __getitem__(self, path: Path) -> Position:
-        offset = self._offsets[path]
+        offset = self._rules.get(path)
+        if offset is None:
+            offset = self._all()[path]
         line = bisect_right(self._starts, offset)
         return line, offset - self._starts[line - 1] + 1
 
     def __iter__(self) -> Iterator[Path]:
-        return iter(self._offsets)
+        return iter(self._all())
 
     def __len__(self) -> int:
-        return len(self._offsets)
+        return len(self._all())
 
     def __contains__(self, path: object) -> bool:
-        return path in self._offsets
+        return path in self._rules or path in self._all()
 
 
 class _Scanner:
@@ -89,7 +124,8 @@ class _Scanner:
         self.arrays: dict[Path, int] = {}
         self.newer = False
 
-    def scan(self) -> Mapping[Path, Position]:
+    def scan(self) -> dict[Path, int]:
+        """The offset of everything in the text, by its path."""
         table: Path = ()
         while True:
             self.skip(_SPACE)
@@ -106,7 +142,7 @@ class _Scanner:
                 self.pair(table)
             if self.at == before:
                 break
-        return _Positions(self.found, self.text)
+        return self.found
 
     def skip(self, pattern: re.Pattern[str]) -> str:
         match = pattern.match(self.text, self.at)
