@@ -415,6 +415,42 @@ a = """
     assert found["rule", 1, "z"] == (15, 1)
 
 
+PLAIN = """[daemon] # c
+scan_interval = "5s"  # c
+
+[[rule]]
+name = "a"
+  comm = ["x", 'y']
+[rule.not]
+user = 1
+[[rule]]
+exe = { regex = "b" }
+"""
+
+
+@pytest.mark.parametrize("line", ["", "x = [\n]\n", "x = {y = {}}\n", 'x = """\n[[rule]]"""\n', "[[rule ]]\n"])
+def test_places_are_found_alike_whether_all_lines_are_plain_or_not(line: str) -> None:
+    found = locate(PLAIN + line).positions
+
+    assert (found["rule", 0], found["rule", 1]) == ((4, 1), (9, 1)), "asked first: that needs no other places"
+    assert (("rule", 2) in found) == line.startswith("[[")
+    assert {path: place for path, place in found.items() if place[0] < 11} == {
+        ("daemon",): (1, 1),
+        ("daemon", "scan_interval"): (2, 1),
+        ("rule",): (4, 1),
+        ("rule", 0): (4, 1),
+        ("rule", 0, "name"): (5, 1),
+        ("rule", 0, "comm"): (6, 3),
+        ("rule", 0, "comm", 0): (6, 11),
+        ("rule", 0, "comm", 1): (6, 16),
+        ("rule", 0, "not"): (7, 1),
+        ("rule", 0, "not", "user"): (8, 1),
+        ("rule", 1): (9, 1),
+        ("rule", 1, "exe"): (10, 1),
+        ("rule", 1, "exe", "regex"): (10, 9),
+    }
+
+
 TOKENS = """[[rule]] [daemon] [ ] { } = , . " \'\'\' \\"\\"\\" # 1 true name exe comm not oom_score_adj children regex ( \\\\
     1979-05-27 é at_least"""
 tokens = st.sampled_from(

@@ -57,7 +57,7 @@ _HELPED = (search, stamp, look_up, stat_path, read_command_line, lint_files)
 class Daemon:
     """Everything that runs."""
 
-    def __init__(
+    def __init__(  # long, since each part is named
         self,
         where: Layout,
         loaded: Config,
@@ -122,7 +122,7 @@ class Daemon:
         self._control_opening = ControlOpening(self._control, self._in_force, self._report, directory)
         self._kills = KillReports(loop, self._pinner, self._in_force, self._report, directory)
 
-    def _assemble_work(self) -> None:
+    def _assemble_work(self) -> None:  # long, since each part is named with all that it needs
         """Make what brings processes in line, and keeps the configuration up to date."""
         loop, pinner, source, report = self._loop, self._pinner, self._source, self._report
         self._scanner = Scanner(
