@@ -104,19 +104,19 @@ class EventPump:
     # Reading
 
     def _on_events(self) -> None:
-        """Deal with what woke us. Where the kernel lets all events through, more follows soon."""
-        self._deal_with(time.monotonic_ns() + _STAY_NS, wait=not (self._scanning() or self._source.exact))
+        """Deal with what woke us."""
+        self._deal_with(time.monotonic_ns() + _STAY_NS, wait=True)
 
     def read_all(self) -> None:
         """Deal with all events that the kernel has sent up to now."""
         self._deal_with(time.monotonic_ns(), wait=False)
 
     def _deal_with(self, until_ns: int, *, wait: bool) -> None:
-        """Deal with the events that the kernel has sent until then (CLOCK_MONOTONIC); `wait` a moment for more."""
-        relatives = self._pinner.relatives
-        watched: list[Event] | None = [] if self._report.watched else None
-        for pid in self.turn(until_ns, wait=wait, watched=watched):
+        """Deal with the events that the kernel has sent until then (CLOCK_MONOTONIC); `wait` as for turn()."""
+        events = list[Event]()
+        for pid in self.turn(until_ns, events, wait=wait):
             self._look_later(pid)
+        relatives = self._pinner.relatives
         if self._source.fall_back():  # after the events: no write waits for the system call that this takes
             relatives.note_unheard_forks()
             self._scan_soon()
@@ -129,17 +129,18 @@ class EventPump:
             self._note_loss(
                 "The kernel lost process events, more than there was room for; scanning all processes instead"
             )
-        self._report.decisions(watched or ())
+        self._report.decisions(events)
 
-    def turn(self, until_ns: int, *, wait: bool, watched: list[Event] | None) -> list[int]:
-        """Deal with what the kernel has sent until then (CLOCK_MONOTONIC), and with what follows soon if it shall
-        `wait`. All events are added to `watched`. Returns the PIDs of the processes that have changed themselves, by
-        exec, comm, uid or gid."""
+    def turn(self, until_ns: int, events: list[Event], *, wait: bool) -> list[int]:
+        """Deal with what the kernel has sent until then (CLOCK_MONOTONIC). If it shall `wait`, and the kernel lets all
+        events through, deal with what follows soon, too. Where somebody watches, all are added to `events`. Returns the
+        PIDs of the processes that have changed themselves, by exec, comm, uid or gid."""
         read, pinner = self._source.reader(), self._pinner
         changed = list[int]()
         if read is None:
             return changed
         exact, count, written = self._source.exact, 0, False
+        wait = wait and not exact and not self._scanning()
         while True:
             event = read(until_ns, wait=wait)
             if written:
@@ -148,10 +149,12 @@ class EventPump:
                 self._finish()
             if event is None:
                 break
-            count += 1
-            if watched is not None:
-                watched.append(event)
             written = self._deal_with_one(event, changed, exact=exact)
+            if count == 0:  # after the first one: its write shouldn't wait for the answer
+                watched = self._report.watched
+            count += 1
+            if watched:
+                events.append(event)
             if event[0] >= until_ns:
                 break
         if event is not None and written:

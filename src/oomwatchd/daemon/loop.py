@@ -7,6 +7,9 @@ import socket
 import time
 from collections.abc import Callable
 
+_AT_ONCE = 16
+"""Descriptors that one turn deals with. For as many there is room in memory each time."""
+
 
 class Loop:
     """epoll(7) and what hangs on it. `on_error` is told of each exception that a handler lets go."""
@@ -46,7 +49,7 @@ class Loop:
         timeout: float | None = 0.0
         if wait:
             timeout = max(min(self._timers.values()) - time.monotonic(), 0.0) if self._timers else None
-        for descriptor, _ in self._epoll.poll(timeout):
+        for descriptor, _ in self._epoll.poll(timeout, _AT_ONCE):
             handler = self._handlers.get(descriptor)
             if handler is not None:
                 self.guard(handler)
