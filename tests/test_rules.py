@@ -168,10 +168,7 @@ def test_legacy_values(legacy: int, value: int) -> None:
 def test_needs() -> None:
     by_exe = rule(criterion("exe", "/x"), action=Action(low=300))
     assert needs([by_exe]).forks
-    assert not needs([by_exe]).forks_at_once
     assert not needs([by_exe]).events
-    assert needs([replace(by_exe, children="reset")]).forks_at_once
-    assert needs([replace(by_exe, action=Action(-5, -5))]).forks_at_once
     assert needs([rule(criterion("comm", "x"))]).events == {"comm"}
     assert needs([rule(Criterion("user", ids=frozenset({0})))]).events == {"uid"}
     assert needs([rule(excluded=(Criterion("group"),))]).events == {"gid"}

@@ -21,7 +21,7 @@ AT_800 = ["sh", "-c", 'echo 800 > /proc/self/oom_score_adj; exec "$@"', "sh"]
 
 def children_of(parent: int) -> list[int]:
     found = []
-    for pid in procfs.pids():
+    for pid, _ in procfs.processes():
         with contextlib.suppress(procfs.Vanished):
             found += [pid] if procfs.read_stat(pid).ppid == parent else []
     return found

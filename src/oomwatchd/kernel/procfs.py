@@ -179,11 +179,6 @@ def processes(proc: str = "/proc") -> Iterator[tuple[int, int]]:
                 yield int(entry.name), entry.inode()
 
 
-def pids(proc: str = "/proc") -> Iterator[int]:
-    """The PIDs of all processes, likewise."""
-    return (pid for pid, _ in processes(proc))
-
-
 def read_exe_link(pid: int, proc: bytes = b"/proc") -> bytes | None:
     """The path of the executable as the kernel shows it, by PID: a hint whether the process is worth opening. None if
     we may not know. Raises Vanished, also where there is no executable, and OSError if we have no room for it."""

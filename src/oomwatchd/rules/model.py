@@ -182,14 +182,6 @@ class Rule:
         values = (self.action.high, self.children)
         return any(isinstance(value, int) and value < OOM_SCORE_ADJ_MAX for value in values)
 
-    @property
-    def eager_children(self) -> bool:
-        """Whether children must be looked at as soon as they are forked, since what the kernel lets them inherit is
-        wrong."""
-        if self.action.ignore or not self.enabled:
-            return False
-        return self.action.asks_to_lower if self.children is None else self.children != INHERIT
-
     def criterion(self, key: str) -> Criterion | None:
         return next((c for c in self.criteria if c.key == key), None)
 

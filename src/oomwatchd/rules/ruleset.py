@@ -26,8 +26,6 @@ class Needs:
     """Events that tell of a change of a fact, besides exec and fork: comm, uid, gid."""
     forks: bool = False
     """Whether fork events are needed at all: some rule holds processes, and these can have children."""
-    forks_at_once: bool = False
-    """Whether each fork event must be dealt with as it comes, and not just after the next write."""
     second_look: bool = False
     """Whether some rule asks for a fact that changes without an event: the cgroup, being a session's leader."""
     fork_decides: bool = False
@@ -49,7 +47,6 @@ def needs(rules: Sequence[Rule]) -> Needs:
         reads=frozenset(row.source for row in rows),
         events=frozenset(row.event for row in rows if row.event is not None) - {"exec", "fork"},
         forks=any(not rule.action.ignore for rule in active) or by_descent,
-        forks_at_once=fork_decides or by_descent or any(rule.eager_children for rule in active),
         second_look=any(row.event is None for row in rows),
         fork_decides=fork_decides,
     )
