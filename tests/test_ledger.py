@@ -304,3 +304,25 @@ def test_what_is_written_of_a_newcomer_can_be_read(ledger: Ledger) -> None:
     assert again.load(alive, lambda _pid: 7) is None
     assert {pid: (found.starttime, found.hold) for pid, found in again.nodes.items()} == {5: (7, node.hold)}
     again.close()
+
+
+@pytest.mark.parametrize("how", ["file", "directory", "replaced"])
+def test_one_that_someone_removes_is_written_anew(ledger: Ledger, tmp_path: Path, how: str) -> None:
+    ledger.add(held(5))
+    ledger.record(ledger.nodes[5])
+    ledger.flush()
+    path = tmp_path / "run" / "ledger.json"
+    if how == "directory":
+        path.parent.rename(tmp_path / "elsewhere")
+    else:
+        path.unlink()
+    if how == "replaced":
+        path.write_text(HEADER)
+
+    for _ in ledger.tidying(1.0):
+        pass
+
+    again = Ledger(str(path), "boot")
+    assert again.load(alive) is None
+    assert list(again.nodes) == [5]
+    again.close()

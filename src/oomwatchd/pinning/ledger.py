@@ -163,7 +163,8 @@ class Ledger:
             self._file.append(pending)
 
     def tidying(self, now: float) -> Iterator[None]:
-        """Write the file anew if most of it is superseded, or if it could not be written and it is time to try again;
+        """Write the file anew if most of it is superseded or someone has removed it, or if it could not be written and
+        it is time to try again;
         pauses now and then. `now` is CLOCK_MONOTONIC in seconds."""
         if self._file is None:
             return
@@ -171,7 +172,7 @@ class Ledger:
             if now < self._retry_at:
                 return
             self._retry_at = now + _RETRY_SECONDS
-        elif not self._file.wasteful:
+        elif not (self._file.wasteful or self._file.is_gone):
             return
         yield from self._rewriting()
 

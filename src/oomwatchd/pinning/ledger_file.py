@@ -32,6 +32,16 @@ class LedgerFile:
         """Whether most of it is superseded."""
         return self._size > 2 * self._needed + _SLACK_BYTES
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether someone has removed it, or put another in its place: what is appended would be lost."""
+        if self._descriptor < 0:
+            return False
+        try:
+            return not os.path.samestat(os.fstat(self._descriptor), os.stat(self.path, follow_symlinks=False))
+        except OSError:
+            return True
+
     def read(self) -> Iterator[bytes]:
         """The lines that there are; one that is too long is cut. Raises OSError."""
         left = _LARGEST_FILE
