@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 apt_install = { $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(1); }
-APT_VM := qemu-system-x86 qemu-utils mmdebstrap lz4 e2fsprogs
+APT_VM := qemu-system-x86 qemu-utils mmdebstrap lz4 zstd e2fsprogs
 APT_DEB := clang gcc libbpf-dev debhelper dh-python python3 python3-tomli python3-hypothesis python3-pyinotify python3-pytest python3-systemd scdoc
 APT_BUILD := gcc pkg-config libsystemd-dev python3-dev python3-venv
 APT_BPF := clang libbpf-dev libbpf1
@@ -69,7 +69,7 @@ mutants: venv $(VENV)/.stamp-dev ## which changes of rules, pinning, procfs and 
 	$(VENV)/bin/mutmut results
 
 test-vm: venv $(VENV)/.stamp-dev ## tests in Debian VMs that it builds and boots (wants root, or sudo, and the network once)
-	@{ command -v qemu-system-x86_64 && command -v qemu-img && command -v mmdebstrap && command -v lz4 \
+	@{ command -v qemu-system-x86_64 && command -v qemu-img && command -v mmdebstrap && command -v lz4 && command -v zstd \
 	    && PATH=$$PATH:/sbin:/usr/sbin command -v mkfs.ext4; } >/dev/null || $(call apt_install,$(APT_VM))
 	$(SUDO) $(VENV)/bin/python -m tests.vm.image
 	$(SUDO) $(VENV)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/vm

@@ -1,6 +1,6 @@
-"""Builds what the VM tests boot: root file systems of Debian 12 and 13, and Debian 12's cloud kernel as an ELF.
+"""Builds what the VM tests boot: root file systems of Debian 12 and 13, each with its own cloud kernel as an ELF.
 
-Cached by the hash of the recipe, which is this file and the agent's. Wants root, mmdebstrap, mkfs.ext4, lz4
+Cached by the hash of the recipe, which is this file and the agent's. Wants root, mmdebstrap, mkfs.ext4, lz4, zstd
 and apt. `python -m tests.vm.image` builds all of it and says how long that took.
 """
 
@@ -19,7 +19,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-SUITES = ("bookworm", "trixie")
+# The releases, and the CPU that qemu shows to each. 6.12 gets an old one: with the newest it once panicked in half of
+# its boots, under qemu 7.2.
+SUITES = {"bookworm": "max,la57=off", "trixie": "Nehalem"}
 AGENT = Path(__file__).with_name("agent.pl")
 
 # What a plain machine has, what the package depends on (the VM has no network), and sshd to be pinned. sudo
@@ -82,6 +84,9 @@ Delegate=yes
 [Install]
 WantedBy=multi-user.target
 """
+# Of Debian 12's kernel the modules of the file systems that a program may be started from. In this order: each needs
+# only those before it.
+MODULES = ("libcrc32c", "xor", "raid6_pq", "zstd_compress", "btrfs", "overlay", "loop", "binfmt_misc")
 KERNEL_DOWNLOAD = """\
 cd "$1"/work && export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" && apt-get -q download $(
     apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image-6/ { print $2; exit }')
@@ -97,6 +102,7 @@ class Image:
     suite: str
     root: Path
     kernel: Path
+    cpu: str
     format: str = "raw"
 
 
@@ -113,15 +119,16 @@ def build(suite: str) -> Image:
     cache = cache_directory()
     cache.mkdir(parents=True, exist_ok=True)
     key = hashlib.sha256(Path(__file__).read_bytes() + AGENT.read_bytes()).hexdigest()[:16]
-    image = Image(suite, cache / f"{suite}-{key}.ext4", cache / f"vmlinux-{key}")
+    image = Image(suite, cache / f"{suite}-{key}.ext4", cache / f"vmlinux-{suite}-{key}", SUITES[suite])
+    modules = cache / f"modules-{suite}-{key}"
     with _locked(cache / "lock"):
         _forget_the_unused(cache)
         if not image.kernel.exists():
-            _build_kernel(image.kernel)
+            _build_kernel(suite, image.kernel, modules)
         if not image.root.exists():
-            _build_root(suite, image.root)
-        os.utime(image.root)
-        os.utime(image.kernel)
+            _build_root(suite, image.root, modules)
+        for used in (image.root, image.kernel, modules):
+            os.utime(used)
     return image
 
 
@@ -166,7 +173,7 @@ def _sources(suite: str) -> list[str]:
     ]
 
 
-def _build_root(suite: str, target: Path) -> None:
+def _build_root(suite: str, target: Path, modules: Path) -> None:
     # Not below /tmp: that may be a small tmpfs.
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.stem}.") as work:
         tree = Path(work) / "tree"
@@ -186,6 +193,7 @@ def _build_root(suite: str, target: Path) -> None:
             ]
         )
         _configure(tree)
+        shutil.copytree(modules, tree / "usr/local/lib/modules")
         raw = Path(work) / "root.ext4"
         _run(["truncate", "-s", "2G", str(raw)])
         _run(["mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-d", str(tree), str(raw)])
@@ -222,12 +230,9 @@ def _configure(tree: Path) -> None:
     _run(["chroot", str(tree), "chown", "-R", "alice:alice", "/home/alice/.ssh"])
 
 
-def _build_kernel(target: Path) -> None:
-    """Debian 12's cloud kernel: 6.1 has NVMe, ext4, the serial port and the proc connector built in.
-
-    Its 6.12 panics in half its boots under qemu 7.2. An ELF vmlinux boots by PVH, without the decompressor,
-    which emulation makes slow.
-    """
+def _build_kernel(suite: str, target: Path, modules: Path) -> None:
+    """The release's cloud kernel: it has NVMe, ext4, the serial port and the proc connector built in. Into `modules`
+    some of its modules. An ELF vmlinux boots by PVH, without the decompressor, which emulation makes slow."""
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}.") as work:
         # mmdebstrap is the one tool that runs apt for a release which needn't be this machine's.
         _run(
@@ -237,9 +242,9 @@ def _build_kernel(target: Path) -> None:
                 "--variant=custom",
                 '--setup-hook=mkdir -p "$1"/work',
                 f"--customize-hook={KERNEL_DOWNLOAD}",
-                "bookworm",
+                suite,
                 f"{work}/apt",
-                *_sources("bookworm"),
+                *_sources(suite),
             ]
         )
         (package,) = Path(work, "apt/work").glob("linux-image-*.deb")
@@ -247,19 +252,27 @@ def _build_kernel(target: Path) -> None:
         (vmlinuz,) = Path(work, "kernel/boot").glob("vmlinuz-*")
         vmlinux = Path(work, "vmlinux")
         vmlinux.write_bytes(_unpack(vmlinuz.read_bytes()))
+        kept = Path(work, "modules")
+        kept.mkdir()
+        for name in MODULES if suite == "bookworm" else ():
+            (module,) = Path(work, "kernel/lib/modules").rglob(f"{name}.ko")
+            shutil.copy(module, kept)
+        shutil.rmtree(modules, ignore_errors=True)
+        kept.rename(modules)
         vmlinux.rename(target)
 
 
 def _unpack(vmlinuz: bytes) -> bytes:
-    """The ELF inside a bzImage whose payload is legacy LZ4 (Documentation/arch/x86/boot.rst, 2.08)."""
+    """The ELF inside a bzImage whose payload is legacy LZ4 or zstd (Documentation/arch/x86/boot.rst, 2.08)."""
     setup_sectors = vmlinuz[0x1F1] or 4
     payload_offset, payload_length = struct.unpack_from("<II", vmlinuz, 0x248)
     start = (setup_sectors + 1) * 512 + payload_offset
     # The last four bytes are the unpacked length, which the kernel's build appends.
     payload = vmlinuz[start : start + payload_length - 4]
-    if not payload.startswith(b"\x02\x21\x4c\x18"):
-        raise RuntimeError(f"the kernel's payload isn't legacy LZ4 but begins with {payload[:4].hex()}")
-    elf = subprocess.run(["lz4", "-dc"], input=payload, stdout=subprocess.PIPE, check=True, timeout=60).stdout
+    tool = {b"\x02\x21\x4c\x18": "lz4", b"\x28\xb5\x2f\xfd": "zstd"}.get(payload[:4])
+    if tool is None:
+        raise RuntimeError(f"the kernel's payload is neither legacy LZ4 nor zstd but begins with {payload[:4].hex()}")
+    elf = subprocess.run([tool, "-dc"], input=payload, stdout=subprocess.PIPE, check=True, timeout=60).stdout
     if not re.match(rb"\x7fELF", elf):
         raise RuntimeError("the kernel's payload isn't an ELF")
     return elf

@@ -9,7 +9,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -88,8 +88,8 @@ class Machine:
         # the test run ends, the VM ends too.
         self._process = subprocess.Popen(
             shlex.split(
-                f"""setpriv --pdeathsig KILL qemu-system-x86_64 -machine pc -accel tcg,thread=multi -cpu max,la57=off
-                -smp 2 -m {self.memory_mib} -kernel {shlex.quote(str(self.image.kernel))}
+                f"""setpriv --pdeathsig KILL qemu-system-x86_64 -machine pc -accel tcg,thread=multi
+                -cpu {self.image.cpu} -smp 2 -m {self.memory_mib} -kernel {shlex.quote(str(self.image.kernel))}
                 -append {shlex.quote(KERNEL_ARGUMENTS)}
                 -drive if=none,id=root,format=qcow2,cache=unsafe,file=root.qcow2 -device nvme,drive=root,serial=root
                 -no-reboot -nodefaults -nic none -display none
@@ -132,7 +132,7 @@ class Machine:
     @staticmethod
     def disk(image: Image, directory: Path) -> Image:
         """The disk of a machine in `directory` that was started from `image`, for other machines to start from."""
-        return Image(image.suite, directory / "root.qcow2", image.kernel, "qcow2")
+        return replace(image, root=directory / "root.qcow2", format="qcow2")
 
     def kill(self) -> None:
         """Pull the plug."""

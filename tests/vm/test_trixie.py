@@ -1,4 +1,4 @@
-"""Debian 13's userland (systemd 257, Python 3.13): the same package."""
+"""Debian 13 (Linux 6.12, systemd 257, Python 3.13): the same package."""
 
 import re
 
@@ -19,6 +19,7 @@ def test_the_package_of_debian_12_installs_and_runs(machine: Machine, deb: bytes
     assert machine.succeed("systemctl is-system-running") == "running"
     assert machine.run("systemd-analyze verify --man=no oomwatchd.service").stderr == ""
     machine.succeed("systemd-analyze security --threshold=21 oomwatchd.service")
+    assert machine.succeed("uname -r").startswith("6.12.")
     status = machine.json("oomwatchctl status --json")
     assert (status["proc_events"], status["filter"], status["filter_reason"]) == ("on", "names", "")
 
@@ -33,6 +34,12 @@ def test_it_pins_and_reloads(machine: Machine) -> None:
     assert machine.is_active("oomwatchd")
     configure(machine, "")
     wait_for_value(machine, pid, 0)
+
+
+def test_the_log_of_the_unit_and_of_the_daemon_tell_of_the_pin(machine: Machine) -> None:
+    (record,) = machine.journal("-b -u oomwatchd OOMWATCHD_EVENT=pinned OOMWATCHD_UNIT=guarded.service")
+    assert (record["OOMWATCHD_NEW"], record["OBJECT_SYSTEMD_UNIT"]) == ("-1000", "guarded.service")
+    assert record["MESSAGE"] in machine.succeed("journalctl -b --no-pager -o cat -u guarded.service")
 
 
 def test_nothing_went_wrong_on_the_way(machine: Machine) -> None:
