@@ -1,5 +1,6 @@
 """What several VM tests do: programs to pin, configurations, and waiting for both."""
 
+from tests.vm.image import MODULES
 from tests.vm.machine import Machine
 
 GUARDED = "/usr/local/bin/guarded"
@@ -40,6 +41,18 @@ def wait_for_value(machine: Machine, pid: int, value: int, timeout_s: float = 20
         return seen[-1] == value
 
     machine.wait(f"oom_score_adj of {pid} is {value} (seen {seen})", shows, timeout_s)
+
+
+def load_modules(machine: Machine) -> None:
+    """Load the kernel's modules that the image has, by finit_module(2): it has no modprobe(8)."""
+    load = """
+my $parameters = "";
+for (@ARGV) {
+    open(my $file, "<", "/usr/local/lib/modules/$_.ko") or die "$_: $!";
+    syscall(313, fileno($file), $parameters, 0) == 0 or die "$_: $!";
+}
+"""
+    machine.succeed(f"perl -e '{load}' {' '.join(MODULES)}")
 
 
 def running(machine: Machine, pid: int) -> bool:
