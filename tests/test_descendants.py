@@ -3,8 +3,11 @@ anyone who has the PID now take their place."""
 
 from pathlib import Path
 
+import pytest
+
 from oomwatchd.pinning.decisions import SCAN, Trigger
 from oomwatchd.pinning.ledger import Ledger
+from oomwatchd.pinning.lineage import Node
 from oomwatchd.pinning.pinner import Pinner
 from oomwatchd.rules.model import Action, Criterion, Pattern, Rule
 from oomwatchd.rules.ruleset import RuleSet
@@ -127,3 +130,26 @@ def test_a_child_whose_leader_died_before_the_restart_is_found_by_its_session(tm
     ledger.close()
 
     assert [value(tree, child) for child in (20, 30)] == [100, 250]
+
+
+def test_a_child_that_sets_itself_a_value_while_it_is_entered_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = Tree(tmp_path)
+    tree.me()
+    rule = Rule("r", (Criterion("comm", (Pattern("fits"),)),), Action(500, 500), children="reset")
+    pinner = Pinner(RuleSet([rule]), Ledger(None, ""), proc=tree.proc)
+    tree.process(OUTER, b"fits", adj=100)
+    pinner.look(OUTER, SCAN)
+    tree.process(CHILD, b"child", ppid=OUTER, adj=500)
+    really = Ledger.enter
+
+    def enter(ledger: Ledger, node: Node) -> None:
+        really(ledger, node)
+        (tree.root / f"proc/{CHILD}/oom_score_adj").write_text("850\n")
+
+    monkeypatch.setattr(Ledger, "enter", enter)
+
+    pinner.look(CHILD, SCAN)
+
+    assert value(tree, CHILD) == 850

@@ -51,11 +51,15 @@ class Restorer:
             return False
         current = look.directory.open_oom_score_adj()
         target = self._target(look, inheritance, current)
+        refused = node.refused is not None and node.refused[0] == inheritance.rule
+        if target != current and not refused:
+            # After a crash its descent alone says what it had. What it has set itself meanwhile is its own.
+            self._ledger.enter(node)
+            current = look.directory.read_oom_score_adj()
+            target = self._target(look, inheritance, current)
         if target != current or (inheritance.floor is not None and target > inheritance.floor):
-            if node.refused is not None and node.refused[0] == inheritance.rule:
+            if refused:
                 return False
-            if target != current:
-                self._ledger.enter(node)  # after a crash its descent alone says what it had
             if not self._writer.write(look, target, inheritance.rule, current):
                 return False
             self._writer.counters.resets += 1
