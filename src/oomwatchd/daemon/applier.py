@@ -111,9 +111,9 @@ class Applier:
         self._names.when_known(names_in(self._in_force.config.rules), lambda: known.append(True))
         while not known and turn():
             pass
-        before = self._in_force.config
-        self._in_force.renumber(config.resolve_again(before, self._accounts))
-        if self._in_force.config.rules != before.rules:
+        self._in_force.renumber(config.resolve_again(self._in_force.config, self._accounts))
+        # What name services answered meanwhile is in the configuration by resolve_again(), but not yet in the pinner.
+        if self._in_force.config.rules != self._pinner.rules.rules:
             self._pinner.set_rules(RuleSet(self._in_force.config.rules))
 
     def resolve_again(self) -> None:
