@@ -1,8 +1,11 @@
 """The filter in the kernel lets an event through whatever way a program is executed, on Debian 12's 6.1 and under the
-unit's sandbox: through overlayfs, bind mounts and binfmt_misc, beside a scan, with a full table of PIDs.
+unit's sandbox: from overlayfs, btrfs and mounts, in another root, by binfmt_misc, beside scans, with a full table.
 
 The values are below 0, so that each executable is also verified; no scan could pin what the filter has dropped."""
 
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,11 +28,20 @@ user = 0
 oom_score_adj = {value}
 """
 OBJECT = "/usr/lib/oomwatchd/oomwatchd/kernel/exec_filter.bpf.o"
+# Where the top of a subvolume is made: btrfs-progs aren't in the image. BTRFS_IOC_SUBVOL_CREATE.
+SUBVOLUME = """\
+import fcntl, os, struct
+fcntl.ioctl(os.open("/mnt", os.O_RDONLY), 0x5000940e, bytearray(struct.pack("q4088s", 0, b"volume")))
+"""
 OVERLAY = """
 mount -t tmpfs none /mnt && mkdir /mnt/lower /mnt/upper /mnt/work && install /usr/bin/sleep /mnt/lower/target
 mount -t overlay none -o lowerdir=/mnt/lower,upperdir=/mnt/upper,workdir=/mnt/work /opt/odd
 """
 OVERLAY_UPPER = OVERLAY + "cp -p /opt/odd/target /opt/odd/copied; mv /opt/odd/copied /opt/odd/target\n"
+BTRFS = """
+mount -o loop /root/btrfs.image /mnt && python3 /root/subvolume.py
+install /usr/bin/sleep /mnt/volume/target && mount --bind /mnt/volume /opt/odd
+"""
 OVER_IT = "install /usr/bin/sleep /root/other; mount --bind /root/other /opt/odd/target\n"
 
 
@@ -37,13 +49,15 @@ OVER_IT = "install /usr/bin/sleep /root/other; mount --bind /root/other /opt/odd
 def prepared(machine: Machine) -> None:
     load_modules(machine)
     provide(machine, TARGET)
+    machine.write("/root/subvolume.py", SUBVOLUME)
 
 
 @pytest.fixture(autouse=True)
 def unmounted(machine: Machine) -> Iterator[None]:
     yield
     machine.run(
-        "systemctl stop target; systemctl reset-failed; umount -l /opt/odd/target; umount -l /opt/odd; umount -l /mnt"
+        "systemctl stop target; systemctl reset-failed; umount -l /opt/odd/target; umount -l /opt/odd; umount -l /mnt;"
+        " umount -l /opt/root/usr"
     )
 
 
@@ -54,6 +68,20 @@ def pin_by_events(machine: Machine, exe: str = TARGET, scan: str = "1h") -> None
     assert (status["filter"], status["filter_reason"]) == ("names", "")
 
 
+@pytest.fixture(scope="module")
+def btrfs(machine: Machine) -> None:
+    if shutil.which("mkfs.btrfs") is None:
+        pytest.skip("there is no mkfs.btrfs on this machine (Debian: btrfs-progs)")
+    with tempfile.TemporaryDirectory() as work:
+        image = Path(work, "image")
+        with image.open("wb") as file:
+            file.truncate(128 << 20)
+        subprocess.run(["mkfs.btrfs", "-q", image], check=True)
+        packed = subprocess.run(["gzip", "-9c", image], check=True, capture_output=True).stdout
+    machine.write("/root/btrfs.image.gz", packed)
+    machine.succeed("gzip -dc /root/btrfs.image.gz | cp --sparse=always /dev/stdin /root/btrfs.image")
+
+
 @pytest.mark.parametrize(
     "prepare", [OVERLAY, OVERLAY_UPPER, OVER_IT], ids=["overlay", "overlay, upper layer", "a file mounted over it"]
 )
@@ -61,6 +89,23 @@ def test_where_the_file_lies_elsewhere(machine: Machine, prepare: str) -> None:
     pin_by_events(machine)
     machine.succeed(f"set -e; {prepare}")
     wait_for_value(machine, start(machine, "target", f"{TARGET} infinity"), PINNED)
+
+
+def test_on_a_subvolume_of_btrfs(machine: Machine, btrfs: None) -> None:
+    """Which shows another device by stat(2) than the one that is mounted."""
+    pin_by_events(machine)
+    machine.succeed(f"set -e; {BTRFS}")
+    wait_for_value(machine, start(machine, "target", f"{TARGET} infinity"), PINNED)
+
+
+def test_in_another_root(machine: Machine) -> None:
+    """The path counts as the daemon sees it, from its own root."""
+    pin_by_events(machine, "/opt/root/inside")
+    provide(machine, "/opt/root/inside")
+    machine.succeed(
+        "mkdir -p /opt/root/usr && mount --bind /usr /opt/root/usr && cd /opt/root && ln -s usr/lib usr/lib64 ."
+    )
+    wait_for_value(machine, start(machine, "target", "/usr/sbin/chroot /opt/root /inside infinity"), PINNED)
 
 
 def test_what_binfmt_misc_starts(machine: Machine) -> None:
