@@ -14,7 +14,7 @@ from tests.vm import image
 from tests.vm.machine import Machine, MachineFailed
 
 REPOSITORY = Path(__file__).parent.parent.parent
-INSTALL_TIMEOUT_S = 120
+INSTALL_TIMEOUT_S = 300
 # Without the kernel's stack traces and tables.
 JOURNAL = """\
 systemctl status --no-pager -n 0 oomwatchd
