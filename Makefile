@@ -74,7 +74,7 @@ test-vm: venv $(VENV)/.stamp-dev ## tests in Debian VMs that it builds and boots
 	$(SUDO) $(VENV)/bin/python -m tests.vm.image
 	$(SUDO) $(VENV)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/vm
 
-bench: venv $(VENV)/.stamp-dev ## speed and memory beside a small C program, bench/README.md (wants root, 4 minutes, a machine at rest)
+bench: venv $(VENV)/.stamp-dev ## speed and memory beside a small C program, bench/README.md (wants root, 7 minutes, a machine at rest)
 	@command -v cc >/dev/null || $(call apt_install,gcc libc6-dev)
 	$(SUDO) $(VENV)/bin/python -m bench
 
