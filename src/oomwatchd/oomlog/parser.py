@@ -4,11 +4,10 @@ A log may hold several streams: hosts on a log server, syslog and console of one
 (`prefix`), its stream found, and read there (`kernel_stream`). So many streams are held, one report each.
 """
 
-import functools
 import re
 from datetime import datetime
 
-from oomwatchd.oomlog import json_lines, line_tasks, lines
+from oomwatchd.oomlog import alike, json_lines, lines, quotes
 from oomwatchd.oomlog import prefix as line_prefix
 from oomwatchd.oomlog.assembly import Assembly
 from oomwatchd.oomlog.clean import clean
@@ -26,7 +25,6 @@ PATIENCE = 2000
 _STREAMS_MAX = 64
 # So many lines are kept until one of them shows what a prefix is that nobody knows.
 _UNKNOWN_MAX = 8
-_DIGIT_OR_BLANK = re.compile(r"[\d ]")
 
 _NO_LINE = Line("", "")
 
@@ -125,7 +123,7 @@ class Parser:
         if not self._as_is or data.startswith(b"{", start):
             return start  # so the rows aren't either
         layout = report.layout
-        rows, raw = _rows_pattern(layout, _shape(self._last)).read(data, start, end)
+        rows, raw = alike.rows_pattern(layout, alike.shape(self._last)).read(data, start, end)
         if not rows:
             return start
         tasks = layout.raw_rows(rows)
@@ -252,13 +250,13 @@ class Parser:
         self._done += self._stream.take(self._number, self._origin, parts.text or "")
 
     def _take(self, parts: Line) -> None:
-        if (quoted := line_prefix.unquoted(parts)) is not None:
+        if (quoted := quotes.unquoted(parts)) is not None:
             parts, self._as_is = quoted, False
         self._last = parts
         self._alike = self._noise = None
-        if quoted is None and _is_alike(parts):
-            shape = _shape(parts)
-            self._alike, self._noise = _alike_pattern(shape), _noise_pattern(shape)
+        if quoted is None and alike.is_alike(parts):
+            shape = alike.shape(parts)
+            self._alike, self._noise = alike.alike_pattern(shape), alike.noise_pattern(shape)
         self._stream = self._stream_below_first(parts) or self._stream_of((None, parts.host, parts.lead, parts.dated))
         self._origin = Origin(parts.prefix, None, parts.host, self.file)
         self._take_text(parts.text or "")
@@ -305,40 +303,3 @@ class Parser:
             self._begun = (self._number, key)
         stream.assembly.reference = self.reference
         return stream
-
-
-def _shape(line: Line) -> str:
-    """A pattern of the prefixes that lines of the same stream have: the times differ, the host doesn't."""
-    prefix = line.prefix
-    if line.lead:
-        return re.escape(prefix)
-    at = prefix.find(f" {line.host} ") + 1 if line.host is not None else len(prefix)
-    host_end = at + len(line.host or "")
-    return _any_time(prefix[:at]) + re.escape(prefix[at:host_end]) + _any_time(prefix[host_end:])
-
-
-def _any_time(text: str) -> str:
-    return _DIGIT_OR_BLANK.sub("\0", text).translate(_ESCAPES).replace("\0", "[0-9 ]")
-
-
-_ESCAPES = {code: f"\\{chr(code)}" for code in b"\\.^$*+?{}[]|()-#&~"}
-
-
-def _is_alike(line: Line) -> bool:
-    """Whether a prefix that differs in its digits alone means the same: not where these are a syslog priority."""
-    return line.sure and not line.lead and line.prefix.endswith(("kernel: ", "] ")) and "<" not in line.prefix
-
-
-@functools.lru_cache(maxsize=64)
-def _alike_pattern(prefix: str) -> re.Pattern[str]:
-    return re.compile(prefix)
-
-
-@functools.lru_cache(maxsize=64)
-def _noise_pattern(prefix: str) -> re.Pattern[bytes]:
-    return re.compile(rb"(?:" + prefix.encode("utf-8", "replace") + lines.NOISE + rb"\n)++")
-
-
-@functools.lru_cache(maxsize=64)
-def _rows_pattern(layout: line_tasks.Layout, prefix: str) -> line_tasks.RawRows:
-    return layout.raw_pattern(prefix)

@@ -284,24 +284,6 @@ class _Splitter:
         return True
 
 
-_OPENING = re.compile(r"""(?:^|[\s=:\[{(,>|])(?P<quote>["'`])[^"'`]*$""")
-
-
-def unquoted(parts: Line) -> Line | None:
-    """A line whose prefix opens quotation marks (a field of CSV, YAML, JSON, a shell's or a program's string), without
-    what closes them behind the text; None if there are none."""
-    opening = _OPENING.search(parts.prefix)
-    if opening is None or parts.text is None:
-        return None
-    quote = opening["quote"]
-    body = parts.text.rstrip("\t \"'`}]),;|")
-    closing = parts.text.find(quote, len(body))
-    if closing < 0:
-        return parts
-    text = parts.text[:closing].replace(quote * 2, quote)
-    return parts._replace(text=text.replace('\\"', '"') if quote == '"' else text)
-
-
 def without_numbers(lead: str) -> str:
     """The lead without the number of the line, which `cat -n` sets in front and grep -n behind the file's name."""
     return re.sub(r"^\s*\d+(?=[\s:|)-]|\.\s)|(?<=[:-])\d+(?=[:-])", "", lead).replace("-", ":")[-120:]
