@@ -28,7 +28,7 @@ from pathlib import Path
 from oomwatchd.oom.badness import Candidate
 from oomwatchd.oom.files import PAGE
 from oomwatchd.oom.machine import read_machine
-from oomwatchd.oom.memcgs import Hierarchy, find_hierarchy
+from oomwatchd.oom.memcgs import MemcgHierarchy, find_hierarchy
 from oomwatchd.oom.survey import Survey, take_survey
 
 # eater PROCS ADJ PAGES: joins the group ("-": none), takes the value, touches PAGES, says so; then for each line N on
@@ -129,7 +129,7 @@ def compile_eater(directory: Path) -> Path:
 
 
 @contextlib.contextmanager
-def group(hierarchy: Hierarchy, limit: int) -> Iterator[Path]:
+def group(hierarchy: MemcgHierarchy, limit: int) -> Iterator[Path]:
     """A memory cgroup of its own with a limit of `limit` pages. Gone at the end, with everyone in it."""
     path = Path(tempfile.mkdtemp(prefix=f"oomwatchd-test-{os.getpid()}-", dir=os.fsdecode(hierarchy.root)))
     try:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oomwatchd.base.timespan import parse_time_span
-from oomwatchd.config.document import Settings, Source
+from oomwatchd.config.document import ConfigFile, Settings
 from oomwatchd.config.load import Config, ConfigError, layout, load, parse
 from oomwatchd.config.toml_positions import locate
 from oomwatchd.rules.model import Action
@@ -17,7 +17,7 @@ HEAD = '[[rule]]\nname = "r"\n'
 
 
 def read(text: str) -> Config:
-    return parse([Source("f", text)])
+    return parse([ConfigFile("f", text)])
 
 
 def problems(text: str) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from oomwatchd.config import load as config
-from oomwatchd.config.document import Source as File
+from oomwatchd.config.document import ConfigFile
 from oomwatchd.kernel.facts import READERS, View, read_process
 from oomwatchd.kernel.procfs import ProcessDir
 from oomwatchd.rules import manual
@@ -32,7 +32,7 @@ def written(row: Row) -> str:
 def read(row: Row) -> Rule:
     other = '[[rule]]\nname = "other"\nuser = 0\nignore = true\n'
     text = f'{other}[[rule]]\nname = "r"\n{written(row)}\noom_score_adj = {{ at_least = 5 }}\n'
-    return config.parse([File("f", text)]).rules[1]
+    return config.parse([ConfigFile("f", text)]).rules[1]
 
 
 @pytest.mark.parametrize("row", ROWS)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from oomwatchd.config import load as config
-from oomwatchd.config.document import Source
+from oomwatchd.config.document import ConfigFile
 from oomwatchd.config.lint import warnings
 from oomwatchd.config.shadows import covers
 from oomwatchd.ctl import main
@@ -19,7 +19,7 @@ GUARD = 'exe = "/usr/bin/env"\nuser = 0'
 def found(*rules: str) -> list[str]:
     """Warnings about rules that are given without their names and with another value each."""
     text = "\n".join(f'[[rule]]\nname = "r{i}"\n{rule}' for i, rule in enumerate(rules))
-    return [problem.message for problem in warnings(config.parse([Source("f", text)]))]
+    return [problem.message for problem in warnings(config.parse([ConfigFile("f", text)]))]
 
 
 def raised(criteria: str) -> str:
@@ -60,7 +60,7 @@ COVERED = [
 @pytest.mark.parametrize(("wide", "narrow", "expected"), COVERED)
 def test_shadows(wide: str, narrow: str, expected: bool) -> None:
     text = f'[[rule]]\nname = "w"\n{raised(wide)}\n[[rule]]\nname = "n"\n{raised(narrow)}'
-    first, second = config.parse([Source("f", text)]).rules
+    first, second = config.parse([ConfigFile("f", text)]).rules
     assert covers(first, second) is expected
     assert any("decides" in message for message in found(raised(wide), raised(narrow))) is expected
 
@@ -72,7 +72,7 @@ def test_a_shadow_is_named() -> None:
 
 def test_duplicates_across_files() -> None:
     rules = [f'[[rule]]\nname = "{name}"\n{raised("user = 0")}' for name in "ab"]
-    parsed = config.parse([Source("/etc/a.toml", rules[0]), Source("/etc/b.toml", rules[1])])
+    parsed = config.parse([ConfigFile("/etc/a.toml", rules[0]), ConfigFile("/etc/b.toml", rules[1])])
     (problem,) = warnings(parsed)
     assert problem.file == "/etc/b.toml"
     assert "a duplicate: it asks for the same as rule 'a' at /etc/a.toml:1" in problem.message
@@ -154,7 +154,7 @@ def test_a_value_that_never_lowers() -> None:
 def test_protection_that_is_too_wide() -> None:
     """On this machine: nothing is written."""
     wide, narrow = (
-        config.parse([Source("f", f'[[rule]]\nname = "r"\n{criterion}\noom_score_adj = {value}')]).rules
+        config.parse([ConfigFile("f", f'[[rule]]\nname = "r"\n{criterion}\noom_score_adj = {value}')]).rules
         for criterion, value in (('cgroup = "*"\nspoofable = true', -1000), (GUARD, -1000))
     )
     (problem,) = too_wide(wide)
@@ -163,13 +163,13 @@ def test_protection_that_is_too_wide() -> None:
 
 
 def test_protection_needs_no_look_without_minus_1000(tmp_path: Path) -> None:
-    rules = config.parse([Source("f", f'[[rule]]\nname = "r"\n{GUARD}\noom_score_adj = -999')]).rules
+    rules = config.parse([ConfigFile("f", f'[[rule]]\nname = "r"\n{GUARD}\noom_score_adj = -999')]).rules
     assert too_wide(rules, str(tmp_path / "not there")) == []
 
 
 def test_warnings_come_in_the_order_of_the_files() -> None:
     text = '[[rule]]\nname = "a"\nexe = "/no/such"\nignore = true\n[[rule]]\nname = "b"\nuser = "nosuchuser"\n'
-    problems = lint(config.parse([Source("f", f"{text}oom_score_adj = 1\n")]))
+    problems = lint(config.parse([ConfigFile("f", f"{text}oom_score_adj = 1\n")]))
     assert [problem.line for problem in problems] == [3, 7]
 
 
@@ -254,7 +254,7 @@ def test_ten_thousand_rules_are_compared_with_few_others() -> None:
     from oomwatchd.config import shadows
 
     text = "".join(f'[[rule]]\nname = "{i}"\ncomm = "n{i}"\nuser = 0\noom_score_adj = 1\n' for i in range(10_000))
-    rules = config.parse([Source("f", text)]).rules
+    rules = config.parse([ConfigFile("f", text)]).rules
     index = shadows._Index()
     candidates = 0
     for number, rule in enumerate(rules):

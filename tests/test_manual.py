@@ -9,7 +9,7 @@ import pytest
 
 from oomwatchd.config import lint
 from oomwatchd.config import load as config
-from oomwatchd.config.document import Source
+from oomwatchd.config.document import ConfigFile
 from oomwatchd.config.load import parse
 from oomwatchd.ctl import VERBS
 
@@ -48,7 +48,7 @@ def _examples() -> list[str]:
 
 @pytest.mark.parametrize("example", _examples())
 def test_examples_are_accepted(example: str) -> None:
-    loaded = config.parse([Source("example", example)])
+    loaded = config.parse([ConfigFile("example", example)])
 
     assert loaded.rules
     assert not [problem for problem in lint.warnings(loaded) if "never lowers" in problem.message]
@@ -117,7 +117,7 @@ def test_each_example_of_the_manual_holds(tmp_path: Path) -> None:
 
     assert len(examples) >= 4
     for number, example in enumerate(examples):
-        parse([Source(f"example {number}:\n{example}", example)])
+        parse([ConfigFile(f"example {number}:\n{example}", example)])
 
 
 def test_each_example_of_the_readme_holds() -> None:
@@ -125,15 +125,15 @@ def test_each_example_of_the_readme_holds() -> None:
 
     assert blocks
     for block in blocks:
-        parse([Source("README.md", block)])
+        parse([ConfigFile("README.md", block)])
 
 
 def test_the_shipped_configuration_holds_with_all_that_is_commented_out(tmp_path: Path) -> None:
     text = (MAN.parent / "config/oomwatchd.toml").read_text()
     rules = re.sub(r"^#(?=\[\[|\w+ *= )", "", text, flags=re.MULTILINE)
 
-    assert len(parse([Source("shipped", text)]).rules) == 1
-    assert len(parse([Source("all of it", rules)]).rules) >= 5
+    assert len(parse([ConfigFile("shipped", text)]).rules) == 1
+    assert len(parse([ConfigFile("all of it", rules)]).rules) >= 5
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS) or [pytest.param("", marks=pytest.mark.skip(reason="no verbs yet"))])

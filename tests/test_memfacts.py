@@ -10,7 +10,7 @@ import pytest
 from oomwatchd.oom.badness import Machine
 from oomwatchd.oom.files import PAGE
 from oomwatchd.oom.machine import read_machine
-from oomwatchd.oom.memcgs import Hierarchy, ancestry, find_hierarchy, group_path, is_within, read_memcg, walk
+from oomwatchd.oom.memcgs import MemcgHierarchy, ancestry, find_hierarchy, group_path, is_within, read_memcg, walk
 from oomwatchd.oom.processes import parse_memory_cgroup, read_processes
 from tests.faketree import Tree
 
@@ -108,11 +108,11 @@ def test_hierarchies(tree: Tree) -> None:
     root = os.fsencode(tree.cgroup)
     assert find_hierarchy(tree.cgroup) is None
     tree.write("sys/fs/cgroup/unified/cgroup.controllers", "cpu memory")
-    assert find_hierarchy(tree.cgroup) == Hierarchy(2, root + b"/unified")
+    assert find_hierarchy(tree.cgroup) == MemcgHierarchy(2, root + b"/unified")
     tree.write("sys/fs/cgroup/cgroup.controllers", "cpu memory")
-    assert find_hierarchy(tree.cgroup) == Hierarchy(2, root)
+    assert find_hierarchy(tree.cgroup) == MemcgHierarchy(2, root)
     tree.memcg1("/", 0)
-    assert find_hierarchy(tree.cgroup) == Hierarchy(1, root + b"/memory")
+    assert find_hierarchy(tree.cgroup) == MemcgHierarchy(1, root + b"/memory")
 
 
 def test_a_v1_group(tree: Tree) -> None:
@@ -158,7 +158,7 @@ def test_a_v1_group_without_a_limit(tree: Tree) -> None:
     assert group is not None and group.limit is None
 
 
-def hierarchy(tree: Tree) -> Hierarchy:
+def hierarchy(tree: Tree) -> MemcgHierarchy:
     found = find_hierarchy(tree.cgroup)
     assert found is not None
     return found

@@ -8,7 +8,7 @@ import tomli
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomwatchd.config.document import Source
+from oomwatchd.config.document import ConfigFile
 from oomwatchd.config.lint import warnings
 from oomwatchd.config.load import ConfigError, parse
 from oomwatchd.config.syntax_hints import diagnose
@@ -139,7 +139,7 @@ SYNTAX: list[tuple[str, list[tuple[int, int, str]]]] = [
 
 def problems(text: str) -> list[tuple[int, int, str]]:
     with pytest.raises(ConfigError) as refused:
-        parse([Source("f", text)])
+        parse([ConfigFile("f", text)])
     return [(problem.line, problem.column, problem.message) for problem in refused.value.problems]
 
 
@@ -294,7 +294,7 @@ PLAUSIBLE: list[tuple[str, tuple[int, int], str]] = [
 
 
 def warned_of(text: str) -> list[tuple[int, int, str]]:
-    return [(problem.line, problem.column, problem.message) for problem in warnings(parse([Source("f", text)]))]
+    return [(problem.line, problem.column, problem.message) for problem in warnings(parse([ConfigFile("f", text)]))]
 
 
 @pytest.mark.parametrize(("text", "place", "pattern"), PLAUSIBLE)
@@ -347,7 +347,7 @@ def test_what_is_right_is_not_warned_of(criterion: str) -> None:
 
 
 def test_a_posix_class_brings_no_warning_of_python(recwarn: pytest.WarningsRecorder) -> None:
-    parse([Source("f", RAISE + 'comm = { regex = "[[:upper:]]" }')])
+    parse([ConfigFile("f", RAISE + 'comm = { regex = "[[:upper:]]" }')])
 
     assert not recwarn.list
 

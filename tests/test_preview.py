@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from oomwatchd.config import load as config
-from oomwatchd.config.document import Source
+from oomwatchd.config.document import ConfigFile
 from oomwatchd.ctl import main
 from oomwatchd.oom.processes import read_processes
 from oomwatchd.pinning.what_if import Outlook, Pin, preview
@@ -53,7 +53,7 @@ def start(program: Path) -> Iterator[Start]:
 
 
 def outlooks(text: str, pins: list[Pin] | None = None) -> dict[int, Outlook]:
-    rules = config.parse([Source("rules.toml", text)]).rules
+    rules = config.parse([ConfigFile("rules.toml", text)]).rules
     return dict(preview(rules, read_processes()[0], pins or []))
 
 

@@ -1,4 +1,7 @@
-"""Constants of the kernel that programs may rely on (include/uapi), each under the kernel's name. Pure."""
+"""Constants of the kernel that several modules need, each under the kernel's name and with the file that defines it.
+Pure.
+
+A constant of one interface alone stands in the module of that interface."""
 
 OOM_SCORE_ADJ_MIN = -1000
 """include/uapi/linux/oom.h: the OOM killer never takes a process with this value."""
@@ -9,9 +12,15 @@ OOM_DISABLE = -17
 OOM_ADJUST_MAX = 15
 """include/uapi/linux/oom.h: the largest value of the old oom_adj, which means OOM_SCORE_ADJ_MAX."""
 TASK_COMM_LEN = 16
-"""include/linux/sched.h: bytes of a task's name, the NUL at its end among them."""
+"""include/linux/sched.h: the size in bytes of a task's name, with the NUL at its end."""
 COMM_MAX = TASK_COMM_LEN - 1
-"""Bytes that a task's name can have."""
+"""A task's name has at most so many bytes."""
+PF_KTHREAD = 0x00200000
+"""include/linux/sched.h: the flag of a kernel thread, in `flags` of /proc/PID/stat."""
+INITIAL_USER_NS = 0xEFFFFFFD
+"""include/linux/proc_ns.h: the inode number of the initial user namespace, namespaces(7)."""
+INITIAL_PID_NS = 0xEFFFFFFC
+"""include/linux/proc_ns.h: the inode number of the initial PID namespace."""
 # include/uapi/linux/capability.h.
 CAP_DAC_OVERRIDE = 1
 CAP_NET_ADMIN = 12
@@ -19,3 +28,5 @@ CAP_SYS_PTRACE = 19
 CAP_SYS_ADMIN = 21
 CAP_SYS_RESOURCE = 24
 CAP_SYSLOG = 34
+CAP_PERFMON = 38
+CAP_BPF = 39

@@ -26,7 +26,7 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ConfigFile:
     """A file of the configuration and its text."""
 
     path: str
@@ -48,7 +48,7 @@ class Document:
     told. It is no further error if such a key is missing."""
 
     @classmethod
-    def read(cls, source: Source, found: Findings) -> "Document | None":
+    def read(cls, source: ConfigFile, found: Findings) -> "Document | None":
         """Read the tables of `source`. Problems go to `found`. None: nothing in this file can be read."""
         try:
             content = tomli.loads(source.text)
@@ -63,7 +63,7 @@ class Document:
         return cls(source.path, content, located.positions, found)
 
     @classmethod
-    def _read_what_is_left(cls, source: Source, found: Findings, refusal: ValueError | None) -> "Document | None":
+    def _read_what_is_left(cls, source: ConfigFile, found: Findings, refusal: ValueError | None) -> "Document | None":
         """Read a file that isn't TOML 1.0: note all mistakes, and read the statements without one."""
         from oomwatchd.config.conflicts import part_conflicts
         from oomwatchd.config.syntax_hints import diagnose
@@ -267,7 +267,7 @@ def _place(text: str, offset: int) -> Position:
     return text.count("\n", 0, offset) + 1, offset - line_start + 1
 
 
-def _syntax_problem(source: Source, message: str) -> Problem:
+def _syntax_problem(source: ConfigFile, message: str) -> Problem:
     # tomli 2.0 has the position in the text alone; 2.1 and later as attributes too.
     match = re.search(r" \(at line (\d+), column (\d+)\)$", message)
     if match:

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from oomwatchd.config.document import Source
+from oomwatchd.config.document import ConfigFile
 from oomwatchd.config.problems import Findings, Problem
 from oomwatchd.config.trust import open_to_others, weak_directory
 
@@ -36,7 +36,7 @@ def layout(file: str | None = None, root: str = "/") -> Layout:
     return Layout(prefix + MAIN_FILE, drop_ins, root=prefix or "/")
 
 
-def read_files(where: Layout, found: Findings) -> list[Source]:
+def read_files(where: Layout, found: Findings) -> list[ConfigFile]:
     """Read the main file and the drop-ins in force. They come in the order in which their rules are tried. Problems go
     to `found`."""
     if not os.path.isdir(where.root):
@@ -122,7 +122,7 @@ def _masks(path: str) -> bool:
     return is_null or (stat.S_ISREG(status.st_mode) and status.st_size == 0)
 
 
-def _read(path: str) -> Source:
+def _read(path: str) -> ConfigFile:
     # O_NONBLOCK: a FIFO in the file's place must not hold us up.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
@@ -143,7 +143,7 @@ def _read(path: str) -> Source:
             raw = file.read(_MAX_FILE_BYTES + 1)
     finally:
         os.close(descriptor)
-    return Source(path, decode(raw), bool(status.st_mode & stat.S_IROTH))
+    return ConfigFile(path, decode(raw), bool(status.st_mode & stat.S_IROTH))
 
 
 def decode(raw: bytes) -> str:

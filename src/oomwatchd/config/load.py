@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from oomwatchd.config.accounts import Accounts, AskedAccounts
-from oomwatchd.config.document import Document, Settings, Source
+from oomwatchd.config.document import ConfigFile, Document, Settings
 from oomwatchd.config.files import Layout as Layout
 from oomwatchd.config.files import layout as layout
 from oomwatchd.config.files import read_files
@@ -32,7 +32,7 @@ class Config:
 
     settings: Settings
     rules: tuple[Rule, ...]
-    sources: tuple[Source, ...]
+    sources: tuple[ConfigFile, ...]
     warnings: tuple[Problem, ...]
     unresolved: tuple[Problem, ...]
     """The warnings about users and groups that don't exist (yet). They are among `warnings`."""
@@ -46,12 +46,12 @@ def load(where: Layout, accounts: Accounts | None = None) -> Config:
     return _parsed(sources, found, accounts or AskedAccounts())
 
 
-def parse(sources: Iterable[Source], problems: Iterable[Problem] = ()) -> Config:
+def parse(sources: Iterable[ConfigFile], problems: Iterable[Problem] = ()) -> Config:
     """Check texts that were read before. `problems` are what reading them brought up. Raises ConfigError."""
     return _parsed(sources, Findings(list(problems)), AskedAccounts())
 
 
-def _parsed(sources: Iterable[Source], found: Findings, accounts: Accounts) -> Config:
+def _parsed(sources: Iterable[ConfigFile], found: Findings, accounts: Accounts) -> Config:
     settings = Settings()
     placed: list[Placed] = []
     kept = tuple(sources)
@@ -150,7 +150,7 @@ def _numbers(criterion: Criterion) -> str:
 # Checks
 
 
-def _in_order(sources: Sequence[Source]) -> Callable[[Problem], tuple[int, int, int]]:
+def _in_order(sources: Sequence[ConfigFile]) -> Callable[[Problem], tuple[int, int, int]]:
     order = {source.path: i for i, source in enumerate(sources)}
     return lambda problem: (order.get(problem.file, -1), problem.line, problem.column)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from oomwatchd.config.document import Source
+from oomwatchd.config.document import ConfigFile
 from oomwatchd.config.problems import Problem
 from oomwatchd.config.toml_positions import Path, Position, locate
 from oomwatchd.rules.model import Rule
@@ -11,7 +11,7 @@ from oomwatchd.rules.model import Rule
 class Places:
     """The places of the keys of all rules of a valid configuration."""
 
-    def __init__(self, sources: Sequence[Source], rules: Sequence[Rule]) -> None:
+    def __init__(self, sources: Sequence[ConfigFile], rules: Sequence[Rule]) -> None:
         self._texts = {source.path: source.text for source in sources}
         self._rules = rules
         self._numbers: list[int] = []

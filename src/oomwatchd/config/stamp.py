@@ -6,6 +6,8 @@ the user has no watches left."""
 import os
 from collections.abc import Iterable
 
+from oomwatchd.kernel.mountinfo import MOUNTINFO_BYTES, parse_mountinfo
+
 Stamp = tuple[tuple[object, ...], ...]
 
 _LOCAL = frozenset({"ext2", "ext3", "ext4", "xfs", "tmpfs", "ramfs", "overlay", "f2fs", "squashfs", "erofs", "vfat"})
@@ -38,14 +40,11 @@ def _of(path: str) -> tuple[object, ...]:
 
 def waits_for_nobody(stamped: Stamp, mountinfo: str = "/proc/self/mountinfo") -> bool:
     """Whether all files of `stamped` lie on local file systems, by proc_pid_mountinfo(5)."""
-    types: dict[int, str] = {}
     try:
         with open(mountinfo, "rb") as file:
-            for line in file:
-                before, _, after = line.partition(b" - ")
-                major, _, minor = before.split(b" ")[2].partition(b":")
-                types[os.makedev(int(major), int(minor))] = after.split(b" ")[0].decode("ascii", "replace")
-    except (OSError, ValueError, IndexError):
+            mounts = parse_mountinfo(file.read(MOUNTINFO_BYTES))
+    except OSError:
         return False
+    types = {mount.device: mount.type.decode("ascii", "replace") for mount in mounts}
     devices = [entry[1] for entry in stamped if len(entry) > 2]
     return all(isinstance(device, int) and types.get(device) in _LOCAL for device in devices)

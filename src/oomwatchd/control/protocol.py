@@ -1,5 +1,5 @@
-"""What both ends of the control socket go by: one JSON request a line, one reply a line. oomwatchctl(1) describes
-them."""
+"""The protocol of the control socket, as far as both ends need it: one JSON request a line, one reply a line.
+oomwatchctl(1) describes requests and replies."""
 
 import contextlib
 import os
@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 SOCKET_NAME = "control"
 REQUEST_BYTES = 64 << 10
-"""A longer request is refused, and its sender dropped."""
+"""A longer request is refused, and its connection is closed."""
+LINEAGE_PIDS = 32
+"""A request `lineage` asks for at most so many PIDs: each costs the daemon some system calls."""
 
 # Not typing's name for it: typing is 0.5 MiB of memory, and nothing else in the daemon loads it.
 TYPE_CHECKING = False
@@ -20,14 +22,16 @@ else:
 
 
 def runtime_directory(root: str = "/") -> str:
-    """Where socket and ledger are: $RUNTIME_DIRECTORY as systemd sets it (systemd.exec(5)), else /run/oomwatchd."""
+    """The directory of the socket and the ledger: $RUNTIME_DIRECTORY if systemd has set it (systemd.exec(5)), else
+    run/oomwatchd below `root`."""
     given = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
     return given or f"{root.rstrip('/')}/run/oomwatchd"
 
 
 @contextlib.contextmanager
 def address(path: str) -> Iterator[str]:
-    """`path` as one short enough for struct sockaddr_un, unix(7), however deep it lies."""
+    """Another path to the socket at `path`, which is short enough for struct sockaddr_un, unix(7). It is valid within
+    the `with` statement. Raises OSError."""
     directory = os.open(os.path.dirname(path) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{directory}/{os.path.basename(path)}"

@@ -6,6 +6,7 @@ import re
 import sys
 
 from oomwatchd.base.text import printable
+from oomwatchd.base.uapi import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomwatchd.control.protocol import Json
 from oomwatchd.ctl.arguments import pid
 from oomwatchd.ctl.ask import add_root, ask, connect
@@ -108,7 +109,7 @@ def _value(word: str) -> int:
     if not re.fullmatch("[+-]?[0-9]{1,18}", word):
         raise argparse.ArgumentTypeError(f"'{word}' is no number; it may be -1000 to 1000")
     value = int(word)
-    if not -1000 <= value <= 1000:
+    if not OOM_SCORE_ADJ_MIN <= value <= OOM_SCORE_ADJ_MAX:
         raise argparse.ArgumentTypeError(f"{value} is out of range; it may be -1000 to 1000")
     return value
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from oomwatchd.base.text import printable
 from oomwatchd.config import load as config
-from oomwatchd.config.document import Source
+from oomwatchd.config.document import ConfigFile
 from oomwatchd.config.files import Refused, decode, read_files
 from oomwatchd.config.load import ConfigError, Layout
 from oomwatchd.config.problems import Findings, Problem
@@ -148,7 +148,7 @@ def _checked(where: Layout, target: Target, content: bytes) -> str | None:
     """Check the configuration with `content` in the place of the file, and print errors and warnings. Returns a
     sentence about it; None: the file has errors. Errors of other files don't count."""
     try:
-        source = Source(target.path, decode(content))
+        source = ConfigFile(target.path, decode(content))
         loaded = config.parse(_sources(where, source))
     except Refused as refusal:
         print_problems([Problem(target.path, refusal.line, 1, str(refusal))], ())
@@ -164,7 +164,7 @@ def _checked(where: Layout, target: Target, content: bytes) -> str | None:
     return summary([loaded], len(warnings))
 
 
-def _sources(where: Layout, source: Source) -> list[Source]:
+def _sources(where: Layout, source: ConfigFile) -> list[ConfigFile]:
     """All files of the configuration, with `source` in the place of the file with its path."""
     others = [other for other in read_files(where, Findings([])) if other.path != source.path]
     if source.path == where.main_file:

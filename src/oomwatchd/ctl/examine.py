@@ -4,11 +4,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from oomwatchd.base.notyet import settled
-from oomwatchd.control.protocol import Json
+from oomwatchd.base.uapi import PF_KTHREAD
+from oomwatchd.control.protocol import LINEAGE_PIDS, Json
 from oomwatchd.ctl.ask import reply_to
 from oomwatchd.ctl.rulebook import Rulebook
 from oomwatchd.kernel.facts import View, read_process
-from oomwatchd.kernel.proc_stat import PF_KTHREAD, Stat
+from oomwatchd.kernel.proc_stat import Stat
 from oomwatchd.kernel.proc_status import parse_thread_group
 from oomwatchd.kernel.procfs import ProcessDir, Vanished
 from oomwatchd.pinning.decisions import Trigger, runtime_rule, wanted_hold, without_rule
@@ -19,8 +20,6 @@ from oomwatchd.rules.model import Rule
 from oomwatchd.rules.ruleset import Needs, RuleSet
 
 EVERYTHING = Needs(reads=frozenset(Source))
-_LINEAGE_PIDS = 32
-"""The daemon answers for at most so many PIDs at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +75,8 @@ class Examiner:
         if self.book.daemon is None:
             return {}
         found: list[Json] = []
-        for start in range(0, len(pids), _LINEAGE_PIDS):
-            request = {"verb": "lineage", "pids": pids[start : start + _LINEAGE_PIDS]}
+        for start in range(0, len(pids), LINEAGE_PIDS):
+            request = {"verb": "lineage", "pids": pids[start : start + LINEAGE_PIDS]}
             found += reply_to(self.book.daemon, request)["processes"]
         return {entry["pid"]: entry for entry in found}
 

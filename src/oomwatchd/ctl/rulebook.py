@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from oomwatchd.base.text import printable
 from oomwatchd.config import load as config
-from oomwatchd.config.document import Source
+from oomwatchd.config.document import ConfigFile
 from oomwatchd.config.load import Config, ConfigError, Layout
 from oomwatchd.control.client import Client, NoAnswer, NotRunning
 from oomwatchd.control.protocol import Json, runtime_directory
@@ -82,7 +82,7 @@ def layout_of_daemon(daemon: Client) -> Layout:
 
 def _loaded(daemon: Client) -> Rulebook:
     reply: Json = reply_to(daemon, {"verb": "loaded"})
-    sources = [Source(source["path"], source["text"]) for source in reply["sources"] if source["text"] is not None]
+    sources = [ConfigFile(source["path"], source["text"]) for source in reply["sources"] if source["text"] is not None]
     hidden = tuple(source["path"] for source in reply["sources"] if source["text"] is None)
     pins = {pin["pid"]: RuntimePin(pin["pid"], pin["starttime"], pin["value"]) for pin in reply["pins"]}
     try:

@@ -3,12 +3,11 @@
 from dataclasses import asdict
 
 from oomwatchd.base.clock import boottime, boottime_as_epoch
-from oomwatchd.base.uapi import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
+from oomwatchd.base.uapi import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN, PF_KTHREAD
 from oomwatchd.control.connection import Connection
 from oomwatchd.control.protocol import Json
 from oomwatchd.daemon.parts import Parts
 from oomwatchd.daemon.runtime_pins import Refused
-from oomwatchd.kernel.proc_stat import PF_KTHREAD
 from oomwatchd.kernel.proc_status import parse_thread_group
 from oomwatchd.kernel.procfs import ProcessDir, Vanished
 from oomwatchd.pinning.ledger_codec import RuntimePin

@@ -2,6 +2,7 @@
 
 systemd.journal-fields(7). The catalog (systemd/oomwatchd.catalog) explains each MESSAGE_ID."""
 
+import errno
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -102,7 +103,7 @@ def _sentence(decision: Decision) -> str:
 
 
 def _advice(decision: Decision) -> str:
-    if decision.error == os.strerror(13) and decision.new < decision.old:
+    if decision.error == os.strerror(errno.EACCES) and decision.new < decision.old:
         return " (lowering a value needs CAP_SYS_RESOURCE)"
     return ""
 

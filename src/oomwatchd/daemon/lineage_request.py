@@ -6,16 +6,13 @@ import os
 from oomwatchd.base.notyet import NotYet
 from oomwatchd.base.text import decode
 from oomwatchd.control.connection import Connection
-from oomwatchd.control.protocol import Json
+from oomwatchd.control.protocol import LINEAGE_PIDS, Json
 from oomwatchd.daemon.admin_requests import is_pid
 from oomwatchd.daemon.parts import Parts
 from oomwatchd.kernel.executable import split_deleted, verify_exe
 from oomwatchd.kernel.proc_status import parse_status
 from oomwatchd.kernel.procfs import ProcessDir, Vanished
 from oomwatchd.pinning.lineage import Hold, Node
-
-LINEAGE_PIDS = 32
-"""So many may one request ask for: each costs some system calls."""
 
 
 def reply_lineage(parts: Parts, connection: Connection, request: Json) -> None:

@@ -10,7 +10,7 @@ from itertools import islice
 from oomwatchd import __version__
 from oomwatchd.base.clock import boottime_as_epoch
 from oomwatchd.base.text import decode
-from oomwatchd.config.document import Source
+from oomwatchd.config.document import ConfigFile
 from oomwatchd.control.connection import Connection
 from oomwatchd.control.protocol import Json
 from oomwatchd.daemon import admin_requests
@@ -155,7 +155,7 @@ def _loaded(parts: Parts, connection: Connection, request: Json) -> None:
     connection.stream(_texts_in_pieces({"layout": asdict(parts.where), "pins": pins}, sources))
 
 
-def _texts_in_pieces(head: Json, sources: Sequence[tuple[Source, bool]]) -> Iterator[bytes]:
+def _texts_in_pieces(head: Json, sources: Sequence[tuple[ConfigFile, bool]]) -> Iterator[bytes]:
     yield (json.dumps(head)[:-1] + ', "sources": [').encode()
     for number, (source, shown) in enumerate(sources):
         comma = "" if number == 0 else ", "

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from oomwatchd.base.text import printable
 from oomwatchd.base.uapi import CAP_DAC_OVERRIDE, CAP_NET_ADMIN, CAP_SYS_PTRACE, CAP_SYS_RESOURCE, CAP_SYSLOG
 from oomwatchd.doctor.finding import CRITICAL, NOTICE, WARNING, Finding, names, some
-from oomwatchd.doctor.system import System, has_cap
+from oomwatchd.doctor.system import System
+from oomwatchd.kernel.proc_status import has_capability
 
 # What the daemon can't do without each (field by field in oomwatchd(8)).
 CAPABILITIES = (
@@ -45,7 +46,7 @@ def _subject(system: System) -> tuple[str, int]:
 def capabilities(system: System) -> Iterator[Finding]:
     """Capabilities that the daemon lacks."""
     who, held = _subject(system)
-    missing = [entry for entry in CAPABILITIES if not has_cap(held, entry[1])]
+    missing = [entry for entry in CAPABILITIES if not has_capability(held, entry[1])]
     if system.daemon is None and system.uid != 0 and missing:
         names = ", ".join(_cap_name(entry[0]) for entry in missing)
         yield Finding(
@@ -80,7 +81,7 @@ def hidepid(system: System) -> Iterator[Finding]:
         note = " (the daemon doesn't run, so that it can't be told how it would see /proc)"
     else:
         where, note = f"The daemon ({system.daemon}) sees a /proc with hidepid={system.hidepid}", ""
-    if has_cap(held, CAP_SYS_PTRACE):
+    if has_capability(held, CAP_SYS_PTRACE):
         yield Finding(
             "hidepid",
             NOTICE,
@@ -145,7 +146,7 @@ def _no_events(system: System) -> Iterator[str]:
 def kernel_log(system: System) -> Iterator[Finding]:
     """The kernel's log can't be read, so that OOM kills aren't told of."""
     _, held = _subject(system)
-    restricted = system.sysctls.dmesg_restrict == 1 and not has_cap(held, CAP_SYSLOG)
+    restricted = system.sysctls.dmesg_restrict == 1 and not has_capability(held, CAP_SYSLOG)
     if system.journal or (system.kmsg_readable and not restricted):
         return
     why = "kernel.dmesg_restrict is 1, without CAP_SYSLOG" if restricted else "/dev/kmsg can't be opened"

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 
 from oomwatchd.base.uapi import CAP_SYS_RESOURCE, OOM_SCORE_ADJ_MIN
 from oomwatchd.doctor.finding import CRITICAL, NOTICE, WARNING, Finding, mib, name, names, own_memory, some
-from oomwatchd.doctor.system import System, has_cap
+from oomwatchd.doctor.system import System
+from oomwatchd.kernel.proc_status import has_capability
 from oomwatchd.oom.badness import why_not_killable
 from oomwatchd.oom.processes import Process
 
@@ -152,6 +153,6 @@ def _moved_the_floor(process: Process, parent: Process, system: System) -> bool:
     writer may be the daemon, its parent, or itself (as sshd does it)."""
     return (
         system.daemon is not None
-        or has_cap(process.cap_eff, CAP_SYS_RESOURCE)
-        or has_cap(parent.cap_eff, CAP_SYS_RESOURCE)
+        or has_capability(process.cap_eff, CAP_SYS_RESOURCE)
+        or has_capability(parent.cap_eff, CAP_SYS_RESOURCE)
     )

@@ -5,17 +5,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from oomwatchd.base.badness import era_of
-from oomwatchd.base.uapi import CAP_SYS_PTRACE
+from oomwatchd.base.uapi import CAP_SYS_PTRACE, INITIAL_PID_NS, INITIAL_USER_NS
 from oomwatchd.doctor.denials import read_denials
-from oomwatchd.doctor.system import Group, Held, Sysctls, System, has_cap
+from oomwatchd.doctor.system import Group, Held, Sysctls, System
 from oomwatchd.kernel.hidepid import read_hidepid
-from oomwatchd.kernel.proc_connector import INITIAL_PID_NS, INITIAL_USER_NS
+from oomwatchd.kernel.proc_status import has_capability, parse_capabilities
 from oomwatchd.oom.badness import Machine
 from oomwatchd.oom.files import PAGE, kib, pages_of_kib, parse_fields, parse_pairs, read_file, read_number
 from oomwatchd.oom.killers.facts import Reader, Roots, read_memory
 from oomwatchd.oom.killers.systemd_facts import SystemdReader
 from oomwatchd.oom.machine import read_machine
-from oomwatchd.oom.memcgs import Hierarchy, directory_of, find_hierarchy, read_memcg, walk
+from oomwatchd.oom.memcgs import MemcgHierarchy, directory_of, find_hierarchy, read_memcg, walk
 from oomwatchd.oom.processes import Process, namespace, read_processes
 
 
@@ -33,9 +33,10 @@ def read_system(
     machine = _read_machine(proc)
     hierarchy = find_hierarchy(os.path.join(root, "sys/fs/cgroup"))
     processes, unreadable = _read_processes(proc, hierarchy)
-    status = parse_fields(read_file(os.path.join(proc, "self/status")) or b"")
+    raw_status = read_file(os.path.join(proc, "self/status")) or b""
+    status = parse_fields(raw_status)
     meminfo = parse_fields(read_file(os.path.join(proc, "meminfo")) or b"")
-    cap_eff = int(status.get(b"CapEff", b"0"), 16)
+    cap_eff = parse_capabilities(raw_status)
     system = System(
         sysctls=_read_sysctls(os.path.join(proc, "sys")),
         machine=machine,
@@ -55,7 +56,7 @@ def read_system(
         kmsg_readable=os.access(os.path.join(root, "dev/kmsg"), os.R_OK),
         journal=_has_journal(root),
         denials=tuple(read_denials(root)),
-        refused_links=_refused_links(proc, processes) if has_cap(cap_eff, CAP_SYS_PTRACE) else (),
+        refused_links=_refused_links(proc, processes) if has_capability(cap_eff, CAP_SYS_PTRACE) else (),
         held=held,
     )
     return _with_killers(system, root)
@@ -68,7 +69,7 @@ def _read_machine(proc: str) -> Machine | None:
         return None
 
 
-def _read_processes(proc: str, hierarchy: Hierarchy | None) -> tuple[list[Process], int]:
+def _read_processes(proc: str, hierarchy: MemcgHierarchy | None) -> tuple[list[Process], int]:
     try:
         return read_processes(proc, None if hierarchy is None else hierarchy.version)
     except OSError:
@@ -120,7 +121,7 @@ def _read_sysctls(directory: str) -> Sysctls:
     )
 
 
-def _read_groups(hierarchy: Hierarchy | None, machine: Machine | None) -> list[Group]:
+def _read_groups(hierarchy: MemcgHierarchy | None, machine: Machine | None) -> list[Group]:
     if hierarchy is None or machine is None:
         return []
     groups = []

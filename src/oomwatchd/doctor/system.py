@@ -76,8 +76,3 @@ class System:
     units: tuple[Unit, ...] = ()
     watched: tuple[Watched, ...] = ()  # cgroups that systemd-oomd watches
     leaves: tuple[Leaf, ...] = ()  # cgroups that it may kill
-
-
-def has_cap(capabilities: int, number: int) -> bool:
-    """Whether a set, as in /proc/PID/status, holds capability `number`."""
-    return capabilities >> number & 1 == 1

@@ -12,7 +12,9 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from oomwatchd.base.uapi import CAP_BPF, CAP_PERFMON
 from oomwatchd.kernel.bpf_map import BpfMap, syscall_number
+from oomwatchd.kernel.proc_status import has_capability, read_capabilities
 
 LIBRARY = "libbpf.so.1"
 PROGRAM = "exec_filter.bpf.o"
@@ -20,7 +22,7 @@ KERNEL_TYPES = "/sys/kernel/btf/vmlinux"
 
 SO_ATTACH_BPF = 50
 _CAPABILITY_VERSION_3 = 0x20080522
-CAP_PERFMON, CAP_BPF = 38, 39
+"""include/uapi/linux/capability.h: the layout of what capget(2) and capset(2) take."""
 
 _NAME_BYTES = 64
 _COMM_BYTES = 16
@@ -177,18 +179,14 @@ def _load(library: ctypes.CDLL) -> tuple[int, list[int]]:
 
 def _refusal(number: int) -> str:
     """Why the kernel didn't load the program."""
-    missing = [name for name, bit in (("CAP_BPF", CAP_BPF), ("CAP_PERFMON", CAP_PERFMON)) if not _has(bit)]
+    ours = read_capabilities()
+    needed = {"CAP_BPF": CAP_BPF, "CAP_PERFMON": CAP_PERFMON}
+    missing = [name for name, number in needed.items() if not has_capability(ours, number)]
     if missing:
         return f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing"
     if number in (errno.EPERM, errno.EACCES):
         return "bpf(2) isn't allowed (SystemCallFilter=, a container, or the kernel's lockdown)"
     return f"the kernel refused the eBPF program ({os.strerror(number)})"
-
-
-def _has(capability: int) -> bool:
-    with open("/proc/self/status", "rb") as file:
-        effective = next(line for line in file if line.startswith(b"CapEff:"))
-    return bool(int(effective.split()[1], 16) >> capability & 1)
 
 
 def give_up_capabilities() -> None:

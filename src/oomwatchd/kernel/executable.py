@@ -1,21 +1,21 @@
-"""Whether the path of an executable, as the kernel shows it, can be believed."""
+"""Verifies the path that the kernel shows for the executable of a process."""
 
 import contextlib
 import os
 from dataclasses import dataclass
 
+from oomwatchd.kernel.mountinfo import MOUNTINFO_BYTES, has_mount
 from oomwatchd.kernel.nonblocking import Files, FileStatus, Silent, stat_open
 from oomwatchd.kernel.proc_status import line_of
 from oomwatchd.kernel.procfs import ProcessDir
-
-_MOUNTINFO_LIMIT = 4 << 20
 
 _DELETED = b" (deleted)"
 
 
 class Namespaces:
-    """The daemon's own view, which those of processes are compared with. By the names of the namespaces, namespaces(7):
-    to stat them takes the kernel twice as long."""
+    """The namespaces and the files as the daemon sees them. The namespaces of processes are compared with these.
+
+    A namespace is known by the name that its link shows, namespaces(7): stat(2) would take twice as long."""
 
     def __init__(self, proc: str = "/proc") -> None:
         self.user = os.readlink(f"{proc}/self/ns/user")
@@ -23,7 +23,7 @@ class Namespaces:
         self.files = Files()
 
     def hold(self, directory: ProcessDir) -> bool | None:
-        """Whether the process lives in our user and PID namespaces; None if we may not know."""
+        """Whether the process lives in the daemon's user and PID namespaces; None: the kernel refused to tell."""
         try:
             user = os.readlink(directory.path("ns/user"), dir_fd=directory.descriptor)
             pid = os.readlink(directory.path("ns/pid"), dir_fd=directory.descriptor)
@@ -33,7 +33,7 @@ class Namespaces:
 
 
 def split_deleted(link: bytes) -> tuple[bytes, bool]:
-    """The path of an exe link, and whether the kernel says that the file's name is gone."""
+    """The path of an exe link, and whether the kernel says that the file was deleted or replaced since."""
     if link.endswith(_DELETED):
         return link[: -len(_DELETED)], True
     return link, False
@@ -44,17 +44,19 @@ class Verification:
     """Whether the path of an executable can be believed."""
 
     verified: bool | None
-    """None: we may not know."""
+    """None: the kernel refused to tell, or the file system doesn't answer."""
     doubt: str = ""
-    """Why not, for people."""
+    """Why the path can't be believed, for people; empty: it can."""
     file: tuple[int, int] | None = None
-    """Device and inode of the file that runs, if it can."""
+    """Device and inode of the file that runs; None: the path can't be believed."""
 
 
 def verify_exe(directory: ProcessDir, path: bytes, deleted: bool, ours: Namespaces) -> Verification:
-    """Whether the path of the executable can be believed. A path alone can't: in a mount namespace of their own, anyone
-    can put any file at any path. `path` and `deleted` are from split_deleted(). Raises NotYet where that takes a file
-    system that may not answer."""
+    """Whether `path`, in the daemon's own view, leads to the file that the process runs. In a mount namespace of their
+    own, users can put any file at any path, so the path alone proves nothing.
+
+    `path` and `deleted` are from split_deleted(). Raises NotYet where the answer takes a file system that may not
+    answer."""
     runs = _stat_exe(directory)
     if runs is None:
         return Verification(None, "may not be looked at")
@@ -69,11 +71,12 @@ def verify_exe(directory: ProcessDir, path: bytes, deleted: bool, ours: Namespac
         return Verification(False, "not the file at that path here")
     if not ours.hold(directory):
         return Verification(False, "deleted, and in another user or PID namespace")
-    # A descriptor of a file below a bind mount of theirs can be handed out of the namespace and executed here, and
-    # the file's deletion, by them or by an upgrade, leaves the path of the mount.
+    # A process in another namespace can pass on a descriptor of a file below a bind mount there. Once the file is
+    # deleted, a process that executes it here shows the path of that mount.
     if not _executed_through_own_mount(directory):
         return Verification(False, "deleted, and executed through a mount of another namespace")
-    # Setuid sandboxes let users mount without a user namespace. What others own is theirs at any path.
+    # A setuid sandbox lets users mount without a user namespace. So a file must belong to root or to the owner of its
+    # directory.
     owners = {0}
     with contextlib.suppress(Silent):
         above = ours.files.stat(os.path.dirname(path))
@@ -84,7 +87,7 @@ def verify_exe(directory: ProcessDir, path: bytes, deleted: bool, ours: Namespac
 
 
 def runs_file(directory: ProcessDir, file: tuple[int, int]) -> bool:
-    """Whether the process runs the file of this device and inode, wherever its path leads by now."""
+    """Whether the process runs the file with this device and inode. Its path may lead to another file by now."""
     runs = _stat_exe(directory)
     return runs is not None and (runs.device, runs.inode) == file
 
@@ -97,8 +100,8 @@ def _stat_exe(directory: ProcessDir) -> FileStatus | None:
 
 
 def _executed_through_own_mount(directory: ProcessDir) -> bool:
-    """Whether the executable was opened through a mount that the process sees, proc_pid_mountinfo(5). False also where
-    that can't be known."""
+    """Whether the executable was opened through a mount that the process sees itself. False also where that can't be
+    told."""
     try:
         descriptor = os.open(directory.path("exe"), os.O_PATH | os.O_CLOEXEC, dir_fd=directory.descriptor)
         try:
@@ -108,7 +111,6 @@ def _executed_through_own_mount(directory: ProcessDir) -> bool:
             os.close(descriptor)
         mountinfo = os.open(directory.path("mountinfo"), os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory.descriptor)
         with open(mountinfo, "rb") as file:
-            mounts = file.read(_MOUNTINFO_LIMIT)
+            return has_mount(file.read(MOUNTINFO_BYTES), wanted)
     except (OSError, ValueError):
         return False
-    return any(line.startswith(wanted + b" ") for line in mounts.split(b"\n"))

@@ -11,6 +11,8 @@ import socket
 import struct
 import time
 
+from oomwatchd.base.uapi import INITIAL_PID_NS, INITIAL_USER_NS
+
 NETLINK_CONNECTOR = 11
 CN_IDX_PROC = CN_VAL_PROC = 1
 PROC_CN_MCAST_LISTEN = 1
@@ -65,11 +67,6 @@ _SOON_US = 4000
 it ends follows closely, and to wait here takes half of what the way round the loop does."""
 _ACK_SECONDS = 0.3
 _TRIES = 4
-
-INITIAL_USER_NS = 0xEFFFFFFD
-INITIAL_PID_NS = 0xEFFFFFFC
-"""include/linux/proc_ns.h: inode numbers of the initial namespaces. Outside them the kernel ignores subscriptions
-in silence (cn_proc_mcast_ctl)."""
 
 
 class Unavailable(Exception):
@@ -162,6 +159,7 @@ class Connector:
             raise
 
     def _check_namespaces(self) -> None:
+        # In other namespaces the kernel ignores subscriptions without an error (cn_proc_mcast_ctl()).
         for kind, initial in (("user", INITIAL_USER_NS), ("pid", INITIAL_PID_NS)):
             if os.stat(f"/proc/self/ns/{kind}").st_ino != initial:
                 raise Unavailable(f"not in the initial {kind.replace('pid', 'PID')} namespace (a container?)")

@@ -2,35 +2,37 @@
 
 from dataclasses import dataclass
 
-PF_KTHREAD = 0x00200000
-"""include/linux/sched.h: the process is a kernel thread."""
-
 
 @dataclass(slots=True)
 class Stat:
-    """/proc/PID/stat, what we use of it. Not frozen, as `Process` isn't."""
+    """The fields of /proc/PID/stat that are used here.
+
+    Nobody changes one. It isn't frozen because a frozen one takes four times as long to make, before each write."""
 
     comm: bytes
+    """The task's name, which may hold any bytes."""
     leader_ended: bool
-    """Whether the first thread has ended. The files of the process that come from its memory are empty then; those of
-    its other threads, below /proc/PID/task, are as ever."""
+    """Whether the first thread has ended. The files of the process that come from its memory are empty then. The files
+    of its other threads, below /proc/PID/task, aren't."""
     ppid: int
     session: int
+    """PID of the session's leader."""
     flags: int
     """PF_* of include/linux/sched.h."""
     threads: int
+    """How many threads the process has, the first one included also when it has ended."""
     starttime: int
     """Clock ticks since boot."""
 
     @property
     def ended(self) -> bool:
-        """Whether all threads have, and the process just waits to be reaped."""
+        """Whether all threads have ended, so that the process only waits to be reaped."""
         return self.leader_ended and self.threads < 2
 
 
 def parse_stat(raw: bytes) -> Stat:
-    """Parse /proc/PID/stat. The name in parentheses may hold anything, so it ends at the last one. Raises
-    ValueError."""
+    """Parse /proc/PID/stat. The name stands in parentheses and may hold parentheses itself, so it ends at the last one
+    of the file. Raises ValueError."""
     opening, closing = raw.index(b"("), raw.rindex(b")")
     fields = raw[closing + 2 :].split(b" ", 20)
     if len(fields) < 20:
@@ -47,6 +49,7 @@ def parse_stat(raw: bytes) -> Stat:
 
 
 def parse_arguments_length(raw: bytes) -> int:
-    """Of /proc/PID/stat how many bytes the arguments have; 0 where the kernel doesn't tell. Raises ValueError."""
+    """The length of the arguments in bytes, by /proc/PID/stat; 0 where the kernel doesn't tell it. Raises
+    ValueError."""
     fields = raw[raw.rindex(b")") + 2 :].split()
     return int(fields[46]) - int(fields[45])

@@ -1,33 +1,40 @@
-"""/proc/PID/status, parsed: proc_pid_status(5)."""
+"""Parses /proc/PID/status: proc_pid_status(5)."""
 
 from dataclasses import dataclass
 
-CAPABILITIES = {"CAP_DAC_OVERRIDE": 1, "CAP_NET_ADMIN": 12, "CAP_SYS_PTRACE": 19, "CAP_SYS_RESOURCE": 24}
-"""include/uapi/linux/capability.h: those that the daemon's work wants."""
+from oomwatchd.base.uapi import CAP_DAC_OVERRIDE, CAP_NET_ADMIN, CAP_SYS_PTRACE, CAP_SYS_RESOURCE
+
+NEEDED_CAPABILITIES = {
+    "CAP_DAC_OVERRIDE": CAP_DAC_OVERRIDE,
+    "CAP_NET_ADMIN": CAP_NET_ADMIN,
+    "CAP_SYS_PTRACE": CAP_SYS_PTRACE,
+    "CAP_SYS_RESOURCE": CAP_SYS_RESOURCE,
+}
+"""The capabilities that the daemon needs for its work, by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """/proc/PID/status, what we use of it."""
+    """The fields of /proc/PID/status that rules are compared with."""
 
     uid: int
-    """Real: who started the process."""
+    """Real user ID: who started the process."""
     effective_uid: int
     saved_uid: int
     gid: int
-    """Real."""
+    """Real group ID."""
     saved_gid: int
     pid_ns_depth: int
-    """How many PID namespaces below that of the /proc mount the process lives; 0: in that same one."""
+    """How many PID namespaces the process lives below that of the /proc mount; 0: it lives in the same one."""
 
     def belongs_to(self, uid: int) -> bool:
-        """Whether the process is that user's alone, and no setuid program of another's."""
+        """Whether the process is that user's alone. A setuid program of another user isn't."""
         return self.uid == self.effective_uid == self.saved_uid == uid
 
 
 def parse_status(raw: bytes) -> Status:
-    """Parse /proc/PID/status. Line feeds in the name are escaped by the kernel. Raises ValueError."""
-    # NSpid has one number for each PID namespace from the mount's down, since Linux 4.1.
+    """Parse /proc/PID/status. The kernel escapes line feeds in the name. Raises ValueError."""
+    # Since Linux 4.1, NSpid has one number for each PID namespace, from that of the mount down.
     nspid = line_of(raw, b"\nNSpid:")
     uid, effective_uid, saved_uid, _ = map(int, line_of(raw, b"\nUid:"))
     gid, _, saved_gid, _ = map(int, line_of(raw, b"\nGid:"))
@@ -35,24 +42,41 @@ def parse_status(raw: bytes) -> Status:
 
 
 def parse_family(raw: bytes) -> tuple[int, int]:
-    """Of /proc/PID/status how many PID namespaces below that of the /proc mount the process lives, and its parent's
-    PID (0: none that is seen there). Raises ValueError."""
+    """Two facts of /proc/PID/status: how many PID namespaces the process lives below that of the /proc mount, and the
+    PID of its parent (0: the mount doesn't show the parent). Raises ValueError."""
     return len(line_of(raw, b"\nNSpid:")) - 1, int(line_of(raw, b"\nPPid:")[0])
 
 
 def parse_thread_group(raw: bytes) -> int:
-    """Of /proc/PID/status the PID of the process, where PID may be that of a thread. Raises ValueError."""
+    """The PID of the process, by the status of any of its threads. Raises ValueError."""
     return int(line_of(raw, b"\nTgid:")[0])
 
 
-def missing_capabilities(pid: int | str = "self", proc: str = "/proc") -> tuple[str, ...]:
-    """Which of CAPABILITIES a process hasn't in effect."""
-    with open(f"{proc}/{pid}/status", "rb") as file:
-        effective = int(line_of(file.read(), b"\nCapEff:")[0], 16)
-    return tuple(name for name, bit in CAPABILITIES.items() if not effective >> bit & 1)
+def parse_capabilities(raw: bytes) -> int:
+    """The effective capabilities, as bits: see has_capability(). 0 where the file doesn't tell them. Raises
+    ValueError."""
+    return int(line_of(raw, b"\nCapEff:")[0], 16) if b"\nCapEff:" in raw else 0
+
+
+def has_capability(capabilities: int, number: int) -> bool:
+    """Whether the bits of `capabilities` have capability `number`, one of CAP_* in base/uapi.py."""
+    return capabilities >> number & 1 == 1
+
+
+def read_capabilities(proc: str = "/proc") -> int:
+    """The effective capabilities of this process, as bits. Raises OSError and ValueError."""
+    with open(f"{proc}/self/status", "rb") as file:
+        return parse_capabilities(file.read())
+
+
+def missing_capabilities(proc: str = "/proc") -> tuple[str, ...]:
+    """The names of the NEEDED_CAPABILITIES that this process hasn't in effect. Raises OSError and ValueError."""
+    effective = read_capabilities(proc)
+    return tuple(name for name, number in NEEDED_CAPABILITIES.items() if not has_capability(effective, number))
 
 
 def line_of(raw: bytes, label: bytes) -> list[bytes]:
-    """The words behind `label`, which begins with a line feed. Raises ValueError if there is no such line."""
+    """The words that follow `label` on its line. `label` begins with a line feed. Raises ValueError if there is no such
+    line."""
     start = raw.index(label) + len(label)
     return raw[start : raw.index(b"\n", start)].split()

@@ -1,39 +1,38 @@
-"""What a process's cgroup says in systemd's terms: cgroups(7), systemd.unit(5)."""
+"""Parses /proc/PID/cgroup and cgroup paths into units and slices, as systemd does: cgroups(7), systemd.unit(5)."""
 
 from dataclasses import dataclass
 from enum import Enum
 
-_MOUNTINFO_LIMIT = 4 << 20
+from oomwatchd.kernel.mountinfo import MOUNTINFO_BYTES, parse_mountinfo
 
 
 class Hierarchy(Enum):
-    """The cgroup hierarchy in which systemd keeps its units: the line of /proc/PID/cgroup that has it."""
+    """The cgroup hierarchy in which systemd keeps its units. The value is how its line in /proc/PID/cgroup begins or is
+    named."""
 
     UNIFIED = b"0::"
+    """cgroup v2, also where it is mounted beside v1 and systemd uses it."""
     NAMED = b"name=systemd"
-    """On cgroup v1."""
+    """The hierarchy without controllers of cgroup v1."""
 
     @classmethod
     def find(cls, proc: str = "/proc") -> "Hierarchy":
-        """The one that this machine's systemd uses."""
+        """The hierarchy that systemd uses on this machine. UNIFIED where the mounts can't be read."""
         try:
             with open(f"{proc}/self/mountinfo", "rb") as file:
-                return parse_hierarchy(file.read(_MOUNTINFO_LIMIT))
+                return parse_hierarchy(file.read(MOUNTINFO_BYTES))
         except OSError:
             return cls.UNIFIED
 
 
 def parse_hierarchy(mountinfo: bytes) -> Hierarchy:
-    """The hierarchy that systemd uses, by the types of the file systems at its mount points, in systemd's own order
-    (cg_unified_cached() of src/basic/cgroup-util.c). A mount of cgroup2 anywhere else says nothing, though it gives
-    every process a line of that hierarchy. `mountinfo` as in proc_pid_mountinfo(5); the last mount at a place counts.
-    Where systemd would find no file system it is the unified one."""
-    types: dict[bytes, bytes] = {}
-    for line in mountinfo.split(b"\n"):
-        before, _, after = line.partition(b" - ")
-        fields = before.split(b" ")
-        if len(fields) > 4:
-            types[fields[4]] = after.split(b" ")[0]
+    """The hierarchy that systemd uses, by the content of /proc/PID/mountinfo. UNIFIED where none of its places has a
+    cgroup file system.
+
+    The types of the file systems at systemd's own mount points decide, in the order of cg_unified_cached() in systemd's
+    src/basic/cgroup-util.c. A mount of cgroup2 at another place says nothing, though it gives every process a line of
+    that hierarchy."""
+    types = {mount.place: mount.type for mount in parse_mountinfo(mountinfo)}
     if types.get(b"/sys/fs/cgroup") == b"cgroup2" or types.get(b"/sys/fs/cgroup/unified") == b"cgroup2":
         return Hierarchy.UNIFIED
     if types.get(b"/sys/fs/cgroup/systemd") == b"cgroup":
@@ -42,15 +41,17 @@ def parse_hierarchy(mountinfo: bytes) -> Hierarchy:
 
 
 def parse_cgroup(raw: bytes, hierarchy: Hierarchy) -> bytes:
-    """The path of /proc/PID/cgroup in the hierarchy that systemd uses; empty if the process isn't in it."""
+    """The cgroup path of a process in `hierarchy`, by /proc/PID/cgroup; empty: the process isn't in that hierarchy."""
     return parse_hierarchies(raw).get(hierarchy.value, b"")
 
 
 def parse_hierarchies(raw: bytes) -> dict[bytes, bytes]:
-    """The paths of /proc/PID/cgroup by hierarchy: `0::` for the unified one, `name=systemd`, and `memory` of cgroup v1,
-    as far as there are such. As systemd does, without what the kernel appends where the cgroup has been removed."""
+    """The cgroup paths of a process by hierarchy, by /proc/PID/cgroup. The keys are `0::` for the unified hierarchy,
+    `name=systemd`, and `memory` of cgroup v1, as far as the process is in them.
+
+    The kernel appends " (deleted)" to the path of a cgroup that was removed. It is taken off, as systemd does."""
     found = {}
-    # By line feeds alone, which a cgroup's name can't have: a user may have a carriage return in one.
+    # Only a line feed ends a line: the name of a cgroup can't have one, but a user may put a carriage return into it.
     for line in raw.split(b"\n"):
         number, _, rest = line.partition(b":")
         controllers, _, path = rest.partition(b":")
@@ -66,7 +67,7 @@ def parse_hierarchies(raw: bytes) -> dict[bytes, bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """What a cgroup path says in systemd's terms; empty: nothing."""
+    """The names of systemd's units in a cgroup path; empty: the path names none."""
 
     unit: str
     user_unit: str
@@ -104,7 +105,7 @@ def _unit_at(parts: list[str]) -> str:
 
 
 def _is_session(part: str) -> bool:
-    """Whether below `part` a user's own manager or session has the say."""
+    """Whether `part` is the cgroup of a user's own manager or of a login session: below it, users name the cgroups."""
     if part.startswith("user@") and part.endswith(".service"):
         return part[5:-8].isascii() and part[5:-8].isdigit()
     return part.startswith("session-") and part.endswith(".scope") and part[8:-6].isalnum()
@@ -114,6 +115,6 @@ def _is_unit_name(name: str) -> bool:
     stem, dot, _ = name.rpartition(".")
     if not dot or not stem or len(name) > _UNIT_NAME_MAX or not name.endswith(_UNIT_SUFFIXES):
         return False
-    if stem.startswith("@") or stem.endswith("@"):  # no prefix; a template, of which nothing runs
+    if stem.startswith("@") or stem.endswith("@"):  # a name without a prefix; a template, which never runs itself
         return False
     return _UNIT_CHARACTERS.issuperset(name)

@@ -16,32 +16,32 @@ PAGE_COUNTER_MAX = (2**63 - 1) // PAGE
 
 
 @dataclass(frozen=True, slots=True)
-class Hierarchy:
+class MemcgHierarchy:
     """The cgroup hierarchy that the memory controller is attached to."""
 
     version: int  # 1 or 2
     root: bytes  # directory of the topmost group
 
 
-def find_hierarchy(cgroup: str = "/sys/fs/cgroup") -> Hierarchy | None:
+def find_hierarchy(cgroup: str = "/sys/fs/cgroup") -> MemcgHierarchy | None:
     """The hierarchy with the memory controller below `cgroup`: version 1, version 2, or version 2 mounted beside
     version 1. None: there is none."""
     top = os.fsencode(cgroup)
     if os.path.exists(os.path.join(top, b"memory/memory.usage_in_bytes")):
-        return Hierarchy(1, os.path.join(top, b"memory"))
+        return MemcgHierarchy(1, os.path.join(top, b"memory"))
     for root in (top, os.path.join(top, b"unified")):
         controllers = read_file(os.path.join(root, b"cgroup.controllers")) or b""
         if b"memory" in controllers.split():
-            return Hierarchy(2, root)
+            return MemcgHierarchy(2, root)
     return None
 
 
-def directory_of(hierarchy: Hierarchy, path: bytes) -> bytes:
+def directory_of(hierarchy: MemcgHierarchy, path: bytes) -> bytes:
     """The directory of the group `path` ("/a/b", as in /proc/PID/cgroup)."""
     return os.path.join(hierarchy.root, path.strip(b"/"))
 
 
-def group_path(hierarchy: Hierarchy, name: bytes) -> bytes | None:
+def group_path(hierarchy: MemcgHierarchy, name: bytes) -> bytes | None:
     """The group that a user means by `name`, a path as in /proc/PID/cgroup or a directory of the cgroup file
     system, as "/a/b"; None if there is no such group."""
     inside = _relative(os.path.abspath(name), hierarchy.root)
@@ -75,7 +75,7 @@ def ancestry(path: bytes) -> list[bytes]:
     return paths
 
 
-def walk(hierarchy: Hierarchy) -> Iterator[bytes]:
+def walk(hierarchy: MemcgHierarchy) -> Iterator[bytes]:
     """The paths of all groups but the root."""
     for directory, subdirectories, _ in os.walk(hierarchy.root):
         for name in subdirectories:
@@ -86,7 +86,7 @@ def walk(hierarchy: Hierarchy) -> Iterator[bytes]:
                 yield relative
 
 
-def read_memcg(hierarchy: Hierarchy, path: bytes, machine: Machine) -> Memcg | None:
+def read_memcg(hierarchy: MemcgHierarchy, path: bytes, machine: Machine) -> Memcg | None:
     """The group `path`; None if it is gone or the memory controller isn't enabled in it."""
     directory = directory_of(hierarchy, path)
 

@@ -7,9 +7,8 @@ their own.
 import os
 from dataclasses import dataclass
 
-from oomwatchd.base.uapi import CAP_SYS_ADMIN
-from oomwatchd.kernel.proc_connector import INITIAL_PID_NS
-from oomwatchd.kernel.proc_stat import PF_KTHREAD
+from oomwatchd.base.uapi import CAP_SYS_ADMIN, INITIAL_PID_NS, PF_KTHREAD
+from oomwatchd.kernel.proc_status import has_capability, parse_capabilities
 from oomwatchd.kernel.procfs import ProcessDir, Vanished
 from oomwatchd.kernel.systemd_cgroups import parse_hierarchies
 from oomwatchd.oom.badness import Task
@@ -30,7 +29,7 @@ class Process:
 def read_processes(proc: str = "/proc", version: int | None = None) -> tuple[list[Process], int]:
     """Read every process in `proc`. Returns them, and the number of those that may not be read. This process itself is
     left out, since it ends before anyone acts on the result. `version`: that of the memory cgroups (see
-    `memcgs.Hierarchy`); None: there are none."""
+    `memcgs.MemcgHierarchy`); None: there are none."""
     found: list[Process] = []
     refused = 0
     initial = namespace(proc, "pid") in (INITIAL_PID_NS, None)
@@ -68,7 +67,8 @@ def namespace(proc: str, kind: str) -> int | None:
 def _read_process(directory: ProcessDir, version: int | None, initial_namespace: bool) -> Process:
     """Raises Vanished, and PermissionError if refused."""
     stat = directory.read_stat()
-    status = parse_fields(directory.read("status"))
+    raw_status = directory.read("status")
+    status = parse_fields(raw_status)
     kernel_thread = stat.flags & PF_KTHREAD != 0
     memory = status
     if b"VmRSS" not in status and not kernel_thread:
@@ -76,7 +76,7 @@ def _read_process(directory: ProcessDir, version: int | None, initial_namespace:
     cgroup = None
     if version is not None:
         cgroup = parse_memory_cgroup(read_file("cgroup", directory.descriptor) or b"", version)
-    cap_eff = int(status.get(b"CapEff", b"0"), 16)
+    cap_eff = parse_capabilities(raw_status)
     task = Task(
         pid=directory.pid,
         comm=stat.comm,
@@ -89,7 +89,7 @@ def _read_process(directory: ProcessDir, version: int | None, initial_namespace:
         has_mm=b"VmRSS" in memory,
         kernel_thread=kernel_thread,
         global_init=directory.pid == 1 and initial_namespace,
-        sys_admin=cap_eff >> CAP_SYS_ADMIN & 1 == 1,
+        sys_admin=has_capability(cap_eff, CAP_SYS_ADMIN),
         memcg=cgroup,
     )
     anon = kib(memory, b"RssAnon")

@@ -10,7 +10,7 @@ from oomwatchd.base.text import printable
 from oomwatchd.oom import badness
 from oomwatchd.oom.badness import Candidate, Machine, Memcg, Task
 from oomwatchd.oom.machine import read_machine
-from oomwatchd.oom.memcgs import Hierarchy, ancestry, find_hierarchy, group_path, is_within, read_memcg
+from oomwatchd.oom.memcgs import MemcgHierarchy, ancestry, find_hierarchy, group_path, is_within, read_memcg
 from oomwatchd.oom.processes import Process, read_processes
 
 
@@ -103,7 +103,7 @@ def take_survey(
     )
 
 
-def _find_group(hierarchy: Hierarchy | None, asked: bytes) -> bytes:
+def _find_group(hierarchy: MemcgHierarchy | None, asked: bytes) -> bytes:
     if hierarchy is None:
         raise FileNotFoundError("there are no memory cgroups in '/sys/fs/cgroup'; leave out --cgroup")
     group = group_path(hierarchy, asked)

@@ -20,6 +20,7 @@ import math
 from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii as _quote
 
+from oomwatchd.base.uapi import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomwatchd.pinning.lineage import Hold, Node, VerifiedExe
 
 FORMAT = 1
@@ -211,7 +212,7 @@ def _integer(entry: dict[str, object], key: str, least: int, most: int) -> int:
 
 
 def _score(entry: dict[str, object], key: str) -> int:
-    return _integer(entry, key, -1000, 1000)
+    return _integer(entry, key, OOM_SCORE_ADJ_MIN, OOM_SCORE_ADJ_MAX)
 
 
 def _seconds(entry: dict[str, object], key: str) -> float:

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from oomwatchd.base.notyet import NotYet
+from oomwatchd.base.uapi import PF_KTHREAD
 from oomwatchd.kernel import procfs
 from oomwatchd.kernel.exec_filter import ALL_KINDS
 from oomwatchd.kernel.facts import View
-from oomwatchd.kernel.proc_stat import PF_KTHREAD
 from oomwatchd.kernel.procfs import ProcessDir, Vanished
 from oomwatchd.pinning.candidates import Candidates
 from oomwatchd.pinning.decider import Decider

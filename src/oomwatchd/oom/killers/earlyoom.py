@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from oomwatchd.base.text import printable
+from oomwatchd.base.uapi import OOM_SCORE_ADJ_MIN
 from oomwatchd.oom.killers.model import Killer, Memory, Suspect, Trigger, Victim, by_distance, growth_until
 
 _SHORT_WITH_VALUE = frozenset("msMSNPr")
@@ -235,7 +236,8 @@ def choose(own_pid: int, settings: Settings, newer: bool, suspects: Iterable[Sus
         return score + (liked - spared) * _SCORE_BONUS, rss
 
     def killable(suspect: Suspect) -> bool:
-        if suspect.pid == 1 or suspect.kernel_thread or suspect.oom_score_adj == -1000 or suspect.rss == 0:
+        unkillable = suspect.oom_score_adj == OOM_SCORE_ADJ_MIN
+        if suspect.pid == 1 or suspect.kernel_thread or unkillable or suspect.rss == 0:
             return False
         if not newer:
             return weight(suspect)[0] >= 0

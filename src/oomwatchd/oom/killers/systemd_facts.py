@@ -13,7 +13,7 @@ from oomwatchd.oom.files import read_file, read_number
 from oomwatchd.oom.killers import aftermath, systemd_oomd
 from oomwatchd.oom.killers.aftermath import Unit
 from oomwatchd.oom.killers.unit_files import UnitFiles, read_conf
-from oomwatchd.oom.memcgs import Hierarchy, directory_of, find_hierarchy, walk
+from oomwatchd.oom.memcgs import MemcgHierarchy, directory_of, find_hierarchy, walk
 from oomwatchd.oom.processes import Process
 
 _TRUE = frozenset((b"1", b"yes", b"y", b"true", b"t", b"on"))
@@ -150,11 +150,11 @@ def _marked(directory: bytes, name: str) -> bool:
         return False
 
 
-def _is_together(hierarchy: Hierarchy, path: bytes) -> bool:
+def _is_together(hierarchy: MemcgHierarchy, path: bytes) -> bool:
     return read_number(os.path.join(directory_of(hierarchy, path), b"memory.oom.group")) == 1
 
 
-def _children(hierarchy: Hierarchy, path: bytes) -> list[bytes]:
+def _children(hierarchy: MemcgHierarchy, path: bytes) -> list[bytes]:
     try:
         with os.scandir(directory_of(hierarchy, path)) as entries:
             names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
@@ -163,7 +163,7 @@ def _children(hierarchy: Hierarchy, path: bytes) -> list[bytes]:
     return [path.rstrip(b"/") + b"/" + name for name in names]
 
 
-def _leaves_below(hierarchy: Hierarchy, path: bytes) -> Iterator[bytes]:
+def _leaves_below(hierarchy: MemcgHierarchy, path: bytes) -> Iterator[bytes]:
     children = _children(hierarchy, path)
     if not children:
         yield path
@@ -174,7 +174,7 @@ def _leaves_below(hierarchy: Hierarchy, path: bytes) -> Iterator[bytes]:
             yield from _leaves_below(hierarchy, child)
 
 
-def _read_leaf(hierarchy: Hierarchy, path: bytes) -> systemd_oomd.Leaf | None:
+def _read_leaf(hierarchy: MemcgHierarchy, path: bytes) -> systemd_oomd.Leaf | None:
     """The facts of one leaf; None: the memory controller isn't enabled in it, and systemd-oomd passes it over."""
     directory = directory_of(hierarchy, path)
     current = read_number(os.path.join(directory, b"memory.current"))

@@ -1,0 +1,38 @@
+"""Parses /proc/PID/mountinfo, the mounts that a process sees: proc_pid_mountinfo(5). Pure."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+MOUNTINFO_BYTES = 4 << 20
+"""At most so much of the file is read: in a namespace of their own, users can mount without end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One mount."""
+
+    device: int
+    """As st_dev of stat(2)."""
+    place: bytes
+    """The directory that it is mounted on, with blanks and backslashes written as octal escapes."""
+    type: bytes
+    """The type of its file system."""
+
+
+def parse_mountinfo(raw: bytes) -> Iterator[Mount]:
+    """The mounts in the order of the file: of several at one place the last one is seen. A line of another form is left
+    out."""
+    for line in raw.split(b"\n"):
+        before, _, after = line.partition(b" - ")
+        fields = before.split(b" ")
+        if len(fields) < 5:
+            continue
+        major, _, minor = fields[2].partition(b":")
+        if major.isdigit() and minor.isdigit():
+            yield Mount(os.makedev(int(major), int(minor)), fields[4], after.split(b" ")[0])
+
+
+def has_mount(raw: bytes, number: bytes) -> bool:
+    """Whether a mount has the ID `number`, in decimal digits."""
+    return raw.startswith(number + b" ") or b"\n" + number + b" " in raw
