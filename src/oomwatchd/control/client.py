@@ -1,4 +1,4 @@
-"""oomwatchctl's end of the control socket."""
+"""The client's end of the control socket, for oomwatchctl."""
 
 import json
 import os
@@ -10,21 +10,23 @@ from oomwatchd.control.protocol import SOCKET_NAME, Json, address, runtime_direc
 
 
 class NotRunning(Exception):
-    """No daemon answers, and why."""
+    """There is no daemon that answers. The message says why."""
 
 
 class NoAnswer(NotRunning):
-    """One runs, and doesn't answer, or not to us."""
+    """A daemon runs, but it doesn't answer this client. The message says why."""
 
 
 class Client:
-    """oomwatchctl's end. Raises NotRunning where no daemon listens, OSError where it stops to."""
+    """A connection to the daemon. A context manager. Raises NotRunning where no daemon answers.
+
+    `directory`: the daemon's runtime directory. `seconds`: how long connecting and each reply may take."""
 
     def __init__(self, directory: str | None = None, seconds: float = 30.0) -> None:
         self.path = os.path.join(directory or runtime_directory(), SOCKET_NAME)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        # A timeout of Python's makes the socket non-blocking, and connect(2) then fails at once where many clients wait
-        # to be accepted, unix(7).
+        # settimeout() would make the socket non-blocking. Then connect(2) fails at once where many clients wait to be
+        # accepted, unix(7).
         self.socket.setsockopt(
             socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
         )
@@ -51,10 +53,11 @@ class Client:
         self.socket.close()
 
     def send(self, request: Json) -> None:
+        """Send a request. Raises OSError."""
         self.socket.sendall(json.dumps(request).encode() + b"\n")
 
     def receive(self) -> Json:
-        """The next reply. Raises NotRunning if the daemon hangs up."""
+        """The next reply. Raises NoAnswer if the daemon doesn't reply in time, hangs up, or sends no JSON object."""
         try:
             line = self._file.readline()
         except TimeoutError:
@@ -72,10 +75,10 @@ class Client:
         return reply
 
     def ask(self, request: Json) -> Json:
-        """One request and its reply."""
+        """Send a request, and return its reply. Raises OSError and NoAnswer."""
         self.send(request)
         return self.receive()
 
     def wait(self, seconds: float) -> bool:
-        """Whether something comes within `seconds`."""
+        """Wait for data for at most `seconds`. Returns whether some has come."""
         return bool(select.select([self.socket], [], [], seconds)[0])

@@ -1,4 +1,4 @@
-"""One client of the control socket, at the daemon's end."""
+"""One client's connection to the control socket, at the daemon's end."""
 
 import json
 import os
@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator
 from oomwatchd.control.protocol import REQUEST_BYTES, Json
 
 BACKLOG_BYTES = 256 << 10
-"""A monitor whose reader lets more than this pile up misses what comes."""
+"""A monitor that hasn't read more than this misses further lines."""
 
 Handler = Callable[["Connection", Json], None]
-"""Called with each request. It replies by send() or stream(), or calls defer() and has the reply sent later."""
+"""Called with each request. It replies by send() or stream(), or it calls defer() and replies later by send()."""
 
 
 class Connection:
-    """A client, at the daemon's end. Never blocks, and holds at most one request and one piece of a reply: what a
-    client sends besides waits in the kernel until it has taken the reply to what it sent before."""
+    """One client's connection. It never blocks, and holds at most one request and one piece of a reply: the next
+    request waits in the kernel until the client has taken the reply to the one before."""
 
     def __init__(self, sock: socket.socket, now: float) -> None:
         self.socket = sock
@@ -26,14 +26,16 @@ class Connection:
         credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         self.pid, self.uid, self.gid = struct.unpack("=iII", credentials)
         self.active = now
-        """When it last sent or took something, CLOCK_MONOTONIC seconds."""
+        """When the client last sent or took something, CLOCK_MONOTONIC seconds."""
         self.closed = False
         self._deferred = False
-        """Its reply will come when something is done."""
+        """Whether the reply comes later, by send()."""
         self._monitoring = False
+        """Whether it is a monitor: it gets lines by offer()."""
         self._missed = 0
-        """So many lines a monitor was not told since the last one that it was."""
+        """How many lines were left out since the last line that was sent to the monitor."""
         self._ended = False
+        """Whether the client sends nothing more."""
         self._input = bytearray()
         self._output = bytearray()
         self._pieces: Iterator[bytes] = iter(())
@@ -42,23 +44,23 @@ class Connection:
 
     @property
     def privileged(self) -> bool:
-        """Whether it may send admin requests: root, and the user that runs the daemon."""
+        """Whether the client may send admin requests: root may, and the user that runs the daemon."""
         return self.uid in (0, os.geteuid())
 
     @property
     def waits_for_us(self) -> bool:
-        """Whether it is silent because it waits for the daemon: for a reply that was deferred, or for news."""
+        """Whether the client waits for the daemon: for a deferred reply, or for the next line of the monitor stream."""
         return self._deferred or self._monitoring
 
     @property
     def interest(self) -> int:
-        """What to wake up for, epoll_ctl(2)."""
+        """The events to wake up for, epoll_ctl(2)."""
         if self._output or self._more:
             return select.EPOLLOUT
         if self.waits_for_us:
-            return 0  # its hanging up is told in any case
+            return 0  # EPOLLHUP is reported in any case
         if b"\n" in self._input:
-            return select.EPOLLOUT  # to come back for the next request at once
+            return select.EPOLLOUT  # at once, for the next request
         return 0 if self._ended else select.EPOLLIN
 
     def fileno(self) -> int:
@@ -69,7 +71,8 @@ class Connection:
         self.socket.close()
 
     def turn(self, events: int, handle: Handler, now: float) -> None:
-        """One step: take what has come, or send what waits, and deal with one request at most."""
+        """Do one step: read what has come, or send what waits, and deal with at most one request. `events` are those
+        of epoll_wait(2)."""
         if events & (select.EPOLLHUP | select.EPOLLERR):
             self.close()
             return
@@ -115,24 +118,24 @@ class Connection:
         handle(self, request)
 
     def defer(self) -> None:
-        """The reply will come later, by send()."""
+        """Note that the reply comes later, by send()."""
         self._deferred = True
 
     def monitor(self) -> None:
-        """From now on it gets lines by offer(), and may ask no more."""
+        """Make it a monitor: from now on it gets lines by offer(), and its requests aren't read any more."""
         self._monitoring = True
 
     def send(self, reply: Json) -> None:
-        """Reply with one line, a small one."""
+        """Reply with one short line."""
         self._deferred = False
         self._output += json.dumps(reply).encode() + b"\n"
 
     def stream(self, pieces: Iterator[bytes]) -> None:
-        """Reply with one line in pieces, each made when the client has taken the one before it."""
+        """Reply with one line in pieces. Each piece is made when the client has taken the one before."""
         self._pieces, self._more = pieces, True
 
     def offer(self, line: bytes) -> None:
-        """Send one line to a monitor, or leave it out if its reader is too slow."""
+        """Send one line to a monitor. The line is left out if the monitor reads too slowly."""
         if len(self._output) > BACKLOG_BYTES:
             self.skip()
             return
@@ -140,7 +143,7 @@ class Connection:
         self._output += line
 
     def skip(self) -> None:
-        """Leave one line out. A monitor is told how many it has missed."""
+        """Count one line that is left out. The monitor is told how many there were."""
         self._missed += 1
 
     def _tell_missed(self) -> None:
@@ -149,7 +152,7 @@ class Connection:
             self._missed = 0
 
     def _write(self, now: float) -> None:
-        """Send what waits, as far as the client takes it, and make at most one more piece."""
+        """Send what waits, as much as the client takes. At most one more piece is made."""
         if not self._output and self._more:
             piece = next(self._pieces, None)
             self._more = piece is not None

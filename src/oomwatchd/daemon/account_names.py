@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 _HELPERS = 2
 _OVERDUE_SECONDS = 60.0
-"""A name service that hasn't answered then is asked anew."""
+"""A helper that hasn't got an answer in this time is ended, and the next one asks again."""
 _INTERVAL_SECONDS = 30.0
-"""How often name services are asked again: nothing tells when they have changed."""
+"""How often name services are asked again. They don't report changes."""
 _WAIT_SECONDS = 1.0
-"""So long a start or a reload waits for them."""
+"""How long a start or a reload waits for name services."""
 
 
 class AccountNames:
-    """Asks name services by helpers. `changed` is called when an answer has come that may concern rules. Time enters as
-    an argument: CLOCK_MONOTONIC seconds."""
+    """Has helpers ask name services. `changed` is called when a number that may concern rules has changed. Time enters
+    as an argument: CLOCK_MONOTONIC seconds."""
 
     def __init__(self, loop: Loop, server: ForkServer, accounts: Accounts, changed: Callable[[], None]) -> None:
         self._loop = loop
@@ -31,14 +31,18 @@ class AccountNames:
         self._accounts = accounts
         self._changed = changed
         self._asked: set[Name] = set()
-        """Those that are waited for."""
+        """The names that helpers ask for now."""
         self._waiting: list[tuple[set[Name], Callable[[], None]]] = []
+        """Functions to be called, and the names that each waits for."""
         self._wanted: list[Name] = []
+        """The names that are kept up to date."""
         self._due = 0.0
+        """When name services are to be asked again."""
         self._watch: AccountsWatch | None = None
 
     def watch(self) -> None:
-        """Have the loop wake up when the files of users or groups have changed. Scans find that too."""
+        """Have the loop wake up when the files of users or groups change. Where that isn't possible, scans find the
+        change."""
         from oomwatchd.config.accounts_watch import AccountsWatch
 
         try:
@@ -52,7 +56,7 @@ class AccountNames:
             self.refresh(time.monotonic())
 
     def refresh(self, now: float) -> None:
-        """Take note of changes of the files, and ask name services again from time to time."""
+        """Read the files again if they have changed, and ask name services again if it is time."""
         if self._accounts.refresh():
             self._changed()
         if now >= self._due:
@@ -60,8 +64,8 @@ class AccountNames:
             self._ask(self._accounts.not_in_files(self._wanted))
 
     def when_known(self, names: list[Name], do: Callable[[], None]) -> None:
-        """Call `do` when it is known which of `names` exist, or name services take too long to say. From now on these
-        are kept up to date."""
+        """Call `do` when the numbers of `names` are known, or when name services have taken too long. From now on these
+        names, and no others, are kept up to date."""
         self._wanted = names
         self._accounts.refresh()
         unknown = [name for name in names if not self._accounts.is_known(*name)]
@@ -102,4 +106,5 @@ class AccountNames:
             do()
 
     def close(self) -> None:
+        """End the helpers."""
         self._pool.close()

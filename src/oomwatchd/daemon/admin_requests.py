@@ -1,4 +1,5 @@
-"""Admin requests, which change what the daemon does: reload, restore, pin, unpin. For root alone; see requests.py."""
+"""Answers admin requests, which change something: reload, restore, pin, unpin. requests.py lets only root send
+these."""
 
 from dataclasses import asdict
 
@@ -22,6 +23,8 @@ _LONGEST_PIN_SECONDS = 100 * 366 * 86400
 
 
 def reload(parts: Parts, connection: Connection, request: Json) -> None:
+    """Read the configuration again. The reply comes when it is in force on all processes, or has the errors."""
+
     def done(problems: "tuple[Problem, ...]") -> None:
         warnings = [] if problems else [asdict(problem) for problem in parts.in_force.config.warnings]
         verdict = {"ok": not problems, "errors": [asdict(problem) for problem in problems], "warnings": warnings}
@@ -32,8 +35,8 @@ def reload(parts: Parts, connection: Connection, request: Json) -> None:
 
 
 def restore(parts: Parts, connection: Connection, request: Json) -> None:
-    """Give everybody back what they had. The reply says how many there were, and who is still held because the kernel
-    refused the write."""
+    """Give every process its original value back. The reply comes when that is done. It says how many were released,
+    and how many are still held because the kernel refused the write."""
     before = parts.pinner.writer.counters.releases
 
     def done() -> None:
@@ -48,7 +51,7 @@ def restore(parts: Parts, connection: Connection, request: Json) -> None:
 
 
 def pin(parts: Parts, connection: Connection, request: Json) -> None:
-    """Pin one process. The value is in force, or the pin refused, when the reply comes."""
+    """Pin one process. When the reply comes, the value has been written, or the pin was refused."""
     if parts.in_force.restored:
         connection.send({"error": "Nobody is held after `oomwatchctl restore`; run `oomwatchctl reload` first"})
         return
@@ -77,7 +80,7 @@ def pin(parts: Parts, connection: Connection, request: Json) -> None:
 
 
 class _Untouchable(Exception):
-    """Why a process isn't pinned."""
+    """The process can't be pinned. The message says why."""
 
 
 def _new_pin(parts: Parts, pid: int, value: int, seconds: float | None) -> RuntimePin:
@@ -94,6 +97,7 @@ def _new_pin(parts: Parts, pid: int, value: int, seconds: float | None) -> Runti
 
 
 def unpin(parts: Parts, connection: Connection, request: Json) -> None:
+    """End a runtime pin. When the reply comes, the process has been released, or pinned by a rule that fits it."""
     pid = request.get("pid")
     if not is_pid(pid):
         connection.send({"error": "unpin takes a PID"})
@@ -110,6 +114,7 @@ def unpin(parts: Parts, connection: Connection, request: Json) -> None:
 
 
 def is_pid(value: object) -> "TypeGuard[int]":
+    """Whether a value of a request is a number that a PID can have (pid_t)."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 31
 
 

@@ -1,4 +1,4 @@
-"""Has configurations in force: on all processes, and with the numbers that users and groups have now."""
+"""Puts a configuration in force: on all processes, and with the numbers that users and groups have now."""
 
 from collections.abc import Callable
 
@@ -23,10 +23,10 @@ Done = Callable[[], None]
 
 
 class Applier:
-    """Changes what is in force. Events of before are dealt with under the old rules; then a scan goes over all
-    processes under the new ones.
+    """Puts configurations in force. First the events that wait are dealt with under the old rules. Then a scan looks at
+    all processes under the new ones.
 
-    `names` asks name services; `taken` is told of the configuration that came in force."""
+    `names` asks name services; `taken` is called with each configuration that comes in force."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Applier:
     ) -> None:
         self._in_force = in_force
         self._newest = in_force.config
-        """The configuration that was read last; it may wait for name services."""
+        """The configuration that was read last. It may still wait for name services."""
         self._accounts = accounts
         self._names = names
         self._pinner = pinner
@@ -55,28 +55,30 @@ class Applier:
         self._directory = directory
         self._taken = taken
         self._waiting: list[Done] = []
+        """What take_waiting() returns."""
 
     def take_waiting(self) -> list[Done]:
-        """What is to be called when the scan that has just ended, and what it has put off, is done."""
+        """The functions to be called after the scan that has just ended, when the looks that it has put off are done,
+        too. Each is returned once."""
         waiting, self._waiting = self._waiting, []
         return waiting
 
     # A configuration
 
     def apply_when_known(self, fresh: Config, done: Done) -> None:
-        """Apply a configuration once it is known which users and groups it names. `done` is called when it is in force
-        on all processes, or another one in its place."""
+        """Apply a configuration when the numbers of its users and groups are known. `done` is called when it is in
+        force on all processes, or when another one is in its place."""
         self._newest = fresh
 
         def apply() -> None:
-            if self._newest is fresh:  # else another one has been read meanwhile, and is or comes in force
+            if self._newest is fresh:  # if not, another one was read meanwhile, which is in force or will be
                 self._apply(config.resolve_again(fresh, self._accounts))
             self._waiting.append(done)
 
         self._names.when_known(names_in(fresh.rules), apply)
 
     def _apply(self, fresh: Config) -> None:
-        self._pump.read_all()  # that happened under the old rules
+        self._pump.read_all()  # these events happened under the old rules
         was_dry = self._in_force.dry_run
         self._in_force.take(fresh)
         self._report.log_pins(fresh.settings.log_pins)
@@ -94,7 +96,8 @@ class Applier:
         footprint.release()
 
     def _change_dryness(self) -> None:
-        """Go on with another ledger. What a dry run holds is made up; the real ledger waits in its file."""
+        """Go on with another ledger. That of a dry run has pins that were never written, and no file. The real one
+        stays in its file meanwhile."""
         pinner = self._pinner
         pinner.ledger.flush()
         pinner.ledger.close()
@@ -105,25 +108,25 @@ class Applier:
     # Users and groups
 
     def wait_for_names(self, turn: Callable[[], bool]) -> None:
-        """At the start: give name services the time to tell which users and groups the rules name. `turn` has the loop
-        go on, and says whether to go on waiting."""
+        """At the start: wait for name services, for a short time. `turn` has the loop do one turn, and returns whether
+        to go on waiting."""
         known: list[bool] = []
         self._names.when_known(names_in(self._in_force.config.rules), lambda: known.append(True))
         while not known and turn():
             pass
         self._in_force.renumber(config.resolve_again(self._in_force.config, self._accounts))
-        # What name services answered meanwhile is in the configuration by resolve_again(), but not yet in the pinner.
+        # The configuration has the numbers that were answered meanwhile. The pinner hasn't yet.
         if self._in_force.config.rules != self._pinner.rules.rules:
             self._pinner.set_rules(RuleSet(self._in_force.config.rules))
 
     def resolve_again(self) -> None:
-        """Users and groups have come, gone, or changed their numbers: have the rules follow."""
+        """After users or groups have come, gone, or changed their numbers: go by the numbers of now."""
         before = self._in_force.config
         now = config.resolve_again(before, self._accounts)
         self._in_force.renumber(now)
         if now.rules == before.rules or self._in_force.restored or self._scanner.scans == 0:
             return
-        self._pump.read_all()  # that happened under the old numbers
+        self._pump.read_all()  # these events happened under the old numbers
         self._pinner.set_rules(RuleSet(now.rules))
         changes = "; ".join(config.changed_numbers(before, now))
         message = f"Users or groups have changed, and the rules follow: {changes}"
@@ -133,9 +136,9 @@ class Applier:
     # Restore
 
     def restore(self, done: Done) -> None:
-        """Give every process back what it had, and hold nobody until a configuration is applied again. `done` is called
-        when that has been done to all."""
-        self._pump.read_all()  # that happened under the rules
+        """Give every process its original value back, and hold no process until a configuration is applied again.
+        `done` is called when that is done."""
+        self._pump.read_all()  # these events happened under the rules
         self._in_force.restore()
         self._pins.remove_all()
         self._pinner.set_rules(RuleSet(()))

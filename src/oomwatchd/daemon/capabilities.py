@@ -1,4 +1,4 @@
-"""What the daemon can't do without a capability, in words for people."""
+"""Says what the daemon can't do where a capability is missing."""
 
 from collections.abc import Iterable
 
@@ -11,5 +11,5 @@ _LOSSES = {
 
 
 def losses(missing: Iterable[str]) -> str:
-    """What these capabilities, which are missing, would allow."""
+    """What the daemon can't do without the `missing` capabilities, for people."""
     return "; ".join(_LOSSES[name] for name in missing)

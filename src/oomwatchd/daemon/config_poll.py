@@ -1,4 +1,4 @@
-"""Looks at each scan whether the configuration has changed, by stat(2)."""
+"""Checks by stat(2) at each scan whether the configuration has changed."""
 
 from collections.abc import Callable
 
@@ -7,35 +7,37 @@ from oomwatchd.config.stamp import Stamp, stamp, waits_for_nobody
 from oomwatchd.daemon.helper_pool import Call, HelperPool
 
 _SECONDS = 30.0
+"""How long a helper may take."""
 
 
 class ConfigPoll:
-    """Calls `changed` when a file of the configuration is another than it was. Where a file system may keep us waiting,
-    a helper looks, once start() has been called."""
+    """Calls `changed` when a file of the configuration has changed. Where a file system may not answer, a helper calls
+    stat(2), once start() has been called."""
 
     def __init__(self, where: Layout, changed: Callable[[], None]) -> None:
         self._where = where
         self._changed = changed
         self._helpers: HelperPool | None = None
         self._asked = False
+        """Whether a helper is at it."""
         self._last = self._stamp()
         self._local = waits_for_nobody(self._last)
 
     def start(self, helpers: HelperPool) -> None:
-        """Have `helpers` look at file systems that may keep us waiting."""
+        """Have `helpers` call stat(2) where a file system may not answer."""
         self._helpers = helpers
 
     def _stamp(self) -> Stamp:
         return stamp(self._where.main_file, self._where.drop_in_dirs)
 
     def renew(self) -> None:
-        """The configuration is about to be read: what it is like now is nothing new afterwards. May wait for a file
+        """Take the files as they are now for known. Called before the configuration is read. It may wait for a file
         system, as reading does."""
         self._last = self._stamp()
         self._local = waits_for_nobody(self._last)
 
     def look(self) -> None:
-        """See whether it has changed."""
+        """Check whether a file has changed. `changed` may be called later, when a helper has answered."""
         if self._local:
             self._compare(self._stamp())
         elif self._helpers is not None and not self._asked:

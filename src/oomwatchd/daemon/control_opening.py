@@ -1,4 +1,4 @@
-"""Opens the control socket, and says what follows where that fails."""
+"""Opens the control socket, and reports where that fails."""
 
 import os
 
@@ -10,7 +10,8 @@ from oomwatchd.daemon.reporter import Reporter
 
 
 class ControlOpening:
-    """Opens the control socket at the start, or later. As root, one that can't be opened is no reason not to start."""
+    """Opens the control socket at the start, and tries again after each scan. Where it fails as root, the daemon starts
+    without."""
 
     def __init__(self, control: ControlSocket, in_force: InForce, report: Reporter, directory: str) -> None:
         self._control = control
@@ -18,10 +19,10 @@ class ControlOpening:
         self._report = report
         self._directory = directory
         self._failed = False
-        """Whether it could not be opened, and is to be tried again."""
+        """Whether opening has failed, and is to be tried again."""
 
     def open(self) -> None:
-        """Open it at the start. Requests are dealt with only after ControlSocket.listen(). Raises Failure."""
+        """Open the socket at the start. Requests wait until ControlSocket.listen() is called. Raises Failure."""
         if self._in_force.always_dry and another_listens(self._directory):
             self._report.note("Another oomwatchd runs, and oomwatchctl reaches that one, not this dry run")
             return
@@ -38,13 +39,13 @@ class ControlOpening:
                 self._report.emit(Record("summary", WARNING, f"{message}; going on without, and trying again"))
 
     def try_again(self) -> None:
-        """After a scan: open it if it could not be opened before, and deal with requests."""
+        """After a scan: open the socket if that has failed before, and deal with requests."""
         if not self._failed:
             return
         try:
             self._control.open()
         except OSError:
-            return  # logged before
+            return  # logged at the start
         self._failed = False
         self._control.listen()
         self._report.emit(Record("summary", NOTICE, f"The control socket in '{self._directory}' is open"))

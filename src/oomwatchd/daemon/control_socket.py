@@ -1,4 +1,4 @@
-"""The control socket in the daemon's loop: opened, listened to, closed."""
+"""The control socket as a part of the daemon's loop."""
 
 import os
 import time
@@ -12,10 +12,10 @@ from oomwatchd.daemon.loop import Loop
 
 
 class ControlSocket:
-    """The socket that oomwatchctl asks at, or none where it could not be opened.
+    """The control socket. Where it isn't open, its methods do nothing.
 
-    `handle` deals with each request; `failed` is told of exceptions in that; `watching` is told whether anybody
-    monitors."""
+    `handle` deals with each request; `failed` is called with each exception in that, and during what; `watching` is
+    called with whether anybody monitors."""
 
     def __init__(
         self,
@@ -33,12 +33,13 @@ class ControlSocket:
         self._server: Server | None = None
 
     def open(self) -> None:
-        """Open the socket, and its directory where there is none. Raises OSError."""
+        """Open the socket, and make its directory if there is none. Raises OSError."""
         os.makedirs(self._directory, mode=0o755, exist_ok=True)
         self._server = Server(f"{self._directory}/{SOCKET_NAME}")
 
     @property
     def is_open(self) -> bool:
+        """Whether the socket could be opened."""
         return self._server is not None
 
     def listen(self) -> None:
@@ -66,26 +67,26 @@ class ControlSocket:
 
     @property
     def monitors(self) -> Sequence[Connection]:
-        """The clients that are told what happens."""
+        """The clients that monitor."""
         return () if self._server is None else self._server.monitors
 
     def monitor(self, connection: Connection) -> None:
-        """From now on the client is told what happens, and may ask no more."""
+        """Make the client a monitor: it gets lines by offer(), and may send no more requests."""
         if self._server is not None:
             self._server.monitor(connection)
 
     def offer(self, connection: Connection, line: bytes) -> None:
-        """Send a line to a monitor. One that doesn't keep up misses it."""
+        """Send a line to a monitor. A monitor that reads too slowly misses it."""
         if self._server is not None:
             self._server.offer(connection, line)
 
     def reply(self, connection: Connection, reply: Json) -> None:
-        """Send the reply of a client whose request was deferred."""
+        """Reply to a request that was deferred."""
         if self._server is not None:
             self._server.reply(connection, reply)
 
     def prune(self, now: float) -> None:
-        """Drop clients that have been silent for long. `now` is CLOCK_MONOTONIC in seconds."""
+        """Close the connections that have been idle for long. `now` is CLOCK_MONOTONIC in seconds."""
         if self._server is not None:
             self._server.prune(now)
             self._watching(bool(self._server.monitors))
@@ -96,7 +97,7 @@ class ControlSocket:
 
 
 def another_listens(directory: str) -> bool:
-    """Whether another daemon has its control socket in this directory."""
+    """Whether another daemon answers at the control socket in this runtime directory."""
     try:
         with Client(directory):
             return True

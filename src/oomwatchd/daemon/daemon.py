@@ -50,12 +50,12 @@ from oomwatchd.rules.search import search
 
 RequestHandler = Callable[[Parts, Connection, Json], None]
 
-_HELPED = (search, stamp, look_up, stat_path, read_command_line, lint_files)
-"""What helper processes do, since it may take for ever."""
+_IN_HELPERS = (search, stamp, look_up, stat_path, read_command_line, lint_files)
+"""The functions that helper processes call, since they may never return."""
 
 
 class Daemon:
-    """Everything that runs."""
+    """The daemon, put together. run() starts it, and returns when it has been told to stop."""
 
     def __init__(  # long, since each part is named
         self,
@@ -68,21 +68,22 @@ class Daemon:
         root: str = "/",
         dry_run: bool = False,
     ) -> None:
-        """`request_handler` answers what comes over the control socket. `dry_run`: the command line says so."""
+        """`request_handler` answers the requests that come over the control socket. `dry_run`: the command line has
+        --dry-run."""
         self._where = where
         self._directory = runtime_directory(root)
         self._request_handler = request_handler
         self._accounts = accounts or Accounts()
         self._stopping = False
         self._asynchronous = False
-        """Whether a look may be put off. Else what it has to find out is waited for."""
+        """Whether a look may be put off until a helper has answered. If not, the daemon waits for the answer."""
         self._loop = Loop(self._failed)
         self._manager = SdNotify()
         in_force = self._in_force = InForce(loaded, always_dry=dry_run)
         ledger = new_ledger(self._directory, dry_run=in_force.dry_run)
         self._pinner = Pinner(RuleSet(loaded.rules), ledger, dry_run=in_force.dry_run, defer=self._defer)
         self._source = EventSource(lambda table: self._pinner.tracking.use(table))
-        self._helpers = ForkServer({function.__name__: function for function in _HELPED})
+        self._helpers = ForkServer({function.__name__: function for function in _IN_HELPERS})
         self._put_off = PutOff(self._loop, self._helpers, self._look_at_put_off)
         self._names = AccountNames(self._loop, self._helpers, self._accounts, lambda: self._applier.resolve_again())
         self._assemble_reporting(log)
@@ -105,7 +106,7 @@ class Daemon:
         )
 
     def _assemble_reporting(self, log: Log) -> None:
-        """Make what tells others what the daemon does."""
+        """Make the parts that report: log, control socket, monitor stream, OOM kills."""
         loop, directory = self._loop, self._directory
         self._hidden = HiddenProcesses()
         self._control = ControlSocket(loop, directory, self._answer, self._failed, self._watching)
@@ -123,7 +124,7 @@ class Daemon:
         self._kills = KillReports(loop, self._pinner, self._in_force, self._report, directory)
 
     def _assemble_work(self) -> None:  # long, since each part is named with all that it needs
-        """Make what brings processes in line, and keeps the configuration up to date."""
+        """Make the parts that apply the rules: events, scans, runtime pins, and the configuration."""
         loop, pinner, source, report = self._loop, self._pinner, self._source, self._report
         self._scanner = Scanner(
             loop,
@@ -173,7 +174,7 @@ class Daemon:
     # Start and end
 
     def once(self) -> None:
-        """Scan once. Raises Failure."""
+        """Scan once, for --once. Raises Failure."""
         open_ledger(self._pinner, self._report.note)
         self._scanner.whole()
         self._report.decisions()
@@ -181,7 +182,8 @@ class Daemon:
             self._report.emit(Record("summary", priority, message))
 
     def run(self) -> None:
-        """Start, work until told to stop, end. Raises Failure, and Unavailable where process events are required."""
+        """Start, work until a signal says to stop, and end. Raises Failure; and Unavailable where the configuration
+        requires process events and there are none."""
         self._start()
         footprint.release()
         while not self._stopping:
@@ -191,8 +193,9 @@ class Daemon:
         self._stop()
 
     def _start(self) -> None:
-        """Everything up to READY=1: no process that fits is left without its pin, as far as that can be known."""
-        self._source.load_filter()  # first, so that helpers don't have the capabilities that it takes
+        """Do all that comes before READY=1. At READY=1, each process that a rule fits has been pinned, as far as the
+        facts could be had in time."""
+        self._source.load_filter()  # first, so that no helper inherits the capabilities that this takes
         self._asynchronous = True
         self._loop.catch_signals((signal.SIGHUP, signal.SIGTERM, signal.SIGINT), self._on_signals)
         open_ledger(self._pinner, self._report.note)
@@ -215,7 +218,7 @@ class Daemon:
         self._scanner.wait()
 
     def _turn(self) -> bool:
-        """Deal with what comes, during the start. Whether to go on with it."""
+        """Have the loop do one turn during the start. Returns whether the start goes on."""
         if not self._stopping:
             self._loop.turn(wait=True)
         return not self._stopping
@@ -226,7 +229,7 @@ class Daemon:
         if self._in_force.config.settings.on_exit == "restore":
             self._pump.read_all()
             pinner.release_all()
-            self._pump.read_all()  # children born meanwhile
+            self._pump.read_all()  # children that were forked meanwhile
             pinner.ledger.flush()
         self._put_off.close()
         self._names.close()
@@ -248,7 +251,7 @@ class Daemon:
     def _failed(self, error: Exception, doing: str = "") -> None:
         self._report.internal_error(error, doing)
 
-    # What the parts call
+    # Called by the parts
 
     def _answer(self, connection: Connection, request: Json) -> None:
         self._request_handler(self.parts, connection, request)
@@ -264,7 +267,7 @@ class Daemon:
         return self._in_force.scan_seconds(events=self._source.on)
 
     def _before_scan(self, now: float) -> None:
-        """What a scan finds besides processes. `now` is CLOCK_MONOTONIC in seconds."""
+        """Before each scan: look for changes that no event may have told of. `now` is CLOCK_MONOTONIC in seconds."""
         self._reloader.look(now)
         self._names.refresh(now)
         self._pump.check()
@@ -272,7 +275,7 @@ class Daemon:
         self._kills.count()
 
     def _after_scan(self) -> None:
-        """A scan has ended: log what it found, and begin what waited for it."""
+        """After each scan: log what it did, and start what has waited for it."""
         report, now = self._report, time.monotonic()
         report.decisions()
         self._kills.look_for_others()
@@ -287,7 +290,8 @@ class Daemon:
     # Looks that wait for an answer
 
     def _defer(self, pid: int, trigger: Trigger, owner: int, question: NotYet) -> bool:
-        """Put a look off until what it asks for is known, see pinner.Defer."""
+        """Put a look off until its question is answered: see Defer in pinning/pinner.py. Returns whether it was put
+        off."""
         if self._asynchronous:
             self._put_off.add(pid, trigger, owner, question)
         return self._asynchronous

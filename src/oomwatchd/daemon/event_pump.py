@@ -1,4 +1,4 @@
-"""Reads process events in their order, and has each dealt with as it comes."""
+"""Reads process events in their order, and has the pinner deal with each as it comes."""
 
 import contextlib
 import time
@@ -16,19 +16,19 @@ from oomwatchd.rules import kernel_names
 from oomwatchd.rules.ruleset import needs
 
 _STAY_NS = 25_000_000
-"""So long events that follow each other closely keep the loop from everything else."""
+"""How long one turn goes on while events follow each other closely. Other descriptors and timers wait meanwhile."""
 _PAUSE_SECONDS = 0.0003
-"""A program that has just been pinned runs on for so long, unless other events wait, before the daemon goes on with the
-record: where both are on one CPU, the daemon has preempted it."""
+"""How long the daemon pauses between a write and what follows it, unless other events wait. If both are on one CPU, the
+daemon has preempted the program that it pinned; in the pause that runs on."""
 _GROWTH = 20_000
-"""So many processes may come into the ledger before a scan drops those that have died since."""
+"""A scan is made when so many processes have come into the ledger since the last one. It drops those that have died."""
 
 
 class EventPump:
-    """Subscribes the events that rules and pins need, wakes up for them, and has the pinner deal with each.
+    """Subscribes the events that rules and pins need, reads them, and has the pinner deal with each.
 
     `scan_soon` begins a scan; `scanning` says whether one is under way; `look_later` is called with the PID of each
-    process that has changed itself."""
+    process that has changed itself by exec, comm, uid or gid."""
 
     def __init__(
         self,
@@ -58,11 +58,11 @@ class EventPump:
         self._subscribed = frozenset[str]()
         self._nodes_after_scan = 0
 
-    # What is subscribed
+    # Subscribing
 
     def subscribe(self) -> None:
-        """Subscribe the events that rules and runtime pins need now. Raises Unavailable where the configuration
-        requires events and there are none."""
+        """Subscribe the events that rules and runtime pins need now. Raises Unavailable if there are no events and the
+        configuration requires them."""
         pinner = self._pinner
         were_on, before = self._source.on, self._subscribed
         self._subscribed = self._needed()
@@ -77,8 +77,8 @@ class EventPump:
                 pinner.relatives.note_unheard_forks()
 
     def _needed(self) -> frozenset[str]:
-        """The kinds of events that rules and runtime pins need; forks and exits for as long as the ledger has
-        processes, whose descendants have to be known."""
+        """The kinds of events that rules and runtime pins need. While the ledger has processes, forks and exits are
+        needed, to know their descendants."""
         ledger = self._pinner.ledger
         pins = map(runtime_rule, ledger.runtime_pins.values())
         wanted = needs([*pins, *self._pinner.rules.rules])
@@ -86,15 +86,16 @@ class EventPump:
         return wanted.events | {"exec"} | ({"fork", "exit"} if forks else set())
 
     def scan_done(self) -> None:
-        """A scan has brought the ledger up to date: other kinds of events may be needed now."""
+        """After a scan, which has brought the ledger up to date: subscribe other kinds of events if they are needed
+        now."""
         self._nodes_after_scan = len(self._pinner.ledger.nodes)
         if self._needed() != self._subscribed:
             with contextlib.suppress(Unavailable):  # logged when the configuration was applied
                 self.subscribe()
 
     def _wake_up(self) -> None:
-        """Wake up for the socket of events. A new one may have the descriptor of one that was closed, which the kernel
-        has then forgotten to wake us for."""
+        """Have the loop wake up for the socket of events. It is added anew each time: a new socket may have the number
+        of a closed one, which the kernel has removed from the epoll set."""
         if self._descriptor is not None:
             self._loop.remove(self._descriptor)
         self._descriptor = self._source.descriptor()
@@ -104,15 +105,16 @@ class EventPump:
     # Reading
 
     def _on_events(self) -> None:
-        """Deal with what woke us."""
+        """Deal with the events that have woken the loop."""
         self._deal_with(time.monotonic_ns() + _STAY_NS, wait=True)
 
     def read_all(self) -> None:
-        """Deal with all events that the kernel has sent up to now."""
+        """Deal with all events that the kernel has sent until now."""
         self._deal_with(time.monotonic_ns(), wait=False)
 
     def _deal_with(self, until_ns: int, *, wait: bool) -> None:
-        """Deal with the events that the kernel has sent until then (CLOCK_MONOTONIC); `wait` as for turn()."""
+        """Deal with the events that the kernel has sent until `until_ns` (CLOCK_MONOTONIC), and with losses. `wait`: as
+        for turn()."""
         events = list[Event]()
         for pid in self.turn(until_ns, events, wait=wait):
             self._look_later(pid)
@@ -132,9 +134,9 @@ class EventPump:
         self._report.decisions(events)
 
     def turn(self, until_ns: int, events: list[Event], *, wait: bool) -> list[int]:
-        """Deal with what the kernel has sent until then (CLOCK_MONOTONIC). If it shall `wait`, and the kernel lets all
-        events through, deal with what follows soon, too. Where somebody watches, all are added to `events`. Returns the
-        PIDs of the processes that have changed themselves, by exec, comm, uid or gid."""
+        """Deal with the events that the kernel has sent until `until_ns` (CLOCK_MONOTONIC). `wait`: where the kernel
+        lets all events through, wait for events that follow soon, too. While somebody monitors, all events are added to
+        `events`. Returns the PIDs of the processes that have changed themselves by exec, comm, uid or gid."""
         read, pinner = self._source.reader(), self._pinner
         changed = list[int]()
         if read is None:
@@ -150,7 +152,7 @@ class EventPump:
             if event is None:
                 break
             written = self._deal_with_one(event, changed, exact=exact)
-            if count == 0:  # after the first one: its write shouldn't wait for the answer
+            if count == 0:  # asked after the first event, so that its write doesn't wait for this
                 watched = self._report.watched
             count += 1
             if watched:
@@ -165,8 +167,8 @@ class EventPump:
         return changed
 
     def _deal_with_one(self, event: Event, changed: list[int], *, exact: bool) -> bool:
-        """Deal with one event. The PID of a process that has changed itself is added to `changed`. Whether a value has
-        been written, so that _finish() is still to be called."""
+        """Deal with one event. The PID of a process that has changed itself is added to `changed`. Returns whether a
+        value was written, so that _finish() has to follow."""
         timestamp_ns, what, pid, parent = event
         pinner = self._pinner
         try:
@@ -184,7 +186,7 @@ class EventPump:
         return False
 
     def _finish(self) -> None:
-        """Do what follows a write."""
+        """Do what follows a write: see Pinner.finish()."""
         try:
             self._pinner.finish()
         except Exception as error:
@@ -193,8 +195,8 @@ class EventPump:
     # Losses
 
     def check(self) -> None:
-        """Read all events, and see whether they still come: up to Linux 6.5 another program can silence them for
-        everyone (drivers/connector/cn_proc.c)."""
+        """Read all events, and check whether the kernel still sends them: up to Linux 6.5 another program can end them
+        for all (drivers/connector/cn_proc.c)."""
         self._source.probe()
         self.read_all()
         try:

@@ -1,4 +1,4 @@
-"""Process events: which are subscribed, and which of them the kernel drops before they wake the daemon."""
+"""Where process events come from: the subscription, and the filter by which the kernel drops events."""
 
 import contextlib
 import os
@@ -17,42 +17,51 @@ _KIND_OF = {name: kind for kind, name in NAMES.items()}
 
 
 class EventSource:
-    """Process events, or the reason why there are none; and how many of them the kernel drops."""
+    """The subscription to process events, and the filter in the kernel. One of both may be missing, with a reason.
+
+    It has 13 public methods, one more than usual: it stands for the connector and the filter, either of which may come
+    and go."""
 
     def __init__(self, use_table: Callable[[Table], None]) -> None:
-        """`use_table` is called before events go by another table."""
+        """`use_table` is called with another table of tracked processes, before events are filtered by that."""
         self._use_table = use_table
         self._connector: Connector | None = None
+        """None: there are no events."""
         self.reason = ""
-        """Why there are no events."""
+        """Why there are no events; empty: there are some."""
         self.filter = "off"
-        """What the kernel drops: "names", what no rule can fit; "kinds", by kind of event; "off": there are none."""
+        """What the kernel drops. "names": events of programs that no rule can fit. "kinds": events of other kinds.
+        "off": there are no events."""
         self.filter_reason = ""
-        """Why that isn't "names"."""
+        """Why `filter` isn't "names"; empty: it is."""
         self._loaded: ExecFilter | None = None
         self._not_loaded = ""
+        """Why the eBPF program isn't loaded; empty: it is."""
         self._kinds = frozenset[int]()
+        """The kinds of events that are subscribed, PROC_EVENT_*."""
         self._wide: set[str] = set()
-        """Who wants all events for now."""
+        """Who wants the events of all processes now, see let_all_through()."""
 
     @property
     def on(self) -> bool:
+        """Whether there are process events."""
         return self._connector is not None
 
     def comes_within(self, seconds: float) -> bool:
-        """See Connector.comes_within()."""
+        """Wait for an event for at most `seconds`. Returns whether one waits."""
         return self._connector is not None and self._connector.comes_within(seconds)
 
     def reader(self) -> Reader | None:
-        """What reads the next event, Connector.next(); None: there are no events."""
+        """The function that reads the next event, Connector.next(); None: there are no events."""
         return None if self._connector is None else self._connector.next
 
     def descriptor(self) -> int | None:
-        """What to wait for, for reading; another one after subscribe() and close(). None: there are no events."""
+        """The descriptor that is readable when events wait. It may be another one after subscribe() and close(). None:
+        there are no events."""
         return None if self._connector is None else self._connector.fileno()
 
     def load_filter(self) -> None:
-        """Load the eBPF program, and give up the capabilities that this takes."""
+        """Load the eBPF program if possible, and give up the capabilities that this takes."""
         try:
             self._loaded = ExecFilter()
         except exec_filter.Unavailable as reason:
@@ -61,23 +70,24 @@ class EventSource:
             exec_filter.give_up_capabilities()
 
     def subscribe(self, kinds: frozenset[str], names: KernelNames | Rule, mode: str) -> None:
-        """Subscribe these kinds of events (of proc_connector.NAMES). `names`: what a program must have for a rule to
-        fit it, or the rule for which that can't be said; `mode` is proc_events of the configuration. Raises Unavailable
-        if there are no events to be had and the mode requires them."""
+        """Subscribe events of `kinds`, which are values of proc_connector.NAMES. `names`: the result of
+        kernel_names.of_rules(). `mode`: proc_events of the configuration. Raises Unavailable if there are no events and
+        the mode is "required"."""
         self._kinds = frozenset(_KIND_OF[name] for name in kinds)
         try:
             if mode == "off":
                 raise Unavailable('proc_events = "off"')
             if self._connector is None:
                 self._connector = Connector(self._kinds)
-            self._go_by(names)
+            self._filter_by(names)
             self.reason = ""
         except Unavailable as reason:
             self.close(str(reason))
             if mode == "required":
                 raise
 
-    def _go_by(self, names: KernelNames | Rule) -> None:
+    def _filter_by(self, names: KernelNames | Rule) -> None:
+        """Have the kernel drop events by names if it can, else by kind."""
         reason = self._not_loaded
         if isinstance(names, Rule):
             reason = reason or f"rule '{names.name}' names nothing that the kernel can compare"
@@ -102,6 +112,7 @@ class EventSource:
             self._by_kinds(f"failed to tell the kernel the names of the rules ({error.strerror})")
 
     def _by_kinds(self, reason: str) -> None:
+        """Have the kernel drop events by kind alone."""
         if self._connector is not None:
             self._connector.listen(self._kinds)
         if self.filter == "names":
@@ -113,7 +124,7 @@ class EventSource:
             self._loaded.listen(self._kinds, everything=bool(self._wide))
 
     def let_all_through(self, who: str, wanted: bool) -> None:
-        """`who` wants the events of all processes, or no longer does. They pass for as long as anybody wants them."""
+        """Note whether `who` wants the events of all processes. They pass for as long as anybody wants them."""
         before = bool(self._wide)
         (self._wide.add if wanted else self._wide.discard)(who)
         if self.filter == "names" and before != bool(self._wide):
@@ -121,36 +132,37 @@ class EventSource:
 
     @property
     def exact(self) -> bool:
-        """Whether the kernel drops nearly all events about untracked processes."""
+        """Whether the kernel drops the events of untracked processes, except for programs whose name a rule may fit."""
         return self.filter == "names" and not self._wide
 
     def fall_back(self) -> bool:
-        """Whether the kernel's table of processes has become full, so that every event passes. If so, the daemon keeps
-        a table of its own from now on."""
+        """If the kernel's table of processes has become full, so that every event passes: keep a table in the daemon
+        from now on. Returns whether that was so."""
         if self._loaded is None or self.filter != "names" or not self._loaded.members.full:
             return False
         self._by_kinds("more processes are tracked than the kernel's table holds; until the next reload")
         return True
 
     def take_loss(self) -> int | None:
-        """Since when events may have been lost, see Connector.take_loss(); None: none were."""
+        """The time (CLOCK_MONOTONIC, ns) from which on events may have been lost since the last call; None: none were,
+        or the loss isn't over."""
         return None if self._connector is None else self._connector.take_loss()
 
     def probe(self) -> None:
-        """Ask the kernel for a sign of life. It comes like an event; silenced() says whether it has."""
+        """Ask the kernel for an ACK. It comes in the order of the events; see silenced()."""
         if self._connector is not None:
             self._connector.probe()
 
     def silenced(self) -> bool:
-        """To be called after probe(), when all events have been read. Whether the kernel had stopped sending events;
-        they are subscribed again then. Raises Unavailable if that fails."""
+        """After probe(), when all events have been read: whether the kernel had stopped sending events. If so, they are
+        subscribed again. Raises Unavailable if that fails."""
         if self._connector is None or not self._connector.silent:
             return False
         self._connector.subscribe()
         return True
 
     def close(self, reason: str = "") -> None:
-        """Have no more events, and say why."""
+        """End the subscription. `reason`: why, for `reason` and `filter_reason`."""
         if self._connector is not None:
             self._connector.close()
             self._connector = None

@@ -1,5 +1,5 @@
-"""Why the daemon doesn't start."""
+"""The error with which a start ends."""
 
 
 class Failure(Exception):
-    """The daemon can't start; the message says why, for the log."""
+    """The daemon can't start. The message says why, for the log."""

@@ -1,4 +1,4 @@
-"""Calls that may take for ever, made by helper processes while the loop goes on."""
+"""Has helper processes make calls that may never return, while the loop goes on."""
 
 from collections import deque
 from collections.abc import Callable
@@ -8,12 +8,14 @@ from oomwatchd.base.helper import ForkServer, Helper, HelperError
 from oomwatchd.daemon.loop import Loop
 
 Done = Callable[[object], None]
-"""Called with what the call has returned; None: it has not, in its time."""
+"""Called with the result of a call; None: the call did not return in its time."""
 
 _IDLE_SECONDS = 30.0
+"""A helper that hasn't been needed for so long is ended."""
 _QUEUE = 512
-"""Calls of one owner that may wait. Owners are user ids, so that all queues together are bounded too."""
+"""At most so many calls of one owner wait."""
 _OWNERS = 64
+"""At most so many owners have calls that wait."""
 
 
 @dataclass(slots=True)
@@ -21,16 +23,19 @@ class Call:
     """One call, waiting or under way."""
 
     name: str
+    """The name of the function, as the fork server knows it."""
     arguments: tuple[object, ...]
     done: Done
     owner: int
+    """The user ID for whose sake the call is made."""
     seconds: float | None
-    """How long it may take from its start; None: for ever."""
+    """How long the call may take from its start; None: any time."""
 
 
 class HelperPool:
-    """Up to `size` helpers, that serve owners in turn: whoever asks for much doesn't keep others waiting, and whoever
-    has asked for what doesn't come back is refused where `refused_after` helpers hang by it."""
+    """At most `size` helpers. They serve owners in turn, so that one with many calls doesn't make the others wait.
+
+    `refused_after`: an owner whose calls make so many helpers hang gets None for further calls at once."""
 
     def __init__(self, loop: Loop, server: ForkServer, size: int, refused_after: int | None = None) -> None:
         self._loop = loop
@@ -39,11 +44,12 @@ class HelperPool:
         self._refused_after = refused_after
         self._workers: list[_Worker] = []
         self._lingering: list[tuple[Helper, int]] = []
-        """Killed, but they wait for something that the kernel doesn't end; and whose call it was."""
+        """Helpers that were killed but haven't ended yet, since they wait in the kernel; and the owner of the call."""
         self._queues: dict[int, deque[Call]] = {}
+        """The calls that wait, by owner. The first owner is the next to be served."""
 
     def submit(self, call: Call) -> bool:
-        """Have a call made. False where too many wait already; then `done` isn't called."""
+        """Have a call made. Returns False if too many wait already; then `done` isn't called."""
         if self._refused_after is not None:
             self._reap()
             if sum(owner == call.owner for _, owner in self._lingering) >= self._refused_after:
@@ -69,7 +75,7 @@ class HelperPool:
             queue = self._queues.pop(owner)
             call = queue.popleft()
             if queue:
-                self._queues[owner] = queue  # behind all the others
+                self._queues[owner] = queue  # behind the other owners
             worker.start(call)
 
     def _free_worker(self) -> "_Worker | None":
@@ -81,7 +87,7 @@ class HelperPool:
             return None
         try:
             worker = _Worker(self, self._server.start(), self._loop)
-        except (HelperError, OSError):  # no room for a process: the next call tries again
+        except (HelperError, OSError):  # no process could be started; the next call tries again
             return None
         self._workers.append(worker)
         return worker
@@ -90,11 +96,11 @@ class HelperPool:
         self._lingering = [(helper, owner) for helper, owner in self._lingering if not helper.has_ended()]
 
     def answered(self) -> None:
-        """A worker is free again."""
+        """Called when a worker is free again."""
         self._start_waiting()
 
     def gone(self, worker: "_Worker", helper: Helper) -> None:
-        """A worker has ended its helper."""
+        """Called when a worker gives up its helper, which is killed here."""
         self._workers.remove(worker)
         helper.kill()
         if not helper.has_ended():
@@ -108,7 +114,7 @@ class HelperPool:
 
 
 class _Worker:
-    """A helper, and the call that it is at."""
+    """A helper, and the call that it makes now."""
 
     def __init__(self, pool: HelperPool, helper: Helper, loop: Loop) -> None:
         self._pool, self._helper, self._loop = pool, helper, loop
@@ -121,7 +127,7 @@ class _Worker:
         try:
             self._helper.send(call.name, call.arguments)
         except HelperError:
-            self._loop.later(0.0, self._overdue)  # not at once: the caller has yet to take note
+            self._loop.later(0.0, self._overdue)  # not at once: the caller isn't ready for the result yet
             return
         if call.seconds is not None:
             self._loop.later(call.seconds, self._overdue)

@@ -1,15 +1,15 @@
-"""What the daemon goes by at present: the configuration, and what was asked for at run time."""
+"""The configuration in force, and whether it was set aside by `oomwatchctl restore`."""
 
 import time
 
 from oomwatchd.config.load import Config
 
 _BLIND_SCAN_SECONDS = 1.0
-"""Without process events nothing but scans finds a new process."""
+"""The longest interval of scans where there are no process events: then only scans find new processes."""
 
 
 class InForce:
-    """The configuration in force. Everybody may read it; only Applier changes it."""
+    """The configuration in force. All parts may read it; only Applier changes it."""
 
     def __init__(self, loaded: Config, *, always_dry: bool) -> None:
         """`always_dry`: the command line says --dry-run."""
@@ -18,25 +18,26 @@ class InForce:
         self.loaded_at = time.time()
         """When this configuration came in force: seconds since the epoch."""
         self.restored = False
-        """Whether somebody has asked for nobody to be held, and nobody for a reload since."""
+        """Whether `oomwatchctl restore` was asked for, and no configuration has come in force since. Then no process is
+        held."""
 
     def take(self, fresh: Config) -> None:
-        """Another configuration is in force now."""
+        """Put another configuration in force."""
         self.config = fresh
         self.loaded_at = time.time()
         self.restored = False
 
     def renumber(self, resolved: Config) -> None:
-        """The same configuration, with the numbers that users and groups have now."""
+        """Replace the configuration by the same one with the numbers that users and groups have now."""
         self.config = resolved
 
     def restore(self) -> None:
-        """Nobody is to be held until the next configuration is in force."""
+        """Set the configuration aside: no process is held until the next one is in force."""
         self.restored = True
 
     @property
     def dry_run(self) -> bool:
-        """Whether to decide and log, and to write nothing."""
+        """Whether the daemon decides and logs, but writes nothing."""
         return self.always_dry or self.config.settings.dry_run
 
     @property
@@ -45,7 +46,7 @@ class InForce:
         return sum(rule.enabled for rule in self.config.rules)
 
     def scan_seconds(self, *, events: bool) -> float:
-        """Seconds between scans, while there are process `events` or not."""
+        """Seconds between scans. `events`: whether there are process events."""
         wanted = self.config.settings.scan_interval
         if events or self.config.settings.proc_events == "off":
             return wanted

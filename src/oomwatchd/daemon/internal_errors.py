@@ -1,23 +1,26 @@
-"""Exceptions that nobody expected: each kind is told of at once, and when it comes again and again, by its number."""
+"""Limits the log of unexpected exceptions: the first of a kind is logged, further ones are counted."""
 
 import os
 
 from oomwatchd.daemon.journal import ERR, Record
 
 _AGAIN_SECONDS = 60.0
+"""How often the count of a kind is logged."""
 _KINDS = 64
-"""So many kinds are told of each; what others there are is one more kind. Whoever can cause one can cause many."""
+"""At most so many kinds are told apart; all others count as one more kind. A process may be able to cause many."""
 
 
 class InternalErrors:
-    """Which exceptions are logged. `now` is CLOCK_MONOTONIC in seconds."""
+    """Decides which exceptions are logged. Exceptions of one class from one place in the code are of one kind. `now` is
+    CLOCK_MONOTONIC in seconds."""
 
     def __init__(self) -> None:
         self._kinds: dict[str, tuple[float, int, str]] = {}
-        """By kind: when it was told of, how often it has come since, the last message."""
+        """By kind: when it was logged last, how often it has come since, and its last message."""
 
     def note(self, error: Exception, now: float, doing: str = "") -> Record | None:
-        """What to log of an exception; None: it has been told of, and is counted. `doing`: what was being done."""
+        """The record to log of an exception; None: its kind was logged before, so it is only counted. `doing`: during
+        what it was raised, as the end of a phrase, such as " in answering a client"."""
         kind = f"{_place(error)}{doing}: {type(error).__name__}"
         if kind not in self._kinds and len(self._kinds) >= _KINDS:
             kind = "others"
@@ -30,7 +33,8 @@ class InternalErrors:
         return None
 
     def summaries(self, now: float, *, final: bool = False) -> list[Record]:
-        """How often what has been told of has come again, once a minute."""
+        """The records to log of exceptions that came again, once a minute for each kind. `final`: there will be no
+        later call."""
         records = []
         for kind, (told, count, message) in list(self._kinds.items()):
             if now - told < _AGAIN_SECONDS and not final:
@@ -45,7 +49,7 @@ class InternalErrors:
 
 
 def _place(error: Exception) -> str:
-    """Where in our code it was raised."""
+    """Where the exception was raised, as the end of a phrase: " at FILE:LINE"; empty: not known."""
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next

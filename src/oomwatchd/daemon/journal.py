@@ -1,6 +1,7 @@
-"""A decision as journal fields and a sentence; how many of a kind are too many.
+"""Makes records for the journal out of decisions and kills, and decides which decisions are logged each.
 
-systemd.journal-fields(7). The catalog (systemd/oomwatchd.catalog) explains each MESSAGE_ID."""
+The fields are those of systemd.journal-fields(7) and of oomwatchd(8), "JOURNAL". The catalog
+(systemd/oomwatchd.catalog) explains each MESSAGE_ID."""
 
 import errno
 import os
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from oomwatchd.oomlog.record import Killed, OomKill
 
 CRIT, ERR, WARNING, NOTICE, INFO, DEBUG = 2, 3, 4, 5, 6, 7
-"""syslog(3)."""
+"""Priorities of syslog(3)."""
 
 MESSAGE_IDS = {
     "started": "b351717f823b48f4b5acf07d25b456d3",
@@ -37,7 +38,8 @@ MESSAGE_IDS = {
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One line of the log. `fields` are those besides MESSAGE, PRIORITY, MESSAGE_ID and OOMWATCHD_EVENT."""
+    """One record of the log. `event` is its OOMWATCHD_EVENT; `fields` are all fields but that one, MESSAGE, PRIORITY
+    and MESSAGE_ID."""
 
     event: str
     priority: int
@@ -49,7 +51,7 @@ _PRIORITIES = {"drift": NOTICE, "contended": WARNING, "pin-failed": WARNING}
 
 
 def of_decision(decision: Decision, *, dry_run: bool = False) -> Record:
-    """What to log of a decision."""
+    """The record of a decision. `dry_run`: nothing was written."""
     fields: dict[str, str | int] = {
         "OBJECT_PID": decision.pid,
         "OOMWATCHD_RULE": decision.rule,
@@ -73,7 +75,7 @@ _WOULD = {"Pinned": "pin", "Released": "release", "Took": "take", "Set": "set", 
 
 
 def _unreal(message: str) -> str:
-    """What a dry run says of something that it hasn't done."""
+    """A message about something that a dry run has not done."""
     verb, _, rest = message.partition(" ")
     return f"Dry run: would {_WOULD[verb]} {rest}" if verb in _WOULD else f"Dry run: {message}"
 
@@ -109,8 +111,9 @@ def _advice(decision: Decision) -> str:
 
 
 def of_kill(kill: "OomKill", nodes: Mapping[int, Node | None]) -> list[Record]:
-    """What to log of an OOM kill of the kernel's: a record about the victim, and one about each other process that died
-    with it and that a rule held. `nodes` are the ledger's nodes of their PIDs, as far as there are any."""
+    """The records of a kill by the kernel: one about the victim, and one about each process that a rule held and that
+    died with it. `nodes`: the ledger's nodes by PID, as far as there are any. Raises ValueError if the kill has no
+    victim."""
     killed = kill.victim
     if killed is None:
         raise ValueError("an OOM event without a victim")
@@ -164,7 +167,7 @@ def _hold(node: Node | None) -> Hold | None:
 
 
 def _of_holding(node: Node | None) -> dict[str, str | int | None]:
-    """Which rule held it, and what is known of it for that."""
+    """The fields that only a held process has: its rule, its target, its executable and unit."""
     if node is None or node.hold is None:
         return {}
     return {
@@ -181,8 +184,9 @@ def _kill_record(message: str, hold: Hold | None, fields: Mapping[str, str | int
 
 
 def of_other_kill(killer: str, node: Node, cgroup: str | None) -> Record:
-    """What to log of a held process that somebody else than the kernel killed (`killer`; "systemd": it stopped the unit
-    after an OOM kill in it), alone or with all of `cgroup`."""
+    """The record of a held process that another killer than the kernel has taken. `killer`: its name; "systemd": it
+    stopped the unit after an OOM kill in it. `cgroup`: the killer took all of that cgroup. Raises ValueError if the
+    process isn't held."""
     hold = node.hold
     if hold is None:
         raise ValueError("nobody held it")
@@ -208,42 +212,49 @@ def _shown(text: str | None) -> str | None:
     return None if text is None else printable(text)
 
 
-# How much of it
+# Which decisions are logged each
 
 _BURST = 20
-"""So many records of a rule and kind in a window are logged each."""
+"""At most so many decisions of one rule and event are logged each in a window."""
 _FIRST_WINDOW_SECONDS = 10.0
+"""The length of a window after a quiet time."""
 _WINDOW_SECONDS = 60.0
+"""The length of a window after one with more than _BURST decisions."""
 
 
 @dataclass(slots=True)
 class _Flow:
-    """Decisions of one rule and kind in one window."""
+    """The decisions of one rule and event in one window."""
 
     start: float
+    """CLOCK_MONOTONIC, seconds."""
     count: int = 0
+    """How many there were."""
     suppressed: int = 0
+    """How many of these were not logged."""
     flooded: bool = False
+    """Whether the window before had more than _BURST."""
 
     @property
     def length(self) -> float:
+        """The length of the window, seconds."""
         return _WINDOW_SECONDS if self.flooded else _FIRST_WINDOW_SECONDS
 
 
 class PinLog:
-    """Which decisions are logged each, and which are summed up, as `log_pins` says. Time enters as an argument:
-    CLOCK_MONOTONIC seconds."""
+    """Decides which decisions are logged each and which are summed up, by `log_pins` of the configuration. Time enters
+    as an argument: CLOCK_MONOTONIC seconds."""
 
     def __init__(self, mode: str) -> None:
         self._mode = mode
         self._flows: dict[tuple[str, str], _Flow] = {}
 
     def go_by(self, mode: str) -> None:
-        """Go by this value of `log_pins` from now on."""
+        """Take another value of `log_pins`."""
         self._mode = mode
 
     def admits(self, decision: Decision, now: float) -> bool:
-        """Whether to log this one."""
+        """Whether to log this decision. If not, it is counted."""
         if decision.event not in ("pinned", "released", "reset-child") or self._mode == "each":
             return True
         if self._mode == "off":
@@ -260,7 +271,8 @@ class PinLog:
         return False
 
     def summaries(self, now: float, *, final: bool = False) -> Iterator[Record]:
-        """What was kept back, per rule and kind, once its window is over."""
+        """A record for each rule and event whose window is over and had decisions that were not logged. `final`: all
+        windows are over."""
         for (rule, event), flow in list(self._flows.items()):
             seconds = now - flow.start
             if seconds < flow.length and not final:

@@ -1,4 +1,5 @@
-"""One thread's waiting: descriptors, timers, signals. An exception in dealing with one thing never ends it."""
+"""The event loop: it waits for descriptors, timers and signals, and calls their handlers. An exception in a handler
+doesn't end it."""
 
 import contextlib
 import select
@@ -8,11 +9,11 @@ import time
 from collections.abc import Callable
 
 _AT_ONCE = 16
-"""Descriptors that one turn deals with. For as many there is room in memory each time."""
+"""At most so many descriptors are dealt with in one turn. Room for them is allocated at each turn."""
 
 
 class Loop:
-    """epoll(7) and what hangs on it. `on_error` is told of each exception that a handler lets go."""
+    """The event loop of one thread, by epoll(7). `on_error` is called with each exception that a handler raises."""
 
     def __init__(self, on_error: Callable[[Exception], None]) -> None:
         self._on_error = on_error
@@ -21,31 +22,34 @@ class Loop:
         self._timers: dict[Callable[[], None], float] = {}
 
     def add(self, descriptor: int, handler: Callable[[], None]) -> None:
-        """Call `handler` whenever there is something to read."""
+        """Call `handler` whenever the descriptor is readable. Raises OSError."""
         self._epoll.register(descriptor, select.EPOLLIN)
         self._handlers[descriptor] = handler
 
     def remove(self, descriptor: int) -> None:
+        """Call its handler no more. It is no error if the descriptor was never added, or is closed."""
         self._handlers.pop(descriptor, None)
-        with contextlib.suppress(OSError):  # closing it has removed it already
+        with contextlib.suppress(OSError):  # the kernel has removed a closed descriptor already
             self._epoll.unregister(descriptor)
 
     def __contains__(self, descriptor: int) -> bool:
         return descriptor in self._handlers
 
     def later(self, seconds: float, do: Callable[[], None]) -> None:
-        """Call `do` once after so long; a call that was to come before is put off."""
+        """Call `do` once, after `seconds`. If it is to be called already, that call is moved."""
         self._timers[do] = time.monotonic() + seconds
 
     def cancel(self, do: Callable[[], None]) -> None:
+        """Don't call `do` after all. It is no error if it isn't to be called."""
         self._timers.pop(do, None)
 
     def awaits(self, do: Callable[[], None]) -> bool:
-        """Whether `do` is still to come."""
+        """Whether `do` is to be called later."""
         return do in self._timers
 
     def turn(self, *, wait: bool) -> None:
-        """Wait for something if `wait`, and deal with all that there is."""
+        """Call the handlers of the descriptors that are readable and of the timers that are due. `wait`: wait until
+        there is one."""
         timeout: float | None = 0.0
         if wait:
             timeout = max(min(self._timers.values()) - time.monotonic(), 0.0) if self._timers else None
@@ -59,19 +63,20 @@ class Loop:
                 self.guard(do)
 
     def guard(self, do: Callable[[], None]) -> None:
-        """Call `do`; an exception is told of, and that is all."""
+        """Call `do`. If it raises an exception, `on_error` is called with it, and nothing else happens."""
         try:
             do()
         except Exception as error:
             self._on_error(error)
 
     def catch_signals(self, numbers: tuple[int, ...], handler: Callable[[bytes], None]) -> None:
-        """Call `handler` with the signals that have come, one byte each."""
+        """Catch the signals `numbers`. In the next turn, `handler` is called with those that have come, one byte for
+        each."""
         receiver, sender = socket.socketpair()
         receiver.setblocking(False)
         sender.setblocking(False)
         signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
         for number in numbers:
             signal.signal(number, lambda *_: None)
-        self._wakeup = (receiver, sender)  # they close when they are collected
+        self._wakeup = (receiver, sender)  # kept, since they are closed when they are collected
         self.add(receiver.fileno(), lambda: handler(receiver.recv(64)))

@@ -1,6 +1,6 @@
-"""oomwatchd's command line: arguments, exit statuses, what comes before the daemon."""
+"""The command line of oomwatchd: its arguments, its exit statuses, and the checks before the daemon starts."""
 
-import oomwatchd.base.footprint  # noqa: F401 - first, so that the rest goes by it
+import oomwatchd.base.footprint  # noqa: F401 - first: it keeps modules that the others import from being loaded
 
 # isort: split
 import getopt
@@ -25,7 +25,7 @@ from oomwatchd.daemon.runtime_lock import RuntimeLock, Taken
 from oomwatchd.kernel.proc_connector import Unavailable
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_CAPABILITY, EXIT_CONFIG = 1, 2, 77, 78
-"""The last two are EX_NOPERM and EX_CONFIG of sysexits.h, as systemd.exec(5) shows them."""
+"""Exit statuses. 77 and 78 are EX_NOPERM and EX_CONFIG of sysexits.h, which systemd.exec(5) lists."""
 
 USAGE = "Usage: oomwatchd [-c FILE] [--root DIR] [--dry-run] [--once] [--check] [--version]"
 HELP = f"""\
@@ -47,7 +47,7 @@ is invalid. See oomwatchd(8). What it has decided: oomwatchctl(1)."""
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The command line, oomwatchd(8)."""
+    """The options of the command line: oomwatchd(8)."""
 
     file: str | None = None
     root: str = "/"
@@ -59,11 +59,13 @@ class Options:
 
 
 class Usage(Exception):
-    """The command line is wrong, and how."""
+    """The command line is wrong. The message says what is wrong with it."""
 
 
 def parse_arguments(words: Sequence[str]) -> Options:
-    """The command line. Raises Usage. By getopt: argparse would stay in memory for as long as the daemon runs."""
+    """Parse the command line. Raises Usage.
+
+    This uses getopt, since argparse would stay in the daemon's memory."""
     flags = ("dry-run", "once", "check", "version", "help")
     try:
         pairs, rest = getopt.gnu_getopt(list(words), "c:h", ["root=", *flags])
@@ -101,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check(options: Options) -> int:
-    """Say what is wrong with the configuration, and what may be."""
+    """Print the errors and warnings of the configuration."""
     try:
         loaded = config.load(config.layout(options.file, options.root))
     except ConfigError as error:
@@ -135,7 +137,7 @@ def _run(options: Options, log: Log) -> int:
         who = f", with PID {taken.pid}" if taken.pid else ""
         return fail(f"Not starting: oomwatchd runs already{who}", EXIT_FAILURE)
     except OSError:
-        pass  # the ledger, which is in the same directory, meets the same error, and says so
+        pass  # the ledger is in the same directory: opening it meets the same error, and reports it
     try:
         _start(options, where, accounts, loaded, log)
     except Unavailable as reason:

@@ -1,4 +1,4 @@
-"""What requests are answered with: the daemon's parts, each of which owns its own state."""
+"""The parts of a running daemon, for the functions that answer requests. Each part owns its own state."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from oomwatchd.pinning.pinner import Pinner
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of a daemon that runs."""
+    """The parts of a running daemon."""
 
     where: Layout
     in_force: InForce
@@ -35,9 +35,10 @@ class Parts:
     started_at: float
     """Seconds since the epoch."""
     missing_capabilities: tuple[str, ...]
+    """Names of the capabilities that the daemon needs and hasn't."""
 
     def counters(self) -> dict[str, int]:
-        """What has happened since the start, by the names of oomwatchctl(1)."""
+        """How much has happened since the start, by the names in oomwatchctl(1), `counters`."""
         done = self.pinner.writer.counters
         return {
             "events": self.pump.heard,

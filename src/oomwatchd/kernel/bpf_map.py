@@ -1,6 +1,6 @@
-"""Maps of eBPF programs, by descriptor: bpf(2).
+"""Reads and writes maps of eBPF programs by descriptor: bpf(2).
 
-Called directly, and not through libbpf: so that, once that has loaded the program, it needn't stay in memory."""
+The system call is made directly. So libbpf needn't stay in memory when it has loaded the program."""
 
 import ctypes
 import errno
@@ -26,9 +26,9 @@ _SYSCALL_32 = {
     **dict.fromkeys(("x86_64", "i386", "i486", "i586", "i686"), 357),
     **dict.fromkeys(("aarch64", "armv8l", "armv7l", "armv6l", "armv5tel"), 386),
 }
-"""The same for 32-bit programs."""
+"""The number of bpf(2) for 32-bit programs, by machine (uname(2))."""
 
-# Commands, and what they take of union bpf_attr: uapi/linux/bpf.h.
+# Commands of bpf(2), and the fields of union bpf_attr that they take: include/uapi/linux/bpf.h.
 _LOOKUP_ELEM, _UPDATE_ELEM, _DELETE_ELEM, _LOOKUP_BATCH = 1, 2, 3, 24
 _ELEMENT = struct.Struct("=IxxxxQQQ")
 """map_fd, key, value, flags."""
@@ -42,13 +42,13 @@ _PRESENT = b"\1"
 
 
 def syscall_number() -> int | None:
-    """The number of bpf(2) on this machine; None: it isn't known here."""
+    """The number of bpf(2) on this machine; None: this module doesn't know it."""
     table = _SYSCALL_64 if struct.calcsize("P") == 8 else _SYSCALL_32
     return table.get(os.uname().machine)
 
 
 class BpfMap:
-    """A map of the kernel. Keys and values are bytes of fixed lengths. Not for use by several threads at once."""
+    """A map in the kernel. Keys and values are bytes of fixed lengths. For one thread at a time."""
 
     def __init__(self, number: int, descriptor: int, key_bytes: int, value_bytes: int) -> None:
         """`number` is that of bpf(2), see syscall_number()."""
@@ -69,18 +69,18 @@ class BpfMap:
         return self._value.raw
 
     def set(self, key: bytes, value: bytes) -> None:
-        """Enter a key, or change its value. Raises OSError: ENOSPC or E2BIG where the map is full, ENOMEM."""
+        """Add a key, or change its value. Raises OSError: ENOSPC or E2BIG where the map is full, ENOMEM."""
         self._key.raw, self._value.raw = key, value
         if self._call(self._number, _UPDATE_ELEM, self._element, _ELEMENT.size) < 0:
             raise _last_error()
 
     def remove(self, key: bytes) -> None:
-        """Take a key out. It is no error if it isn't in the map."""
+        """Remove a key. It is no error if the key isn't in the map."""
         self._key.raw = key
         self._call(self._number, _DELETE_ELEM, self._element, _KEY_END)
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """All that is in the map; of what comes or goes meanwhile some. Raises OSError."""
+        """All keys and values. A key that is added or removed meanwhile may be missing. Raises OSError."""
         size = _BATCH_ELEMENTS
         keys, values = (ctypes.create_string_buffer(size * each) for each in (self._key_bytes, self._value_bytes))
         place = ctypes.create_string_buffer(max(self._key_bytes, 8))
@@ -98,11 +98,11 @@ class BpfMap:
             (count,) = struct.unpack_from("=I", attributes, _COUNT_AT)
             found = zip(_pieces(keys.raw, self._key_bytes), _pieces(values.raw, self._value_bytes), strict=True)
             yield from islice(found, count)
-            if error is not None:  # ENOENT: that was all
+            if error is not None:  # ENOENT: the end of the map
                 return
 
     def hold_exactly(self, keys: Iterable[bytes]) -> None:
-        """Have these keys in the map and no others; at no time without one that stays. Raises OSError."""
+        """Make `keys` the keys of the map. A key that was in it and stays is never missing. Raises OSError."""
         wanted = set(keys)
         present = {key for key, _ in self.items()}
         for key in wanted - present:

@@ -1,8 +1,8 @@
-"""Command lines, without waiting for a process that keeps its memory locked.
+"""Reads command lines, without waiting for a process that keeps its memory locked.
 
-To read /proc/PID/cmdline takes the mmap_lock of the process (get_mm_cmdline() of fs/proc/base.c). Threads that map and
-unmap without end, or one that waits for a file system in mmap(2), hold it for seconds. So the command lines of other
-users' processes are read by a helper, which can be killed while it waits."""
+Reading /proc/PID/cmdline takes the mmap_lock of the process (get_mm_cmdline() of fs/proc/base.c). Threads that map and
+unmap without end hold it for seconds, and so does a thread that waits for a file system in mmap(2). So a helper reads
+the command lines of other users' processes. It can be killed while it waits."""
 
 import os
 import time
@@ -15,33 +15,41 @@ from oomwatchd.kernel.procfs import ProcessDir, Vanished
 from oomwatchd.rules.criteria import COMMAND_LINE_PART
 
 _KNOWN_SECONDS = 0.1
-"""How long an answer is good for: it has been asked for because somebody wants it now."""
+"""How long a helper's answer is used. The process that it was asked for is looked at right after it."""
 _RETRY_SECONDS = 10.0
+"""How long a command line that couldn't be read is left alone."""
 _KNOWN_LIMIT = 1024
+"""Answers that are kept at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommandLine:
-    """The arguments, as the kernel has them."""
+    """The arguments of a process."""
 
     raw: bytes
+    """Each argument ends with a NUL."""
     cut: bool
     """Whether the middle has been left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """An answer."""
+    """A helper's answer about one process."""
 
     starttime: int
+    """Of the process, in clock ticks since boot."""
     asked_ns: int
+    """When the helper was asked, CLOCK_MONOTONIC."""
     until: float
+    """How long the answer is used, in seconds of the clock of CommandLines."""
     line: CommandLine | None
+    """None: the command line can't be read."""
     overdue: bool = False
+    """Whether the helper has not answered in its time."""
 
 
 def read_arguments(directory: ProcessDir) -> CommandLine | None:
-    """Read a command line; None: we may not. May wait for long. Raises Vanished."""
+    """Read a command line; None: the kernel refused. It may wait for long. Raises Vanished."""
     try:
         raw = directory.read("cmdline", 2 * COMMAND_LINE_PART + 1)
         if not raw and directory.leader_has_ended():
@@ -56,7 +64,8 @@ def read_arguments(directory: ProcessDir) -> CommandLine | None:
 
 
 def read_command_line(pid: int, starttime: int, proc: str) -> tuple[bytes, bool] | tuple[()]:
-    """The same for a helper; empty: there is none to be had."""
+    """The bytes of a command line, and whether its middle was left out; an empty tuple: it can't be read. It may wait
+    for long, so it is called in a helper. `starttime` in clock ticks since boot."""
     try:
         with ProcessDir(pid, proc) as directory:
             if directory.read_stat().starttime != starttime:
@@ -68,7 +77,7 @@ def read_command_line(pid: int, starttime: int, proc: str) -> tuple[bytes, bool]
 
 
 class CommandLines:
-    """Reads command lines, each when it is asked for, since processes change them."""
+    """Reads command lines. None is kept for long, since processes change them. `clock` gives seconds."""
 
     def __init__(self, proc: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._proc = proc
@@ -78,7 +87,7 @@ class CommandLines:
         self._news: list[int] = []
 
     def read(self, directory: ProcessDir, starttime: int) -> CommandLine | None:
-        """The command line; None: it can't be had. Raises NotYet, and Vanished."""
+        """The command line of a process; None: it can't be read. Raises NotYet and Vanished."""
         if os.fstat(directory.descriptor).st_uid in self._trusted:
             return read_arguments(directory)
         pid, asked_ns = directory.pid, time.monotonic_ns()
@@ -102,12 +111,13 @@ class CommandLines:
         self._known[pid] = _Known(starttime, asked_ns, now + _RETRY_SECONDS, None, overdue=True)
 
     def executed(self, pid: int, event_ns: int) -> None:
-        """The process has executed another program at that time: forget what was asked for before."""
+        """Forget what a helper was asked before `event_ns` (CLOCK_MONOTONIC): the process has executed another program
+        then."""
         known = self._known.get(pid)
         if known is not None and known.asked_ns < event_ns:
             del self._known[pid]
 
     def take_news(self) -> list[int]:
-        """Processes whose command line could not be read, since the last call."""
+        """The PIDs of the processes whose command line could not be read since the last call."""
         taken, self._news = self._news, []
         return taken

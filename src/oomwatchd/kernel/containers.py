@@ -1,11 +1,12 @@
-"""Whether a process of another PID namespace is in a container, or just in a sandbox of an ordinary program.
+"""Tells whether a process in another PID namespace is in a container, or in the sandbox of an ordinary program.
 
-Browsers, flatpak's bwrap, firejail and build tools give their processes a PID namespace of their own too. But only what
-makes containers (runc, containerd, podman, lxc, nspawn) also gives the first process of the namespace a cgroup of its
-own. So at each boundary between PID namespaces, from the process up to the daemon's own namespace, the cgroup of the
-process that crosses it is compared with those of all its ancestors outside: some of them agrees for a sandbox. All of
-them, since a desktop may have moved only the maker into a scope. In three hierarchies, since a privileged container can
-move itself in some of them."""
+Sandboxes have a PID namespace of their own too: browsers, flatpak's bwrap, firejail, build tools. But only managers of
+containers (runc, containerd, podman, lxc, nspawn) give the first process of the namespace a cgroup of its own.
+
+So the ancestors are followed up to the daemon's PID namespace. At each boundary between PID namespaces, the cgroup of
+the process that crosses it is compared with the cgroups of all its ancestors outside. In a sandbox, one of them is the
+same. All ancestors are compared, since a desktop may have moved only the nearest one into a scope. Three hierarchies
+are compared, since a privileged container can move itself in some of them."""
 
 import os
 from collections.abc import Iterator
@@ -16,22 +17,23 @@ from oomwatchd.kernel.procfs import ProcessDir, Vanished
 from oomwatchd.kernel.systemd_cgroups import Hierarchy, parse_cgroup, parse_hierarchies
 
 _CHAIN_LIMIT = 256
-"""So many generations are looked at: whoever makes more of them must not hold us up."""
+"""At most so many generations are looked at. A process with more of them must not make the daemon wait."""
 
 
 @dataclass(slots=True)
 class _Member:
-    """A process, or one of its ancestors."""
+    """A process or one of its ancestors."""
 
     pid: int
     parent: int
+    """PID of the parent; 0: there is none, or it isn't seen here."""
     depth: int
-    """How many PID namespaces below ours."""
+    """How many PID namespaces it lives below the daemon's."""
 
 
 def in_container(directory: ProcessDir, proc: str, hierarchy: Hierarchy) -> bool | None:
-    """Whether a process that lives in another PID namespace is in a container. None if its ancestors can't be read, as
-    when one of them ends meanwhile. Raises Vanished when the process itself is gone."""
+    """Whether a process that lives in another PID namespace is in a container. None: its ancestors can't be read, for
+    instance since one of them has just ended. Raises Vanished where the process itself is gone."""
     pid_ns_depth, parent = parse_family(directory.read("status"))
     me = _Member(directory.pid, parent, pid_ns_depth)
     try:
@@ -41,7 +43,7 @@ def in_container(directory: ProcessDir, proc: str, hierarchy: Hierarchy) -> bool
 
 
 def _boundaries(proc: str, member: _Member) -> Iterator[tuple[_Member, _Member]]:
-    """Each pair of a process and its parent that lives in another PID namespace, from `member` up."""
+    """From `member` up, each process whose parent lives in another PID namespace, and that parent."""
     for _ in range(_CHAIN_LIMIT):
         if member.depth == 0:
             return
@@ -52,7 +54,7 @@ def _boundaries(proc: str, member: _Member) -> Iterator[tuple[_Member, _Member]]
 
 
 def _is_container(proc: str, hierarchy: Hierarchy, crossing: _Member, parent: _Member) -> bool:
-    """Whether in one hierarchy none of the ancestors outside, from `parent` up, is in the cgroup of `crossing`."""
+    """Whether there is a hierarchy in which `crossing` shares its cgroup with no ancestor outside, from `parent` up."""
     raw = _read(proc, crossing.pid, "cgroup")
     if parent.pid == 1 and parse_cgroup(raw, hierarchy).endswith(b".service"):
         return False  # systemd gave a service its own namespace (PrivatePIDs=, systemd.exec(5))
@@ -80,7 +82,7 @@ def _read_member(proc: str, pid: int) -> _Member:
 
 
 def _read(proc: str, pid: int, name: str) -> bytes:
-    """A file of an ancestor, by PID. Raises Vanished and OSError."""
+    """The content of a file of an ancestor, by PID. Raises Vanished and OSError."""
     try:
         descriptor = os.open(f"{proc}/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
         try:

@@ -1,7 +1,8 @@
 /* Which process events reach the daemon: a filter on the socket of the proc connector (drivers/connector/cn_proc.c).
  *
- * The connector sends from the task that the event is about (of a fork: from the task that forks), so `current` is
- * that task here. Whatever the filter doesn't understand passes: it may let through too much, never too little.
+ * The connector sends an event from the task that the event is about; a fork event from the task that forks. So the
+ * current task is that one here. An event that the filter doesn't understand passes: it may let through too much, never
+ * too little.
  *
  * exec_filter.py loads this file and writes the maps. Both sides must agree on the structures below. */
 #include <linux/types.h>
@@ -26,7 +27,7 @@
 #define WHAT 36
 #define DATA 52
 
-/* The kernel's own structures, as far as they are read. The loader fits the offsets to the running kernel. */
+/* The kernel's own structures, as far as they are read. The loader adapts the offsets to the running kernel. */
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 struct qstr { const unsigned char *name; };
 struct dentry { struct qstr d_name; };
@@ -49,8 +50,8 @@ struct task_struct {
 #pragma clang attribute pop
 
 struct settings {
-	__u32 kinds;      /* these events pass, if they pass at all */
-	__u32 everything; /* all of these kinds pass, whoever they are about */
+	__u32 kinds;      /* the kinds of events that may pass, PROC_EVENT_* */
+	__u32 everything; /* whether they pass for all processes */
 };
 
 struct comm_key {
@@ -64,9 +65,9 @@ struct id_key {
 };
 
 struct member {
-	__u32 maker;  /* the process that forked it; 0: not told by a fork */
-	__u32 origin; /* the number of the node that it descends from, or is; 0: unknown */
-	__u32 hear;   /* these events of it pass */
+	__u32 maker;  /* PID of the process that forked it; 0: not known */
+	__u32 origin; /* the daemon's number of the node that it is or descends from; 0: not known */
+	__u32 hear;   /* the kinds of its events that pass, PROC_EVENT_* */
 };
 
 struct {
@@ -76,7 +77,8 @@ struct {
 	__type(value, struct settings);
 } settings SEC(".maps");
 
-/* Whether a member had to be left out, because the table was full or memory short. Then everything passes. */
+/* Whether a process could not be added to the table, because the table was full or memory was short. Then all events
+ * pass. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -93,7 +95,7 @@ struct {
 	__type(value, __u8);
 } names SEC(".maps");
 
-/* Task names, and what they begin with. */
+/* Task names, and beginnings of task names. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(max_entries, 16384);
@@ -115,7 +117,7 @@ struct {
 #define MEMBERS 65536
 #endif
 
-/* Processes whose events pass, and their descendants. */
+/* The tracked processes, and their descendants. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MEMBERS);
@@ -156,7 +158,7 @@ static __always_inline int exe_wanted(struct task_struct *task)
 	if (!file)
 		return 1;
 	dentry = BPF_CORE_READ(file, f_path.dentry);
-	/* A file mounted over another one has a path that doesn't end with its own name. */
+	/* The path of a file that is mounted over another file doesn't end with the file's own name. */
 	if (dentry == BPF_CORE_READ(file, f_path.mnt, mnt_root))
 		return 1;
 	if (bpf_probe_read_kernel_str(name, sizeof(name), BPF_CORE_READ(dentry, d_name.name)) < 0)
@@ -178,17 +180,17 @@ static __always_inline int forked(struct task_struct *task, __u32 child)
 	/* Not the parent that the event names: with CLONE_PARENT that is the parent of the maker. */
 	__u32 maker = BPF_CORE_READ(task, tgid);
 	struct member *member = bpf_map_lookup_elem(&members, &maker);
-	struct member born = {};
+	struct member fresh = {};
 
 	if (!member) {
-		bpf_map_delete_elem(&members, &child); /* of a process that had this PID before */
+		bpf_map_delete_elem(&members, &child); /* the entry of a process that had this PID before */
 		return 0;
 	}
-	born.maker = maker;
-	born.origin = member->origin;
-	born.hear = member->hear;
-	enter(child, &born);
-	return born.hear & PROC_EVENT_FORK;
+	fresh.maker = maker;
+	fresh.origin = member->origin;
+	fresh.hear = member->hear;
+	enter(child, &fresh);
+	return fresh.hear & PROC_EVENT_FORK;
 }
 
 static __always_inline int ended(struct task_struct *task, __u32 tgid)
@@ -197,7 +199,7 @@ static __always_inline int ended(struct task_struct *task, __u32 tgid)
 	__u32 heard;
 
 	if (!member || BPF_CORE_READ(task, signal, live.counter) > 0)
-		return 0; /* other threads of it live */
+		return 0; /* other threads of the process live */
 	heard = member->hear & PROC_EVENT_EXIT;
 	bpf_map_delete_elem(&members, &tgid);
 	return heard != 0;
@@ -212,7 +214,7 @@ int exec_filter(struct __sk_buff *skb)
 	struct settings *set = bpf_map_lookup_elem(&settings, &zero);
 	int wanted, everything;
 
-	/* pid, tgid; of a fork the parent's and then the child's. An ACK is shorter than an event in none of its fields. */
+	/* words: pid and tgid; in a fork event those of the parent, then those of the child. An ACK is as long as an event. */
 	if (!set || bpf_skb_load_bytes(skb, WHAT, &what, sizeof(what)) ||
 	    bpf_skb_load_bytes(skb, DATA, words, sizeof(words)) || what == PROC_EVENT_NONE)
 		return PASS;
@@ -228,7 +230,7 @@ int exec_filter(struct __sk_buff *skb)
 	if (what == PROC_EVENT_EXIT)
 		return ended(task, words[1]) || (everything && words[0] == words[1]) ? PASS : DROP;
 	if (what != PROC_EVENT_EXEC && words[0] != words[1])
-		return DROP; /* a thread's own name or ids */
+		return DROP; /* the name or the IDs of a thread */
 
 	member = bpf_map_lookup_elem(&members, &words[1]);
 	if (what == PROC_EVENT_EXEC)
@@ -236,7 +238,7 @@ int exec_filter(struct __sk_buff *skb)
 	else if (what == PROC_EVENT_COMM) {
 		char comm[16] = {};
 
-		/* From the event: another thread than the first may have changed the name of the first. */
+		/* The name in the event, not that of the task: another thread may have changed the name of the first one. */
 		wanted = bpf_skb_load_bytes(skb, DATA + 8, comm, sizeof(comm)) || comm_wanted(comm);
 	} else
 		wanted = id_wanted(what == PROC_EVENT_GID, words[2]);
@@ -251,5 +253,5 @@ int exec_filter(struct __sk_buff *skb)
 	return everything || (member && (member->hear & what)) ? PASS : DROP;
 }
 
-/* The helpers that read the kernel's memory ask for a licence that agrees with the kernel's. */
+/* The helper functions that read the kernel's memory require a licence that is compatible with the kernel's. */
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

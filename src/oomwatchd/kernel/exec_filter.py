@@ -1,7 +1,7 @@
-"""The eBPF program exec_filter.bpf.c: loading it, and its maps. bpf(2), bpf-helpers(7), libbpf.
+"""Loads the eBPF program exec_filter.bpf.c, and writes its maps: bpf(2), bpf-helpers(7), libbpf.
 
-libbpf is opened where it is installed, loads the program, and is closed again: it would stay in memory for nothing.
-From then on neither CAP_BPF nor CAP_PERFMON is needed: the maps are reached by descriptor (Linux 5.19 and later)."""
+libbpf is opened where it is installed, loads the program, and is closed again to save memory. From then on, CAP_BPF and
+CAP_PERFMON aren't needed: since Linux 5.19 the maps can be used by descriptor without them."""
 
 import _ctypes
 import ctypes
@@ -34,24 +34,26 @@ ALL_KINDS = 0xFFFFFFFF
 
 
 class Unavailable(Exception):
-    """The filter can't be had, and why, in words for people."""
+    """The filter can't be used. The message says why, for people."""
 
 
 @dataclass(slots=True)
 class Member:
-    """What the kernel knows of a process whose events pass, or of a descendant of one. Nobody changes one. It isn't
-    frozen because a frozen one takes four times as long to make."""
+    """An entry in the table of tracked processes.
+
+    Nobody changes one. It isn't frozen because a frozen one takes four times as long to make."""
 
     maker: int = 0
-    """The process that forked it, also where clone(2) with CLONE_PARENT names another one as its parent; 0: unknown."""
+    """PID of the process that called fork(2) or clone(2), also where CLONE_PARENT makes another one the parent; 0: not
+    known."""
     origin: int = 0
-    """A number of the caller's, which children inherit."""
+    """A number that the daemon has given. Children inherit it."""
     hear: int = ALL_KINDS
-    """These kinds of its events pass: PROC_EVENT_* as bits. Children inherit this, too."""
+    """The kinds of events of this process that pass, as bits: PROC_EVENT_*. Children inherit it."""
 
 
 class PidTable:
-    """The kernel's table of processes whose events pass. It enters children and takes out the dead by itself."""
+    """The table of tracked processes in the kernel. The kernel adds children and removes the dead by itself."""
 
     def __init__(self, members: BpfMap, full: BpfMap) -> None:
         self._members = members
@@ -62,7 +64,7 @@ class PidTable:
         return None if value is None else Member(*_MEMBER.unpack(value))
 
     def set(self, pid: int, member: Member) -> None:
-        """Enter a process. Where there is no room for it, everything passes from now on, see `full`."""
+        """Add a process, or change its entry. If there is no room, all events pass from now on: see `full`."""
         try:
             self._members.set(struct.pack("=I", pid), _MEMBER.pack(member.maker, member.origin, member.hear))
         except OSError:
@@ -72,30 +74,31 @@ class PidTable:
         self._members.remove(struct.pack("=I", pid))
 
     def items(self) -> dict[int, Member]:
-        """All of them. Raises OSError."""
+        """All entries by PID. Raises OSError."""
         return {struct.unpack("=I", key)[0]: Member(*_MEMBER.unpack(value)) for key, value in self._members.items()}
 
     def forked(self, parent: int, child: int) -> Member | None:
-        """What the kernel entered for `child` when it was born; None: nothing, or it has ended."""
+        """Take note of a fork event. Returns the entry that the kernel has made for `child`; None: it has made none,
+        or the child has ended."""
         return self.get(child)
 
     def exited(self, pid: int) -> None:
-        """The kernel has taken it out."""
+        """Take note of an exit event. The kernel has removed the entry already."""
 
     @property
     def full(self) -> bool:
-        """Whether there was no room for a process. From then on everything passes."""
+        """Whether there was no room for a process. From then on all events pass."""
         return self._full.get(_FIRST) != _FIRST
 
     def clear(self) -> None:
-        """Begin anew. Raises OSError."""
+        """Remove all entries, and have events filtered again. Raises OSError."""
         for pid in self.items():
             self.remove(pid)
         self._full.set(_FIRST, _FIRST)
 
 
 class ExecFilter:
-    """The filter, loaded. Raises Unavailable if it can't be."""
+    """The filter, loaded into the kernel. Raises Unavailable if it can't be loaded."""
 
     def __init__(self) -> None:
         number = syscall_number()
@@ -105,23 +108,24 @@ class ExecFilter:
         try:
             self._program, descriptors = _load(library)
         finally:
-            _ctypes.dlclose(library._handle)  # `library` is of no use from here on
+            _ctypes.dlclose(library._handle)  # `library` must not be used from here on
         sizes = ((4, 8), (4, 4), (_NAME_BYTES, 1), (4 + _COMM_BYTES, 1), (8, 1), (4, _MEMBER.size))
         maps = [BpfMap(number, descriptor, *size) for descriptor, size in zip(descriptors, sizes, strict=True)]
         self._settings, full, self._names, self._comms, self._ids, members = maps
         self.members = PidTable(members, full)
 
     def attach(self, to: socket.socket) -> None:
-        """Have it on a socket, in the place of the filter that is there. Needs no capability. Raises OSError."""
+        """Put the filter on a socket, in place of the socket's filter until now. This takes no capability. Raises
+        OSError."""
         to.setsockopt(socket.SOL_SOCKET, SO_ATTACH_BPF, struct.pack("@i", self._program))
 
     def let_through(
         self, exes: Iterable[bytes], comms: Iterable[bytes], prefixes: Iterable[bytes], ids: Iterable[tuple[bool, int]]
     ) -> None:
-        """Programs whose executable bears one of these names (without directories), whose task name is one of `comms`
-        or begins with one of `prefixes`, or whose real user or group id is one of these: (whether of a group, id).
-        Raises OSError where they are more than there is room for."""
-        # The kernel shows a file whose name is gone as "NAME (deleted)", and a file can be called so, too.
+        """Let the events of these programs through: those whose executable has a name in `exes` (without directories),
+        whose task name is in `comms` or begins with one of `prefixes`, or whose real user or group ID is in `ids`,
+        which are pairs: whether it is a group's, and the ID. Raises OSError where the maps have no room for them."""
+        # The kernel shows a deleted file as "NAME (deleted)". A file's own name may also end so.
         names = (name[: _NAME_BYTES - 1] for exe in exes for name in (exe, exe + b" (deleted)"))
         self._names.hold_exactly(name.ljust(_NAME_BYTES, b"\0") for name in names)
         # A whole name is a prefix that ends with the byte after the name.
@@ -132,7 +136,7 @@ class ExecFilter:
         self._ids.hold_exactly(struct.pack("=II", is_group, number) for is_group, number in ids)
 
     def listen(self, kinds: Iterable[int], *, everything: bool) -> None:
-        """Let these kinds of events through (PROC_EVENT_*); with `everything` whoever they are about."""
+        """Let these kinds of events through (PROC_EVENT_*). `everything`: let them through for all processes."""
         mask = 0
         for kind in kinds:
             mask |= kind
@@ -151,7 +155,7 @@ def _open_library() -> ctypes.CDLL:
 
 
 def _load(library: ctypes.CDLL) -> tuple[int, list[int]]:
-    """Descriptors of the program and of _MAPS."""
+    """Load the program. Returns its descriptor, and those of the maps in the order of _MAPS. Raises Unavailable."""
     path = os.path.join(os.path.dirname(__file__), PROGRAM)
     if not os.path.exists(path):
         raise Unavailable(f"{PROGRAM} wasn't built (that needs clang and libbpf's headers)")
@@ -171,7 +175,7 @@ def _load(library: ctypes.CDLL) -> tuple[int, list[int]]:
         found += [library.bpf_object__find_map_fd_by_name(opened, name.encode()) for name in _MAPS]
         if min(found) < 0:
             raise Unavailable(f"{PROGRAM} is of another version")
-        program_descriptor, *maps = map(os.dup, found)  # not inherited: see os.dup
+        program_descriptor, *maps = map(os.dup, found)  # libbpf closes its own below; these are close-on-exec
         return program_descriptor, maps
     finally:
         library.bpf_object__close(opened)
@@ -190,11 +194,11 @@ def _refusal(number: int) -> str:
 
 
 def give_up_capabilities() -> None:
-    """Drop CAP_BPF and CAP_PERFMON for good, as far as a process can: from its effective, permitted and inheritable
-    sets. capset(2). Raises OSError."""
+    """Drop CAP_BPF and CAP_PERFMON from the effective, permitted and inheritable sets of this process, capset(2).
+    Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
-    data = ctypes.create_string_buffer(24)  # effective, permitted, inheritable; and the upper half of each
+    data = ctypes.create_string_buffer(24)  # effective, permitted, inheritable: bits 0 to 31, then bits 32 to 63
     if libc.capget(header, data) < 0:
         raise OSError(ctypes.get_errno(), "capget")
     words = list(struct.unpack("=6I", data.raw))

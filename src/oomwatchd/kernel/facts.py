@@ -1,6 +1,6 @@
-"""The facts of a process that rules are compared with, read as far as the rules ask for them.
+"""Reads the facts of a process that rules are compared with, as far as the rules ask for them.
 
-One reader for each `Source` of rules/criteria.py."""
+There is one reader for each `Source` of rules/criteria.py."""
 
 import os
 import time
@@ -18,7 +18,8 @@ from oomwatchd.rules.ruleset import Needs
 
 
 class View:
-    """What the daemon sees processes by: its namespaces, and the cgroup hierarchy that systemd uses."""
+    """The daemon's own point of view: its /proc, its namespaces, the cgroup hierarchy that systemd uses, and what it
+    remembers of files and command lines that may not be read at once."""
 
     def __init__(self, proc: str = "/proc") -> None:
         self.proc = proc
@@ -38,8 +39,8 @@ def read_process(
     verify: bool = False,
     verified: tuple[int, int] | None = None,
 ) -> Process:
-    """All the facts that `needs` asks for. `exe` is what read_exe() gave; `verify`: it matters whether that can be
-    believed; `verified`: it is known to be the path of the file of this device and inode. Raises Vanished."""
+    """Read the facts that `needs` asks for. `exe`: the result of ProcessDir.read_exe(). `verify`: verify that path.
+    `verified`: device and inode of the file, where the path has been verified before. Raises NotYet and Vanished."""
     process = Process(directory.pid, stat.starttime, stat.ppid, text(stat.comm), stat.session == directory.pid)
     process.ancestors = ancestors
     process.read_ns = time.monotonic_ns()
@@ -92,13 +93,15 @@ READERS: Mapping[Source, Callable[[ProcessDir, Process, View], None]] = {
     Source.CGROUP: _read_cgroup,
     Source.STATUS: _read_status,
 }
-"""The readers of what isn't read of every process that is looked at. Each sets its facts in the process, or leaves them
-None where the kernel refuses. They raise Vanished."""
+"""The readers of the facts that aren't read of every process. Each sets its facts in the process, or leaves them None
+where the kernel refuses. They raise NotYet and Vanished."""
 
 
 def in_foreign_pid_ns(directory: ProcessDir, ours: Namespaces) -> bool:
-    """Whether the process lives in another PID namespace than we do. By the namespace, in a fifth of the time that its
-    status takes; that where CAP_SYS_PTRACE is missing."""
+    """Whether the process lives in another PID namespace than the daemon. Raises Vanished.
+
+    The link of the namespace takes a fifth of the time that /proc/PID/status takes. The latter is read where
+    CAP_SYS_PTRACE is missing."""
     try:
         return os.readlink(directory.path("ns/pid"), dir_fd=directory.descriptor) != ours.pid
     except OSError:

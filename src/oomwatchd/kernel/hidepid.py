@@ -1,11 +1,12 @@
-"""Whether /proc hides other users' processes: hidepid= in proc(5)."""
+"""Reads the mount option hidepid= of /proc, proc(5), by which it hides other users' processes."""
 
 import contextlib
 
 
 def hides_processes(proc: str = "/proc") -> bool:
-    """Whether hidepid=, proc(5), keeps users from each other's processes. PID 1's view tells: ours may be the one of a
-    sandbox. True where it can't be found out."""
+    """Whether /proc hides other users' processes on this machine. True where that can't be told.
+
+    PID 1's mount of /proc decides, since this process may have another one in a sandbox."""
     for pid in ("1", "self"):
         with contextlib.suppress(OSError):
             return read_hidepid(proc, pid) is not None
@@ -13,14 +14,14 @@ def hides_processes(proc: str = "/proc") -> bool:
 
 
 def read_hidepid(proc: str = "/proc", pid: str = "self") -> str | None:
-    """The value of hidepid=, proc(5), of /proc as a process sees it; None: nothing is hidden. Raises OSError."""
+    """The value of hidepid= of the /proc that the process `pid` sees; None: it hides nothing. Raises OSError."""
     with open(f"{proc}/{pid}/mounts", "rb") as file:
         return parse_hidepid(file.read())
 
 
 def parse_hidepid(mounts: bytes) -> str | None:
-    """The value of hidepid= of the topmost /proc in proc_pid_mounts(5), a number or, since Linux 5.8, a word; None:
-    it hides nothing."""
+    """The value of hidepid= of the topmost /proc, by the content of /proc/PID/mounts, proc_pid_mounts(5). It is a
+    number or, since Linux 5.8, a word. None: it hides nothing."""
     value = "0"
     for line in mounts.split(b"\n"):
         fields = line.split(b" ")

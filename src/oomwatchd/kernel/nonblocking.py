@@ -1,9 +1,9 @@
-"""What stat(2) tells of files, without waiting for their file system: a path may lead to an NFS or FUSE server that
-doesn't answer.
+"""stat(2) of files, without waiting for their file system. A path may lead to an NFS or FUSE server that doesn't
+answer.
 
-openat2(2) with RESOLVE_CACHED (Linux 5.12) walks a path by what the kernel has in memory, and fails with EAGAIN where
-that doesn't suffice; the names of a program that runs are there. statx(2) with AT_STATX_DONT_SYNC takes what the
-kernel has of a file that is open. What can't be had so is left to a helper (NotYet)."""
+openat2(2) with RESOLVE_CACHED (Linux 5.12) follows a path by what the kernel has in memory, and fails with EAGAIN where
+that isn't enough. The path of a running program is in memory. statx(2) with AT_STATX_DONT_SYNC gives what the kernel
+knows of an open file. All else is asked by a helper process (NotYet)."""
 
 import ctypes
 import errno
@@ -21,12 +21,15 @@ _RESOLVE_CACHED = 0x20
 _AT_FDCWD, _AT_EMPTY_PATH, _AT_STATX_DONT_SYNC = -100, 0x1000, 0x4000
 _STATX_UID, _STATX_INO = 0x8, 0x100
 _KNOWN_SECONDS = 1.0
-"""How long an answer of a helper is good for: it has been asked for because somebody wants it now."""
+"""How long a helper's answer is used. The process that it was asked for is looked at right after it."""
 _RETRY_SECONDS, _RETRY_LIMIT_SECONDS = 10.0, 300.0
+"""How long a file system that didn't answer is left alone: the first time, and at most."""
 _KNOWN_LIMIT = 256
+"""Answers that are kept at most."""
 _SILENT_LIMIT = 256
+"""Directories that are remembered as silent at most."""
 
-_libc = ctypes.PyDLL(None, use_errno=True)  # it keeps the interpreter's lock: these calls don't wait
+_libc = ctypes.PyDLL(None, use_errno=True)  # PyDLL keeps the interpreter's lock, since these calls don't wait
 _how = ctypes.create_string_buffer(struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_CACHED))
 _buffer = ctypes.create_string_buffer(256)
 _syscall, _statx = _libc.syscall, _libc.statx
@@ -40,12 +43,13 @@ _openat2_arguments = (
 
 @dataclass(frozen=True, slots=True)
 class FileStatus:
-    """What tells files apart."""
+    """The identity and the owner of a file."""
 
     device: int
     """As st_dev of stat(2)."""
     inode: int
     uid: int
+    """The user ID of its owner."""
 
 
 class Silent(Exception):
@@ -53,8 +57,8 @@ class Silent(Exception):
 
 
 def stat_open(descriptor: int, name: bytes = b"") -> FileStatus:
-    """The status of an open file, or of what the link `name` of /proc/PID in an open directory leads to. Raises
-    OSError."""
+    """The status of the open file `descriptor`; with `name`, of the file to which that link of /proc/PID leads, where
+    `descriptor` is the directory. Raises OSError."""
     flags = _AT_STATX_DONT_SYNC | (0 if name else _AT_EMPTY_PATH)
     if _statx(descriptor, name, flags, _STATX_UID | _STATX_INO, _buffer) != 0:
         number = ctypes.get_errno()
@@ -66,7 +70,8 @@ def stat_open(descriptor: int, name: bytes = b"") -> FileStatus:
 
 
 def stat_path(path: bytes) -> tuple[int, int, int, int]:
-    """Error number, device, inode and uid of what a path leads to. May take for ever: for a helper."""
+    """Error number (0: none), device, inode and owner of the file to which a path leads. It may never return, so it is
+    called in a helper."""
     try:
         status = os.stat(path)
     except OSError as error:
@@ -75,13 +80,13 @@ def stat_path(path: bytes) -> tuple[int, int, int, int]:
 
 
 def stat_cached(path: bytes) -> FileStatus | None:
-    """The status of what a path leads to, by what the kernel has in memory; None: nothing. Raises BlockingIOError where
-    it would take more than memory."""
+    """The status of the file to which a path leads, by what the kernel has in memory; None: there is no file. Raises
+    BlockingIOError where the file system would have to be asked."""
     number, cwd, how, size = _openat2_arguments
     descriptor = _syscall(number, cwd, ctypes.c_char_p(path), how, size)
     if descriptor < 0:
         reason = ctypes.get_errno()
-        # Linux before 5.6, before 5.12, and under a filter of system calls.
+        # ENOSYS: Linux before 5.6. EINVAL: before 5.12. EPERM: a filter of system calls.
         if reason in (errno.EAGAIN, errno.ENOSYS, errno.EINVAL, errno.EPERM):
             raise BlockingIOError(reason, os.strerror(reason))
         return None
@@ -94,18 +99,21 @@ def stat_cached(path: bytes) -> FileStatus | None:
 
 
 class Files:
-    """Paths in the daemon's own view, which file systems are silent, and since when. Paths are put together by their
-    directory: which mount one leads to can't be known without asking it."""
+    """Files by their path in the daemon's own view, and which file systems are silent.
+
+    Silence is remembered for each directory: the mount to which a path leads can't be known without asking it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._known: dict[bytes, tuple[float, FileStatus | None]] = {}
         self._silent: dict[bytes, tuple[float, float]] = {}
-        """Directories: when to try again, and how long to wait after that."""
+        """Silent directories: when to try again (by `clock`), and the seconds from the last failure to then."""
         self._news: list[tuple[bytes, bool]] = []
+        """What take_news() returns."""
 
     def stat(self, path: bytes) -> FileStatus | None:
-        """What a path leads to; None: nothing. Raises NotYet, and Silent while its file system doesn't answer."""
+        """The status of the file to which a path leads; None: there is no file. Raises NotYet, and Silent while the
+        file system doesn't answer."""
         try:
             return stat_cached(path)
         except BlockingIOError:
@@ -138,6 +146,7 @@ class Files:
         self._silent[directory] = now + seconds, seconds
 
     def take_news(self) -> list[tuple[bytes, bool]]:
-        """Paths whose file system doesn't answer, or, with True, answers again, since the last call."""
+        """What has changed since the last call: paths, and whether their file system answers again (True) or has
+        stopped answering (False)."""
         taken, self._news = self._news, []
         return taken

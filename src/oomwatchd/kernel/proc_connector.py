@@ -1,6 +1,6 @@
-"""The kernel's process events connector: wire format (pure), subscription, the classic filter by kind of event.
+"""The kernel's process events connector: its wire format (pure), the subscription, and a filter by kind of event.
 
-include/uapi/linux/cn_proc.h, drivers/connector/cn_proc.c, netlink(7). Only this module spells its constants."""
+Sources: include/uapi/linux/cn_proc.h, drivers/connector/cn_proc.c, netlink(7). The constants are the kernel's."""
 
 import array
 import contextlib
@@ -17,10 +17,10 @@ NETLINK_CONNECTOR = 11
 CN_IDX_PROC = CN_VAL_PROC = 1
 PROC_CN_MCAST_LISTEN = 1
 _NO_SUCH_OPERATION = 0x7FFF
-"""Answered with an ACK that says EINVAL, if the kernel is sending events at all."""
+"""The kernel answers this operation with an ACK that says EINVAL, provided that it sends events at all."""
 
 PROC_EVENT_NONE = 0x0
-"""The ACK of a subscription."""
+"""The kind of an ACK."""
 PROC_EVENT_FORK = 0x1
 PROC_EVENT_EXEC = 0x2
 PROC_EVENT_UID = 0x4
@@ -45,8 +45,8 @@ _TIMESTAMP = struct.Struct("=Q")
 _HEAD_SIZE = _NLMSGHDR.size + _CN_MSG.size
 _ACK_OFFSET = _NLMSGHDR.size + 12
 _EVENT = struct.Struct("=IIQIIII")
-"""what, CPU, timestamp_ns, and the first four words of the union: for EXEC, COMM, UID and GID pid, tgid; for FORK
-parent pid, parent tgid, child pid, child tgid."""
+"""what, CPU, timestamp_ns, and the first four words of the union. FORK: parent pid, parent tgid, child pid, child tgid.
+All others: pid, tgid, and two words that aren't used here."""
 _EVENT_END = _HEAD_SIZE + _EVENT.size
 
 _WHAT_OFFSET = _HEAD_SIZE
@@ -58,30 +58,37 @@ SO_ATTACH_FILTER = 26
 SO_RCVBUFFORCE = 33
 
 RECEIVE_BUFFER_BYTES = 32 << 20
-"""Some 10,000 events for each 4 MiB, since what the kernel charges for one is far more than its 76 bytes: with three
-for each program, what a busy machine starts in some seconds. The memory is taken only while they wait."""
+"""Room for some 80,000 events: for one, the kernel counts far more than its 76 bytes, so that 4 MiB hold some 10,000. A
+program makes three events, so this is what a busy machine starts in some seconds. The kernel takes the memory only
+while events wait."""
 
 _DATAGRAM_BYTES = 256
+"""More than any event has."""
 _SOON_US = 4000
-"""So long next() waits if it shall, rounded up to ticks of the kernel: what a program does after it was born and before
-it ends follows closely, and to wait here takes half of what the way round the loop does."""
+"""How long next() waits for an event, rounded up to ticks of the kernel. The exec and the exit of a short program
+follow its fork closely, and waiting here takes half the CPU time of going through the loop."""
 _ACK_SECONDS = 0.3
+"""How long a confirmation is waited for."""
 _TRIES = 4
+"""How often a subscription is tried."""
 
 
 class Unavailable(Exception):
-    """There is no proc connector to be had, and why."""
+    """The proc connector can't be used. The message says why."""
 
 
 Event = tuple[int, int, int, int]
-"""One process event: its time (CLOCK_MONOTONIC, ns), what it is (of NAMES), the process (thread group) that it is
-about, for a fork the new one, and for a fork the parent (thread group), else 0. A plain tuple: without the eBPF filter
-there are three for every program that the machine starts, and a named one takes several times as long to make."""
+"""One process event: time (CLOCK_MONOTONIC, ns), kind (a key of NAMES), PID (of a fork: the child's), parent PID (of a
+fork; else 0). PIDs are those of processes, not of threads.
+
+It is a plain tuple since a named one takes several times as long to make. Without the eBPF filter there are three
+events for every program that the machine starts."""
 
 
 def decode(datagram: bytes) -> Event | None:
-    """One datagram as an event; None if it isn't one: an ACK, something too short or unknown, or a thread's event. The
-    last thread's end is the process's, whichever thread it is, so ends are not told apart here."""
+    """Parse one datagram. None: it is an ACK, too short, of an unknown kind, or a thread's event.
+
+    The exit events of all threads are returned: a process ends with its last thread, which may be any of them."""
     if len(datagram) < _EVENT_END:
         return None
     what, _, timestamp_ns, pid, tgid, child_pid, child_tgid = _EVENT.unpack_from(datagram, _HEAD_SIZE)
@@ -93,31 +100,34 @@ def decode(datagram: bytes) -> Event | None:
 
 
 def encode_request(operation: int, sequence: int) -> bytes:
-    """A message to the connector. The answer bears its ack, one higher (cn_proc_ack); its seq is another's."""
+    """A message to the connector. The ACK has the acknowledgement number of the message plus one, cn_proc_ack(). Its
+    sequence number is the kernel's own."""
     body = _CN_MSG.pack(CN_IDX_PROC, CN_VAL_PROC, sequence, sequence, _WORD.size, 0) + _WORD.pack(operation)
     return _NLMSGHDR.pack(_NLMSGHDR.size + len(body), NLMSG_DONE, 0, 0, os.getpid()) + body
 
 
 def _random_sequence() -> int:
-    """31 bits. Not by `secrets`, which loads OpenSSL."""
+    """A random number of 31 bits. The module `secrets` isn't used because it loads OpenSSL."""
     return int.from_bytes(os.urandom(4), "little") >> 1
 
 
 def is_ack(datagram: bytes, sequence: int) -> bool:
-    """Whether `datagram` answers the request that bore `sequence`. ACKs go to all listeners, so others' come too."""
+    """Whether `datagram` confirms the request with the number `sequence`. ACKs for other listeners come too."""
     if len(datagram) < _HEAD_SIZE + 4 or _WORD.unpack_from(datagram, _WHAT_OFFSET)[0] != PROC_EVENT_NONE:
         return False
     return bool(_WORD.unpack_from(datagram, _ACK_OFFSET)[0] == sequence + 1)
 
 
-# Classic BPF, linux/filter.h: LD W ABS, JEQ K, RET K, and X for comparing two words.
+# Instructions of classic BPF, linux/filter.h: LD W ABS, JEQ K, JEQ X, RET K, TAX.
 _LD, _JEQ_K, _JEQ_X, _RET, _TAX = 0x20, 0x15, 0x1D, 0x06, 0x07
 _PASS, _DROP = 0xFFFFFFFF, 0
 
 
 def filter_program(kinds: frozenset[int]) -> list[tuple[int, int, int, int]]:
-    """A socket filter that lets ACKs and these kinds of events through, of threads nothing: instructions (code, jt, jf,
-    k). It loads words in network byte order, but the connector writes the host's."""
+    """A socket filter that lets ACKs and these kinds of events through, and drops the events of single threads, as
+    instructions (code, jt, jf, k).
+
+    The filter loads words in network byte order, but the connector writes them in the byte order of the host."""
     places = [(PROC_EVENT_NONE, "pass"), *((kind, "pass") for kind in sorted(kinds & {PROC_EVENT_EXEC}))]
     places += [(kind, "fork") for kind in sorted(kinds & {PROC_EVENT_FORK})]
     places += [(kind, "leader") for kind in sorted(kinds - {PROC_EVENT_EXEC, PROC_EVENT_FORK})]
@@ -136,19 +146,21 @@ def _same_words(first: int, second: int) -> list[tuple[int, int, int, int]]:
 
 
 class Connector:
-    """A subscription to process events, proven by its ACK. Raises Unavailable if there is none to be had.
+    """A subscription to process events that the kernel has confirmed. Raises Unavailable if it can't be made.
 
-    Close it with close(); the kernel counts subscribers, and up to Linux 6.5 an IGNORE too many silences
-    everybody, so we send none: closing the socket is enough for us."""
+    close() closes the socket and sends no PROC_CN_MCAST_IGNORE: up to Linux 6.5 the kernel only counts subscribers, and
+    one IGNORE too many ends the events for all."""
 
     def __init__(self, kinds: frozenset[int]) -> None:
         self._check_namespaces()
         self._awaited: int | None = None
+        """The number of the request whose ACK is awaited; None: none is."""
         self._losing_ns = 0
-        """When a loss was reported (CLOCK_MONOTONIC) that may go on; 0: none."""
+        """When the kernel reported the loss that may still go on (CLOCK_MONOTONIC); 0: there is none."""
         self._last_ns = 0
-        """The time of the last event that was read."""
+        """The time of the last event that was read (CLOCK_MONOTONIC); 0: none was."""
         self._lost_from_ns: int | None = None
+        """What take_loss() returns."""
         self.socket = _netlink_socket()
         self._receive = self.socket.recv
         self._prober = _netlink_socket()
@@ -205,16 +217,18 @@ class Connector:
         raise Unavailable("the kernel doesn't confirm the subscription (CONFIG_PROC_EVENTS?)")
 
     def probe(self) -> None:
-        """Ask the kernel for a sign of life, which next() takes note of: up to Linux 6.5 another
-        program's IGNORE can have stopped the events for us too, and then there is no answer. The question comes
-        from a socket of its own: since 6.6 the kernel remembers the last operation of each."""
+        """Ask the kernel for an ACK, which next() takes note of; see `silent`. Up to Linux 6.5, another program's
+        PROC_CN_MCAST_IGNORE can end the events for this socket too, and then there is no ACK.
+
+        The request goes through a socket of its own, since from Linux 6.6 on the kernel remembers the last operation of
+        each socket."""
         self._awaited = _random_sequence()
-        with contextlib.suppress(OSError):  # no answer is an answer
+        with contextlib.suppress(OSError):  # a failure shows in `silent`
             self._prober.send(encode_request(_NO_SUCH_OPERATION, self._awaited))
 
     @property
     def silent(self) -> bool:
-        """Whether the probe has remained without an answer."""
+        """Whether no ACK of the last probe() has come yet."""
         return self._awaited is not None
 
     def _ask(self, operation: int, seconds: float) -> bool:
@@ -231,14 +245,14 @@ class Connector:
         poll.register(self.socket, select.POLLIN)
         while self._awaited is not None and (left := deadline - time.monotonic()) > 0:
             poll.poll(left * 1000)
-            # What happened before the ACK is nothing to us: the scan that follows sees what came of it.
+            # Events from before the ACK aren't needed: a scan follows, and sees their outcome.
             while self.next(time.monotonic_ns(), wait=False) is not None:
                 pass
         return self._awaited is None
 
     def next(self, until_ns: int, *, wait: bool) -> Event | None:
-        """The next event. None: there is none, nor does one come soon, for which it waits if it shall; or what didn't
-        count happened after `until_ns` (CLOCK_MONOTONIC)."""
+        """The next event; None: none waits, or a datagram that is no event was sent after `until_ns` (CLOCK_MONOTONIC).
+        `wait`: wait some milliseconds for an event."""
         flags = 0 if wait else socket.MSG_DONTWAIT
         while True:
             try:
@@ -249,7 +263,7 @@ class Connector:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                self._end_loss()  # of the time before, or this one wouldn't be reported
+                self._end_loss()  # the loss before this one, if there was one
                 self._losing_ns = time.monotonic_ns()
                 continue
             if len(datagram) < _EVENT_END:
@@ -259,27 +273,28 @@ class Connector:
                 if self._awaited is not None and is_ack(datagram, self._awaited):
                     self._awaited = None
                 if _TIMESTAMP.unpack_from(datagram, _TIMESTAMP_OFFSET)[0] >= until_ns:
-                    return None  # of ACKs too: anyone may ask for them without end
+                    return None  # any program may ask for ACKs without end
                 continue
             if self._losing_ns and event[0] > self._losing_ns:
-                self._end_loss()  # nothing that happened since the report was queued before the end
+                self._end_loss()  # an event from after the report is queued only when the loss is over
             self._last_ns = event[0]
             return event
 
     def comes_within(self, seconds: float) -> bool:
-        """Whether something comes within that time, which is waited for."""
+        """Wait for a datagram for at most `seconds`. Returns whether one waits."""
         return bool(select.select((self.socket,), (), (), seconds)[0])
 
     def _end_loss(self) -> None:
-        """A loss is reported when it begins, before what was queued; all that comes until that is read gets lost in
-        silence (netlink_overrun() and netlink_rcv_wake() of net/netlink/af_netlink.c)."""
+        """The loss that was reported is over. The kernel reports a loss when it begins, ahead of the events that are
+        queued. Until these are read, it drops further events without another report: netlink_overrun() and
+        netlink_rcv_wake() of net/netlink/af_netlink.c."""
         if self._losing_ns and self._lost_from_ns is None:
             self._lost_from_ns = min(self._losing_ns, self._last_ns)
         self._losing_ns = 0
 
     def take_loss(self) -> int | None:
-        """Whether the kernel has lost events for want of room since the last call, and loses no more: none from before
-        this time (CLOCK_MONOTONIC, ns). None: it hasn't."""
+        """Whether the kernel has dropped events since the last call because the socket's buffer was full. Returns the
+        time (CLOCK_MONOTONIC, ns) before which none was dropped; None: none was, or the loss isn't over."""
         lost_from, self._lost_from_ns = self._lost_from_ns, None
         return lost_from
 

@@ -1,8 +1,7 @@
-"""One process directory: read and written through a descriptor of /proc/PID.
+"""Reads and writes /proc/PID: proc_pid_stat(5), proc_pid_status(5), proc_pid_oom_score_adj(5).
 
-A descriptor of the directory outlives its process but never means another one: once the process is reaped, every
-openat(2) below it fails with ESRCH, even when the PID lives again. Nothing else in the daemon spells names of
-/proc. See proc_pid_stat(5), proc_pid_status(5), proc_pid_oom_score_adj(5)."""
+A descriptor of the directory never means another process. Once the process is reaped, every openat(2) below the
+descriptor fails with ESRCH, also when another process has got the PID."""
 
 import os
 from collections.abc import Iterator
@@ -11,28 +10,25 @@ from itertools import islice
 from oomwatchd.kernel.proc_stat import Stat, parse_stat
 
 _STAT_LIMIT = 2048
-"""52 numbers of at most 20 digits, and a name."""
+"""Bytes. The file has 52 numbers of at most 20 digits, and a name."""
 
 _THREADS_LIMIT = 1024
-"""So many threads are looked at for one that lives: threads that have ended stay while a debugger holds them."""
+"""At most so many threads are looked at to find one that lives. Ended threads stay while a debugger holds them."""
 
 _SEARCHES = 8
-"""So often a thread that lives is looked for while a process is dealt with: whoever keeps ending his threads must not
-hold us up."""
+"""At most so often a living thread is looked for while one process is dealt with. A process that keeps ending its
+threads must not make the daemon wait."""
 
 
 class Vanished(Exception):
     """The process is gone."""
 
 
-# Readers
-
-
 class ProcessDir:
-    """A descriptor of one /proc/PID. Use as a context manager. Reading raises Vanished when the process is gone,
-    PermissionError when the kernel refuses.
+    """The directory /proc/PID of one process, through a descriptor. A context manager. Reading raises Vanished when the
+    process is gone, and PermissionError when the kernel refuses.
 
-    Where the first thread of the process has ended, all but stat and oom_score_adj is read of another one."""
+    If the first thread of the process has ended, all files but stat and oom_score_adj are read of another thread."""
 
     __slots__ = ("_oom_score_adj", "_searches", "_thread", "descriptor", "pid")
 
@@ -40,7 +36,7 @@ class ProcessDir:
         self.pid = pid
         self._oom_score_adj = -1
         self._thread = ""
-        """Directory of the thread that the process is read of; empty: the first one."""
+        """The directory of the thread whose files are read, with a slash at its end; empty: the first thread's."""
         self._searches = 0
         try:
             self.descriptor = os.open(f"{proc}/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -59,8 +55,8 @@ class ProcessDir:
         os.close(self.descriptor)
 
     def read(self, name: str, limit: int = 1 << 16, offset: int = 0) -> bytes:
-        """A file's content, at most `limit` bytes of it from `offset` on, by one read(2): the files of a process that
-        have just one record give it whole (seq_file, single_open)."""
+        """The content of a file, at most `limit` bytes from `offset` on, by one read(2). Files of one record are read
+        whole by that (seq_file, single_open). Raises Vanished and OSError."""
         while True:
             try:
                 return self._read(self.path(name), limit, offset)
@@ -79,26 +75,26 @@ class ProcessDir:
             raise Vanished from None
 
     def path(self, name: str) -> str:
-        """Where a file of the process is, from `descriptor` on: that of the thread that is gone by."""
+        """The path of a file of the process, relative to `descriptor`: the file of the thread that is read."""
         return self._thread + name
 
     def read_stat(self) -> Stat:
-        """/proc/PID/stat. From then on the other files are those of a thread that lives."""
+        """Read /proc/PID/stat. From then on, the other files are read of a living thread. Raises Vanished."""
         stat = parse_stat(self._read("stat", _STAT_LIMIT))
         if stat.leader_ended and not stat.ended and not self._thread:
             self._find_thread()
         return stat
 
     def leader_has_ended(self) -> bool:
-        """Whether the first thread has ended since read_stat(), so that what has been read may be empty for that. If
-        so, another thread's files are read from then on. Raises Vanished."""
+        """Whether the first thread has ended since read_stat(). If so, what was read since may be empty for that
+        reason, and another thread's files are read from then on. Raises Vanished."""
         if self._thread:
             return False
         self.read_stat()
         return self._thread != ""
 
     def _find_thread(self) -> bool:
-        """Go by a thread that lives; False if there is none."""
+        """Have the files of a living thread read from now on. Returns False if there is none."""
         self._thread = ""
         self._searches += 1
         if self._searches > _SEARCHES:
@@ -126,8 +122,8 @@ class ProcessDir:
             return False
 
     def read_exe(self) -> bytes | None:
-        """The path of the executable as the kernel shows it; empty if there is none (a zombie, a kernel thread);
-        None if we may not know."""
+        """The path of the executable as the kernel shows it. Empty: there is none (a zombie, a kernel thread). None:
+        the kernel refused to tell."""
         while True:
             try:
                 return os.readlink(self.path("exe").encode(), dir_fd=self.descriptor)
@@ -144,35 +140,39 @@ class ProcessDir:
             return False
 
     def read_oom_score_adj(self) -> int:
+        """The value of oom_score_adj. Raises Vanished and OSError."""
         return int(self._read("oom_score_adj", 16))
 
     def open_oom_score_adj(self) -> int:
-        """The same, and the file stays open for write_oom_score_adj(), if we may write it."""
+        """The value of oom_score_adj. The file stays open for write_oom_score_adj(), if it may be written. Raises
+        Vanished and OSError."""
         try:
             self._oom_score_adj = os.open("oom_score_adj", os.O_RDWR | os.O_CLOEXEC, dir_fd=self.descriptor)
             return int(os.read(self._oom_score_adj, 16))
         except (FileNotFoundError, ProcessLookupError):
             raise Vanished from None
-        except OSError:  # not ours, or /proc is read-only
+        except OSError:  # another user's process, or a read-only /proc
             return self.read_oom_score_adj()
 
     def write_oom_score_adj(self, value: int) -> None:
-        """Write the value. Raises Vanished, or OSError as proc_pid_oom_score_adj(5) has it: EACCES below the floor
-        without CAP_SYS_RESOURCE, or without the right to write the file."""
+        """Write the value. Raises Vanished, and OSError as in proc_pid_oom_score_adj(5): EACCES where the value is
+        below the floor and CAP_SYS_RESOURCE is missing, or where the file may not be written."""
         try:
             if self._oom_score_adj < 0:
                 self._oom_score_adj = os.open("oom_score_adj", os.O_WRONLY | os.O_CLOEXEC, dir_fd=self.descriptor)
-            # One pwrite(2): the kernel parses each by itself, and a buffered one would lose the error.
+            # One pwrite(2): the kernel parses each call by itself. A buffered write would lose the error.
             os.pwrite(self._oom_score_adj, b"%d" % value, 0)
         except (FileNotFoundError, ProcessLookupError):
             raise Vanished from None
 
 
 def processes(proc: str = "/proc") -> Iterator[tuple[int, int]]:
-    """All processes there are, PID and inode of /proc/PID, a thousand at a time: to list ten thousand at once takes the
-    kernel 12 ms. It goes by their PIDs, so that none is left out that is there all the while. The kernel numbers each
-    inode that it makes (get_next_ino() of fs/inode.c), so the same inode is the same process; but it may make another
-    for the same process when it was short of memory."""
+    """All processes: the PID and the inode number of /proc/PID. Raises OSError.
+
+    The kernel lists them in the order of their PIDs, about a thousand a call, so every process that is there all the
+    time is listed. To list ten thousand in one call would take it 12 ms. Each inode has a new number (get_next_ino() of
+    fs/inode.c), so the same number means the same process. The same process may get another number after the kernel
+    was short of memory."""
     with os.scandir(proc) as entries:
         for entry in entries:
             if entry.name.isdigit():
@@ -180,8 +180,9 @@ def processes(proc: str = "/proc") -> Iterator[tuple[int, int]]:
 
 
 def read_exe_link(pid: int, proc: bytes = b"/proc") -> bytes | None:
-    """The path of the executable as the kernel shows it, by PID: a hint whether the process is worth opening. None if
-    we may not know. Raises Vanished, also where there is no executable, and OSError if we have no room for it."""
+    """The path of the executable as the kernel shows it, without opening the process: a hint, since the PID may mean
+    another process by now. None: the kernel refused to tell. Raises Vanished, also where there is no executable, and
+    OSError where this process has no memory or descriptor left."""
     try:
         return os.readlink(b"%b/%d/exe" % (proc, pid))
     except PermissionError:
@@ -191,7 +192,8 @@ def read_exe_link(pid: int, proc: bytes = b"/proc") -> bytes | None:
 
 
 def read_stat(pid: int, proc: str = "/proc") -> Stat:
-    """/proc/PID/stat, by PID: a hint likewise. Raises Vanished."""
+    """/proc/PID/stat, without opening the process: a hint, since the PID may mean another process by now. Raises
+    Vanished."""
     try:
         descriptor = os.open(f"{proc}/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -203,7 +205,7 @@ def read_stat(pid: int, proc: str = "/proc") -> Stat:
 
 
 def has_lost_leader(pid: int, proc: str = "/proc") -> bool:
-    """Whether the first thread of a process has ended, and another one lives."""
+    """Whether the first thread of a process has ended, and another one lives. False also where the process is gone."""
     try:
         stat = read_stat(pid, proc)
     except (Vanished, ValueError):
@@ -212,7 +214,8 @@ def has_lost_leader(pid: int, proc: str = "/proc") -> bool:
 
 
 def read_comm(pid: int, proc: bytes = b"/proc") -> bytes:
-    """The name, by PID: a hint likewise. Raises Vanished and OSError."""
+    """The task's name, without opening the process: a hint, since the PID may mean another process by now. Raises
+    Vanished and OSError."""
     try:
         descriptor = os.open(b"%b/%d/comm" % (proc, pid), os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -224,7 +227,8 @@ def read_comm(pid: int, proc: bytes = b"/proc") -> bytes:
 
 
 def starttime_of(pid: int, proc: str = "/proc") -> int | None:
-    """When the process that has this PID started, in clock ticks since boot; None: nobody has it, or it has ended."""
+    """The start time of the process that has this PID now, in clock ticks since boot; None: no process has it, or the
+    process has ended."""
     try:
         stat = read_stat(pid, proc)
     except (Vanished, ValueError):
@@ -233,12 +237,12 @@ def starttime_of(pid: int, proc: str = "/proc") -> int | None:
 
 
 def is_alive(pid: int, starttime: int, proc: str = "/proc") -> bool:
-    """Whether the process of that identity still runs."""
+    """Whether the process with this PID and start time (clock ticks since boot) still runs."""
     return starttime_of(pid, proc) == starttime
 
 
 def read_boot_id(proc: str = "/proc") -> str:
-    """Which boot this is, random(4)."""
+    """The ID of this boot, random(4); empty: it can't be read."""
     try:
         with open(f"{proc}/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
@@ -247,5 +251,5 @@ def read_boot_id(proc: str = "/proc") -> str:
 
 
 def text(raw: bytes) -> str:
-    """Bytes of a process as the text that rules compare."""
+    """Bytes of a process as the text that rules are compared with: UTF-8 with surrogateescape."""
     return raw.decode("utf-8", "surrogateescape")
