@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from oomwatchd.config import load as config
+from oomwatchd.config.stamp import stamp
 from oomwatchd.daemon import oom_kills, requests
 from oomwatchd.daemon.daemon import Daemon
 from oomwatchd.daemon.journal import ERR, Record
@@ -34,7 +35,8 @@ def parts(tmp_path: Path, log: KeptLog) -> Parts:
     file.write_text("")
     file.chmod(0o600)
     where = config.layout(str(file), str(tmp_path))
-    return Daemon(where, config.load(where), log, requests.answer, root=str(tmp_path)).parts
+    seen = stamp(where.main_file, where.drop_in_dirs)
+    return Daemon(where, config.load(where), seen, log, requests.answer, root=str(tmp_path)).parts
 
 
 def test_an_exception_in_dealing_with_one_process_is_told_of_and_the_next_is_dealt_with(

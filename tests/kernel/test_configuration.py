@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -215,6 +216,43 @@ def test_no_watches_are_left(daemon: Daemon, no_watches: list[str], target: Path
     wait_until(lambda: daemon.ask("rules")["rules"][0]["rule"] == "renamed", "found by a scan")
     assert daemon.log().count("can't be watched") == 1
     assert "config-not-watched" in [finding["id"] for finding in answer(daemon, "doctor", status=1)["findings"]]
+
+
+# While the daemon starts
+
+SAVED_MEANWHILE = """
+import os, sys
+from oomwatchd.config import load as config
+from oomwatchd.daemon import main
+
+read = config.load
+
+def read_and_save(*arguments):
+    loaded = read(*arguments)
+    if os.path.exists(sys.argv[2] + ".new"):
+        os.rename(sys.argv[2] + ".new", sys.argv[2])
+    return loaded
+
+config.load = read_and_save
+sys.exit(main.main())
+"""
+"""A daemon whose configuration is replaced as soon as it has been read, by the file beside it that ends in .new."""
+
+
+@pytest.mark.parametrize(("text", "found"), [(rule("/x", name="later"), ["later"]), ("# cut\n", ["target"])])
+def test_what_is_saved_while_it_starts(daemon: Daemon, target: Path, text: str, found: list[str]) -> None:
+    daemon.write(rule(target, scan="1h"))
+    Path(f"{daemon.config}.new").write_text(text)
+    with daemon.log_file.open("ab") as log:
+        command = [sys.executable, "-c", SAVED_MEANWHILE, *daemon.place()]
+        daemon.process = subprocess.Popen(command, env=daemon.environment, stderr=log)
+    wait_until(daemon._ready, "ready")
+
+    def known() -> bool:
+        rules = [entry["rule"] for entry in daemon.ask("rules")["rules"]]
+        return rules == found and (found == ["later"] or "no rules" in str(daemon.status()["config"]["error"]))
+
+    wait_until(known, "the new file is in force, or known to be incomplete")
 
 
 # Bursts

@@ -12,16 +12,16 @@ _SECONDS = 30.0
 
 class ConfigPoll:
     """Calls `changed` when a file of the configuration has changed. Where a file system may not answer, a helper calls
-    stat(2), once start() has been called."""
+    stat(2), once start() has been called. `seen` is the stamp of the files from before they were read."""
 
-    def __init__(self, where: Layout, changed: Callable[[], None]) -> None:
+    def __init__(self, where: Layout, seen: Stamp, changed: Callable[[], None]) -> None:
         self._where = where
         self._changed = changed
         self._helpers: HelperPool | None = None
         self._asked = False
         """Whether a helper is at it."""
-        self._last = self._stamp()
-        self._local = waits_for_nobody(self._last)
+        self._last = seen
+        self._local = waits_for_nobody(seen)
 
     def start(self, helpers: HelperPool) -> None:
         """Have `helpers` call stat(2) where a file system may not answer."""

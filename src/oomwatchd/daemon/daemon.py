@@ -12,7 +12,7 @@ from oomwatchd.config import load as config
 from oomwatchd.config.accounts import Accounts, look_up
 from oomwatchd.config.lint_files import lint_files
 from oomwatchd.config.load import Config, Layout
-from oomwatchd.config.stamp import stamp
+from oomwatchd.config.stamp import Stamp, stamp
 from oomwatchd.control.connection import Connection
 from oomwatchd.control.protocol import Json, runtime_directory
 from oomwatchd.daemon import status_text
@@ -61,6 +61,7 @@ class Daemon:
         self,
         where: Layout,
         loaded: Config,
+        seen: Stamp,
         log: Log,
         request_handler: RequestHandler,
         *,
@@ -68,8 +69,9 @@ class Daemon:
         root: str = "/",
         dry_run: bool = False,
     ) -> None:
-        """`request_handler` answers the requests that come over the control socket. `dry_run`: the command line has
-        --dry-run."""
+        """`seen` is the stamp of the configuration's files from before `loaded` was read, so that the first scan finds
+        what is saved meanwhile. `request_handler` answers the requests that come over the control socket. `dry_run`:
+        the command line has --dry-run."""
         self._where = where
         self._directory = runtime_directory(root)
         self._request_handler = request_handler
@@ -79,6 +81,7 @@ class Daemon:
         """Whether a look may be put off until a helper has answered. If not, the daemon waits for the answer."""
         self._loop = Loop(self._failed)
         self._manager = SdNotify()
+        self._seen = seen
         in_force = self._in_force = InForce(loaded, always_dry=dry_run)
         ledger = new_ledger(self._directory, dry_run=in_force.dry_run)
         self._pinner = Pinner(RuleSet(loaded.rules), ledger, dry_run=in_force.dry_run, defer=self._defer)
@@ -165,6 +168,7 @@ class Daemon:
         self._reloader = Reloader(
             self._where,
             self._in_force.config,
+            self._seen,
             loop,
             load=lambda: config.load(self._where, self._accounts),
             apply=self._applier.apply_when_known,

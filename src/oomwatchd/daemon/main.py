@@ -14,6 +14,7 @@ from oomwatchd.base.stdio import open_standard_streams
 from oomwatchd.config import load as config
 from oomwatchd.config.accounts import Accounts, AskedAccounts
 from oomwatchd.config.load import Config, ConfigError
+from oomwatchd.config.stamp import Stamp, stamp
 from oomwatchd.control.connection import Connection
 from oomwatchd.control.protocol import Json, runtime_directory
 from oomwatchd.daemon.daemon import Daemon
@@ -125,6 +126,7 @@ def _run(options: Options, log: Log) -> int:
         return fail("Not starting: /proc isn't mounted (mount -t proc proc /proc)", EXIT_FAILURE)
     where = config.layout(options.file, options.root)
     accounts = AskedAccounts() if options.once else Accounts()
+    seen = stamp(where.main_file, where.drop_in_dirs)
     try:
         loaded = config.load(where, accounts)
     except ConfigError as error:
@@ -139,7 +141,7 @@ def _run(options: Options, log: Log) -> int:
     except OSError:
         pass  # the ledger is in the same directory: opening it meets the same error, and reports it
     try:
-        _start(options, where, accounts, loaded, log)
+        _start(options, where, accounts, loaded, seen, log)
     except Unavailable as reason:
         message = f'Not starting: proc_events = "required", but there are no process events: {reason}'
         return fail(message, EXIT_CAPABILITY)
@@ -151,10 +153,11 @@ def _run(options: Options, log: Log) -> int:
     return 0
 
 
-def _start(options: Options, where: config.Layout, accounts: Accounts, loaded: Config, log: Log) -> None:
+def _start(options: Options, where: config.Layout, accounts: Accounts, loaded: Config, seen: Stamp, log: Log) -> None:
     daemon = Daemon(
         where,
         loaded,
+        seen,
         log,
         _answer,
         accounts=accounts,

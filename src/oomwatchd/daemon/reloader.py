@@ -8,6 +8,7 @@ from oomwatchd.base.text import counted
 from oomwatchd.config.incomplete import lost_files
 from oomwatchd.config.load import Config, ConfigError, Layout
 from oomwatchd.config.problems import Problem
+from oomwatchd.config.stamp import Stamp
 from oomwatchd.daemon.config_poll import ConfigPoll
 from oomwatchd.daemon.helper_pool import HelperPool
 from oomwatchd.daemon.journal import ERR, NOTICE, WARNING, Record
@@ -28,13 +29,15 @@ Answer = Callable[[tuple[Problem, ...]], None]
 
 
 class Reloader:
-    """Reads the configuration again when it has changed or somebody asks for it. `load` reads it; `apply` has it in
-    force, and calls what it is given besides when that is so for all processes; `emit` logs."""
+    """Reads the configuration again when it has changed or somebody asks for it. `seen` is the stamp of its files from
+    before `loaded` was read. `load` reads it again; `apply` has it in force, and calls what it is given besides when
+    that is so for all processes; `emit` logs."""
 
     def __init__(
         self,
         where: Layout,
         loaded: Config,
+        seen: Stamp,
         loop: Loop,
         load: Callable[[], Config],
         apply: Callable[[Config, Callable[[], None]], None],
@@ -52,7 +55,7 @@ class Reloader:
         self._emit = emit
         self._watch: ConfigWatch | None = None
         self._watch_due = 0.0
-        self._poll = ConfigPoll(where, self._changed_on_disk)
+        self._poll = ConfigPoll(where, seen, self._changed_on_disk)
         self._pace = ReloadPace()
         self._asked: list[Answer] = []
 
