@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from oomwatchd.control.client import NotRunning
+from oomwatchd.control.client import Client, NotRunning
 from tests.kernel.running import Daemon, Processes, oom_score_adj, rule, set_oom_score_adj, wait_for_value, wait_until
 
 # One daemon in each
@@ -171,6 +171,19 @@ def test_no_inodes_are_left(daemon: Daemon, processes: Processes, target: Path, 
     wait_until(daemon_answers(daemon, daemon.pid), "it answers again")
     wait_until(lambda: daemon.status()["ledger_error"] is None, "the ledger is written")
     assert daemon.log().count("Failed to open the control socket") == 1
+
+
+@pytest.mark.parametrize("removed", ["socket", "directory"])
+def test_a_control_socket_that_somebody_removes(daemon: Daemon, target: Path, tmp_path: Path, removed: str) -> None:
+    daemon.start(rule(target, scan="100ms"))
+    with Client(str(daemon.runtime)) as before:
+        if removed == "socket":
+            (daemon.runtime / "control").unlink()
+        else:
+            daemon.runtime.rename(tmp_path / "away")
+        wait_until(daemon_answers(daemon, daemon.pid), "it answers again")
+        assert before.ask({"verb": "status"})["pid"] == daemon.pid
+    assert (daemon.runtime / "control").stat().st_mode & 0o777 == 0o666
 
 
 def test_a_file_system_that_is_read_only(daemon: Daemon, processes: Processes, target: Path, small: Path) -> None:

@@ -29,6 +29,22 @@ _PRUNE_SECONDS = 1.0
 ErrorHandler = Callable[[Connection, Exception], None]
 
 
+def _bound(path: str) -> socket.socket:
+    """A socket that listens at `path`, in the place of what is there. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    try:
+        with address(path) as short:
+            made.bind(short)
+        os.chmod(path, 0o666)  # everyone may ask; the uid of the client decides who may send admin requests
+        made.listen(_WAITING_TO_BE_ACCEPTED)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
 class User:
     """One uid's connections, and the CPU time that it may have."""
 
@@ -56,18 +72,21 @@ class Server:
         self._accepting = Budget(*_ACCEPT_BUDGET)
         self._listening = True
         self._pruned = 0.0
+        self.socket = _bound(path)
         self._epoll = select.epoll()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-        with address(path) as short:
-            self.socket.bind(short)
-        os.chmod(path, 0o666)  # everyone may ask; the uid of the client decides who may send admin requests
-        self.socket.listen(_WAITING_TO_BE_ACCEPTED)
         self._epoll.register(self.socket.fileno(), select.EPOLLIN)
 
     def fileno(self) -> int:
         return self._epoll.fileno()
+
+    def bind_again(self) -> None:
+        """Listen at the path by another socket: the one there has been removed. Those who are connected stay so. Raises
+        OSError."""
+        fresh = _bound(self.path)
+        self._listen(self.socket.fileno(), self._listening, False)
+        self.socket.close()
+        self.socket = fresh
+        self._listening = self._listen(fresh.fileno(), False, self._listening)
 
     @property
     def connections(self) -> list[Connection]:

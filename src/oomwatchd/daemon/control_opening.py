@@ -29,23 +29,33 @@ class ControlOpening:
         try:
             self._control.open()
         except OSError as error:
-            message = f"Failed to open the control socket in '{self._directory}': {error.strerror}"
+            message = self._message(error)
             if self._in_force.dry_run:
                 self._report.note(f"{message}; oomwatchctl won't reach this dry run")
             elif os.geteuid() != 0:
                 raise Failure(message) from None
             else:
-                self._failed = True
-                self._report.emit(Record("summary", WARNING, f"{message}; going on without, and trying again"))
+                self._warn(error)
+
+    def _message(self, error: OSError) -> str:
+        return f"Failed to open the control socket in '{self._directory}': {error.strerror}"
+
+    def _warn(self, error: OSError) -> None:
+        """Tell once of a failure that isn't the end."""
+        self._failed = True
+        self._report.emit(Record("summary", WARNING, f"{self._message(error)}; going on without, and trying again"))
 
     def try_again(self) -> None:
-        """After a scan: open the socket if that has failed before, and deal with requests."""
-        if not self._failed:
+        """After a scan: open the socket if that has failed before, or somebody has removed it, and deal with
+        requests."""
+        if not (self._failed or self._control.removed):
             return
         try:
             self._control.open()
-        except OSError:
-            return  # logged at the start
+        except OSError as error:
+            if not self._failed:
+                self._warn(error)
+            return
         self._failed = False
         self._control.listen()
         self._report.emit(Record("summary", NOTICE, f"The control socket in '{self._directory}' is open"))

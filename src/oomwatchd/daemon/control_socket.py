@@ -33,14 +33,18 @@ class ControlSocket:
         self._server: Server | None = None
 
     def open(self) -> None:
-        """Open the socket, and make its directory if there is none. Raises OSError."""
+        """Open the socket, also in the place of one that was removed, and make its directory if there is none. Raises
+        OSError."""
         os.makedirs(self._directory, mode=0o755, exist_ok=True)
-        self._server = Server(f"{self._directory}/{SOCKET_NAME}")
+        if self._server is None:
+            self._server = Server(f"{self._directory}/{SOCKET_NAME}")
+        else:
+            self._server.bind_again()
 
     @property
-    def is_open(self) -> bool:
-        """Whether the socket could be opened."""
-        return self._server is not None
+    def removed(self) -> bool:
+        """Whether the socket was open, and its file is gone."""
+        return self._server is not None and not os.path.lexists(self._server.path)
 
     def listen(self) -> None:
         """Deal with requests from now on, if the socket is open."""
