@@ -24,6 +24,8 @@ _BREAKS: tuple[re.Pattern[bytes], ...] = (
 _JSON = re.compile(rb"\A\s*(?:[{\[]\s*[\"{\[}\]]|\x1e\{|data: ?\{)|[{,]\s*\"[\w@.-]{1,40}\"\s?:\s?\"")
 _SOFT_BREAK = re.compile(rb"=\r?\n")
 _OCTET = re.compile(rb"=(?:[0-9A-F]{2})")
+_ITSELF = re.compile(rb"=(?!\r?\n|[0-9A-F]{2}|.?\Z)")
+"""An equals sign that is neither a soft break, nor the beginning of an octet, nor at the end of what was read."""
 
 
 def with_line_feeds(stream: Stream) -> Stream:
@@ -41,10 +43,12 @@ def with_line_feeds(stream: Stream) -> Stream:
 
 
 def _is_quoted_printable(head: bytes) -> bool:
-    """Whether lines end in soft breaks (RFC 2045, 6.7), and "=" itself is written as "=3D"."""
-    if b"=3D" not in head or len(_SOFT_BREAK.findall(head)) < _FEW:
+    """Whether lines end in soft breaks (RFC 2045, 6.7), and "=" itself is written as "=3D". In a text with few of them,
+    as in one short report, no "=" may stand for itself."""
+    breaks = len(_SOFT_BREAK.findall(head)) if b"=3D" in head else 0
+    if breaks == 0 or max(map(len, head.split(b"\n")[:-1]), default=0) > 78:
         return False
-    return max(map(len, head.split(b"\n")[:-1]), default=0) <= 78 and len(_OCTET.findall(head)) >= _FEW
+    return (breaks >= _FEW and len(_OCTET.findall(head)) >= _FEW) or _ITSELF.search(head) is None
 
 
 def _plain_octets(data: bytes) -> bytes:
