@@ -12,7 +12,7 @@ from oomwatchd.kernel.procfs import ProcessDir
 from oomwatchd.rules import manual
 from oomwatchd.rules.criteria import CRITERIA, Form, Process, Row, Source
 from oomwatchd.rules.match import mismatch
-from oomwatchd.rules.model import Action, Criterion, Rule, literal_or_glob
+from oomwatchd.rules.model import Action, Criterion, Pattern, Rule, literal_or_glob
 from oomwatchd.rules.ruleset import Needs, needs
 
 ROWS = [pytest.param(row, id=row.key) for row in CRITERIA.values()]
@@ -70,7 +70,7 @@ def test_holds_and_says_why_not(row: Row) -> None:
         fact = "x"
     fitting, failing = {
         Form.TEXT: (
-            Criterion(row.key, patterns=(literal_or_glob("nothing"), literal_or_glob(str(fact)))),
+            Criterion(row.key, patterns=(literal_or_glob("nothing"), Pattern(str(fact)))),
             Criterion(row.key, patterns=(literal_or_glob("nothing"),)),
         ),
         Form.ID: (
