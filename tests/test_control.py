@@ -229,6 +229,7 @@ def test_the_silent_are_dropped_and_monitors_are_not(served: Served) -> None:
     served.settle()
     assert silent.recv(1) == b""
     assert [connection.waits_for_us for connection in served.server.connections] == [True]
+    silent.close()
     monitoring.close()
     served.settle()
     assert not served.server.monitors

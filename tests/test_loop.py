@@ -83,6 +83,8 @@ def test_signals(loop: Loop) -> None:
     finally:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGHUP, before)
+        for end in loop._wakeup:
+            end.close()
 
     assert seen == [bytes([signal.SIGHUP])]
 

@@ -9,6 +9,7 @@ its descriptors, closing one would not remove it from an epoll set.
 
 All of them run at normal priority (SCHED_RESET_ON_FORK), and end with this process."""
 
+import atexit
 import contextlib
 import ctypes
 import gc
@@ -154,11 +155,15 @@ class Helper:
             return False
         except OSError:
             pass
-        self._socket.close()
+        self.close()
         return True
 
+    def close(self) -> None:
+        """Close the descriptor. A helper that serves no call ends then."""
+        self._socket.close()
 
-_kept: dict[Function, Helper] = {}
+
+_kept: dict[Function, tuple[ForkServer, Helper]] = {}
 
 
 def call(function: Function, *arguments: object, seconds: float) -> object:
@@ -166,11 +171,31 @@ def call(function: Function, *arguments: object, seconds: float) -> object:
     have nothing else to do meanwhile. Raises HelperError where no answer comes, and OSError where no process can be
     started."""
     name = function.__name__
-    helper = _kept.pop(function, None) or ForkServer({name: function}).start()
-    helper.send(name, arguments)
-    answer = helper.receive(seconds)
-    _kept[function] = helper  # for the next call of the same
+    server, helper = _kept.pop(function) if function in _kept else _started(name, function)
+    try:
+        helper.send(name, arguments)
+        answer = helper.receive(seconds)
+    except HelperError:
+        _end(server, helper)
+        raise
+    _kept[function] = server, helper  # for the next call of the same
     return answer
+
+
+def _started(name: str, function: Function) -> tuple[ForkServer, Helper]:
+    server = ForkServer({name: function})
+    return server, server.start()
+
+
+def _end(server: ForkServer, helper: Helper) -> None:
+    server.close()
+    helper.close()
+
+
+@atexit.register
+def _end_kept() -> None:
+    while _kept:
+        _end(*_kept.popitem()[1])
 
 
 def _packed(message: object) -> bytes:
