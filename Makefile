@@ -47,8 +47,10 @@ run: venv ## the daemon in the foreground, with config/oomwatchd.toml; Ctrl-C en
 
 test: test-unit test-kernel ## unit tests and tests on this machine's kernel, 5 to 10 minutes
 
+# Byte code is kept, also where the environment says not to: the tests start some hundred Pythons.
+test-unit: export PYTHONPYCACHEPREFIX = $(CURDIR)/build/pycache
 test-unit: venv $(VENV)/.stamp-dev ## the unit tests, one process a processor: 30 s on two
-	$(VENV)/bin/pytest -n auto --dist loadfile --ignore=tests/kernel
+	env -u PYTHONDONTWRITEBYTECODE $(VENV)/bin/pytest -n auto --dist worksteal --ignore=tests/kernel
 
 # One after the other: each daemon hears of every process of the machine, and some tests count what that costs.
 test-kernel: venv $(VENV)/.stamp-dev ## tests on this machine's kernel, with real processes (wants root)
@@ -154,7 +156,7 @@ install: $(if $(shell command -v scdoc),$(MAN_PAGES)) $(BPF_OBJECT) ## into DEST
 	    test -e $$page || { echo "make install: no $$page: install scdoc and run 'make man install'"; continue; }; \
 	    $(INSTALL) -D -m 644 $$page "$(DESTDIR)$(mandir)/man$${page##*.}/$${page##*/}"; done
 ifeq ($(COMPILE),yes)
-	$(PYTHON_RUN) -m compileall -q -f --invalidation-mode unchecked-hash -s '$(DESTDIR)/' -p / '$(DESTDIR)$(pkglibdir)'
+	$(PYTHON_RUN) -I -m compileall -q -f --invalidation-mode unchecked-hash -s '$(DESTDIR)/' -p / '$(DESTDIR)$(pkglibdir)'
 	@$(PYTHON_RUN) -I -c 'import pyinotify, systemd.daemon, systemd.journal, tomli' 2>/dev/null \
 	    || echo "make install: $(PYTHON_RUN) lacks modules; on Debian: apt install python3-systemd python3-pyinotify python3-tomli"
 endif

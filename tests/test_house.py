@@ -1,6 +1,7 @@
 """The rooms of the house: which one may import which. Imports inside functions count."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -24,10 +25,16 @@ ALLOWED: dict[str, set[str]] = {
 """Each room, and the rooms that it may import. The package itself (its version) is open to all."""
 
 
+@functools.cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@functools.cache
 def imports(path: Path) -> set[str]:
     """The modules of ours that the module at `path` imports, by their full names."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -79,13 +86,19 @@ def test_files_that_a_guide_names_are_there(page: Path) -> None:
     assert not {word for word in named if not any((folder / word).exists() for folder in FOLDERS)}
 
 
+@functools.cache
+def classes_of_all_modules() -> dict[str, set[str]]:
+    """The names of the methods of each class. No class stands in a function."""
+    classes: dict[str, set[str]] = {}
+    for node in (node for path in MODULES for node in tree(path).body):
+        if isinstance(node, ast.ClassDef):
+            names = {member.name for member in node.body if isinstance(member, ast.FunctionDef)}
+            classes.setdefault(node.name, set()).update(names)
+    return classes
+
+
 @pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.name)
 def test_methods_that_a_guide_names_are_there(page: Path) -> None:
-    classes: dict[str, set[str]] = {}
-    for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ClassDef):
-                names = {member.name for member in node.body if isinstance(member, ast.FunctionDef)}
-                classes.setdefault(node.name, set()).update(names)
+    classes = classes_of_all_modules()
     named = [word.split(".") for word in code(page) if re.fullmatch(r"[A-Z]\w+\.[a-z_]+", word)]
     assert not [(name, method) for name, method in named if name in classes and method not in classes[name]]

@@ -49,6 +49,15 @@ def oom_score_adj(pid: int) -> int:
         os.close(descriptor)
 
 
+def descendants(pid: int) -> Iterator[int]:
+    """The children of a process, their children, and so on. Who has lost its parent isn't among them."""
+    with contextlib.suppress(OSError):  # it has ended meanwhile
+        for path in Path(f"/proc/{pid}/task").glob("*/children"):
+            for child in map(int, path.read_text().split()):
+                yield child
+                yield from descendants(child)
+
+
 def set_oom_score_adj(pid: int, value: int) -> None:
     Path(f"/proc/{pid}/oom_score_adj").write_text(str(value))
 
@@ -109,9 +118,11 @@ class Processes:
         return pid
 
     def end(self) -> None:
+        """End them, and what descends from them."""
         for pid in [child.pid for child in self.children if child.poll() is None] + self.pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            for each in (pid, *descendants(pid)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(each, signal.SIGKILL)
         for child in self.children:
             child.wait()
         for pid in self.pids:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROLES = Path(__file__).parent.parent / "config/ansible/roles"
+ROLES = Path(__file__).parents[2] / "config/ansible/roles"
 CTL = Path(sys.executable).with_name("oomwatchctl")
 GOOD = '[[rule]]\nname = "batch"\ncomm = "no-such-program"\noom_score_adj = 500\n'
 PRIVATE_ETC = """
