@@ -1,4 +1,4 @@
-"""Logs kills of the OOM killer and of others, and leaves the last one in a file."""
+"""Logs the kills of the kernel and of other killers, and writes the last one to a file."""
 
 import contextlib
 import math
@@ -15,18 +15,18 @@ from oomwatchd.daemon.reporter import Reporter
 from oomwatchd.pinning.pinner import Pinner
 
 _REPORT_SECONDS = 0.3
-"""The kernel writes an OOM report in one go; after so long without a line it is complete."""
+"""The kernel writes an OOM report without a pause. After so long without a line, the report is complete."""
 _JOURNAL_SECONDS = 0.5
-"""So long the journal has to be read, before it is asked what it says."""
+"""How long the thread that reads the journal has for it before its result is taken."""
 _STOP_SECONDS = 120.0
-"""After a kill in it, systemd stops a unit within this time, if TimeoutStopSec= isn't longer than by default."""
+"""systemd stops a unit within this time after a kill in it, if TimeoutStopSec= isn't longer than the default."""
 
 
 class KillReports:
-    """Reads of kills when the kernel's log or the journal tells of them, and logs each once."""
+    """Watches the kernel's log, its counters and the journal for kills, and logs each kill once."""
 
     def __init__(self, loop: Loop, pinner: Pinner, in_force: InForce, report: Reporter, directory: str) -> None:
-        """`directory` is the runtime directory, where the file of the last kill goes."""
+        """`directory`: the runtime directory, where the file of the last kill is written."""
         self._loop = loop
         self._pinner = pinner
         self._in_force = in_force
@@ -35,71 +35,74 @@ class KillReports:
         self._kills = OomKills()
         self._other_kills = OtherKills()
         self._kernel_killed_at = -math.inf
-        """When the last kill of the kernel was logged: CLOCK_MONOTONIC, seconds."""
+        """When the kernel has killed last, CLOCK_MONOTONIC, seconds."""
 
     def start(self) -> None:
-        """Wake up for the kernel's log from now on, if it may be read."""
+        """Have the loop wake up for the kernel's log, if that may be read."""
         if self._kills.log is not None:
             self._loop.add(self._kills.log.fileno(), self._on_kernel_log)
 
     @property
     def total(self) -> int:
-        """Processes killed since the start."""
+        """How many processes were killed since the start."""
         return self._kills.total
 
     @property
     def counts(self) -> Mapping[tuple[str, str], int]:
-        """Processes killed since the start, by killer and the rule that held them (empty: none did)."""
+        """How many processes were killed since the start, by killer and by the rule that held them (empty: none
+        did)."""
         return self._kills.counts
 
-    # The kernel's
+    # Kills by the kernel
 
     def _on_kernel_log(self) -> None:
         if self._kills.read(self._pinner.ledger):
             self._kernel_killed_at = time.monotonic()
-            self._loop.later(_REPORT_SECONDS, self._tell)
+            self._loop.later(_REPORT_SECONDS, self._log_reports)
 
-    def _tell(self) -> None:
+    def _log_reports(self) -> None:
         """Log the kills whose reports are complete."""
         for records in self._kills.records():
             self._kernel_killed_at = time.monotonic()
-            self._tell_one(records)
+            self._log_kill(records)
 
-    def _tell_one(self, records: list[Record]) -> None:
-        """Log a kill, and leave it in a file for whoever acts upon it."""
+    def _log_kill(self, records: list[Record]) -> None:
+        """Log a kill, and write it to the file of the last kill."""
         for record in records:
             self._report.emit(record)
         if not self._in_force.dry_run:
-            with contextlib.suppress(OSError):  # a full disk: the journal has it
+            with contextlib.suppress(OSError):  # for instance a full disk; the journal has the kill
                 write_last_kill(self._directory, records, time.time())
 
     def count(self) -> None:
-        """Compare with what the kernel counts, and log the kills that its log kept to itself. For each scan."""
-        # In this order: the kernel counts a kill before it writes it to the log.
+        """Compare the kills in the kernel's log with the kernel's counter, and log those that are missing in its log.
+        Called at each scan."""
+        # First the counter, then the log: the kernel counts a kill before it writes it to the log.
         if self._kills.count():
             self._pinner.prefilter.doubt_all()  # the kernel may have had no memory for events
         self._on_kernel_log()
-        if self._loop.awaits(self._tell):
+        if self._loop.awaits(self._log_reports):
             return
         if (record := self._kills.untold()) is not None:
             self._kernel_killed_at = time.monotonic()
-            self._tell_one([record])
+            self._log_kill([record])
         if self._kills.awaited:
             self._loop.later(_REPORT_SECONDS, self.count)
 
-    # Others'
+    # Kills by others
 
     def look_for_others(self) -> None:
-        """After held processes have died: whether somebody else than the kernel has killed them. For each scan."""
+        """If held processes have died: find out whether another killer than the kernel took them. Called at each
+        scan."""
         now = time.monotonic()
         departed = self._pinner.ledger.take_departed()
         stopping = now - self._kernel_killed_at < _STOP_SECONDS
         if self._other_kills.note(departed, self._kills.recent, now, kernel_killed=stopping):
             self._other_kills.look()
-            self._loop.later(_JOURNAL_SECONDS, self._tell_others)
+            self._loop.later(_JOURNAL_SECONDS, self._log_others)
 
-    def _tell_others(self) -> None:
-        # What isn't read yet is asked for after the next scan.
+    def _log_others(self) -> None:
+        # The part of the journal that isn't read yet is taken after the next scan.
         for kill, nodes in self._other_kills.take(time.monotonic()):
             self._kills.add(kill.killer, [node.rule for node in nodes])
-            self._tell_one([of_other_kill(kill.killer, node, kill.cgroup) for node in nodes])
+            self._log_kill([of_other_kill(kill.killer, node, kill.cgroup) for node in nodes])

@@ -1,5 +1,5 @@
-"""last-kill.json: the last kill, for whoever wants to act upon it. oomwatchd-kill.path starts a service when it is
-replaced, so that the daemon executes nothing."""
+"""Writes last-kill.json, which has the last kill. oomwatchd-kill.path starts a service when it is replaced, so that the
+daemon itself executes nothing."""
 
 import json
 import os
@@ -11,8 +11,8 @@ NAME = "last-kill.json"
 
 
 def write_last_kill(directory: str, records: Sequence[Record], now: float) -> None:
-    """Replace the file by what `records` say, which are those of one kill, the victim's first. `now`: seconds since the
-    epoch. Raises OSError."""
+    """Replace the file in the runtime directory. `records`: those of one kill, the victim's first. `now`: seconds since
+    the epoch. Raises OSError."""
     path = f"{directory}/{NAME}"
     fresh = f"{path}.new"
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -24,7 +24,7 @@ def write_last_kill(directory: str, records: Sequence[Record], now: float) -> No
 
 
 def as_json(records: Sequence[Record], now: float) -> dict[str, object]:
-    """The object in the file, see oomwatchd(8)."""
+    """The JSON object in the file, which oomwatchd(8) describes."""
     first = records[0].fields
     return {
         "time": now,
@@ -40,7 +40,7 @@ def as_json(records: Sequence[Record], now: float) -> dict[str, object]:
 
 
 def _also(records: Sequence[Record]) -> list[int]:
-    """The PIDs of those that died with the victim."""
+    """The PIDs of the processes that died with the victim."""
     listed = str(records[0].fields.get("OOMWATCHD_ALSO_KILLED", "")).split()
     told = [record.fields.get("OBJECT_PID") for record in records[1:]]
     return sorted({int(pid) for pid in listed} | {pid for pid in told if isinstance(pid, int)})

@@ -1,4 +1,4 @@
-"""The daemon's ledger: where it is, and what to say where it can't be read or written."""
+"""Opens the daemon's ledger, and reports where it is damaged or can't be written."""
 
 import os
 from collections.abc import Callable
@@ -10,13 +10,14 @@ from oomwatchd.pinning.pinner import Pinner
 
 
 def new_ledger(directory: str, *, dry_run: bool) -> Ledger:
-    """An empty ledger in the runtime directory. What a dry run holds is made up, so its ledger has no file."""
+    """An empty ledger, for the file in the runtime directory. That of a dry run has no file, since its pins were never
+    written."""
     return Ledger(None if dry_run else f"{directory}/ledger.json", procfs.read_boot_id())
 
 
 def open_ledger(pinner: Pinner, note: Callable[[str], None]) -> None:
-    """Read the pinner's ledger back from its file. `note` is called with a warning where that is damaged. Raises
-    Failure where it can't be written; for root that is no reason not to start: it is logged, and tried again."""
+    """Read the pinner's ledger from its file. `note` is called with a warning if the file is damaged. Raises Failure if
+    the file can't be written and this isn't root. As root, the daemon starts all the same, and tries again."""
     ledger = pinner.ledger
     if ledger.path is None:
         return

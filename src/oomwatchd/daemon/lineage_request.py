@@ -1,5 +1,4 @@
-"""What the daemon replies to `lineage`: what its ledger knows of processes, and what only its own view of the files can
-tell."""
+"""Answers the request `lineage`: what the ledger knows of processes, and what the daemon sees of their executables."""
 
 import os
 
@@ -16,7 +15,8 @@ from oomwatchd.pinning.lineage import Hold, Node
 
 
 def reply_lineage(parts: Parts, connection: Connection, request: Json) -> None:
-    """Reply for each of the `pids`; those that have ended, and those that the client may not know of, are left out."""
+    """Reply with an entry for each process in `pids`. Processes that have ended, or that the client may not see, are
+    left out."""
     pids = request.get("pids")
     if not isinstance(pids, list) or len(pids) > LINEAGE_PIDS or not all(is_pid(pid) for pid in pids):
         connection.send({"error": f"lineage takes at most {LINEAGE_PIDS} PIDs"})
@@ -60,7 +60,7 @@ def _executable(parts: Parts, directory: ProcessDir, node: Node) -> Json:
 
 
 def _descent(node: Node) -> Json:
-    """Which rules hold or held the process and those that it descends from."""
+    """Which rules hold or held the process and its ancestors."""
     origin = node.origin()
     return {
         "rule": node.rule or None,

@@ -1,7 +1,7 @@
-"""Where records go: the journal, stderr, or both. Whoever doesn't read them never keeps the daemon waiting.
+"""Sends records to the journal, to stderr, or to both, without ever waiting for a reader.
 
-sd_journal_sendv(3) waits once journald has left as many datagrams unread as its socket takes
-(net.unix.max_dgram_qlen, 512). What it can't take is kept for a while, then dropped and counted."""
+sd_journal_sendv(3) waits while journald has not read as many datagrams as its socket takes (net.unix.max_dgram_qlen,
+512). Records that aren't taken are kept for a while. When too many are kept, further ones are dropped and counted."""
 
 import os
 import select
@@ -16,29 +16,33 @@ from oomwatchd.daemon.journal import DEBUG, MESSAGE_IDS, WARNING, Record
 _JOURNAL_SOCKET = "/run/systemd/journal/socket"
 
 _SEND_SECONDS = 0.002
+"""How long sending one record may take."""
 _RETRY_SECONDS, _RETRY_LIMIT_SECONDS = 0.05, 1.0
+"""When to send kept records: the first time, and at the latest."""
 KEPT_RECORDS = 4096
+"""At most so many records are kept."""
 _KEPT_CHARACTERS = 1 << 20
+"""All records that are kept have at most so many characters together."""
 
 
 class Log:
-    """Where records go."""
+    """A place for records."""
 
     def write(self, record: Record) -> None:
-        """Send a record, or keep it. Never raises: whoever doesn't read us must not stop us."""
+        """Send a record, or keep it for flush(), or drop it. Never raises."""
         raise NotImplementedError
 
     def retry_seconds(self) -> float | None:
-        """When to call flush(); None: nothing is kept."""
+        """In how many seconds to call flush(); None: nothing is kept."""
         return None
 
     def flush(self) -> None:
-        """Send what was kept, as far as it is taken."""
+        """Send the records that were kept, as many as are taken now."""
 
 
 class StderrLog(Log):
-    """Sentences for whoever sits at the terminal. A terminal that is stopped (^S) and a pipe that nobody reads take
-    nothing: what comes meanwhile is dropped."""
+    """Messages on standard error. A terminal that is stopped (^S) and a pipe that nobody reads take nothing: messages
+    are dropped meanwhile."""
 
     def __init__(self) -> None:
         self._dropped = 0
@@ -55,13 +59,13 @@ class StderrLog(Log):
         self._dropped = 0 if taken else self._dropped + 1
 
     def _write(self, text: bytes) -> bool:
-        """Whether it was taken. A long text may be cut when the reader stops in the midst of it."""
+        """Write the text. Returns whether it was taken. A long text may be cut if the reader stops reading."""
         descriptor = sys.stderr.fileno()
         poll = select.poll()
         poll.register(descriptor, select.POLLOUT)
         written = 0
         while written < len(text):
-            # What poll(2) finds room for is written at once: a page to a pipe, a line to a terminal.
+            # After poll(2), this much can be written without waiting: a page to a pipe, a line to a terminal.
             if not poll.poll(0):
                 return written > 0
             written += os.write(descriptor, text[written : written + select.PIPE_BUF])
@@ -69,7 +73,7 @@ class StderrLog(Log):
 
 
 class JournalLog(Log):
-    """Native journal records."""
+    """Records with fields, in the journal."""
 
     def __init__(self, sendv: Callable[..., None] | None = None) -> None:
         self._sendv = sendv or _sd_journal_sendv()
@@ -83,7 +87,7 @@ class JournalLog(Log):
         try:
             if not self._kept and self._send(fields):
                 return
-        except OSError:  # a journal that is down; systemd keeps stderr
+        except OSError:  # journald doesn't run; systemd keeps what is written to stderr
             StderrLog().write(record)
             return
         size = sum(map(len, fields))
@@ -94,7 +98,7 @@ class JournalLog(Log):
         self._kept_characters += size
 
     def _send(self, fields: list[str]) -> bool:
-        """Whether the journal has taken it. Raises OSError where there is none."""
+        """Send one record. Returns whether journald has taken it. Raises OSError where journald doesn't run."""
         try:
             with Interrupted(_SEND_SECONDS):
                 self._sendv(*fields)
@@ -124,7 +128,7 @@ class JournalLog(Log):
 
 
 def _sd_journal_sendv() -> Callable[..., None]:
-    # systemd.journal has the same function, and loads a reader and logging besides.
+    # The module systemd.journal has the same function, but also loads a reader and `logging`.
     from systemd._journal import sendv
 
     return sendv  # type: ignore[no-any-return]
@@ -145,7 +149,7 @@ def _native(record: Record) -> list[str]:
 
 
 class BothLogs(Log):
-    """Sentences on a stderr that someone has redirected, and the journal besides."""
+    """Messages on standard error, and records in the journal: for a redirected standard error."""
 
     def __init__(self) -> None:
         self._stderr, self._journal = StderrLog(), JournalLog()
@@ -162,8 +166,8 @@ class BothLogs(Log):
 
 
 def open_log() -> Log:
-    """stderr if it is a terminal; the journal if stderr leads there, as under systemd (systemd.exec(5) on
-    $JOURNAL_STREAM); else both, where there is a journal."""
+    """Choose the log. It is stderr if that is a terminal; the journal if stderr leads there, as under systemd (see
+    $JOURNAL_STREAM in systemd.exec(5)); else both, if there is a journal."""
     if sys.stderr.isatty():
         return StderrLog()
     if _stderr_is_journal():

@@ -1,4 +1,4 @@
-"""What `oomwatchctl monitor` is told, and who may know it. oomwatchctl(1) describes the lines."""
+"""Sends the lines of `oomwatchctl monitor` to the clients that may see them. oomwatchctl(1) describes the lines."""
 
 import json
 import time
@@ -13,12 +13,12 @@ from oomwatchd.pinning.decisions import Decision
 from oomwatchd.pinning.ledger import Ledger
 
 _DECISIONS = frozenset({"pinned", "released", "reset-child", "drift", "contended", "pin-failed"})
-"""Records of these are sent as decisions, whether they are logged or not."""
+"""The events of decisions. Decisions are sent whether they are logged or not, so that their records aren't sent."""
 
 
 class MonitorStream:
-    """Sends what happens to those who watch. Where /proc hides other users' processes, a user is told of his own
-    alone."""
+    """Sends events and decisions to monitors. Where /proc hides other users' processes, a user gets only those about
+    processes of that user."""
 
     def __init__(self, control: ControlSocket, hidden: HiddenProcesses) -> None:
         self._control = control
@@ -26,12 +26,11 @@ class MonitorStream:
 
     @property
     def watched(self) -> bool:
-        """Whether anybody watches."""
+        """Whether anybody monitors."""
         return bool(self._control.monitors)
 
     def decisions(self, decisions: Sequence[Decision], events: Iterable[Event], ledger: Ledger) -> None:
-        """Send decisions, and events that brought about none. Forks are sent only where they brought something about,
-        and exits never."""
+        """Send decisions, and the events that led to no decision. Forks without a decision aren't sent, nor exits."""
         if not self.watched:
             return
         now, hidden = time.time(), self._hidden.hidden()
@@ -73,7 +72,8 @@ class MonitorStream:
                 self._control.offer(connection, private if own else public)
 
     def record(self, record: Record) -> None:
-        """Send what isn't about one process. To root alone: it may quote files and the kernel's log."""
+        """Send a record that isn't about a decision. Only root gets it, since it may quote files and the kernel's
+        log."""
         if not self.watched or record.event in _DECISIONS:
             return
         entry = {"time": round(time.time(), 6), "event": record.event, "message": decode(record.message)}

@@ -1,4 +1,4 @@
-"""OOM kills as they happen, as records: what the kernel's log tells, and how many it has kept to itself."""
+"""Makes records of the kernel's OOM kills as they happen, by the kernel's log and by its counter."""
 
 import contextlib
 from collections import Counter, deque
@@ -15,34 +15,35 @@ if TYPE_CHECKING:
 
 
 class OomKills:
-    """The OOM kills since the start. A kill that the log tells of is believed only if the kernel has counted it: each
-    is told of once, by its report or, where there is none, by its number alone."""
+    """The OOM kills since the start. A report in the kernel's log is believed only if the kernel's counter has grown by
+    it. Each kill is returned once: by its report, or only counted where there is no report."""
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, str]] = Counter({("kernel", ""): 0})
-        """Processes killed, by killer and the rule that held them (empty: none did)."""
+        """How many processes were killed, by killer and by the rule that held them (empty: none did)."""
         self.log: KernelLog | None = None
-        """None: it may not be read, and the counter alone tells of kills."""
-        # Before the log is opened: what is counted from here on and not in the log is told of by its number.
+        """None: it may not be read, so that only the counter shows kills."""
+        # The counter is read before the log is opened, so that no kill between the two is missed.
         self._counters = read_counters()
-        self._told = self._counters.kills or 0
-        """As many of those that the kernel has counted since it booted are dealt with."""
+        self._reported = self._counters.kills or 0
+        """How many of the kills on the kernel's counter were returned, or were there before the start."""
         self._waiting = 0
-        """As many had been counted and not told of when count() was called last."""
+        """How many kills were on the counter and not returned when untold() was called last."""
         self._victims: dict[int, Node | None] = {}
+        """The ledger's nodes of the processes that the log has named as killed, by PID, until their report ends."""
         self.recent: deque[Node] = deque(maxlen=64)
-        """The last ones in the ledger whom the log named as killed."""
+        """The last held processes that the log has named as killed."""
         with contextlib.suppress(OSError):
             self.log = KernelLog()
 
     def read(self, ledger: Ledger) -> bool:
-        """Read what the log has to tell. Whether a report may be under way, which records() is to be asked for when
-        the log has fallen silent."""
+        """Read the lines that wait in the kernel's log. Returns whether they may belong to a report, so that records()
+        is to be called when no more lines come."""
         if self.log is None:
             return False
         under_way = self.log.read()
         for pid in self.log.dying:
-            # The next scan forgets it, and may come before the report has ended.
+            # A scan may forget the dead process before its report has ended.
             self._victims[pid] = node = ledger.nodes.get(pid)
             if node is not None:
                 self.recent.append(node)
@@ -50,56 +51,58 @@ class OomKills:
         return under_way
 
     def records(self) -> Iterator[list[Record]]:
-        """The kills whose reports are complete, as many of them as the kernel has counted: of each the records, the
-        victim's first."""
+        """The records of each kill whose report is complete, the victim's first. No more kills are returned than the
+        kernel has counted."""
         if self.log is None:
             return
         counted = read_counters().kills
-        for kill in believed(self.log.finish(), None if counted is None else counted - self._told):
+        for kill in believed(self.log.finish(), None if counted is None else counted - self._reported):
             killed = 1 + len(kill.also_killed)
-            self._told += 0 if counted is None else killed
+            self._reported += 0 if counted is None else killed
             records = of_kill(kill, self._victims)
             self._count(records, killed)
             yield records
         self._victims.clear()
 
     def _count(self, records: list[Record], killed: int) -> None:
-        """Count a kill of so many processes; some of them have records of their own."""
+        """Count a kill of `killed` processes, of which some have records."""
         rules = [str(record.fields.get("OOMWATCHD_RULE", "")) for record in records]
         self.counts.update(("kernel", rule) for rule in rules)
         self.counts["kernel", ""] += max(killed - len(records), 0)
 
     def add(self, killer: str, rules: Sequence[str]) -> None:
-        """Count what somebody else than the kernel has killed: a process for each of `rules`, which held it."""
+        """Count kills by another killer than the kernel: one process for each of `rules`, which held it."""
         self.counts.update((killer, rule) for rule in rules)
 
     @property
     def total(self) -> int:
-        """Processes killed."""
+        """How many processes were killed."""
         return sum(self.counts.values())
 
     def count(self) -> bool:
-        """Read what the kernel counts. Whether somebody has had to wait for memory since the last time."""
+        """Read the kernel's counters. Returns whether a process has had to wait for memory since the last call."""
         before, self._counters = self._counters, read_counters()
         return self._counters.stalls > before.stalls
 
     @property
     def awaited(self) -> bool:
-        """Whether kills have been counted that nothing has told of yet."""
-        return self._counters.kills is not None and self._counters.kills > self._told
+        """Whether the kernel has counted kills that were not returned yet."""
+        return self._counters.kills is not None and self._counters.kills > self._reported
 
     def untold(self) -> Record | None:
-        """The kills that the log, which is limited and can be closed to us, has not told of. As of the last count();
-        not to be asked while a report is under way. The kernel counts a kill a moment before it writes its line: so
-        this is about those that had been counted the time before."""
+        """A record of the kills that the kernel has counted and that its log doesn't have: lines may be lost, and the
+        log may not be readable. None: there are none. Called after count(), and never while a report is under way.
+
+        The kernel counts a kill a moment before it writes the line. So only those count that were on the counter at the
+        call before."""
         if self._counters.kills is None:
             return None
-        unseen = max(self._counters.kills - self._told, 0)
+        unseen = max(self._counters.kills - self._reported, 0)
         overdue = min(unseen, self._waiting)
         self._waiting = unseen - overdue
         if overdue == 0:
             return None
-        self._told += overdue
+        self._reported += overdue
         self.counts["kernel", ""] += overdue
         what = "a process" if overdue == 1 else f"{overdue} processes"
         message = f"The OOM killer has killed {what}; the kernel's log didn't tell which"
@@ -107,8 +110,8 @@ class OomKills:
 
 
 def believed(kills: "Sequence[OomKill]", counted: int | None) -> "list[OomKill]":
-    """Of `kills` as many as the kernel has counted; None: it counts none, and all are. Where there are too many, those
-    with a whole report come first."""
+    """Those of `kills` that are believed: as many processes as the kernel has `counted`. None: this kernel doesn't
+    count kills, and all are believed. If there are too many, those with a complete report come first."""
     if counted is None:
         return list(kills)
     chosen = set[int]()

@@ -1,8 +1,9 @@
-"""Kills by others than the kernel, as far as they took somebody whom a rule held: what the journal says of
-systemd-oomd, earlyoom and nohang, and of units that systemd stopped after an OOM kill in them.
+"""Finds held processes that other killers than the kernel took, by the journal: systemd-oomd, earlyoom and nohang, and
+systemd itself, which stops a unit after an OOM kill in it.
 
-The journal is looked at only after a held process has died while one of them runs, in a thread: its files may lie on
-a disk that doesn't answer. Fields that begin with an underscore are journald's own, so no user can fake one."""
+The journal is read only after a held process has died while one of these runs. A thread reads it, since its files may
+lie on a disk that doesn't answer. journald alone writes fields that begin with an underscore, so users can't fake
+them."""
 
 import os
 import re
@@ -25,11 +26,12 @@ _ROOTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified")
 _UNIT_FAILED = "d9b373ed55a64feb8242e02dbe79a49c"
 """MESSAGE_ID of "the unit has entered the 'failed' state" (systemd's sd-messages.h)."""
 _KEPT_SECONDS = 30.0
-"""So long after a death the journal may still come to tell of it."""
-_UNTOLD_SECONDS = 10.0
-"""So long after a death it may become known that the kernel had killed in its unit before."""
+"""How long after a death an entry of the journal about it is still awaited."""
+_UNKNOWN_SECONDS = 10.0
+"""How long after a death an entry about it is awaited where no other killer runs and no kill by the kernel is known. A
+kill in the same unit may still become known."""
 _ENTRIES = 2000
-"""So many entries of theirs are read at a time."""
+"""At most so many entries are read at a time."""
 _OOMD = re.compile(r"(?:Killed|Marked) (/.*?) (?:for killing )?due to ")
 _EARLYOOM = re.compile(r"sending SIG[A-Z]+ to process (\d{1,10}) uid ")
 _NOHANG_PID = re.compile(r"\s*PID:\s+(\d{1,10}),")
@@ -37,33 +39,36 @@ _NOHANG_PID = re.compile(r"\s*PID:\s+(\d{1,10}),")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A journal entry of one of them."""
+    """A journal entry of another killer or of systemd."""
 
     unit: str
-    """Whose it is; of systemd's own entries the unit that it is about."""
+    """The unit that has written it; of an entry of systemd, the unit that it is about."""
     message: str
     result: str = ""
-    """UNIT_RESULT, of systemd's own entries; empty: it isn't one."""
+    """UNIT_RESULT of an entry of systemd; empty: another program has written the entry."""
     time: float = 0.0
     """Seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
 class OtherKill:
-    """What one of them did: it killed a process, or all of a cgroup, or stopped a unit."""
+    """A kill by another killer than the kernel. One of `pid`, `cgroup` and `unit` is set."""
 
     killer: str
     pid: int | None = None
+    """The process that it killed."""
     cgroup: str | None = None
+    """The cgroup of which it killed all processes."""
     unit: str | None = None
+    """The unit that systemd stopped."""
     time: float = 0.0
-    """When it was written of: seconds since the epoch."""
+    """When the entry was written, seconds since the epoch."""
 
 
 def kills_in(entries: Iterable[Entry]) -> list[OtherKill]:
-    """The kills that they tell of, in order."""
+    """The kills in the entries, in their order."""
     found = []
-    waits, pid = False, None  # nohang says whom it chose in one line, and that it kills in a later one
+    waits, pid = False, None  # nohang names its victim in one line, and writes in a later one that it kills
     for entry in entries:
         killer = _UNITS.get(entry.unit)
         if entry.result == "oom-kill":
@@ -83,8 +88,8 @@ def kills_in(entries: Iterable[Entry]) -> list[OtherKill]:
 
 
 def took(kill: OtherKill, node: Node) -> bool:
-    """Whether `kill` took the process of `node`, which is gone. A process that was pinned after it is another one: the
-    PID's or the unit's next."""
+    """Whether `kill` took the process of `node`, which is gone. A process that was pinned after the kill was not taken
+    by it, even if it has the same PID or unit."""
     if node.hold is None or node.hold.since > kill.time:
         return False
     if kill.pid is not None:
@@ -97,79 +102,82 @@ def took(kill: OtherKill, node: Node) -> bool:
 
 
 class OtherKills:
-    """Finds out who took held processes that have died."""
+    """Finds out which killer took held processes that have died."""
 
     def __init__(self) -> None:
         self._departed: deque[tuple[float, Node]] = deque(maxlen=1024)
-        """When each was found to be gone (CLOCK_MONOTONIC, seconds)."""
+        """Held processes that have died, and when that was found (CLOCK_MONOTONIC, seconds)."""
         self._found: deque[list[Entry]] = deque()
-        """What the thread has read."""
+        """Entries that the thread has read."""
         self._kills: deque[tuple[float, OtherKill]] = deque(maxlen=256)
-        """When each was read of (CLOCK_MONOTONIC, seconds)."""
+        """Kills, and when their entry was read (CLOCK_MONOTONIC, seconds)."""
         self._looking = False
+        """Whether the thread reads now."""
         self._since_us = int(time.time() * 1e6)
-        """Realtime clock: what the journal had before has been told of, or is from before the start."""
+        """Entries up to this time (realtime clock) have been read, or are from before the start."""
 
-    def note(self, departed: Sequence[Node], told_of: Collection[Node], now: float, *, kernel_killed: bool) -> bool:
-        """Take in held processes that have died, without those in `told_of`, whom the kernel has killed. Whether the
-        journal has to be looked at: somebody else may have killed them, or, where the kernel has killed, systemd may
-        have stopped their unit."""
+    def note(self, departed: Sequence[Node], by_kernel: Collection[Node], now: float, *, kernel_killed: bool) -> bool:
+        """Take note of held processes that have died, except for those in `by_kernel`, which the kernel has killed.
+        `kernel_killed`: whether the kernel has killed lately, so that systemd may stop a unit for it. Returns whether
+        the journal has to be read."""
         if not self._departed and not departed:
             return False
-        self._departed += [(now, node) for node in departed if not any(node is known for known in told_of)]
+        self._departed += [(now, node) for node in departed if not any(node is killed for killed in by_kernel)]
         killed = kernel_killed or others_run()
-        kept_seconds = _KEPT_SECONDS if killed else _UNTOLD_SECONDS
+        kept_seconds = _KEPT_SECONDS if killed else _UNKNOWN_SECONDS
         while self._departed and self._departed[0][0] < now - kept_seconds:
             self._departed.popleft()
         return killed and bool(self._departed)
 
     def look(self) -> None:
-        """Begin to read the journal, if that isn't under way. take() has what it says."""
+        """Start a thread that reads the journal, if none reads it now. take() has the result."""
         if self._looking:
             return
         self._looking = True
         try:
             start_new_thread(self._read, ())
-        except RuntimeError:  # no memory for a thread, or no more of them are allowed: the next scan tries again
+        except RuntimeError:  # no thread could be started; the next scan tries again
             self._looking = False
 
     def take(self, now: float) -> list[tuple[OtherKill, list[Node]]]:
-        """The kills that the journal tells of and that took somebody held, with those whom they took. Each of these is
-        told of once. A kill may be read of before it is known who is gone, so it is kept for a while."""
+        """The kills by which held processes died, and these processes. Each process is returned once.
+
+        The entry of a kill may be read before the death of its victim is known, so kills are kept for a while."""
         while self._found:
             self._kills += [(now, kill) for kill in kills_in(self._found.popleft())]
         while self._kills and self._kills[0][0] < now - _KEPT_SECONDS:
             self._kills.popleft()
-        told = []
+        taken = []
         for _, kill in self._kills:
             nodes = [node for _, node in self._departed if took(kill, node)]
             if nodes:
-                told.append((kill, nodes))
+                taken.append((kill, nodes))
                 left = [pair for pair in self._departed if pair[1] not in nodes]
                 self._departed = deque(left, maxlen=self._departed.maxlen)
-        return told
+        return taken
 
     def _read(self) -> None:
         try:
             entries, self._since_us = read_entries(self._since_us)
             self._found.append(entries)
-        except Exception:  # no journal, or a damaged one: nothing is known
+        except Exception:  # there is no journal, or it is damaged
             self._found.clear()
         finally:
             self._looking = False
 
 
 def others_run() -> bool:
-    """Whether one of them runs as the service that Debian, Fedora and their own packages make it: by its cgroup."""
+    """Whether another killer runs, as a service with the name that distributions give it. The cgroup of the service
+    shows that."""
     return any(
         os.path.exists(f"{root}/{above}/{unit}/cgroup.procs") for unit in _UNITS for above in _SLICES for root in _ROOTS
     )
 
 
 def read_entries(since_us: int) -> tuple[list[Entry], int]:
-    """What they and systemd have written since then, and the time of the last entry (microseconds since the epoch).
-    Raises OSError."""
-    from systemd import _reader  # type: ignore[attr-defined]  # no stubs. 0.4 MiB, and needed as seldom as somebody held is killed
+    """The entries of the other killers and of systemd since `since_us`, and the time of the last one (microseconds
+    since the epoch). Raises OSError."""
+    from systemd import _reader  # type: ignore[attr-defined]  # no stubs. Imported here: 0.4 MiB, and seldom needed
 
     reader = _reader._Reader(1)  # SD_JOURNAL_LOCAL_ONLY
     try:

@@ -1,4 +1,4 @@
-"""Processes whose look waits for an answer that can't be had at once: a long search, a file system."""
+"""Puts off the look at a process until a helper has answered: a long search, a file system, a command line."""
 
 from collections.abc import Callable, Iterable
 
@@ -15,20 +15,23 @@ from oomwatchd.rules.model import Rule
 from oomwatchd.rules.search import search
 
 _SEARCHERS = 1
-"""Searches are bounded by their CPU time, so that one helper does, which takes at most one CPU."""
+"""Helpers for searches. Each search has a limit of CPU time, so one helper is enough."""
 _STATTERS, _STATTERS_PER_USER = 6, 2
-"""Each may hang in the kernel for as long as a file system does."""
+"""Helpers for stat(2), and how many of them one user's files may make hang. A file system may make one hang for
+ever."""
 _FILE_SECONDS = 1.0
+"""How long stat(2) may take."""
 _READERS, _READ_SECONDS = 4, 0.3
-"""Those that wait for a process can be killed."""
+"""Helpers for command lines, and how long reading one may take. A helper that waits there can be killed."""
 _FINISH_SECONDS = 2.0
-"""How long READY=1 waits for what the first scan could not decide at once."""
-_TOLD_SECONDS, _TOLD = 60.0, 20
-"""So many processes are told of in so long a time; the rest are counted."""
+"""How long READY=1 waits for the looks that the first scan has put off."""
+_LOGGED_SECONDS, _LOGGED = 60.0, 20
+"""At most so many processes are logged in so many seconds; the others are counted."""
 
 
 class PutOff:
-    """Has answers found out, and processes looked at again. `look` is called with a PID and its trigger."""
+    """Has helpers answer questions, and then looks at the processes again. `look` is called with a PID and the trigger
+    of the look that was put off."""
 
     def __init__(self, loop: Loop, server: ForkServer, look: Callable[[int, Trigger], None]) -> None:
         self._loop = loop
@@ -41,9 +44,13 @@ class PutOff:
             read_command_line.__name__: (self._readers, _READ_SECONDS),
         }
         self._waiting: set[int] = set()
+        """PIDs of the processes whose look is put off."""
         self._awaited: list[tuple[set[int], Callable[[], None]]] = []
+        """Functions to be called, and the PIDs that each waits for."""
 
     def add(self, pid: int, trigger: Trigger, owner: int, question: NotYet) -> None:
+        """Put off the look at a process until `question` is answered. `owner`: the user ID of the process's owner. If
+        too many questions wait already, the next scan looks at the process again."""
         if pid in self._waiting:
             return
 
@@ -60,17 +67,17 @@ class PutOff:
             self._waiting.add(pid)  # else the next scan asks again
 
     def when_done(self, do: Callable[[], None]) -> None:
-        """Call `do` once all that is put off now has been dealt with."""
+        """Call `do` when all looks that are put off now are done."""
         if self._waiting:
             self._awaited.append((self._waiting.copy(), do))
         else:
             do()
 
     def finish(self, turn: Callable[[], bool]) -> None:
-        """Have done what is put off now, unless that takes too long. `turn` has the loop go on, and says whether to go
-        on waiting."""
+        """Wait until the looks that are put off now are done, for a short time. `turn` has the loop do one turn, and
+        returns whether to go on waiting."""
         finished: list[bool] = []
-        give_up = lambda: finished.append(False)  # noqa: E731 - the loop knows timers by what they call
+        give_up = lambda: finished.append(False)  # noqa: E731 - a name, since the loop knows timers by their function
         self.when_done(lambda: finished.append(True))
         self._loop.later(_FINISH_SECONDS, give_up)
         while not finished and turn():
@@ -89,26 +96,31 @@ class PutOff:
                 do()
 
     def close(self) -> None:
+        """End all helpers."""
         self._searchers.close()
         self._statters.close()
         self._readers.close()
 
 
 class OverdueLog:
-    """What to tell of searches that took too long, and of command lines that can't be read: a few in a minute, and how
-    many more there were. Time enters as an argument: CLOCK_MONOTONIC seconds."""
+    """Decides which searches that took too long, and which command lines that can't be read, are logged: a few in a
+    minute; the others are counted. Time enters as an argument: CLOCK_MONOTONIC seconds."""
 
     def __init__(self) -> None:
         self._since = 0.0
-        self._told = 0
+        """When the present minute began."""
+        self._logged = 0
+        """How many were logged in it."""
         self._more = 0
+        """How many were only counted since the last record."""
 
     def records(self, overdue: list[tuple[int, str]], now: float) -> list[Record]:
-        """`overdue` are PIDs, 0 where it isn't known, and rules; empty: the command line can't be read."""
-        if now - self._since >= _TOLD_SECONDS:
-            self._since, self._told = now, 0
-        room = max(_TOLD - self._told, 0)
-        self._told += len(overdue[:room])
+        """The records to log. `overdue`: pairs of a PID (0: not known) and the rule whose search took too long (empty:
+        the command line can't be read)."""
+        if now - self._since >= _LOGGED_SECONDS:
+            self._since, self._logged = now, 0
+        room = max(_LOGGED - self._logged, 0)
+        self._logged += len(overdue[:room])
         records = [_of_overdue(pid, rule, self._more) for pid, rule in overdue[:room]]
         self._more = len(overdue[room:]) + (0 if records else self._more)
         return records
@@ -145,7 +157,8 @@ def _of_overdue(pid: int, rule: str, more: int) -> Record:
 
 
 def of_file_system(raw_path: bytes, rules: Iterable[Rule], *, answers: bool) -> Record:
-    """What to tell of a path that cannot be looked at, or can again. `rules` are all that there are."""
+    """The record about a file system that doesn't answer, or answers again, found at the path of an executable.
+    `rules`: all rules; those that ask for the path are named."""
     path = procfs.text(raw_path)
     shown = printable(path)
     asking = [rule.name for rule in rules if _asks_for(rule, path)]
@@ -161,6 +174,7 @@ def of_file_system(raw_path: bytes, rules: Iterable[Rule], *, answers: bool) -> 
 
 
 def _asks_for(rule: Rule, path: str) -> bool:
-    """Whether a rule names an executable at that path: literally or by a glob. Expressions aren't searched for."""
+    """Whether a rule asks for an executable with this path, literally or by a glob. Regular expressions aren't tried,
+    since a search may take long."""
     patterns = (p for c in (*rule.criteria, *rule.excluded) if c.key == "exe" for p in c.patterns)
     return any((pattern.literal or pattern.is_glob) and pattern.matches(path) for pattern in patterns)

@@ -1,4 +1,4 @@
-"""The configuration on disk: when it has changed, whether it may be taken, and who has asked for it."""
+"""Reads the configuration again: when it changes on disk, and when a reload is asked for."""
 
 import contextlib
 import time
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from oomwatchd.config.watch import ConfigWatch
 
 _WATCH_SECONDS = 20.0
-"""After so long, a scan looks whether other directories have to be watched now."""
+"""How often a scan checks whether other directories have to be watched."""
 _SAVING_SECONDS = 0.1
-"""Editors save in several steps; what comes within this time is one change."""
+"""Editors save in several steps. Changes within this time count as one."""
 
 Answer = Callable[[tuple[Problem, ...]], None]
-"""Called with what is wrong with the configuration, or with nothing when it is in force on all processes."""
+"""Called with the errors of the configuration; without any when it is in force on all processes."""
 
 
 class Reloader:
-    """Reads the configuration again when it has changed or somebody asks for it. `seen` is the stamp of its files from
-    before `loaded` was read. `load` reads it again; `apply` has it in force, and calls what it is given besides when
-    that is so for all processes; `emit` logs."""
+    """Reads the configuration again when it changes, or when a reload is asked for. `seen`: the stamp of its files from
+    before `loaded` was read. `load` reads it. `apply` puts it in force, and calls its second argument when that is done
+    on all processes. `emit` logs a record."""
 
     def __init__(
         self,
@@ -44,9 +44,9 @@ class Reloader:
         emit: Callable[[Record], None],
     ) -> None:
         self.error = ""
-        """What is wrong with what is on disk; empty: it is in force."""
+        """Why the configuration on disk isn't in force; empty: it is."""
         self.watch_trouble = ""
-        """Why saves aren't told of at once; empty: they are."""
+        """Why the files can't be watched, so that only scans find changes; empty: they are watched."""
         self._where = where
         self._in_force = loaded
         self._loop = loop
@@ -58,26 +58,27 @@ class Reloader:
         self._poll = ConfigPoll(where, seen, self._changed_on_disk)
         self._pace = ReloadPace()
         self._asked: list[Answer] = []
+        """Those who wait for the next reload."""
 
     def start(self, helpers: HelperPool) -> None:
-        """Have changes told of from now on. `helpers` look at file systems that may keep us waiting."""
+        """Watch the files from now on. `helpers` call stat(2) where a file system may not answer."""
         self._poll.start(helpers)
         self._open_watch()
 
     def taken(self, config: Config) -> None:
-        """This one is in force now."""
+        """Note that this configuration is in force now."""
         self._in_force, self.error = config, ""
 
     def look(self, now: float) -> None:
-        """To be called by each scan: it finds what nothing has told of. `now` is CLOCK_MONOTONIC in seconds."""
+        """Look for changes that the watch hasn't reported. Called at each scan. `now` is CLOCK_MONOTONIC in seconds."""
         if now >= self._watch_due:
             self._watch_due = now + _WATCH_SECONDS
             self._watch_again()
         self._poll.look()
 
     def _open_watch(self) -> None:
-        """Have saves told of. Where that isn't possible, scans find them, and try again."""
-        from oomwatchd.config.watch import ConfigWatch  # heavy; --check and --once do without
+        """Watch the files. Where that isn't possible, scans find changes, and try again to watch."""
+        from oomwatchd.config.watch import ConfigWatch  # large, and --check and --once don't need it
 
         try:
             self._watch = ConfigWatch(self._where)
@@ -100,17 +101,18 @@ class Reloader:
             self._changed_on_disk()
 
     def _watch_again(self) -> None:
-        """A directory that was replaced, or appeared where nothing told of it, is found by scans."""
+        """Watch the directories that there are now. So scans find directories that were replaced, or that appeared
+        unnoticed."""
         if self._watch is None:
             self._open_watch()
             return
-        with contextlib.suppress(UnicodeError):  # told of at the start
+        with contextlib.suppress(UnicodeError):  # logged at the start
             if self._watch.renew():
                 self._changed_on_disk()
         self._tell_watch_trouble(self._watch.trouble)
 
     def _changed_on_disk(self) -> None:
-        """Look at the configuration soon. What is saved again and again isn't put off for ever."""
+        """Reload soon, if the configuration has changed. Further changes don't put that off."""
         if not self._loop.awaits(self._reload_if_changed):
             self._loop.later(max(_SAVING_SECONDS, self._pace.wait(time.monotonic())), self._reload_if_changed)
 
@@ -139,7 +141,7 @@ class Reloader:
             self._apply(fresh, lambda: None)
 
     def _hold_back(self, lost: tuple[Problem, ...]) -> None:
-        """Keep the old rules in force, for what is on disk doesn't look as if somebody meant it."""
+        """Keep the old rules in force, since the files in `lost` may have lost their rules by accident."""
         text = "\n".join(map(str, lost))
         if text == self.error:
             return
@@ -151,8 +153,8 @@ class Reloader:
         self._emit(Record("reload-failed", WARNING, message, {"OOMWATCHD_ERRORS": len(lost)}))
 
     def request(self, done: Answer = lambda problems: None) -> None:
-        """Read the configuration again, as somebody has asked for; those who ask meanwhile are answered with it. `done`
-        is called with what is wrong with it, or with nothing when it is in force on all processes."""
+        """Reload, since somebody has asked for it. Requests that come before the reload begins become one. `done` is
+        called with the errors of the configuration; without any when it is in force on all processes."""
         self._asked.append(done)
         if not self._loop.awaits(self._reload):
             self._loop.later(self._pace.wait(time.monotonic()), self._reload)

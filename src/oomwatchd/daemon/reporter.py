@@ -1,4 +1,4 @@
-"""Says what the daemon does: to the log, to those who watch live, and in the line that `systemctl status` shows."""
+"""Reports what the daemon does: to the log, to monitors, and in the status line of `systemctl status`."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -16,10 +16,10 @@ from oomwatchd.pinning.pinner import Pinner
 
 
 class Reporter:
-    """Logs records and decisions. The only part of the daemon that does.
+    """Logs records and decisions. No other part of the daemon logs.
 
-    `status` makes the line for `systemctl status`; `answers_again` is called when a file system that had not answered
-    does."""
+    `status` returns the status line for `systemctl status`. `answers_again` is called when a file system answers that
+    had not answered before."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Reporter:
         self._unread_log = OverdueLog()
         self._notes: list[str] = []
         self._ledger_trouble = ""
-        """What was logged of it last."""
+        """The trouble of the ledger that was logged last; empty: none, or that it is over."""
 
     # Records
 
@@ -58,7 +58,7 @@ class Reporter:
         self._stream.record(record)
 
     def emit_and_show(self, record: Record) -> None:
-        """Log a record that `systemctl status` is to show too."""
+        """Log a record, and bring the status line of `systemctl status` up to date."""
         self.emit(record)
         self.show_status()
 
@@ -67,32 +67,34 @@ class Reporter:
         self._notes.append(text)
 
     def emit_with_notes(self, event: str, priority: int, message: str) -> None:
-        """Log a record about the whole daemon, with the warnings that were kept and those of the configuration."""
+        """Log a record about the whole daemon, together with the warnings from note() and those of the
+        configuration."""
         notes = [*self._notes, *map(str, self._in_force.config.warnings)]
         self._notes.clear()
         text = "\n".join([message, *(f"Warning: {note}" for note in notes)])
         self.emit(Record(event, WARNING if notes else priority, text))
 
     def internal_error(self, error: Exception, doing: str = "") -> None:
-        """Log an exception that nobody expected; `doing` says during what. One that comes again is counted."""
+        """Log an unexpected exception, or count it if its kind was logged before. `doing`: during what it was raised,
+        as the end of a phrase, such as " in answering a client"."""
         record = self._errors.note(error, time.monotonic(), doing)
         if record is not None:
             self.emit(record)
 
     def summaries(self, now: float, *, final: bool = False) -> None:
-        """Log how many of a kind there were that were not logged each. `now` is CLOCK_MONOTONIC in seconds; `final`:
+        """Log how many decisions and exceptions were not logged each. `now` is CLOCK_MONOTONIC in seconds. `final`:
         there will be no later call."""
         for record in (*self._pin_log.summaries(now, final=final), *self._errors.summaries(now, final=final)):
             self.emit(record)
 
     def _await_log(self) -> None:
-        """Send later what the journal doesn't take now."""
+        """If the log keeps records that weren't taken: send them later."""
         seconds = self._log.retry_seconds()
         if seconds is not None and not self._loop.awaits(self.flush):
             self._loop.later(seconds, self.flush)
 
     def flush(self) -> None:
-        """Send what the journal did not take before."""
+        """Send the records that the log has kept, as many as are taken now."""
         self._log.flush()
         self._await_log()
 
@@ -100,36 +102,36 @@ class Reporter:
 
     @property
     def watched(self) -> bool:
-        """Whether anybody watches live, so that decisions() wants the events too."""
+        """Whether anybody monitors, so that decisions() needs the events, too."""
         return self._stream.watched
 
     def log_pins(self, mode: str) -> None:
-        """Go by this value of log_pins from now on."""
+        """Take another value of `log_pins` of the configuration."""
         self._pin_log.go_by(mode)
 
     def decisions(self, events: Iterable[Event] = ()) -> None:
-        """Log what the pinner has done since the last call, and send all of it to those who watch live. `events` are
-        what brought it about."""
+        """Log the pinner's decisions since the last call, and send them to monitors. `events`: the events that were
+        dealt with since then."""
         pinner = self._pinner
         if pinner.ledger.trouble != self._ledger_trouble:
-            self._tell_ledger_trouble()
+            self._log_ledger_trouble()
         now = time.monotonic()
         decisions = pinner.writer.take_decisions()
-        self._tell_file_systems()
-        self._tell_overdue(now)
+        self._log_file_systems()
+        self._log_overdue(now)
         for decision in decisions:
             if self._pin_log.admits(decision, now):
                 self.emit(of_decision(decision, dry_run=self._in_force.dry_run))
         self._stream.decisions(decisions, events, pinner.ledger)
 
-    def _tell_file_systems(self) -> None:
-        """Log which file systems don't answer, and which do again."""
+    def _log_file_systems(self) -> None:
+        """Log which file systems have stopped answering, and which answer again."""
         for path, answers in self._pinner.view.namespaces.files.take_news():
             self.emit(of_file_system(path, self._in_force.config.rules, answers=answers))
             if answers:
                 self._answers_again()
 
-    def _tell_overdue(self, now: float) -> None:
+    def _log_overdue(self, now: float) -> None:
         """Log which command lines can't be read, and which searches took too long."""
         unread = [(pid, "") for pid in self._pinner.view.command_lines.take_news()]
         for record in self._unread_log.records(unread, now) if unread else ():
@@ -138,7 +140,7 @@ class Reporter:
         for record in self._overdue_log.records(overdue, now) if overdue else ():
             self.emit(record)
 
-    def _tell_ledger_trouble(self) -> None:
+    def _log_ledger_trouble(self) -> None:
         ledger = self._pinner.ledger
         self._ledger_trouble = ledger.trouble
         if ledger.trouble:
@@ -154,5 +156,5 @@ class Reporter:
     # The service manager
 
     def show_status(self) -> None:
-        """Bring the line for `systemctl status` up to date."""
+        """Bring the status line of `systemctl status` up to date."""
         self._manager.show(self._status())

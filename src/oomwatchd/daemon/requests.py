@@ -1,4 +1,5 @@
-"""What the daemon answers on the control socket: one function a verb. oomwatchctl(1) describes requests and replies."""
+"""Answers requests on the control socket, by one function for each verb. oomwatchctl(1) describes requests and
+replies."""
 
 import json
 import os
@@ -23,12 +24,13 @@ from oomwatchd.pinning.decisions import LATENCY_BOUNDS_US, runtime_rule
 from oomwatchd.pinning.lineage import Node
 
 PIECE_MEMBERS = 100
+"""A long list is sent in pieces of so many members."""
 PIECE_CHARACTERS = 64 << 10
-"""What is made of a long reply at a time."""
+"""A long text is sent in pieces of so many characters."""
 
 
 def answer(parts: Parts, connection: Connection, request: Json) -> None:
-    """Answer one request, now or when it is done."""
+    """Answer one request. The reply may come later: see Connection.defer()."""
     verb = request["verb"]
     if verb in _ADMIN and not connection.privileged:
         connection.send({"error": f"Only root may ask oomwatchd to {verb}"})
@@ -78,7 +80,7 @@ def _list(parts: Parts, connection: Connection, request: Json) -> None:
 
 
 def _in_pieces(key: str, members: Iterable[Json]) -> Iterator[bytes]:
-    """`{key: [members]}`, made piece by piece, so that a long one doesn't keep events waiting."""
+    """The JSON text of `{key: [members]}`, in pieces: events are dealt with between two pieces."""
     head = f'{{"{key}": ['
     rest = iter(members)
     while piece := list(islice(rest, PIECE_MEMBERS)):
@@ -91,7 +93,7 @@ def _pin(parts: Parts, node: Node, connection: Connection) -> Json:
     hold = node.hold
     if hold is None:
         raise ValueError("not held")
-    # /proc/PID/exe is readable for the process's own user and root alone; we don't tell others more.
+    # Others may not read /proc/PID/exe, so they don't get it here either.
     may_know = connection.privileged or connection.uid == node.uid
     return {
         "pid": node.pid,
@@ -110,7 +112,8 @@ def _pin(parts: Parts, node: Node, connection: Connection) -> Json:
 
 
 def _until(parts: Parts, node: Node) -> float | None:
-    """When its runtime pin ends, if it has one that ends: seconds since the epoch, as the clock is set now."""
+    """When the process's runtime pin ends, in seconds since the epoch as the clock is set now; None: it has none, or
+    one without an end."""
     pin = parts.pinner.ledger.runtime_pins.get(node.pid)
     if pin is None or pin.ends is None or pin.starttime != node.starttime:
         return None
@@ -118,7 +121,8 @@ def _until(parts: Parts, node: Node) -> float | None:
 
 
 def _long_exe(node: Node, proc: str) -> str:
-    """What the kernel tells of the executable of a process, of which we keep short paths only."""
+    """The path of a process's executable, by the kernel, for a path that is too long to be kept in the node; empty: it
+    can't be read."""
     try:
         with ProcessDir(node.pid, proc) as directory:
             exe = directory.read_exe() if directory.read_stat().starttime == node.starttime else None
@@ -148,7 +152,7 @@ def _rules(parts: Parts, connection: Connection, request: Json) -> None:
 
 
 def _loaded(parts: Parts, connection: Connection, request: Json) -> None:
-    """The rules in force, as text: the same parser makes the same rules of them at the other end."""
+    """Reply with the texts of the files in force. The client parses them into the same rules."""
     runtime_pins = parts.pinner.ledger.runtime_pins.values()
     pins = [{"pid": pin.pid, "starttime": pin.starttime, "value": pin.value} for pin in runtime_pins]
     sources = [(source, source.public or connection.privileged) for source in parts.in_force.config.sources]

@@ -1,4 +1,4 @@
-"""Logs what `oomwatchctl check` warns of, after a start and a reload."""
+"""Logs the warnings of `oomwatchctl check` after a start and after a reload."""
 
 from oomwatchd.config.lint_files import lint_files
 from oomwatchd.config.load import Layout
@@ -8,13 +8,13 @@ from oomwatchd.daemon.journal import WARNING, Record
 from oomwatchd.daemon.reporter import Reporter
 
 _SECONDS = 30.0
-_TOLD = 20
-"""So many warnings are logged at once; `oomwatchctl check` has all."""
+"""How long the helper may take."""
+_LOGGED = 20
+"""At most so many warnings are logged. `oomwatchctl check` shows all."""
 
 
 class RuleLint:
-    """Has the rules in force looked through by a helper, since the files that they name may lie where a look never
-    ends."""
+    """Has a helper check the rules in force: the files that they name may lie on a file system that doesn't answer."""
 
     def __init__(self, helpers: HelperPool, where: Layout, in_force: InForce, report: Reporter) -> None:
         self._helpers = helpers
@@ -23,15 +23,15 @@ class RuleLint:
         self._report = report
 
     def start(self, event: str) -> None:
-        """Look through the rules, and log as `event` what is found. Nothing is if other rules are in force by then."""
-        looked_at = self._in_force.config
+        """Check the rules, and log the warnings as `event`. Nothing is logged if other rules are in force by then."""
+        checked = self._in_force.config
 
-        def tell(answer: object) -> None:
+        def log(answer: object) -> None:
             found = answer if isinstance(answer, tuple) else ()
-            if found and self._in_force.config is looked_at:
+            if found and self._in_force.config is checked:
                 lines = [f"Warning: {file}:{line}:{column}: {message}" for file, line, column, message in found]
-                text = "\n".join(["Rules that may not do what they say:", *lines[:_TOLD]])
+                text = "\n".join(["Rules that may not do what they say:", *lines[:_LOGGED]])
                 self._report.emit(Record(event, WARNING, text))
 
         arguments = (self._where.main_file, self._where.drop_in_dirs)
-        self._helpers.submit(Call(lint_files.__name__, arguments, tell, 0, _SECONDS))
+        self._helpers.submit(Call(lint_files.__name__, arguments, log, 0, _SECONDS))

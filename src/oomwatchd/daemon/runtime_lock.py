@@ -1,5 +1,5 @@
-"""One daemon for a runtime directory: flock(2) on a file in it, which the kernel lets go when its holder ends, however
-it ends."""
+"""Keeps a second daemon from the same runtime directory: by flock(2) on a file in it. The kernel releases the lock when
+the process ends."""
 
 import contextlib
 import fcntl
@@ -9,7 +9,7 @@ _NAME = "lock"
 
 
 class Taken(Exception):
-    """Another daemon holds the lock. `pid`: its PID, or empty."""
+    """Another daemon has the lock. `pid`: its PID; empty: not known."""
 
     def __init__(self, pid: str) -> None:
         super().__init__(pid)
@@ -17,12 +17,12 @@ class Taken(Exception):
 
 
 class RuntimeLock:
-    """The lock of `directory`, held until this process ends. Raises Taken; OSError where it can't be had for another
-    reason, such as a disk that is full."""
+    """The lock of a runtime directory, until close() or the end of this process. Raises Taken, and OSError for another
+    reason, such as a full disk."""
 
     def __init__(self, directory: str) -> None:
         os.makedirs(directory, mode=0o755, exist_ok=True)
-        # For root alone: whoever can open it can lock it.
+        # Mode 0600, since a user who can open the file can lock it.
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         self._descriptor = os.open(f"{directory}/{_NAME}", flags, 0o600)
         try:
@@ -31,7 +31,7 @@ class RuntimeLock:
             pid = os.pread(self._descriptor, 16, 0).decode("ascii", "replace").strip()
             os.close(self._descriptor)
             raise Taken(pid if pid.isdigit() else "") from None
-        with contextlib.suppress(OSError):  # the PID is for people
+        with contextlib.suppress(OSError):  # the PID is only for messages
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, b"%d\n" % os.getpid(), 0)
 

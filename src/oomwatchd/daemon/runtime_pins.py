@@ -1,4 +1,4 @@
-"""The pins of `oomwatchctl pin`: in force at once, and ended in time."""
+"""Adds and ends runtime pins, which `oomwatchctl pin` makes."""
 
 import contextlib
 import errno
@@ -14,7 +14,7 @@ from oomwatchd.pinning.pinner import Pinner
 
 
 class Refused(Exception):
-    """The kernel didn't take the value of a pin, and why."""
+    """The value of a pin could not be written. The message says why. `lacks_privilege`: a privilege was missing."""
 
     def __init__(self, reason: str, *, lacks_privilege: bool) -> None:
         super().__init__(reason)
@@ -22,7 +22,7 @@ class Refused(Exception):
 
 
 class RuntimePins:
-    """Adds and removes pins. `subscribe` has the events subscribed that pins need; `done` is called after looks."""
+    """Adds and ends runtime pins. `subscribe` subscribes the events that pins need; `done` is called after looks."""
 
     def __init__(self, loop: Loop, pinner: Pinner, *, subscribe: Callable[[], None], done: Callable[[], None]) -> None:
         self._loop = loop
@@ -31,7 +31,7 @@ class RuntimePins:
         self._done = done
 
     def put_in_force(self, pin: RuntimePin) -> None:
-        """Pin a process. Raises Refused, with everything as it was before."""
+        """Pin a process. Raises Refused; then everything is as it was before."""
         ledger = self._pinner.ledger
         before = ledger.runtime_pins.get(pin.pid)
         ledger.add_pin(pin)
@@ -50,19 +50,19 @@ class RuntimePins:
         raise Refused(reason, lacks_privilege=number == errno.EACCES)
 
     def end(self, pin: RuntimePin) -> None:
-        """End a pin: the process is released, or pinned by the first rule that fits."""
+        """End a pin. The process is released, or pinned by the first rule that fits it."""
         self._pinner.ledger.remove_pin(pin)
         self._look_afresh(pin.pid)
         self.apply()
 
     def remove_all(self) -> None:
-        """Remove all pins. A scan has to follow, which releases the processes."""
+        """Remove all pins. A scan has to follow, which releases their processes."""
         ledger = self._pinner.ledger
         for pin in list(ledger.runtime_pins.values()):
             ledger.remove_pin(pin)
 
     def _look_afresh(self, pid: int) -> None:
-        """Bring a process in line, whatever was refused or fought over before."""
+        """Look at a process, and write its value also if a write was refused or the value was contended before."""
         ledger = self._pinner.ledger
         node = ledger.nodes.get(pid)
         if node is not None:
@@ -72,7 +72,8 @@ class RuntimePins:
         self._done()
 
     def apply(self) -> None:
-        """After pins have come or gone: subscribe the events that they need, and wake up when the next one ends."""
+        """After pins were added or removed: subscribe the events that they need, and set the timer for the next that
+        ends."""
         with contextlib.suppress(Unavailable):  # logged when the configuration was applied
             self._subscribe()
         self._await_end()
@@ -84,8 +85,8 @@ class RuntimePins:
             self._loop.later(max(min(ends) - boottime(), 0.0), self.expire)
 
     def expire(self) -> None:
-        """End the pins whose time is over. By a timer, and by scans, since the loop's timers stop while the machine
-        sleeps."""
+        """End the pins whose time is over. A timer calls this, and so does each scan: timers stand still while the
+        machine sleeps."""
         now = boottime()
         pins = self._pinner.ledger.runtime_pins.values()
         expired = [pin for pin in pins if pin.ends is not None and now >= pin.ends]

@@ -1,4 +1,4 @@
-"""What the service manager wants to hear: sd_notify(3), sd_watchdog_enabled(3)."""
+"""Sends states to the service manager: sd_notify(3), sd_watchdog_enabled(3)."""
 
 import os
 from collections.abc import Callable
@@ -7,48 +7,52 @@ from oomwatchd.base.alarm import Interrupted
 from oomwatchd.daemon.loop import Loop
 
 _SEND_SECONDS = 0.1
-"""A service manager that doesn't read is not waited for."""
-_UNTOLD = 8
+"""How long sending one state may take, where the service manager doesn't read."""
+_KEPT = 8
+"""At most so many states that weren't taken are kept."""
 _WATCHDOG_SHARE = 0.4
-"""Of the time that it allows between pings."""
+"""The interval of pings, as a share of the time that the watchdog allows."""
 
 
 class SdNotify:
-    """systemd, or nobody."""
+    """The connection to the service manager. Without one, its methods do nothing."""
 
     def __init__(self) -> None:
         self._notify: Callable[[str], object] | None = None
+        """None: there is no service manager."""
         self._status = ""
-        self._untold: list[str] = []
-        """States that were not taken, but the pings, which are of no use later."""
+        """The status line that was sent last."""
+        self._kept: list[str] = []
+        """States that were not taken. Pings aren't kept, since they are of no use later."""
         if "NOTIFY_SOCKET" in os.environ:
             from systemd._daemon import notify  # systemd.daemon has the same function, and more
 
             self._notify = notify
 
     def tell(self, state: str) -> None:
-        """Send a state such as "READY=1", and what wasn't taken before. Never raises: it is not worth dying for."""
+        """Send a state such as "READY=1", after those that weren't taken before. Never raises."""
         if self._notify is None:
             return
-        self._untold.append(state)
+        self._kept.append(state)
         try:
-            while self._untold:
+            while self._kept:
                 with Interrupted(_SEND_SECONDS):
-                    self._notify(self._untold[0])
-                del self._untold[0]
+                    self._notify(self._kept[0])
+                del self._kept[0]
         except InterruptedError:
-            self._untold = [state for state in self._untold if state != "WATCHDOG=1"][-_UNTOLD:]
+            self._kept = [state for state in self._kept if state != "WATCHDOG=1"][-_KEPT:]
         except OSError:
-            self._untold.clear()
+            self._kept.clear()
 
     def show(self, status: str) -> None:
-        """One line for `systemctl status`."""
+        """Send the line that `systemctl status` shows, if it has changed."""
         if status != self._status:
             self._status = status
             self.tell(f"STATUS={status}")
 
     def keep_pinging(self, loop: Loop) -> None:
-        """Tell the watchdog again and again that the loop still turns, if there is one."""
+        """Ping the watchdog at its interval from now on, if there is one. The pings come from the loop, so they end
+        when that hangs."""
         seconds = self.ping_seconds
         if seconds is not None:
             self.tell("WATCHDOG=1")
@@ -56,7 +60,7 @@ class SdNotify:
 
     @property
     def ping_seconds(self) -> float | None:
-        """How often to tell WATCHDOG=1; None: never."""
+        """The interval of WATCHDOG=1 in seconds; None: there is no watchdog."""
         microseconds = os.environ.get("WATCHDOG_USEC", "")
         ours = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         if not microseconds.isdigit() or not ours:

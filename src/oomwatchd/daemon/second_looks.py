@@ -1,4 +1,4 @@
-"""Looks at processes again soon after they have changed themselves."""
+"""Looks at processes a second time, soon after they have changed themselves."""
 
 import time
 from collections import deque
@@ -9,24 +9,25 @@ from oomwatchd.pinning.decisions import SCAN
 from oomwatchd.pinning.pinner import Pinner
 
 _SECONDS = 0.5
-"""Moves to another cgroup and setsid(2) raise no event of the proc connector. Most follow soon after the start."""
+"""When the second look follows. A move to another cgroup and setsid(2) raise no event, and most of them follow soon
+after the start of the program."""
 _MOST = 4096
-"""So many processes wait for a second look at most. Scans find what the others come to."""
+"""At most so many processes wait for a second look. Scans look at the others."""
 
 
 class SecondLooks:
-    """The processes that wait for a second look, where rules ask for what may follow the start. `done` is called after
-    looks."""
+    """The processes that wait for a second look. There are none unless rules ask for a fact that changes without an
+    event. `done` is called after looks."""
 
     def __init__(self, loop: Loop, pinner: Pinner, done: Callable[[], None]) -> None:
         self._loop = loop
         self._pinner = pinner
         self._done = done
         self._waiting: deque[tuple[float, int]] = deque()
-        """When (CLOCK_MONOTONIC), and the PID."""
+        """When to look (CLOCK_MONOTONIC, seconds), and the PID."""
 
     def add(self, pid: int) -> None:
-        """Look at a process again soon."""
+        """Look at a process a second time, soon."""
         if not self._pinner.rules.needs.second_look or len(self._waiting) >= _MOST:
             return
         self._waiting.append((time.monotonic() + _SECONDS, pid))

@@ -1,4 +1,4 @@
-"""What the daemon says of itself in a sentence: at the start, and for `systemctl status`."""
+"""Describes the daemon's state in a sentence: for the record `started`, and for `systemctl status`."""
 
 from oomwatchd.base.text import counted
 from oomwatchd.daemon.capabilities import losses
@@ -9,7 +9,8 @@ from oomwatchd.rules.ruleset import needs
 
 
 def started(parts: Parts) -> tuple[int, str]:
-    """The priority and message of the record `started`: a warning if something is missing that root has."""
+    """The priority and the message of the record `started`. It is a warning if capabilities or process events are
+    missing."""
     source, in_force, missing = parts.source, parts.in_force, parts.missing_capabilities
     held = counted(len(parts.pinner.ledger.held()), "process")
     words = [f"Started with {counted(in_force.enabled_rules, 'rule')}, {held} held"]
@@ -26,7 +27,7 @@ def started(parts: Parts) -> tuple[int, str]:
 
 
 def scanned_once(parts: Parts) -> list[tuple[int, str]]:
-    """Priorities and messages of what is to be said after --once."""
+    """The priorities and messages to be logged after --once."""
     said, sight = [], "CAP_SYS_PTRACE"
     if sight in parts.missing_capabilities and Source.EXE in needs(parts.pinner.rules.rules).reads:
         said.append((WARNING, f"Without {sight}, which root has, {losses((sight,))}"))
@@ -36,7 +37,7 @@ def scanned_once(parts: Parts) -> list[tuple[int, str]]:
 
 
 def line(parts: Parts) -> str:
-    """The line for `systemctl status`."""
+    """The status line for `systemctl status`."""
     ledger, source = parts.pinner.ledger, parts.source
     if parts.reloader.error:
         first = parts.reloader.error.split("\n")[0]

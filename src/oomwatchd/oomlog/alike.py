@@ -1,4 +1,5 @@
-"""Which lines have the prefix of the one before but for its times, so that they needn't be taken apart again. Pure."""
+"""Finds lines whose prefix differs from that of the line before only in the time. They needn't be taken apart again.
+Pure."""
 
 import functools
 import re
@@ -10,7 +11,7 @@ _DIGIT_OR_BLANK = re.compile(r"[\d ]")
 
 
 def shape(line: Line) -> str:
-    """A pattern of the prefixes that lines of the same stream have: the times differ, the host doesn't."""
+    """A regular expression for the prefixes of lines in the same stream: the time may differ, the host may not."""
     prefix = line.prefix
     if line.lead:
         return re.escape(prefix)
@@ -27,20 +28,24 @@ _ESCAPES = {code: f"\\{chr(code)}" for code in b"\\.^$*+?{}[]|()-#&~"}
 
 
 def is_alike(line: Line) -> bool:
-    """Whether a prefix that differs in its digits alone means the same: not where these are a syslog priority."""
+    """Whether prefixes that differ from this one only in digits mean the same. They don't if digits are a syslog
+    priority."""
     return line.sure and not line.lead and line.prefix.endswith(("kernel: ", "] ")) and "<" not in line.prefix
 
 
 @functools.lru_cache(maxsize=64)
 def alike_pattern(prefix: str) -> re.Pattern[str]:
+    """Matches a prefix of this shape(), compiled once."""
     return re.compile(prefix)
 
 
 @functools.lru_cache(maxsize=64)
 def noise_pattern(prefix: str) -> re.Pattern[bytes]:
+    """Matches lines with a prefix of this shape() that have no values of a report, see `lines.NOISE`."""
     return re.compile(rb"(?:" + prefix.encode("utf-8", "replace") + lines.NOISE + rb"\n)++")
 
 
 @functools.lru_cache(maxsize=64)
 def rows_pattern(layout: line_tasks.Layout, prefix: str) -> line_tasks.RawRows:
+    """Reads rows of a task table with a prefix of this shape()."""
     return layout.raw_pattern(prefix)

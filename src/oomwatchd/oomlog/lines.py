@@ -1,17 +1,40 @@
-"""What kind of line of an OOM report a line is. Pure. (Its values are read by `line_request`, `line_memory`,
-`line_tasks` and `line_outcome`.)
+"""Tells the kinds of lines in an OOM report apart. Pure. Their values are read by `line_request`, `line_memory`,
+`line_tasks` and `line_outcome`.
 
-Written by dump_header(), dump_tasks(), dump_oom_victim() and __oom_kill_process() in mm/oom_kill.c, by
-mem_cgroup_print_oom_info() in mm/memcontrol.c and by show_mem(). A line's shape decides how it is read, never the
-kernel's version: distributions carry newer reports back. A name (at most 15 bytes) or cgroup path may hold anything,
-the words of the report too, so what stands behind a name is read from the right.
+The kernel writes them in dump_header(), dump_tasks(), dump_oom_victim() and __oom_kill_process() of mm/oom_kill.c, in
+mem_cgroup_print_oom_info() of mm/memcontrol.c, and in show_mem(). The form of a line decides how it is read, never the
+kernel's version, since distributions carry newer reports back. A name (at most 15 bytes) or a cgroup path may hold any
+words, also those of the report. So the text behind a name is searched from the right.
 """
 
 import re
 
 from oomwatchd.oomlog.line_tasks import holds_row
 
-# What lines of a report begin with, by kind. Most lines of a log are told from them with this alone.
+ANCHORS = (
+    "invoked oom-killer",
+    "oom-kill:con",
+    "ill process ",
+    "Killed process",
+    "OOM killed process",
+    "ut of memory: Killed",
+    "oom_reaper: reaped",
+    " total_vm ",
+    "result of limit of",
+    "memory: usage ",
+    "Memory cgroup stats for",
+    "memory.oom.group set",
+    "no killable processes",
+    "deadlocked on memory",
+    "panic_on_oom is",
+    "Manual OOM execution",
+    '"MESSAGE":[',  # journald's way with a record that isn't clean UTF-8
+    '"MESSAGE" : [',
+    '"MESSAGE": [',
+)
+"""Each report has a line with one of these, so that other lines can be skipped until one comes."""
+
+# How lines of a report begin, by their kind. It tells most other lines of a log apart.
 _START = re.compile(
     r"\s*+(?:(?P<summary>oom-kill:)|(?P<reaped>oom_reaper: r)"
     r"|(?P<kill>[Oo]ut of [Mm]emory|Memory cgroup out|[Kk]ill(?:ed)? p)"
@@ -32,9 +55,10 @@ NOISE = (
     rb"| (?:sec_pagetables|kernel_misc_reclaimable|isolated_anon):[^\n]*"
     rb"| (?!mem_cgroup_out_of_memory\+)[A-Za-z_][\w.]{0,200}\+0x[0-9a-f]{1,16}/0x[0-9a-f]{1,16}(?: \[[\w-]{1,64}\])?)"
 )
-"""Lines of a report that say nothing of what is read of it, as bytes: registers, addresses, headings."""
+"""An expression over bytes for lines of a report that have none of the values that are read: registers, addresses,
+headings."""
 
-# The first letters of these, for a quick no.
+# The first four letters of the lines of a report, for a quick answer.
 _STARTS = frozenset(
     (
         *("oom-", "oom_", "Out ", "out ", "Memo", "memo", "Kill", "kill", "swap", "Task", "CPU:", "Pid:", "PID:"),
@@ -45,7 +69,7 @@ _STARTS = frozenset(
 
 
 def kind(text: str) -> str | None:
-    """What kind of line `text` begins like."""
+    """The kind of line that `text` begins like, a group's name in _START; None: none."""
     if text[:1].isalpha() and text[:4] not in _STARTS:
         return None
     start = _START.match(text)
@@ -56,14 +80,14 @@ _NUMBERED = re.compile(r"\s*\[ *\d+ *\](?! *-?\d)")
 
 
 def begins(text: str) -> bool:
-    """Whether `text` begins like a line of a report. A number in brackets without figures behind it is no row of the
-    task table: some programs number their lines so."""
+    """Whether `text` begins like a line of a report. A number in brackets that isn't followed by figures is no row of
+    the task table, since some programs number their lines in this way."""
     found = kind(text)
     return found is not None and (found != "table" or _NUMBERED.match(text) is None)
 
 
 def is_noise(text: str) -> bool:
-    """Whether `text`, behind a known prefix, is surely nothing of a report."""
+    """Whether `text`, which follows a known prefix, is certainly no line of a report."""
     return (
         text[:4] not in _STARTS
         and text[:1].isalpha()
@@ -74,12 +98,13 @@ def is_noise(text: str) -> bool:
 
 
 def may_be_inside(text: str) -> bool:
-    """Whether `text`, which begins like no line of a report, may be one that begins with a name."""
+    """Whether `text`, which doesn't begin like a line of a report, may be a line of one that begins with a process's
+    name."""
     return "oom" in text or " mems_allowed=" in text or "out_of_memory+" in text
 
 
 def may_be_behind(text: str) -> bool:
-    """Whether a line of a report may stand in `text` behind a prefix that nobody knows."""
+    """Whether a line of a report may follow in `text` behind a prefix of an unknown kind."""
     return (
         may_be_inside(text)
         or "ill process" in text
@@ -101,13 +126,13 @@ def may_be_behind(text: str) -> bool:
     )
 
 
-# What ends with a name is no stack trace, whatever the name.
+# A line that ends with a process's name isn't taken for a stack trace, whatever the name is.
 _TRACE = re.compile(rb"\+0x[0-9a-f]{1,16}/0x[0-9a-f]{1,16}(?: \[[\w-]+\])?\s*$")
 _ROW_LIKE = re.compile(rb"\](?:[ \t]+-?\d+){3}")
 
 
 def is_trace(raw: bytes) -> bool:
-    """Whether a line is a call in a stack trace that says nothing of an OOM."""
+    """Whether a line is a call of a stack trace, but not the call that shows an OOM in a cgroup."""
     return _TRACE.search(raw) is not None and b"mem_cgroup_out_of_memory+" not in raw and _ROW_LIKE.search(raw) is None
 
 
@@ -116,10 +141,11 @@ _STACK = re.compile(r"Stack ?:|\s*(?:[0-9a-f]{8}|[0-9a-f]{16})(?: (?:[0-9a-f]{8}
 
 
 def is_stack(text: str) -> bool:
-    """A line of a stack's words in hexadecimal. On MIPS "..." follows where they go on (show_stacktrace())."""
+    """Whether a line has the words of a stack in hexadecimal. On MIPS, "..." follows if there are more
+    (show_stacktrace())."""
     return _STACK.match(text) is not None
 
 
 def is_gap(text: str) -> bool:
-    """ "[...]", "<snip>": someone left lines out."""
+    """Whether a line says that lines were left out, such as "[...]" or "<snip>"."""
     return _GAP.match(text) is not None

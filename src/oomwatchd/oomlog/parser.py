@@ -1,7 +1,7 @@
-"""Kernel log text to OOM kill records. Pure; fed line by line.
+"""Parses the lines of a log into OOM kill records. Pure.
 
-A log may hold several streams: hosts on a log server, syslog and console of one machine. Each line is taken apart
-(`prefix`), its stream found, and read there (`kernel_stream`). So many streams are held, one report each.
+A log may have several streams: several hosts on a log server, or syslog and console of one machine. The prefix of each
+line (`prefix`) shows which stream it belongs to. Each stream is read by itself (`kernel_stream`), one report at a time.
 """
 
 import re
@@ -19,77 +19,60 @@ from oomwatchd.oomlog.record import OomKill
 from oomwatchd.oomlog.report import Origin
 from oomwatchd.oomlog.times import Calendar
 
-# A report of which so many lines show nothing more was cut off.
 PATIENCE = 2000
-# Hosts that write to one log at the same time. Of more, the one longest silent ends.
+"""A report ends when so many lines have followed that say nothing of it: the log has lost its end."""
 _STREAMS_MAX = 64
-# So many lines are kept until one of them shows what a prefix is that nobody knows.
+"""At most so many streams are read at a time. For one more, the stream that was silent for longest ends."""
 _UNKNOWN_MAX = 8
+"""At most so many lines with an unknown prefix are kept until one of them shows where the prefix ends."""
 
 _NO_LINE = Line("", "")
 
 _Key = tuple[str | None, str | None, str, bool]
+"""What tells streams apart: file, host, lead of the prefix, and whether the prefix has a date."""
 
 
 class Parser:
-    """Feed it the lines of a log in order; `feed` and `flush` return the events that have become complete.
+    """Reads the lines of a log in their order. feed() and flush() return the events that have become complete.
 
-    Who follows a live log calls `flush` once it falls silent. `busy` is false while only a line with one of `ANCHORS`,
-    or rows before it, can matter: a reader of large logs skips to these."""
-
-    ANCHORS = (
-        "invoked oom-killer",
-        "oom-kill:con",
-        "ill process ",
-        "Killed process",
-        "OOM killed process",
-        "ut of memory: Killed",
-        "oom_reaper: reaped",
-        " total_vm ",
-        "result of limit of",
-        "memory: usage ",
-        "Memory cgroup stats for",
-        "memory.oom.group set",
-        "no killable processes",
-        "deadlocked on memory",
-        "panic_on_oom is",
-        "Manual OOM execution",
-        '"MESSAGE":[',  # journald's way with a record that isn't clean UTF-8
-        '"MESSAGE" : [',
-        '"MESSAGE": [',
-    )
+    For a live log, flush() is called when no more lines come. While `busy` is False, only rows of a task table and
+    lines with one of `lines.ANCHORS` can matter, so that a reader of large logs may skip the others."""
 
     def __init__(self, reference: datetime, file: str | None = None, *, keep_text: bool = False) -> None:
-        """`reference` (naive, local): dates without a year are the last such date not after it. `file`: where the
-        log is read, for the events. `keep_text`: have the events keep their lines."""
+        """`reference` (naive, local time): a date without a year means the last such date up to then. `file`: the path
+        of the log, for the events. `keep_text`: the events keep their lines."""
         self._keep_text = keep_text
         self.reference = reference
         self.file = file
         self.calendar = Calendar()
         self._streams: dict[_Key, KernelStream] = {}
         self._begun: tuple[int, _Key] | None = None
-        """The number of the last line that began a stream, and which one."""
+        """The number of the last line that began a stream, and that stream; None: no line has yet."""
         self._learned = Learned()
         self._unknown: list[tuple[str, Line]] = []
+        """Lines with an unknown prefix that wait to be read."""
         self._done: list[OomKill] = []
+        """Complete events that weren't returned yet."""
         self._number = 0
+        """The number of the present line, from 1."""
         self._stream = self._stream_of((None, None, "", False))
         self._last = _NO_LINE
-        """The last line's prefix, for a next one that has the same. Its text isn't kept."""
+        """The last line whose prefix was taken off; see _like_last()."""
         self._alike: re.Pattern[str] | None = None
+        """Matches prefixes that differ from that line's only in the time; None: no other prefix is alike."""
         self._noise: re.Pattern[bytes] | None = None
-        """Matches prefixes that differ from the last line's in the time alone."""
+        """Matches lines with such a prefix that say nothing of an OOM."""
         self._as_is = False
-        """Whether the last line was free of colours, markup and the like."""
+        """Whether the last line could be read without cleaning: it has no colours, markup and the like."""
         self._origin = Origin()
 
     @property
     def busy(self) -> bool:
-        """Whether any line may matter now."""
+        """Whether any line may matter now, and not only those with an anchor."""
         return bool(self._unknown) or any(stream.assembly.waits() for stream in self._streams.values())
 
     def feed(self, line: str | LogLine) -> list[OomKill]:
-        """Take in one line, without its line feed."""
+        """Read one line, without its line feed. Returns the events that have become complete."""
         self._number += 1
         self._stream.assembly.at_row = False
         if isinstance(line, LogLine) and (line.verbatim or line != LogLine(line.text)):
@@ -108,27 +91,28 @@ class Parser:
         return done
 
     def feed_run(self, data: bytes, start: int, end: int) -> int:
-        """Take in lines at `start`, behind the line just fed, that can be read as a whole: rows of a table, or lines
-        that say nothing of an OOM. A large log is mostly these. Returns where they end."""
+        """Read the lines of `data` from `start` on, after the line that was fed last, as far as they are rows of a
+        table, or lines that say nothing of an OOM. They are read at once, since a large log mostly has such lines.
+        Returns the offset of the next line."""
         if self._stream.assembly.at_row:
             return self._feed_rows(data, start, end)
         return self._skip_noise(data, start, end)
 
     def _feed_rows(self, data: bytes, start: int, end: int) -> int:
-        """Take in the rows at `start` that follow a header or row just fed."""
+        """Read the rows from `start` on, after a header or a row. Returns the offset of the next line."""
         assembly = self._stream.assembly
         report = assembly.report
         if report is None or report.layout is None or report.past_table() or assembly.broken is not None:
             return start
         if not self._as_is or data.startswith(b"{", start):
-            return start  # so the rows aren't either
+            return start  # the rows can't be read without cleaning either
         layout = report.layout
         rows, raw = alike.rows_pattern(layout, alike.shape(self._last)).read(data, start, end)
         if not rows:
             return start
         tasks = layout.raw_rows(rows)
         report.add_all(tasks)
-        # Where a line feed is in the name, the next line has the rest.
+        # If the name of the last row has a line feed, the next line has the rest of the name.
         assembly.previous = tasks[-1].comm
         if self._keep_text:
             assembly.keep_rows(raw)
@@ -137,8 +121,8 @@ class Parser:
         return start + len(raw)
 
     def _skip_noise(self, data: bytes, start: int, end: int) -> int:
-        """Pass over the lines at `start` that have the prefix of the line just fed: half of a report's lines are
-        registers, addresses, headings."""
+        """Skip the lines from `start` on that have the prefix of the line before and say nothing of an OOM: half of a
+        report's lines are registers, addresses and headings. Returns the offset of the next line."""
         assembly = self._stream.assembly
         if self._noise is None or not self._as_is or self._unknown or self._keep_text or assembly.broken is not None:
             return start
@@ -153,7 +137,7 @@ class Parser:
         return stop
 
     def flush(self) -> list[OomKill]:
-        """The log ends here, or is silent: close the events that are open."""
+        """Complete the open events, since the log ends or no more lines come. Returns them."""
         self._drain()
         for stream in self._streams.values():
             self._done += stream.flush()
@@ -161,10 +145,11 @@ class Parser:
         done, self._done = self._done, []
         return done
 
-    # From a line to its stream.
+    # From a line to its stream
 
     def _like_last(self, line: str) -> bool:
-        """Take a line whose prefix is the last one's but for the time: nearly all lines of a log are such."""
+        """Read a line if its prefix differs from the last one's only in the time, as nearly all lines of a log do.
+        Returns whether it does."""
         match = None if self._alike is None else self._alike.match(line)
         if match is None or line_prefix.goes_on(line, match.end()):
             return False
@@ -175,6 +160,7 @@ class Parser:
         return True
 
     def _plain(self, line: str) -> None:
+        """Read a line of a text file."""
         end = line_prefix.plain_prefix(line)
         if end > 0:
             self._drain()
@@ -194,7 +180,7 @@ class Parser:
         self._known_or_not(line, parts)
 
     def _known_or_not(self, line: str, parts: Line) -> None:
-        """A line whose prefix is taken off as far as it is known."""
+        """Read a line that was taken apart into `parts`, by the known kinds of prefixes."""
         text = parts.text or ""
         if parts.sure or lines.begins(text) or not text.strip() or self._stream.is_below(line):
             self._drain()
@@ -213,7 +199,7 @@ class Parser:
             self._take_apart(line, parts)
 
     def _drain(self) -> None:
-        """Read the lines that were kept, with what was learned since."""
+        """Read the lines that wait, by the prefixes that were learned since."""
         unknown, self._unknown = self._unknown, []
         for line, parts in unknown:
             learned = self._learned.split(parts)
@@ -229,7 +215,7 @@ class Parser:
             self._done += self._stream.take_bare(self._number, (parts.text or "").lstrip(), line)
 
     def _unwrapped(self, line: LogLine) -> None:
-        """A line out of a container."""
+        """Read a line of which a container (JSON, CSV, the journal) knows more than its text."""
         if self._unknown:
             self._drain()
         if line.program is not None and line.program != "kernel":
@@ -263,17 +249,17 @@ class Parser:
 
     def _take_text(self, text: str) -> None:
         if text.startswith("message repeated "):
-            return  # rsyslog tells again what it has written
+            return  # rsyslog writes this for a line that it has written before
         stream = self._stream
         if stream.assembly.broken is None and lines.is_noise(text):
-            # Nearly all lines end here.
+            # Nearly all lines of a log end here, so this is the quick way.
             stream.pass_over(self._origin, text)
             return
         self._done += stream.take(self._number, self._origin, text)
 
     def _stream_below_first(self, parts: Line) -> KernelStream | None:
-        """The stream that the line before began, if that differs only by a lead: what stands before the first line of
-        something copied ("[code]", an instance's name) is in none of the others."""
+        """The stream that the line before has begun, if its prefix differs from this one's only by a lead. Copied text
+        may have a lead before its first line alone, such as "[code]". None: there is no such stream."""
         key = (None, parts.host, parts.lead, parts.dated)
         if parts.lead or self._begun is None or self._number - self._begun[0] > 1:
             return None
@@ -293,7 +279,7 @@ class Parser:
                 oldest = min(self._streams, key=lambda one: self._streams[one].last_number)
                 self._done += self._streams.pop(oldest).flush()
             if self._number == 2 and (first := self._stream.assembly.report) is not None and not first.origin.prefix:
-                # The log begins within a line, without the prefix of the others.
+                # The log begins in the middle of a line, which lacks the prefix of the others.
                 self._streams[key] = self._stream
                 return self._stream
             stream = self._streams[key] = KernelStream(

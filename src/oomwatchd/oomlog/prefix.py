@@ -1,9 +1,9 @@
-r"""What stands before the kernel's own words in a line of a log: who put it there, whose line it is. Pure.
+r"""Takes the prefix off a line of a log: all that stands before the kernel's own words. Pure.
 
-A prefix is taken off layer by layer: quotes, priorities, dates, the host, the program's tag, the kernel's stamp. Where
-none of these follows, the next one is looked for further on, and what stands before it is the lead: a file's name from
-grep, a container's from kubectl, a number from `cat -n`. The kernel's own stamp or tag ends it: what comes behind is
-the kernel's, whatever it looks like. Prefixes of kinds that nobody knows are left to `oomlog.learned`.
+A prefix is taken off layer by layer: quotation marks, priorities, dates, the host, the program's tag, the kernel's
+stamp. If no known layer follows, the next one is searched further on. The text before it is the lead: a file's name
+from grep, a container's name from kubectl, a number from `cat -n`. The kernel's own stamp or tag ends the prefix: the
+text behind it is the kernel's, whatever it looks like. Prefixes of unknown kinds are left to `oomlog.learned`.
 """
 
 import re
@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 from oomwatchd.oomlog import lines
 
-# The kernel cuts a record at about 1 KiB (kernel/printk/printk.c, LOG_LINE_MAX); JSON may write one number per byte.
 LONGEST = 64 * 1024
-# Where a prefix of known layers may begin at the latest.
+"""Characters of a line that are read. The kernel cuts a record at about 1 KiB (LOG_LINE_MAX in kernel/printk/printk.c);
+JSON may have one number for each byte."""
 _LEAD_MAX = 400
+"""The lead before a known layer has at most so many characters."""
 _LAYERS_MAX = 12
 
 _CLOCK = r"\d{1,2}:\d\d:\d\d(?:[.,:]\d{1,9})?"
@@ -105,12 +106,12 @@ _USERS = re.compile(r"[\w./-]{1,64}\[\d{1,10}\]: ")
 
 
 class Line(NamedTuple):
-    """A line taken apart.
+    """A line that was taken apart.
 
-    prefix: all that was put in front of `text`. text: the kernel's words, or None if another program spoke.
-    host: the machine, if the prefix names it. lead: what stands before the first layer that is known, without numbers
-    of lines; lines of one stream have it in common. sure: the prefix holds the kernel's own stamp or tag.
-    dated: it holds a date."""
+    prefix: all that stands before `text`. text: the kernel's words; None: another program has written the line. host:
+    the machine; None: the prefix doesn't name it. lead: the text before the first known layer, without line numbers;
+    all lines of a stream have the same lead. sure: whether the prefix has the kernel's own stamp or tag. dated: whether
+    it has a date."""
 
     prefix: str
     text: str | None
@@ -121,33 +122,35 @@ class Line(NamedTuple):
 
 
 def plain_prefix(line: str) -> int:
-    """The length of what the kernel itself puts in front, for dmesg or /dev/kmsg; 0 if it isn't that alone."""
+    """The length of the prefix, if it is only what the kernel itself writes, as for dmesg or /dev/kmsg; else 0."""
     match = _PLAIN.match(line)
     return 0 if match is None else match.end()
 
 
 def goes_on(line: str, at: int) -> bool:
-    """Whether a prefix known from another line may go on at `at`."""
+    """Whether the prefix may go on at `at`, so that a prefix that was known from another line isn't all of it."""
     return line[at : at + 1] in ("[", "<", "{", "k") and _MORE.match(line, at) is not None
 
 
 def split(line: str) -> Line:
-    """Take the prefix off `line` (without its line feed)."""
+    """Take `line` apart. It has no line feed at its end."""
     if len(line) > LONGEST:
         line = line[:LONGEST]
     return _Splitter(line).split()
 
 
 class _Splitter:
-    """Takes the layers off one line."""
+    """Takes the layers off one line. See Line for `host`, `lead`, `sure` and `dated`."""
 
     def __init__(self, line: str) -> None:
         self.line = line
         self.at = 0
+        """Where the next layer begins; -1: another program has written the line."""
         self.host: str | None = None
         self.lead = ""
         self.sure = False
         self.kernel_facility = True
+        """Whether the facility, as far as the prefix tells it, is the kernel's."""
         self.dated = False
 
     def split(self) -> Line:
@@ -166,19 +169,19 @@ class _Splitter:
         return Line(self.line[:at], self.line[at:], self.host, self.lead, self.sure, self.dated)
 
     def _is_of_application(self) -> bool:
-        """Whether an application's log repeats the kernel's words."""
+        """Whether an application has written the line, and only quotes the kernel's words."""
         words = _WORDS_OF_REPORT.search(self.line)
         return words is not None and _LIBRARY.search(self.line, 0, words.start()) is not None
 
     def _layer(self) -> bool:
-        """Take the layer at `at` off; `at` becomes -1 if it tells that another program spoke."""
+        """Take off the layer at `at`. Returns whether there is one."""
         match = _LAYER.match(self.line, self.at)
         if match is None:
             return not self.sure and self._bare_kernel()
         kind = match.lastgroup or ""
         if self.sure and kind not in ("stamp", "boxed"):
             return False
-        # Blanks behind a layer may be the text's own.
+        # Blanks behind a layer may belong to the text.
         if kind == "blank" and self.at > 0 and not self._goes_on_at(match.end()):
             return False
         self.at = match.end()
@@ -216,12 +219,12 @@ class _Splitter:
             self._host_of_lead()
 
     def _host_of_lead(self) -> None:
-        """pdsh, pssh -P, talosctl: "web1: " in front of the host's line."""
+        """Take the host from a lead such as "web1: ", which pdsh, pssh -P and talosctl write."""
         if self.host is None and self.lead and (match := _HOST_LEAD.fullmatch(self.lead)) is not None:
             self.host = match["host"]
 
     def _bare_kernel(self) -> bool:
-        """The kernel's tag where no date stands before it."""
+        """Take off the kernel's tag where no date stands before it. Returns whether there is one."""
         match = _BARE_KERNEL.match(self.line, self.at)
         if match is None:
             return False
@@ -241,7 +244,7 @@ class _Splitter:
         return True
 
     def _tag(self, date: str) -> None:
-        """Behind a date: the host and the tag of syslog, of the kernel or of another program."""
+        """Take off what follows a date in syslog: the host, and the tag of the kernel or of another program."""
         line = self.line
         if _DMESG_ISO.match(date) is not None:
             self.sure = True
@@ -261,20 +264,21 @@ class _Splitter:
             return
         match = _OTHER_TAG.match(line, self.at)
         if match is not None and _LAYER.match(text) is None:
-            # Fluentd's tag, before a record that says itself who wrote it.
+            # A tag of Fluentd stands before a record in JSON that names its writer.
             self.at = match.end() if line.startswith('{"', match.end()) else -1
             self.host = match["host"]
             return
         self.at += 1
 
     def _find_next(self) -> bool:
-        """Go to the next layer that is known, over what stands before it. False: the kernel's words begin here."""
+        """Go to the next known layer, and add the text before it to the lead. Returns False if there is none, so that
+        the kernel's words begin here."""
         line, at = self.line, self.at
         text = line[at : at + 300].lstrip()
         if (text.startswith('{"') and line.rstrip().endswith("}")) or lines.begins(text):
             return False
         words = _WORDS_OF_REPORT.search(line, at)
-        # One more: something must follow the kernel's tag.
+        # One character more, since the kernel's tag must be followed by one.
         limit = min(len(line), at + _LEAD_MAX, words.start() + 1 if words is not None else len(line))
         match = _NEXT.search(line, at, limit)
         if match is None or match.start() == at:
@@ -285,5 +289,5 @@ class _Splitter:
 
 
 def without_numbers(lead: str) -> str:
-    """The lead without the number of the line, which `cat -n` sets in front and grep -n behind the file's name."""
+    """The lead without the number of the line. `cat -n` writes it at the front, grep -n behind the file's name."""
     return re.sub(r"^\s*\d+(?=[\s:|)-]|\.\s)|(?<=[:-])\d+(?=[:-])", "", lead).replace("-", ":")[-120:]

@@ -1,4 +1,4 @@
-"""Quotation marks around the kernel's words, from a record that was printed by another program. Pure."""
+"""Removes quotation marks that another program has put around the kernel's words. Pure."""
 
 import re
 
@@ -8,8 +8,8 @@ _OPENING = re.compile(r"""(?:^|[\s=:\[{(,>|])(?P<quote>["'`])[^"'`]*$""")
 
 
 def unquoted(parts: Line) -> Line | None:
-    """A line whose prefix opens quotation marks (a field of CSV, YAML, JSON, a shell's or a program's string), without
-    what closes them behind the text; None if there are none."""
+    """The line without the quotation mark that closes its text, and without what follows that. None: its prefix doesn't
+    end with an opening quotation mark, as that of a field of CSV, YAML or JSON, or of a string in a program does."""
     opening = _OPENING.search(parts.prefix)
     if opening is None or parts.text is None:
         return None

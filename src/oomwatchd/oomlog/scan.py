@@ -17,7 +17,7 @@ BEFORE = 64 << 10
 # How much of a report is split into lines before asking whether that was all of it.
 AT_ONCE = 4 << 10
 _NULS = re.compile(rb"\0+\n?")
-_ANCHORS = Words(Parser.ANCHORS)
+_ANCHORS = Words(lines.ANCHORS)
 
 
 def scan(stream: Stream, parser: Parser, beside: Beside | None = None) -> Iterator[OomKill]:
