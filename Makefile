@@ -45,16 +45,17 @@ run: venv ## the daemon in the foreground, with config/oomwatchd.toml; Ctrl-C en
 	@chmod go-w config/oomwatchd.toml # a file that others could write is refused, and umask 002 makes it one
 	$(SUDO) $(VENV)/bin/oomwatchd -c config/oomwatchd.toml
 
-test: test-unit test-kernel ## unit tests and tests on this machine's kernel, 5 to 10 minutes
+test: test-unit test-kernel ## unit tests and tests on this machine's kernel, some 5 minutes
 
 # Byte code is kept, also where the environment says not to: the tests start some hundred Pythons.
 test-unit: export PYTHONPYCACHEPREFIX = $(CURDIR)/build/pycache
 test-unit: venv $(VENV)/.stamp-dev ## the unit tests, one process a processor: 30 s on two
 	env -u PYTHONDONTWRITEBYTECODE $(VENV)/bin/pytest -n auto --dist worksteal --ignore=tests/kernel
 
-# One after the other: each daemon hears of every process of the machine, and some tests count what that costs.
+# Two at a time: much of it is waiting. Each daemon hears of every process of the machine; a test that can't have others
+# beside it is marked `serial`.
 test-kernel: venv $(VENV)/.stamp-dev ## tests on this machine's kernel, with real processes (wants root)
-	$(VENV)/bin/pytest tests/kernel
+	$(VENV)/bin/pytest -n 2 --dist loadfile tests/kernel
 
 coverage: venv $(VENV)/.stamp-dev ## which lines the tests run, those that the daemons of tests/kernel run included; build/coverage/html
 	$(VENV)/bin/pip install -q -e '.[coverage]'

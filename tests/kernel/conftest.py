@@ -1,5 +1,6 @@
 """A real oomwatchd on the real kernel, with rules that fit only what the test itself starts."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -29,6 +30,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     module = metafunc.module.__name__.rpartition(".")[2]
     if module in FILTER_MATTERS and "daemon" in metafunc.fixturenames:
         metafunc.parametrize("filtered", [True, False], ids=["names", "kinds"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def turn(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Lets a test that is marked `serial` run while no other worker process (pytest-xdist) runs one."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        yield
+        return
+    serial = request.node.get_closest_marker("serial") is not None
+    run = tmp_path_factory.getbasetemp().parent
+    with (run / "door.lock").open("w") as door, (run / "room.lock").open("w") as room:
+        fcntl.flock(door, fcntl.LOCK_EX)  # held by who waits to be alone, so that nobody enters before him
+        fcntl.flock(room, fcntl.LOCK_EX if serial else fcntl.LOCK_SH)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        yield
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-from tests.kernel.running import oom_score_adj, rule, wait_for_value
+from tests.kernel.running import DEADLINE_SECONDS, oom_score_adj, rule, wait_for_value
 
-SECONDS = "100"
+SECONDS = "1000"
 KINDS = Counter(
     {
         "parent": 1,
@@ -82,8 +82,8 @@ class Families:
     def wait(self) -> None:
         """Wait until everyone is there."""
         assert self.launching is not None
-        self.launching.wait(60)
-        self._reader.join(60)
+        self.launching.wait(DEADLINE_SECONDS)
+        self._reader.join(DEADLINE_SECONDS)
         found = {kind: len(pids) for kind, pids in self.members.items()}
         assert found == {kind: number * self.count for kind, number in KINDS.items()}
 
@@ -94,7 +94,7 @@ class Families:
         self._listen()
         for pid in before["parent"]:
             os.kill(pid, signal.SIGUSR1)
-        self._reader.join(60)
+        self._reader.join(DEADLINE_SECONDS)
         assert sum(map(len, self.members.values())) == self.count * KINDS.total()
         return before
 
@@ -117,7 +117,7 @@ class Families:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         assert self.launching.stdout is not None
-        self._reader.join(60)
+        self._reader.join(DEADLINE_SECONDS)
         self.launching.stdout.close()
         self.launching.wait()
 

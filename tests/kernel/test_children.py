@@ -50,6 +50,8 @@ def patience(children: str | int) -> str:
     return "500ms" if children == "inherit" else "1h"
 
 
+# A storm fills the socket of each daemon that hears of every program.
+@pytest.mark.serial
 @pytest.mark.parametrize(("children", "values", "wanted"), POLICIES)
 def test_daemon_before_the_families(
     daemon: Daemon, families: Families, storm: None, children: str | int, values: tuple[int, int], wanted: int
@@ -125,6 +127,7 @@ def test_rule_changed(daemon: Daemon, families: Families) -> None:
     expect(families.members, 0, parent=600)
 
 
+@pytest.mark.serial  # as above
 @few
 def test_parent_executes_another(
     daemon: Daemon, families: Families, storm: None, children: str | int, values: tuple[int, int], wanted: int

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.running import Daemon, Processes, oom_score_adj, rule, wait_for_value, wait_until
+from tests.kernel.running import DEADLINE_SECONDS, Daemon, Processes, oom_score_adj, rule, wait_for_value, wait_until
 from tests.unprivileged import needs_reachable_python
 
 
 def run(daemon: Daemon, *arguments: str, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     command = [*prefix, sys.executable, "-m", "oomwatchd", *arguments]
-    return subprocess.run(command, env=daemon.environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=daemon.environment, capture_output=True, text=True, timeout=DEADLINE_SECONDS)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What becomes of a configuration that is saved, cut, emptied, deleted, or changed where nothing tells of it."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.asking import PROGRAM, answer, oomwatchctl
+from oomwatchd.control.client import Client
+from tests.kernel.asking import answer, oomwatchctl
 from tests.kernel.running import Daemon, Processes, rule, wait_for_value, wait_until
 
 
@@ -261,10 +263,13 @@ def test_what_is_saved_while_it_starts(daemon: Daemon, target: Path, text: str, 
 def test_many_who_ask_for_a_reload_at_once_get_one(daemon: Daemon, target: Path) -> None:
     daemon.start(rule(target, scan="1h"))
     before = daemon.status()["counters"]["scans"]
-    asking = [
-        subprocess.Popen([PROGRAM, "reload"], env=daemon.environment, stdin=subprocess.DEVNULL) for _ in range(20)
-    ]
-    assert [each.wait() for each in asking] == [0] * 20
+    with contextlib.ExitStack() as stack:
+        asking = [stack.enter_context(Client(str(daemon.runtime))) for _ in range(20)]
+        os.kill(daemon.pid, signal.SIGSTOP)  # so that it finds all of them at once
+        for client in asking:
+            client.socket.sendall(b'{"verb": "reload"}\n')
+        os.kill(daemon.pid, signal.SIGCONT)
+        assert [client.receive()["ok"] for client in asking] == [True] * 20
     assert 1 <= daemon.status()["counters"]["scans"] - before < 20
 
 

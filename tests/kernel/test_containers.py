@@ -66,10 +66,10 @@ def running(target: Path) -> list[int]:
     return found
 
 
-def start(processes: Processes, target: Path, *command: str | Path) -> int:
+def start(processes: Processes, target: Path, *command: str | Path, **options: object) -> int:
     """Start what ends in executing `target`, and return the PID of that."""
-    processes.start(*command, stderr=subprocess.DEVNULL)
-    (pid,) = wait_until(lambda: running(target), f"{command[0]} has started {target}", 15)
+    processes.start(*command, stderr=subprocess.DEVNULL, **options)
+    (pid,) = wait_until(lambda: running(target), f"{command[0]} has started {target}")
     return processes.adopt(pid)
 
 
@@ -145,8 +145,9 @@ def test_only_the_maker_was_moved(daemon: Daemon, processes: Processes, target: 
 def test_child_of_pid_1(daemon: Daemon, processes: Processes, target: Path, name: str, value: int) -> None:
     """A service with PrivatePIDs=; and a container whose maker has died."""
     with cgroup("unified", f"oomwatchd-test-{os.getpid()}-{name}") as own:
-        script = f"echo $$ > {own}/cgroup.procs; unshare --pid --fork {target} 1000 & sleep 1; kill -9 $!"
-        pid = start(processes, target, "sh", "-c", script)
+        script = f"echo $$ > {own}/cgroup.procs; unshare --pid --fork {target} 1000 & read line; kill -9 $!"
+        pid = start(processes, target, "sh", "-c", script, stdin=subprocess.PIPE)
+        processes.children[-1].communicate(b"\n")
         status = Path(f"/proc/{pid}/status")
         with contextlib.suppress(AssertionError):
             wait_until(lambda: "PPid:\t1\n" in status.read_text(), "it is an orphan", 5)
@@ -203,7 +204,7 @@ def test_a_real_container(daemon: Daemon, target: Path, runtime: str) -> None:
     )
     try:
         with contextlib.suppress(AssertionError):
-            wait_until(lambda: running(target) or container.poll() is not None, "the container runs", 15)
+            wait_until(lambda: running(target) or container.poll() is not None, "the container runs")
         if not running(target):
             container.kill()
             pytest.skip(f"{runtime} makes no container here: {container.communicate()[1].strip()[-200:]}")
@@ -241,7 +242,7 @@ def test_tabs_of_chromium(daemon: Daemon, processes: Processes) -> None:
             return [pid for pid in family(child.pid) if b"--type=renderer" in cmdline(pid)]
 
         try:
-            wait_until(lambda: tabs() or child.poll() is not None, "the browser has a tab", 60)
+            wait_until(lambda: tabs() or child.poll() is not None, "the browser has a tab")
             if child.poll() is not None:
                 pytest.skip("Chromium doesn't start here")
             sandboxed = [pid for pid in tabs() if nested(pid)]

@@ -43,6 +43,7 @@ def calls(daemon: Daemon, target: Path, output: Path) -> dict[str, float]:
     return {name: count / found["readlink"] for name, count in found.items()}
 
 
+@pytest.mark.serial  # it counts what each event costs, and others cause events
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace, which counts the calls, isn't installed")
 @pytest.mark.parametrize(("keys", "limit"), [(("exe",), 7), (("exe", "comm"), 10)])
 def test_calls_per_exec_are_few_and_do_not_grow_with_rules(
@@ -61,6 +62,7 @@ def test_calls_per_exec_are_few_and_do_not_grow_with_rules(
     assert many <= limit, found
 
 
+@pytest.mark.serial  # it waits for a moment without events
 @pytest.mark.parametrize("children", ["inherit", "reset", 250])
 def test_with_the_filter_the_daemon_hears_of_nothing_that_is_settled(
     daemon: Daemon, processes: Processes, target: Path, children: str | int

@@ -31,7 +31,7 @@ def test_kills_at_random_times(daemon: Daemon, compiled: Compiler, target: Path)
                 time.sleep(chance.uniform(0.05, 1.0))  # the time of the crash, not one to wait for something
                 daemon.kill()
             daemon.start()
-            wait_until(lambda: not reader.is_alive(), "all were started", 120)
+            wait_until(lambda: not reader.is_alive(), "all were started")
             daemon.wait_for_scan()
             alive = {pid: value for pid, value in started.items() if is_target(pid, target)}
             assert len(alive) > STARTS // 2

@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_old
 from oomwatchd.control.client import Client
 from tests.kernel.asking import PROGRAM, answer, oomwatchctl
 from tests.kernel.running import (
+    DEADLINE_SECONDS,
     Daemon,
     Processes,
     oom_score_adj,
@@ -287,7 +288,7 @@ def test_monitor_ends_well_by_ctrl_c_and_badly_when_the_daemon_stops(daemon: Dae
             assert process.stdout is not None
             assert process.stdout.readline().split()[:3] == ["TIME", "SOURCE", "EVENT"]
             stop(process)
-            assert process.wait(30) == status
+            assert process.wait(DEADLINE_SECONDS) == status
 
 
 def test_a_monitor_that_does_not_read_is_told_how_much_it_missed(

@@ -175,6 +175,7 @@ def test_in_a_chroot(daemon: Daemon, processes: Processes, compiled: Compiler, t
     wait_for_value(pid, PINNED)
 
 
+@pytest.mark.serial  # it waits for a moment without events
 def test_while_everything_is_watched(pinning: Daemon, processes: Processes, target: Path) -> None:
     """Who watches sees every exec; once nobody does, what concerns no rule is dropped again."""
     other = target.with_name("other")

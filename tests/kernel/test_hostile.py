@@ -14,7 +14,15 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.conftest import Compiler
-from tests.kernel.running import Daemon, oom_score_adj, public_directory, set_oom_score_adj, wait_for_value, wait_until
+from tests.kernel.running import (
+    DEADLINE_SECONDS,
+    Daemon,
+    oom_score_adj,
+    public_directory,
+    set_oom_score_adj,
+    wait_for_value,
+    wait_until,
+)
 
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 START, PROTECTED = 700, 100
@@ -163,7 +171,7 @@ class Attacker:
     def __init__(self) -> None:
         self.ours, self.theirs = socket.socketpair()
         self.ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        self.ours.settimeout(30)
+        self.ours.settimeout(DEADLINE_SECONDS)
         self.started: list[subprocess.Popen[bytes]] = []
         self.pids: list[int] = []
 
@@ -394,20 +402,20 @@ def remove(directory: Path) -> bool:
 @pytest.mark.parametrize(
     "path",
     [
-        f"{OWN_SLICE}/user@65534.service/{UNIT}",
-        f"{OWN_SLICE}/user@65534.service/app.slice/{UNIT}",
-        f"{OWN_SLICE}/user@65534.service/{SLICE}/x.service",
-        f"{OWN_SLICE}/user@65534.service/{SLICE}",
-        f"{OWN_SLICE}/session-9.scope/{UNIT}",
-        f"{OWN_SLICE}/user@65534.service/_{UNIT}",
-        f"{OWN_SLICE}/user@65534.service/..{UNIT}",
-        f"{OWN_SLICE}/user@65534.service/a\r0::/{UNIT}",
-        f"{OWN_SLICE}/user@65534.service/a\r1:name=systemd:/{UNIT}",
+        "user@65534.service/{UNIT}",
+        "user@65534.service/app.slice/{UNIT}",
+        "user@65534.service/{SLICE}/x.service",
+        "user@65534.service/{SLICE}",
+        "session-9.scope/{UNIT}",
+        "user@65534.service/_{UNIT}",
+        "user@65534.service/..{UNIT}",
+        "user@65534.service/a\r0::/{UNIT}",
+        "user@65534.service/a\r1:name=systemd:/{UNIT}",
     ],
 )
 def test_cgroup_below_the_users_own(place: Place, attacker: Attacker, path: str) -> None:
     """Named as root's unit or slice: there, users name what they like, all but a line feed."""
-    with cgroup(path) as directory:
+    with cgroup(f"{OWN_SLICE}/{path.format(UNIT=UNIT, SLICE=SLICE)}") as directory:
         pid = attacker.start(place.hog, *STAY)
         (directory / "cgroup.procs").write_text(str(pid))
         try:

@@ -70,6 +70,7 @@ def start_daemonizing(shell: Path, processes: Processes, target: Path, gate: Pat
     return output
 
 
+@pytest.mark.serial  # others would lose events too, and it counts what was lost
 @pytest.mark.parametrize("programs", [1000, 40_000])
 def test_daemonized_grandchildren_are_not_missed_however_much_else_starts(
     daemon: Daemon, processes: Processes, shell: Path, target: Path, compiled: Compiler, tmp_path: Path, programs: int
@@ -115,6 +116,7 @@ def test_a_settled_descendant_keeps_what_it_is_given_later(
     assert oom_score_adj(grandchild) == PINNED
 
 
+@pytest.mark.serial  # it waits for a moment without events
 def test_a_release_finds_descendants_that_were_born_right(
     daemon: Daemon, processes: Processes, shell: Path, target: Path, tmp_path: Path
 ) -> None:
@@ -147,6 +149,7 @@ def test_a_release_finds_descendants_that_were_born_right(
     line_in.close()
 
 
+@pytest.mark.serial  # others would lose events too
 def test_who_only_shows_a_pinned_value_after_a_loss_keeps_it(
     daemon: Daemon, processes: Processes, shell: Path, target: Path, compiled: Compiler, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.asking import oomwatchctl
-from tests.kernel.running import Daemon, Processes, rule, wait_for_value, wait_until
+from tests.kernel.running import DEADLINE_SECONDS, Daemon, Processes, rule, wait_for_value, wait_until
 
 CONFIG = Path(__file__).parent.parent.parent / "config"
 RULES = CONFIG / "prometheus/oomwatchd.rules.yml"
@@ -75,22 +75,25 @@ class Prometheus:
 
     def end(self) -> None:
         self.process.terminate()
-        self.process.wait(30)
+        self.process.wait(DEADLINE_SECONDS)
         self.log.close()
 
 
 @pytest.fixture
-def prometheus(daemon: Daemon, tmp_path: Path) -> Iterator[Prometheus]:
-    """One that scrapes what `oomwatchctl metrics` prints at that moment."""
+def prometheus(daemon: Daemon, processes: Processes, target: Path, tmp_path: Path) -> Iterator[Prometheus]:
+    """One that scrapes what `oomwatchctl metrics` has printed, with one process pinned. To start that program for each
+    scrape would take longer than a scrape may, on a busy machine."""
+    daemon.start(rule(target))
+    wait_for_value(processes.start(target, "1000"), 500)
+    printed = oomwatchctl(daemon, "metrics").stdout.encode()
 
     class Metrics(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = oomwatchctl(daemon, "metrics").stdout.encode()
             self.send_response(200)
             self.send_header("Content-Type", "text/plain; version=0.0.4")
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(len(printed)))
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(printed)
 
         def log_message(self, format: str, *args: object) -> None:
             """Nothing: the test's own output is enough."""
@@ -103,12 +106,7 @@ def prometheus(daemon: Daemon, tmp_path: Path) -> Iterator[Prometheus]:
     server.shutdown()
 
 
-def test_each_query_of_the_dashboard_has_an_answer(
-    daemon: Daemon, processes: Processes, target: Path, prometheus: Prometheus
-) -> None:
-    daemon.start(rule(target))
-    wait_for_value(processes.start(target, "100"), 500)
-
+def test_each_query_of_the_dashboard_has_an_answer(prometheus: Prometheus) -> None:
     wait_until(lambda: prometheus.has("oomwatchd_pinned_processes == 1"), "the pin is scraped")
     wait_until(lambda: prometheus.has("rate(oomwatchd_events_total[1m])"), "scraped a second time")
     unanswered = [query for query in expressions() if not prometheus.query(query)]

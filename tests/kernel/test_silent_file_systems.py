@@ -93,7 +93,7 @@ def test_local_program_beside_it(daemon: Daemon, processes: Processes, mount: Mo
 
     mount.answer()
 
-    wait_until(lambda: f"The file system of '{mount.program}' answers again" in daemon.log(), "told of", 60)
+    wait_until(lambda: f"The file system of '{mount.program}' answers again" in daemon.log(), "told of")
     wait_for_value([held, late], 500)
 
 

@@ -44,6 +44,7 @@ def by_symlink(processes: Processes, target: Path) -> int:
     return processes.start(link, "1000")
 
 
+@pytest.mark.serial  # nothing may be lost
 @pytest.mark.parametrize("start", [spawn, fork_and_exec, by_shell, by_env, by_symlink])
 def test_pinned_however_it_is_started(
     daemon: Daemon, processes: Processes, target: Path, start: Callable[[Processes, Path], int]
@@ -57,6 +58,7 @@ def test_pinned_however_it_is_started(
     assert daemon.status()["counters"]["lost"] == 0
 
 
+@pytest.mark.serial  # nothing may be lost
 @pytest.mark.parametrize("children", ["inherit", "reset"])
 @pytest.mark.parametrize("forks", [1, 2, 3])
 def test_a_program_that_had_gone_into_the_background_before_it_was_looked_at(
@@ -153,6 +155,7 @@ def test_one_that_runs_already(daemon: Daemon, processes: Processes, target: Pat
     assert daemon.pins()[pid]["original"] == 0
 
 
+@pytest.mark.serial  # others would lose events too
 def test_lost_events_are_counted_and_made_up_for(
     daemon: Daemon, processes: Processes, target: Path, compiled: Compiler
 ) -> None:
@@ -171,6 +174,7 @@ def test_lost_events_are_counted_and_made_up_for(
     assert "lost process events" in daemon.log()
 
 
+@pytest.mark.serial  # others would lose events too
 def test_a_lost_exec_of_one_that_scans_had_ruled_out_is_made_up_for(
     daemon: Daemon, processes: Processes, target: Path, compiled: Compiler, tmp_path: Path
 ) -> None:

@@ -11,7 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from oomwatchd.control.client import NotRunning
-from tests.kernel.running import Daemon, Processes, rule, start_with_journal, wait_for_value, wait_until
+from tests.kernel.running import (
+    DEADLINE_SECONDS,
+    Daemon,
+    Processes,
+    rule,
+    start_with_journal,
+    wait_for_value,
+    wait_until,
+)
 
 PROGRAMS = 900
 """More than a journal's socket takes, net.unix.max_dgram_qlen, which is 512 under systemd."""
@@ -28,7 +36,7 @@ def with_journal(daemon: Daemon, records: Path) -> Iterator[int]:
         os.kill(daemon.process.pid, signal.SIGCONT)
         with contextlib.suppress(NotRunning):
             os.kill(daemon.status()["pid"], signal.SIGTERM)
-        assert daemon.process.wait(30) == 0
+        assert daemon.process.wait(DEADLINE_SECONDS) == 0
 
 
 def test_innocent_is_pinned_and_told_of_later(
