@@ -4,12 +4,15 @@ VENV := .venv
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 apt_install = { $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(1); }
 APT_VM := qemu-system-x86 qemu-utils mmdebstrap lz4 zstd e2fsprogs
-APT_DEB := clang gcc libbpf-dev debhelper dh-python python3 python3-tomli python3-hypothesis python3-pyinotify python3-pytest python3-systemd scdoc
+APT_DEB := dpkg-dev fakeroot clang gcc libbpf-dev debhelper dh-python python3 python3-tomli python3-hypothesis python3-pyinotify python3-pytest python3-systemd scdoc
 APT_BUILD := gcc pkg-config libsystemd-dev python3-dev python3-venv
 APT_BPF := clang libbpf-dev libbpf1
+# Programs that tests want, and skip without; program:package, where their names differ.
+TEST_TOOLS := scdoc groff mandoc strace zsh fish bwrap:bubblewrap mkfs.btrfs:btrfs-progs runc chromium rpmbuild:rpm makepkg \
+    ansible-playbook:ansible-core promtool:prometheus nix-instantiate:nix-bin nginx:nginx-light
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run bench test test-unit test-kernel test-vm coverage mutants check man install uninstall sdist deb rpm release clean
+.PHONY: help venv packages run bench test test-unit test-kernel test-vm vm-images coverage mutants check man install uninstall sdist deb rpm release clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +44,17 @@ BPF_OBJECT := src/oomwatchd/kernel/exec_filter.bpf.o
 	$(CLANG) $(BPF_FLAGS) -c $< -o $@.new && mv $@.new $@ \
 	    || echo "no $@: that needs clang and libbpf-dev; oomwatchd works without, and wakes up more often"
 
+packages: ## what the other targets would install one by one, and what else tests want, at once
+	@wanted=; export PATH="$$PATH:/usr/sbin:/sbin"; \
+	for tool in $(TEST_TOOLS); do command -v "$${tool%:*}" >/dev/null || wanted="$$wanted $${tool#*:}"; done; \
+	$(have_deb) || wanted="$$wanted $(APT_DEB)"; \
+	$(have_vm) || wanted="$$wanted $(APT_VM)"; \
+	test -z "$$wanted" || $(call apt_install,$$wanted)
+
+have_deb = dpkg-checkbuilddeps 2>/dev/null
+have_vm = { command -v qemu-system-x86_64 && command -v qemu-img && command -v mmdebstrap && command -v lz4 && command -v zstd \
+    && PATH="$$PATH:/usr/sbin:/sbin" command -v mkfs.ext4; } >/dev/null
+
 run: venv ## the daemon in the foreground, with config/oomwatchd.toml; Ctrl-C ends it
 	@chmod go-w config/oomwatchd.toml # a file that others could write is refused, and umask 002 makes it one
 	$(SUDO) $(VENV)/bin/oomwatchd -c config/oomwatchd.toml
@@ -71,10 +85,11 @@ mutants: venv $(VENV)/.stamp-dev ## which changes of rules, pinning, procfs and 
 	$(VENV)/bin/mutmut run '$(MUTATED)'
 	$(VENV)/bin/mutmut results
 
-test-vm: venv $(VENV)/.stamp-dev ## tests in Debian VMs that it builds and boots (wants root, or sudo, and the network once)
-	@{ command -v qemu-system-x86_64 && command -v qemu-img && command -v mmdebstrap && command -v lz4 && command -v zstd \
-	    && PATH=$$PATH:/sbin:/usr/sbin command -v mkfs.ext4; } >/dev/null || $(call apt_install,$(APT_VM))
+vm-images: venv $(VENV)/.stamp-dev ## build what the tests in VMs boot, where it isn't there already
+	@$(have_vm) || $(call apt_install,$(APT_VM))
 	$(SUDO) $(VENV)/bin/python -m tests.vm.image
+
+test-vm: vm-images ## tests in Debian VMs that it builds and boots (wants root, or sudo, and the network once)
 	$(SUDO) $(VENV)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/vm
 
 bench: venv $(VENV)/.stamp-dev ## speed and memory beside a small C program, bench/README.md (wants root, 7 minutes, a machine at rest)
@@ -203,7 +218,7 @@ sdist: ## dist/oomwatchd-VERSION.tar.gz, the sources as every package takes them
 	    | gzip -9n > $(TARBALL)
 
 deb: sdist ## dist/oomwatchd_VERSION_all.deb, for Debian 12 and later
-	@dpkg-checkbuilddeps 2>/dev/null || $(call apt_install,dpkg-dev fakeroot $(APT_DEB))
+	@$(have_deb) || $(call apt_install,$(APT_DEB))
 	rm -rf build/deb && mkdir -p build/deb
 	tar --extract --file $(TARBALL) -C build/deb
 	cd build/deb/oomwatchd-$(VERSION) && dpkg-buildpackage --build=binary --no-sign

@@ -1,7 +1,8 @@
 """Add up the JUnit reports of a CI run: `summary.py DIRECTORY SECONDS`. Exits with 1 where something failed.
 
 DIRECTORY holds STEP.1.xml, the report of a step, and STEP.2.xml, that of its second try, in which only what failed runs
-again. A test's last outcome counts. The file `failed` names the steps whose last try failed, a line each.
+again. A test's last outcome counts. STEP.1.status and STEP.2.status have pytest's exit status of each, which the target
+of make hides. The file `failed` names the steps whose last try failed, a line each.
 """
 
 import os
@@ -12,6 +13,18 @@ from pathlib import Path
 
 OUTCOMES = {"failure": "failed", "error": "errors", "skipped": "skipped"}
 """What a report calls an outcome, and what the summary calls it, as pytest does. Without any of them, it passed."""
+
+TESTED = ("test-unit", "test-kernel", "test-vm")
+"""The steps that run pytest."""
+
+ENDS = {
+    "0": ", though its tests have passed",
+    "1": "",
+    "2": ": pytest was stopped before all tests had run",
+    "3": ": pytest had an error of its own",
+    "5": ": there was no test to run",
+}
+"""What pytest's exit status says (its ExitCode), beside the outcomes of tests."""
 
 Test = tuple[str, str]
 """The module (and class) of a test, and its name."""
@@ -29,6 +42,15 @@ def outcomes(report: Path) -> dict[Test, str]:
     return found
 
 
+def why(directory: Path, step: str) -> str:
+    """What is known of a failure besides what the outcomes of tests say."""
+    tries = sorted(directory.glob(f"{step}.*.status"))
+    if not tries:
+        return "" if step not in TESTED else ": pytest never began, or it was killed"
+    status = tries[-1].read_text().strip()
+    return ENDS.get(status, f": pytest ended with status {status}")
+
+
 def main() -> int:
     directory, seconds = Path(sys.argv[1]), sys.argv[2]
     ended: dict[Test, str] = {}
@@ -44,7 +66,8 @@ def main() -> int:
                 print("Flaky: it failed, and passed the second time: " + ".".join(test))
             ended[test] = outcome
     failed = directory / "failed"
-    wrong += [f"'make {step}' failed." for step in (failed.read_text().split() if failed.exists() else [])]
+    steps = failed.read_text().split() if failed.exists() else []
+    wrong += [f"'make {step}' failed{why(directory, step)}." for step in steps]
     # Where root runs this, these tests can run.
     if os.geteuid() == 0 and not any(
         module.startswith("tests.kernel") and outcome != "skipped" for (module, _), outcome in ended.items()

@@ -2,6 +2,10 @@ import signal
 
 from hypothesis import HealthCheck, settings
 
+from tests.exit_status import pytest_sessionfinish
+
+__all__ = ["pytest_sessionfinish"]  # a hook of pytest
+
 # A busy machine is no failure: no test asserts on time.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
