@@ -12,7 +12,7 @@ TEST_TOOLS := scdoc groff mandoc strace zsh fish bwrap:bubblewrap mkfs.btrfs:btr
     ansible-playbook:ansible-core promtool:prometheus nix-instantiate:nix-bin nginx:nginx-light
 
 .DEFAULT_GOAL := help
-.PHONY: help venv packages run bench test test-unit test-kernel test-vm vm-images coverage mutants check man install uninstall sdist deb rpm release clean
+.PHONY: help venv packages run bench test test-unit test-kernel test-vm vm-images coverage mutants check man install uninstall sdist sdist-alone deb deb-alone rpm rpm-alone release clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,7 +69,7 @@ test-unit: venv $(VENV)/.stamp-dev ## the unit tests, one process a processor: 3
 # Two at a time: much of it is waiting. Each daemon hears of every process of the machine; a test that can't have others
 # beside it is marked `serial`.
 test-kernel: venv $(VENV)/.stamp-dev ## tests on this machine's kernel, with real processes (wants root)
-	$(VENV)/bin/pytest -n 2 --dist loadfile tests/kernel
+	$(SUDO) $(VENV)/bin/pytest -n 2 --dist loadfile tests/kernel
 
 coverage: venv $(VENV)/.stamp-dev ## which lines the tests run, those that the daemons of tests/kernel run included; build/coverage/html
 	$(VENV)/bin/pip install -q -e '.[coverage]'
@@ -211,20 +211,32 @@ export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || date 
 SOURCES := Makefile pyproject.toml README.md CHANGELOG.md LICENSE src systemd config man debian tests
 TARBALL = dist/oomwatchd-$(VERSION).tar.gz
 
+# They share build/ and dist/: two of them in one checkout wait for each other.
+alone = @mkdir -p build && flock build/lock $(MAKE) --no-print-directory $@-alone
+
 sdist: ## dist/oomwatchd-VERSION.tar.gz, the sources as every package takes them
+	$(alone)
+
+sdist-alone:
 	@mkdir -p dist
 	tar --create --sort=name --mtime=@$(SOURCE_DATE_EPOCH) --owner=0 --group=0 --numeric-owner --mode=go-w,u+rw,a+rX \
 	    --exclude=__pycache__ --exclude='*.egg-info' --exclude='*.pyc' --transform 's,^,oomwatchd-$(VERSION)/,' $(SOURCES) \
 	    | gzip -9n > $(TARBALL)
 
-deb: sdist ## dist/oomwatchd_VERSION_all.deb, for Debian 12 and later
+deb: ## dist/oomwatchd_VERSION_all.deb, for Debian 12 and later
+	$(alone)
+
+deb-alone: sdist-alone
 	@$(have_deb) || $(call apt_install,$(APT_DEB))
 	rm -rf build/deb && mkdir -p build/deb
 	tar --extract --file $(TARBALL) -C build/deb
 	cd build/deb/oomwatchd-$(VERSION) && dpkg-buildpackage --build=binary --no-sign
 	mv build/deb/*.deb build/deb/*.changes build/deb/*.buildinfo dist/
 
-rpm: sdist ## dist/oomwatchd-VERSION-1.noarch.rpm, for Fedora and its kin; built on Debian too
+rpm: ## dist/oomwatchd-VERSION-1.noarch.rpm, for Fedora and its kin; built on Debian too
+	$(alone)
+
+rpm-alone: sdist-alone
 	@command -v rpmbuild >/dev/null || $(call apt_install,rpm)
 	@command -v scdoc >/dev/null || $(call apt_install,scdoc)
 	rm -rf build/rpm && mkdir -p build/rpm
