@@ -104,7 +104,7 @@ def test_other_pid_namespace(daemon: Daemon, processes: Processes, target: Path,
     def inner() -> int:
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
-                if entry.name.isdigit() and f"PPid:\t{outer}\n" in (entry / "status").read_text():
+                if entry.name.isdigit() and f"PPid:\t{outer}\n" in (entry / "status").read_text(errors="replace"):
                     return int(entry.name) if os.readlink(entry / "exe") == str(target) else 0
         return 0
 
