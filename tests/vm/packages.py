@@ -15,7 +15,7 @@ from tests.vm.machine import Machine
 
 # The script runs outside of the new system, with the apt of this machine and the sources of the release.
 DOWNLOAD = 'cd "$1"/work && export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" && apt-get -q download {}'
-TIMEOUT_S = 300
+TIMEOUT_S = 600
 LEFT_OUT = ("./usr/share/doc", "./usr/share/man", "./usr/share/lintian", "./usr/share/bash-completion")
 
 

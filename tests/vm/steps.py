@@ -1,7 +1,7 @@
 """What several VM tests do: programs to pin, configurations, and waiting for both."""
 
 from tests.vm.image import MODULES
-from tests.vm.machine import Machine
+from tests.vm.machine import COMMAND_TIMEOUT_S, Machine
 
 GUARDED = "/usr/local/bin/guarded"
 GUARD = f"""
@@ -32,7 +32,7 @@ def start(machine: Machine, unit: str, command: str, properties: str = "") -> in
     return machine.main_pid(unit)
 
 
-def wait_for_value(machine: Machine, pid: int, value: int, timeout_s: float = 20) -> None:
+def wait_for_value(machine: Machine, pid: int, value: int, timeout_s: float = COMMAND_TIMEOUT_S) -> None:
     """Wait until a process shows an oom_score_adj."""
     seen: list[int] = []
 

@@ -65,7 +65,7 @@ def contained(machine: Machine, spec: dict[str, Any], own: int | None) -> int:
         executed = machine.run(f"readlink /proc/{found.get('pid', 0)}/exe").stdout.strip() == TARGET
         return int(found["pid"]) if found.get("status") == "running" and executed else None
 
-    return machine.wait("the container runs", pid, 60)
+    return machine.wait("the container runs", pid)
 
 
 @pytest.mark.parametrize("own", [None, 200])

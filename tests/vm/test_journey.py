@@ -238,7 +238,7 @@ def test_an_invalid_configuration_at_the_start_fails_at_once_and_says_why(machin
 
 def test_purged_it_leaves_nothing(machine: Machine) -> None:
     machine.succeed("systemctl disable --now early late told meanwhile; rm -f /etc/systemd/system/early.service")
-    machine.succeed("DEBIAN_FRONTEND=noninteractive apt-get purge -q -y oomwatchd", 120)
+    machine.succeed("DEBIAN_FRONTEND=noninteractive apt-get purge -q -y oomwatchd")
     machine.succeed("rm -rf /usr/local/bin/guarded /usr/local/bin/seat /opt/here /mnt/late")
     assert machine.run(f"{{ {FOOTPRINT}; }} 2>/dev/null | diff /root/footprint -").stdout == ""
     assert machine.run("systemctl status oomwatchd").status == 4

@@ -22,7 +22,7 @@ TRIALS = int(os.environ.get("OOMWATCHD_TRIALS", "1"))
 SEED = int(os.environ.get("OOMWATCHD_SEED", "1"))
 PACKAGES = ("systemd-oomd", "earlyoom", "nohang")
 REPOSITORY = Path(__file__).parents[2]
-TRIAL_S = 100
+TRIAL_S = 300
 SWAP = "dd if=/dev/zero of=/swap bs=1M count=200 status=none; chmod 600 /swap; mkswap -q /swap; swapon /swap"
 # Far from where the kernel would act, so that the machine doesn't thrash.
 EARLYOOM = 'EARLYOOM_ARGS="-m 60,50 -s 100 -r 3600"\n'
@@ -58,7 +58,7 @@ def prepared(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> None
     machine.write("/root/trials.tar.gz", packed.getvalue())
     machine.succeed("tar -C /root -xzf /root/trials.tar.gz")
     packages.unpack(machine, "bookworm", PACKAGES)
-    machine.succeed(SWAP, 60)
+    machine.succeed(SWAP)
     machine.write("/etc/default/earlyoom", EARLYOOM)
     machine.succeed(NOHANG)
     machine.succeed("mkdir -p /etc/systemd/oomd.conf.d")
@@ -104,7 +104,7 @@ def test_systemd_oomd_takes_the_cgroup_that_rank_named(machine: Machine, cause: 
 def _told(machine: Machine, pid: int) -> dict[str, Any]:
     """The record of a kill of `pid`, and the file of the last kill beside it."""
     (record,) = machine.wait(
-        "the kill is told of", lambda: machine.journal(f"-b OOMWATCHD_EVENT=oom-kill OBJECT_PID={pid}"), 60
+        "the kill is told of", lambda: machine.journal(f"-b OOMWATCHD_EVENT=oom-kill OBJECT_PID={pid}")
     )
     last = json.loads(machine.read("/run/oomwatchd/last-kill.json"))
     assert [held["pid"] for held in last["held"]] == [pid]
@@ -164,7 +164,7 @@ def test_a_unit_that_systemd_stops_after_a_kill_in_it(machine: Machine, policy: 
     before = machine.read("/proc/vmstat").split("oom_kill ")[1].split()[0]
     machine.succeed("touch /run/go")
     machine.wait(
-        "the kernel has killed", lambda: machine.read("/proc/vmstat").split("oom_kill ")[1].split()[0] != before, 60
+        "the kernel has killed", lambda: machine.read("/proc/vmstat").split("oom_kill ")[1].split()[0] != before
     )
     if policy == "continue":
         assert running(machine, pid)
@@ -205,6 +205,6 @@ def test_the_path_starts_its_service_for_each_kill(machine: Machine) -> None:
     for round_ in (1, 2):
         start(machine, "held", f"""{HELD} -e 'length("\\1" x (shift() << 20)) and sleep 10000' 200""")
         enough = f"test $(wc -l < /run/told) -ge {round_}"
-        machine.wait(f"kill {round_} is told", lambda script=enough: machine.run(script).status == 0, 60)  # type: ignore[misc]
+        machine.wait(f"kill {round_} is told", lambda script=enough: machine.run(script).status == 0)  # type: ignore[misc]
     machine.succeed("systemctl stop oomwatchd-kill.path")
     assert json.loads(machine.read("/run/told").splitlines()[-1])["killer"] == "earlyoom"

@@ -1,6 +1,7 @@
 """The harness itself: whatever happens in a VM, the suite hears of it and goes on."""
 
 import hashlib
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,8 +33,9 @@ def test_commands_keep_their_outputs_and_status_apart(machine: Machine) -> None:
     assert machine.run("kill -9 $$").status == 128 + 9
 
 
-def test_files_of_some_size_arrive_whole(machine: Machine) -> None:
-    content = bytes(range(256)) * 300
+@pytest.mark.parametrize("size", [7_000, 77_000, 3 << 20], ids=["by the line", "by the disk", "of MiB"])
+def test_files_of_some_size_arrive_whole(machine: Machine, size: int) -> None:
+    content = random.Random(size).randbytes(size)
     machine.write("/root/file", content, mode=0o600)
     there = machine.succeed("sha256sum < /root/file; stat -c %a /root/file").split()
     assert there == [hashlib.sha256(content).hexdigest(), "-", "600"]

@@ -10,7 +10,7 @@ IMAGE = "with_package"
 HOG = "/usr/local/bin/hog"
 # One that dies mustn't take its unit, or the shell around it, with it.
 PROPERTIES = "--slice=hogs.slice -p OOMPolicy=continue"
-OOM_TIMEOUT_S = 150
+OOM_TIMEOUT_S = 450
 FILLER = """\
 sub kills { open(my $stat, '<', '/proc/vmstat') or die $!; return (grep { /^oom_kill / } <$stat>)[0]; }
 my ($before, $chunk) = (kills(), "\\1" x 262144);

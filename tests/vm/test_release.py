@@ -13,7 +13,7 @@ from oomwatchd import __version__
 from tests.vm.conftest import REPOSITORY
 
 TAG = f"v{__version__}"
-TIMEOUT_S = 300
+TIMEOUT_S = 900
 WHO = ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL")
 # The packages' own tests have run already.
 ENVIRONMENT = {**os.environ, **dict.fromkeys(WHO, "release@example.org"), "DEB_BUILD_OPTIONS": "nocheck"}

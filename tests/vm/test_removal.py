@@ -15,7 +15,7 @@ def test_an_upgrade_keeps_the_pins(machine: Machine) -> None:
     held = start(machine, "held", f"{GUARDED} infinity")
     wait_for_value(machine, held, -1000)
 
-    machine.succeed("systemctl stop oomwatchd; dpkg -i --force-confold /root/oomwatchd.deb", 120)
+    machine.succeed("systemctl stop oomwatchd; dpkg -i --force-confold /root/oomwatchd.deb")
 
     assert machine.oom_score_adj(held) == -1000
     machine.succeed("systemctl start oomwatchd")
@@ -26,7 +26,7 @@ def test_an_upgrade_keeps_the_pins(machine: Machine) -> None:
 def test_a_removal_gives_back_what_everyone_had(machine: Machine) -> None:
     held = machine.main_pid("held")
 
-    said = machine.run(REMOVE.format("remove"), 120)
+    said = machine.run(REMOVE.format("remove"))
 
     assert said.status == 0
     assert machine.oom_score_adj(held) == 0
@@ -41,7 +41,7 @@ def test_so_does_a_removal_while_the_daemon_does_not_run(machine: Machine, deb: 
     machine.succeed("systemctl stop oomwatchd")
     assert machine.oom_score_adj(held) == -1000
 
-    machine.succeed(REMOVE.format("purge"), 120)
+    machine.succeed(REMOVE.format("purge"))
 
     assert machine.oom_score_adj(held) == 0
     assert machine.run("ls -d /run/oomwatchd").status != 0

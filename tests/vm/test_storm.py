@@ -11,7 +11,7 @@ MEMORY_MIB = 2048
 
 STARTS = 400
 HERD = f"for i in $(seq {STARTS}); do {GUARDED} infinity & done; wait"
-WATCHDOG_S = 3
+WATCHDOG_S = 6
 # The unit as it is, only less patient.
 DROP_IN = f"[Service]\nWatchdogSec={WATCHDOG_S}s\nTimeoutAbortSec=2s\n"
 
@@ -36,28 +36,28 @@ def _started(machine: Machine, unit: str) -> int:
     return int(machine.succeed(f"cat /sys/fs/cgroup/system.slice/{unit}/pids.current 2>/dev/null || echo 1")) - 1
 
 
+# Without waiting for the new daemon: the herd may be done by then.
 @pytest.mark.parametrize(
-    "disturbance",
-    ["systemctl kill --signal=KILL oomwatchd", "systemctl kill --signal=STOP oomwatchd", "systemctl restart oomwatchd"],
-    ids=["kill", "stop", "restart"],
+    ("name", "disturbance"),
+    [("kill", "kill --signal=KILL"), ("stop", "kill --signal=STOP"), ("restart", "restart --no-block")],
 )
-def test_none_is_missed(machine: Machine, disturbance: str) -> None:
-    unit = f"herd-{disturbance.split('=')[-1].split()[0].lower()}.service"
+def test_none_is_missed(machine: Machine, name: str, disturbance: str) -> None:
+    unit = f"herd-{name}.service"
     pid = machine.main_pid("oomwatchd")
     machine.succeed(f"systemd-run -q --unit={unit} -p TasksMax=infinity /bin/bash /root/herd.sh")
     machine.wait("the herd is under way", lambda: _started(machine, unit) > STARTS // 10)
-    machine.succeed(disturbance)
+    machine.succeed(f"systemctl {disturbance} oomwatchd")
     assert _started(machine, unit) < STARTS, "the herd was faster than the disturbance"
-    machine.wait("all have started", lambda: _started(machine, unit) == STARTS, 400)
-    machine.wait("another daemon runs", lambda: machine.main_pid("oomwatchd") not in (0, pid), 180)
+    machine.wait("all have started", lambda: _started(machine, unit) == STARTS, 1200)
+    machine.wait("another daemon runs", lambda: machine.main_pid("oomwatchd") not in (0, pid), 600)
     # bash, of which there is one a herd, is the only one that no rule fits.
     herds = int(machine.succeed("ls -d /sys/fs/cgroup/system.slice/herd-*.service | wc -l"))
-    machine.wait("all are pinned", lambda: _count(machine, "-Lx -e -1000") == herds, 300)
-    machine.wait("it is active", lambda: machine.is_active("oomwatchd"), 180)
+    machine.wait("all are pinned", lambda: _count(machine, "-Lx -e -1000") == herds, 900)
+    machine.wait("it is active", lambda: machine.is_active("oomwatchd"), 600)
 
 
 def test_what_was_pinned_by_the_first_daemon_is_released_by_the_last(machine: Machine) -> None:
     # Of as many herds as were started: it holds for a test run by itself, too.
     assert machine.json("oomwatchctl status --json")["pinned"] == _count(machine, "-x -e -1000")
     configure(machine, "")
-    machine.wait("all are released", lambda: _count(machine, "-Lx 0") == 0, 300)
+    machine.wait("all are released", lambda: _count(machine, "-Lx 0") == 0, 900)

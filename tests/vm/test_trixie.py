@@ -56,5 +56,5 @@ def test_it_comes_back_after_a_reboot(machine: Machine) -> None:
 
 
 def test_it_is_purged(machine: Machine) -> None:
-    machine.succeed("DEBIAN_FRONTEND=noninteractive apt-get purge -q -y oomwatchd", 120)
+    machine.succeed("DEBIAN_FRONTEND=noninteractive apt-get purge -q -y oomwatchd")
     assert machine.run("ls -d /run/oomwatchd /etc/oomwatchd*").stdout == ""
