@@ -62,14 +62,15 @@ run: venv ## the daemon in the foreground, with config/oomwatchd.toml; Ctrl-C en
 test: test-unit test-kernel ## unit tests and tests on this machine's kernel, some 5 minutes
 
 # Byte code is kept, also where the environment says not to: the tests start some hundred Pythons.
-test-unit: export PYTHONPYCACHEPREFIX = $(CURDIR)/build/pycache
+keep_byte_code = env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX='$(CURDIR)/build/pycache'
+
 test-unit: venv $(VENV)/.stamp-dev ## the unit tests, one process a processor: 30 s on two
-	env -u PYTHONDONTWRITEBYTECODE $(VENV)/bin/pytest -n auto --dist worksteal --ignore=tests/kernel
+	$(keep_byte_code) $(VENV)/bin/pytest -n auto --dist worksteal --ignore=tests/kernel
 
 # Two at a time: much of it is waiting. Each daemon hears of every process of the machine; a test that can't have others
 # beside it is marked `serial`.
 test-kernel: venv $(VENV)/.stamp-dev ## tests on this machine's kernel, with real processes (wants root)
-	$(SUDO) $(VENV)/bin/pytest -n 2 --dist loadfile tests/kernel
+	$(SUDO) $(keep_byte_code) $(VENV)/bin/pytest -n 2 --dist loadfile tests/kernel
 
 coverage: venv $(VENV)/.stamp-dev ## which lines the tests run, those that the daemons of tests/kernel run included; build/coverage/html
 	$(VENV)/bin/pip install -q -e '.[coverage]'
