@@ -297,7 +297,7 @@ def test_a_newcomer_is_who_had_started_by_then(
 
 def test_what_is_written_of_a_newcomer_can_be_read(ledger: Ledger) -> None:
     node = held(5)
-    node.starttime = None
+    node.starttime, node.started_by = None, 8
     ledger.enter(node)
 
     again = Ledger(ledger.path, "boot")

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oomwatchd.base import clock
 from oomwatchd.kernel.procfs import ProcessDir, Vanished
 from oomwatchd.pinning.decisions import SCAN, Trigger
 from oomwatchd.pinning.ledger import Ledger
@@ -30,6 +31,12 @@ RESETTING = Rule("fits", FITS, Action(500, 500), children="reset")
 
 def value(tree: Tree, pid: int) -> int:
     return int((tree.root / f"proc/{pid}/oom_score_adj").read_text())
+
+
+@pytest.fixture(autouse=True)
+def fine_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start times are nanoseconds here."""
+    monkeypatch.setattr(clock, "TICKS_PER_SECOND", 1_000_000_000)
 
 
 @pytest.fixture
@@ -133,6 +140,48 @@ def test_a_dead_one_does_not_take_the_children_of_who_has_its_pid_next(tree: Tre
     pinner.forked(CHILD, PID, third)
 
     assert (value(tree, PID), value(tree, CHILD)) == (0, 0)
+    assert not pinner.ledger.nodes
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_who_has_the_pid_of_a_child_next_is_not_taken_for_it(tree: Tree, known: bool) -> None:
+    """The child has ended, and another process had its PID, before any of this was read."""
+    pinner = pinner_with(tree, RESETTING)
+    born(tree, PARENT, b"fits")
+    executed(pinner, PARENT)
+    first = born(tree, CHILD, b"other", ppid=PARENT, adj=500)
+    ended(tree, CHILD)
+    end = time.monotonic_ns()
+    second = born(tree, CHILD, b"other", ppid=99, adj=500)
+
+    pinner.forked(CHILD, PARENT, first)
+    assert value(tree, CHILD) == 500
+    if known:
+        pinner.look(CHILD, SCAN)
+    pinner.family.exited(CHILD, end)
+    pinner.forked(CHILD, 99, second)
+    pinner.look(CHILD, SCAN)
+
+    assert value(tree, CHILD) == 500
+    assert pinner.ledger.nodes.keys() == {PARENT}
+
+
+def test_who_has_the_pid_of_a_newcomer_next_is_not_held(tree: Tree) -> None:
+    """The newcomer ended after the write, before its start time could be read."""
+    exe = Rule("program", (Criterion("exe", (Pattern("/srv/fits"),)),), Action(500, 500), guarded=False)
+    pinner = pinner_with(tree, exe)
+    for pid in (PARENT, PID):  # the first one makes the executable known
+        born(tree, pid, b"fits", ppid=99)
+        (tree.root / f"proc/{pid}/exe").symlink_to("/srv/fits")
+        assert pinner.begin(pid, Trigger("exec", time.monotonic_ns()))
+        ended(tree, pid)
+        pinner.finish()
+    pinner.family.exited(PARENT, time.monotonic_ns())
+    born(tree, PID, b"other", adj=500)
+
+    pinner.look(PID, SCAN)
+
+    assert value(tree, PID) == 500
     assert not pinner.ledger.nodes
 
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from oomwatchd.base import clock
 from oomwatchd.kernel import proc_connector as c
 from oomwatchd.kernel.exec_filter import Member
 from oomwatchd.pinning import tracking
@@ -113,9 +114,6 @@ class World:
         self.living: dict[int, Life] = {}
         self.events: deque[tuple[int, int, int, int]] = deque()
         self.lost_from: int | None = None
-        self.ended: set[int] = set()
-        """PIDs whose events wait for the daemon's turn. They don't come round so soon: there are more PIDs than events
-        that the kernel keeps."""
 
     def _file(self, pid: int, name: str) -> Path:
         return self.tree.root / f"proc/{pid}/{name}"
@@ -146,7 +144,7 @@ class World:
     # What processes do
 
     def fork(self, maker: Life | None, pid: int, *, sibling: bool = False) -> None:
-        if pid in self.living or pid in self.ended:
+        if pid in self.living:
             return
         ppid = 1 if maker is None else maker.ppid if sibling else maker.pid
         life = self.living[pid] = Life(pid, OTHER if maker is None else maker.comm, maker, ppid, next(_times))
@@ -167,7 +165,6 @@ class World:
         if life.executed and life.pinned is not None:
             self.turn()  # what it executed last, and so whether it was released before its end, nobody can tell later
         del self.living[life.pid]
-        self.ended.add(life.pid)
         shutil.rmtree(self.tree.root / f"proc/{life.pid}")
         for child in list(self.living.values()):
             if child.ppid == life.pid:
@@ -183,7 +180,6 @@ class World:
         self.events.clear()
 
     def turn(self) -> None:
-        self.ended.clear()
         while self.events:
             at, what, pid, parent = self.events.popleft()
             if what == c.PROC_EVENT_FORK:
@@ -258,7 +254,8 @@ def live(world: World, steps: list[tuple[str, int, int]], *, losses: bool, sibli
 
 @pytest.fixture(params=[0, 10_000_000_000], ids=["expires at once", "is kept"])
 def birth_ns(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After how long a settled descendant is left to itself."""
+    """After how long a settled descendant is left to itself. And start times are nanoseconds here."""
+    monkeypatch.setattr(clock, "TICKS_PER_SECOND", 1_000_000_000)
     monkeypatch.setattr(tracking, "FORK_NS", request.param)
 
 

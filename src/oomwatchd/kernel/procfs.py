@@ -241,6 +241,17 @@ def is_alive(pid: int, starttime: int, proc: str = "/proc") -> bool:
     return starttime_of(pid, proc) == starttime
 
 
+def shows(pid: int, starttime: int | None, value: int, proc: str = "/proc") -> bool:
+    """Whether the process of that identity (a start time of None: whoever has the PID) has this oom_score_adj."""
+    try:
+        with ProcessDir(pid, proc) as directory:
+            if starttime is not None and directory.read_stat().starttime != starttime:
+                return False
+            return directory.read_oom_score_adj() == value
+    except (Vanished, OSError, ValueError):
+        return False
+
+
 def read_boot_id(proc: str = "/proc") -> str:
     """The ID of this boot, random(4); empty: it can't be read."""
     try:

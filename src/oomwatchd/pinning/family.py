@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 
+from oomwatchd.base.clock import ticks_since_boot
 from oomwatchd.kernel import procfs
 from oomwatchd.kernel.exec_filter import Member
 from oomwatchd.kernel.facts import View
@@ -52,6 +53,7 @@ class Family:
             return member is not None or self._rules.needs.fork_decides
         if node is None:
             node = Node(pid, None, parent)
+            node.started_by = ticks_since_boot(event_ns)
             self._ledger.add(node)
         elif node.parent is None and may_descend(node, parent):
             self.acknowledge(node, parent)
@@ -69,7 +71,7 @@ class Family:
         """Who made a process by CLONE_PARENT, whose fork event names the parent of the maker."""
         siblings = [node for node in self._ledger.held() if node.ppid == parent_pid and strays.is_telling(node)]
         maker = strays.sibling_of(pid, siblings, self._view)
-        if maker is None or maker.hold is None or strays.shows(parent_pid, maker.hold.value, self._proc):
+        if maker is None or maker.hold is None or procfs.shows(parent_pid, None, maker.hold.value, self._proc):
             return None
         return maker
 
@@ -108,15 +110,15 @@ class Family:
     def node_of(self, pid: int, stat: Stat) -> Node:
         """The ledger's node of a process, or a new one, not yet in the ledger."""
         node = self._ledger.nodes.get(pid)
-        if node is not None:
-            node.ppid = stat.ppid
-        if node is not None and node.starttime is None:
-            node.starttime, node.seen_ns = stat.starttime, time.monotonic_ns()
-            if node.parent is not None and not may_descend(node, node.parent):
-                node.parent = None  # its PID has come to mean another process
-        if node is not None and node.starttime != stat.starttime:
+        if node is not None and not node.may_be(stat.starttime):
             self.died(node)
             node = None
+        if node is not None:
+            node.ppid = stat.ppid
+            if node.starttime is None:
+                node.starttime, node.seen_ns = stat.starttime, time.monotonic_ns()
+                if node.parent is not None and not may_descend(node, node.parent):
+                    node.parent = None  # its PID has come to mean another process
         if node is None:
             node = Node(pid, stat.starttime, None)
             node.seen_ns, node.ppid = time.monotonic_ns(), stat.ppid

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+from oomwatchd.base.clock import ticks_since_boot
 from oomwatchd.kernel import procfs
 from oomwatchd.kernel.executable import split_deleted
 from oomwatchd.kernel.facts import View, in_foreign_pid_ns
@@ -32,6 +33,7 @@ class Holder:
         if not rule.containers and in_foreign_pid_ns(directory, self._view.namespaces):
             return None
         node = Node(directory.pid, None, None)
+        node.started_by = ticks_since_boot(time.monotonic_ns())
         current = directory.open_oom_score_adj()
         hold = node.hold = wanted_hold(node, rule, current, trigger)
         if hold.value == current:

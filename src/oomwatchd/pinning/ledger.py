@@ -3,8 +3,6 @@
 Kept in a file too, appended to before each write of a value: one line a change, the last one of a process counts.
 Identity is pid and start time. The file doesn't hold what the kernel still tells of a process, its name and program."""
 
-import os
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
@@ -19,7 +17,6 @@ _DEPARTED = 1024
 _RETRY_SECONDS = 10.0
 """Where the file can't be written, it is tried again after so long."""
 _SHARED_TEXTS = 1024
-_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 class Ledger:
@@ -96,7 +93,7 @@ class Ledger:
         del self.nodes[node.pid]
         node.hold = None
         if self._file is not None:
-            self._pending.append(codec.encode_newcomer(node, _now_ticks()))
+            self._pending.append(codec.encode_newcomer(node))
 
     def dead_origins(self) -> list[Node]:
         """Dead processes that were held and have descendants that live."""
@@ -138,7 +135,7 @@ class Ledger:
         if node.recorded:
             self._pending.append(codec.encode_node(node, _recorded_above(node)))
         elif node.hold is not None:
-            self._pending.append(codec.encode_newcomer(node, _now_ticks()))
+            self._pending.append(codec.encode_newcomer(node))
 
     def add_pin(self, pin: RuntimePin) -> None:
         self.runtime_pins[pin.pid] = pin
@@ -213,11 +210,6 @@ class Ledger:
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
-
-
-def _now_ticks() -> int:
-    """As starttime in proc_pid_stat(5)."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) * _TICKS_PER_SECOND // 1_000_000_000
 
 
 def _recorded_above(node: Node) -> Node | None:

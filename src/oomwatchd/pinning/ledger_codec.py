@@ -105,9 +105,9 @@ def encode_node(node: Node, above: Node | None) -> str:
     return line + "}"
 
 
-def encode_newcomer(node: Node, started_by: int) -> str:
+def encode_newcomer(node: Node) -> str:
     hold = "null" if node.hold is None else _encode_hold(node.hold)
-    return f'{{"pid":{node.pid},"started_by":{started_by},"hold":{hold}}}'
+    return f'{{"pid":{node.pid},"started_by":{node.started_by or 0},"hold":{hold}}}'
 
 
 def _encode_hold(hold: Hold) -> str:

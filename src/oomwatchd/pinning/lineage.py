@@ -64,7 +64,7 @@ class Node:
     __slots__ = (
         *("backoff", "changed_ns", "comm", "dead", "described", "exe", "former", "has_children", "hear", "hold"),
         *("left_to", "nameable", "number", "parent", "pid", "ppid", "recorded", "refused", "seen_ns", "settled_ns"),
-        *("starttime", "uid", "unit", "verified_exe"),
+        *("started_by", "starttime", "uid", "unit", "verified_exe"),
     )
 
     def __init__(self, pid: int, starttime: int | None, parent: "Node | None") -> None:
@@ -74,7 +74,9 @@ class Node:
         self.hear: int | None = None
         """Which kinds of its events the filter was told to let through; None: not told yet."""
         self.starttime = starttime
-        """None: known from its fork event only, not looked at yet."""
+        """Clock ticks since boot. None: known from an event only, not looked at yet."""
+        self.started_by: int | None = None
+        """When it had started, by that event. Whoever has its PID and started later is another process."""
         self.ppid = 0
         """Its parent when it was looked at last, which needn't be a node."""
         self.seen_ns = 0
@@ -130,6 +132,12 @@ class Node:
     def settled(self) -> bool:
         """Whether it is a descendant that has got what `children` says, and nothing else."""
         return self.settled_ns > 0 and not self.affects_descendants
+
+    def may_be(self, starttime: int) -> bool:
+        """Whether the process that has its PID now, and started then, may be this one."""
+        if self.starttime is not None:
+            return self.starttime == starttime
+        return self.started_by is None or starttime <= self.started_by
 
     def forgive(self) -> None:
         """Forget that a write was refused, or that somebody keeps changing the value: the next look tries again."""

@@ -286,7 +286,7 @@ class Pinner:
         for pid, node in list(self.ledger.nodes.items()):
             try:
                 if node.starttime is None:
-                    node.starttime = procfs.read_stat(pid, self.proc).starttime
+                    self.family.node_of(pid, procfs.read_stat(pid, self.proc))
             except Vanished:
                 self.ledger.died(pid)
 

@@ -1,10 +1,9 @@
 """Who descends from whom where events didn't tell: what the kernel still shows of parents and sessions."""
 
 import contextlib
-import os
-import time
 from collections.abc import Iterable, Iterator
 
+from oomwatchd.base.clock import ticks_since_boot
 from oomwatchd.kernel import procfs
 from oomwatchd.kernel.facts import View
 from oomwatchd.kernel.procfs import ProcessDir, Vanished
@@ -39,8 +38,7 @@ class Relatives:
     def note_loss(self, from_ns: int) -> None:
         """Events since then (CLOCK_MONOTONIC) may have been lost."""
         # What was born in the same tick as the last one that was heard of may have been heard of, too.
-        asleep_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
-        lost_from = (from_ns + asleep_ns) * os.sysconf("SC_CLK_TCK") // 1_000_000_000 + 1
+        lost_from = ticks_since_boot(from_ns) + 1
         self._lost_from = lost_from if self._lost_from is None else min(lost_from, self._lost_from)
         self.unknown = True
 

@@ -70,12 +70,3 @@ def _is_orphan(pid: int, stat: Stat, unit: str, proc: str) -> bool:
         return procfs.read_stat(stat.session, proc).ended  # one that forks, and then begins a session, is alive
     except Vanished:
         return True
-
-
-def shows(pid: int, value: int, proc: str) -> bool:
-    """Whether a process has this oom_score_adj."""
-    try:
-        with ProcessDir(pid, proc) as directory:
-            return directory.read_oom_score_adj() == value
-    except (Vanished, OSError, ValueError):
-        return False
