@@ -1,6 +1,7 @@
 """Deaths that nobody has noticed yet: they don't come between an ancestor's release and the descendants, nor does
 anyone who has the PID now take their place."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -153,3 +154,56 @@ def test_a_child_that_sets_itself_a_value_while_it_is_entered_keeps_it(
     pinner.look(CHILD, SCAN)
 
     assert value(tree, CHILD) == 850
+
+
+RESETTING = Rule(
+    "r",
+    (Criterion("comm", (Pattern("fits"),)), Criterion("user", ids=frozenset({0, 1000}))),
+    Action(300, 300),
+    children="reset",
+)
+
+
+def forked(tree: Tree, pinner: Pinner, pid: int, parent: int, adj: int, *, nspid: str | None = None) -> None:
+    """A fork of the parent that has executed nothing, and its event."""
+    tree.process(pid, b"child", ppid=parent, uid=0, adj=adj, nspid=nspid)
+    forked_only = f"{pid} (child) S {parent} {pid} {pid} 0 -1 {0x40} " + "0 " * 12 + f"{pid * 10} 0"
+    tree.write(f"proc/{pid}/stat", forked_only)
+    pinner.forked(pid, parent, time.monotonic_ns())
+
+
+@pytest.mark.parametrize(("shown_by_parent", "kept"), [(300, 300), (800, 800)])
+def test_a_child_of_one_that_has_set_itself_the_pinned_value_has_it_from_there(
+    tmp_path: Path, shown_by_parent: int, kept: int
+) -> None:
+    """And one that was under way when its parent was put right has it from the pin."""
+    tree = Tree(tmp_path)
+    tree.me()
+    pinner = Pinner(RuleSet([RESETTING]), Ledger(None, ""), proc=tree.proc)
+    tree.process(OUTER, b"fits", uid=0, adj=800)
+    pinner.look(OUTER, SCAN)
+    forked(tree, pinner, INNER, OUTER, 300)
+    assert value(tree, INNER) == 800
+
+    tree.write(f"proc/{INNER}/oom_score_adj", shown_by_parent)
+    forked(tree, pinner, CHILD, INNER, 300)
+
+    assert value(tree, CHILD) == kept
+
+
+@pytest.mark.parametrize(("uid", "at_once"), [(0, False), (1000, True)])
+def test_a_fork_in_a_pid_namespace_may_become_a_container_for_a_while(tmp_path: Path, uid: int, at_once: bool) -> None:
+    """Not where its manager couldn't have given it the value: then it comes from the pin."""
+    tree = Tree(tmp_path)
+    tree.me()
+    pinner = Pinner(RuleSet([RESETTING]), Ledger(None, ""), proc=tree.proc)
+    tree.process(OUTER, b"fits", uid=uid, adj=800)
+    tree.write(f"proc/{OUTER}/status", Tree.status(OUTER, uid, 0).replace("Uid:\t0", f"Uid:\t{uid}"))
+    pinner.look(OUTER, SCAN)
+
+    forked(tree, pinner, CHILD, OUTER, 300, nspid=f"{CHILD} 1")
+    assert value(tree, CHILD) == (800 if at_once else 300)
+    pinner.ledger.nodes[CHILD].seen_ns -= 11_000_000_000
+    pinner.look(CHILD, SCAN)
+
+    assert value(tree, CHILD) == 800

@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(skip)
 
 
-FILTER_MATTERS = {"test_children", "test_starts", "test_held", "test_servers", "test_lineage"}
+FILTER_MATTERS = {"test_children", "test_container_making", "test_starts", "test_held", "test_servers", "test_lineage"}
 """Tests that are run with the eBPF filter and without: the outcome is the same."""
 
 

@@ -47,6 +47,27 @@ def test_a_sibling_made_by_clone_parent_is_a_descendant(
     assert oom_score_adj(processes.children[-1].pid) == 0
 
 
+def test_a_sibling_that_sets_itself_the_pinned_value_is_its_parents(
+    daemon: Daemon, processes: Processes, target: Path
+) -> None:
+    """Before the daemon reads of its birth. It has executed nothing, so that what its parent made can be told."""
+    daemon.start(rule(target, 500, scan="1h", more='children = "reset"'))
+    wait_for_value(processes.start(target, "1000"), 500)
+    os.kill(daemon.pid, signal.SIGSTOP)
+    sibling = os.fork()
+    if sibling == 0:
+        Path("/proc/self/oom_score_adj").write_text("500")
+        signal.pause()
+        os._exit(0)
+    processes.adopt(sibling)
+    wait_for_value(sibling, 500)
+
+    os.kill(daemon.pid, signal.SIGCONT)
+
+    daemon.reload()  # and with it a scan
+    assert oom_score_adj(sibling) == 500, daemon.log()
+
+
 def lead_a_session() -> None:
     """And have the value that held processes have at first."""
     os.setsid()

@@ -17,6 +17,8 @@ COMM_MAX = TASK_COMM_LEN - 1
 """A task's name has at most so many bytes."""
 PF_KTHREAD = 0x00200000
 """include/linux/sched.h: the flag of a kernel thread, in `flags` of /proc/PID/stat."""
+PF_FORKNOEXEC = 0x00000040
+"""include/linux/sched.h: the flag of a thread that has executed no program since it was forked."""
 INITIAL_USER_NS = 0xEFFFFFFD
 """include/linux/proc_ns.h: the inode number of the initial user namespace, namespaces(7)."""
 INITIAL_PID_NS = 0xEFFFFFFC

@@ -53,3 +53,11 @@ def parse_arguments_length(raw: bytes) -> int:
     ValueError."""
     fields = raw[raw.rindex(b")") + 2 :].split()
     return int(fields[46]) - int(fields[45])
+
+
+def parse_start_stack(raw: bytes) -> int:
+    """The address at which the stack begins, by /proc/PID/stat; 0 where the kernel doesn't tell it. A fork has that of
+    its maker; after each execve(2) it is another one (on most machines: proc_sys_kernel(5), randomize_va_space). Raises
+    ValueError."""
+    fields = raw[raw.rindex(b")") + 2 :].split(b" ", 26)
+    return int(fields[25]) if len(fields) > 25 else 0

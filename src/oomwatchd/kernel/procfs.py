@@ -242,10 +242,11 @@ def is_alive(pid: int, starttime: int, proc: str = "/proc") -> bool:
 
 
 def shows(pid: int, starttime: int | None, value: int, proc: str = "/proc") -> bool:
-    """Whether the process of that identity (a start time of None: whoever has the PID) has this oom_score_adj."""
+    """Whether the process of that identity runs and has this oom_score_adj. No start time: whoever has the PID."""
     try:
         with ProcessDir(pid, proc) as directory:
-            if starttime is not None and directory.read_stat().starttime != starttime:
+            stat = directory.read_stat()
+            if stat.ended or stat.starttime != (stat.starttime if starttime is None else starttime):
                 return False
             return directory.read_oom_score_adj() == value
     except (Vanished, OSError, ValueError):

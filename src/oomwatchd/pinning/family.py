@@ -70,10 +70,7 @@ class Family:
     def _guessed_maker(self, pid: int, parent_pid: int) -> Node | None:
         """Who made a process by CLONE_PARENT, whose fork event names the parent of the maker."""
         siblings = [node for node in self._ledger.held() if node.ppid == parent_pid and strays.is_telling(node)]
-        maker = strays.sibling_of(pid, siblings, self._view)
-        if maker is None or maker.hold is None or procfs.shows(parent_pid, None, maker.hold.value, self._proc):
-            return None
-        return maker
+        return strays.sibling_of(pid, parent_pid, siblings, self._view)
 
     def _was_seen_since(self, node: Node, event_ns: int) -> bool:
         """Whether `node` is the process that was born then, and its event is old news."""

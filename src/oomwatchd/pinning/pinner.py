@@ -194,6 +194,8 @@ class Pinner:
         if left_to and left_to != node.left_to:
             self.writer.count_hit(left_to)
         node.left_to = left_to
+        if self._restorer.is_in_the_making(look, stat, rule):
+            return look
         if rule is not None and not rule.action.ignore:
             self._holder.hold(look, stat, rule)
         elif node.hold is not None:

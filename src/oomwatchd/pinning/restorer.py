@@ -2,14 +2,23 @@
 
 import time
 
+from oomwatchd.base.uapi import PF_FORKNOEXEC
+from oomwatchd.kernel import procfs
 from oomwatchd.kernel.containers import in_container
 from oomwatchd.kernel.facts import View, in_foreign_pid_ns
+from oomwatchd.kernel.proc_stat import Stat
 from oomwatchd.kernel.proc_status import missing_capabilities, parse_status
 from oomwatchd.pinning.ledger import Ledger
-from oomwatchd.pinning.lineage import Inheritance
+from oomwatchd.pinning.lineage import Inheritance, Node
 from oomwatchd.pinning.look import Look
 from oomwatchd.pinning.writer import Writer
+from oomwatchd.rules.model import Rule
 from oomwatchd.rules.ruleset import RuleSet
+
+_MAKING_NS = 10_000_000_000
+"""So long what may become a container's first process is waited for. It has its cgroup and its value before it executes
+the container's program, but in no fixed order: crun gives the value first, then the cgroup; runc the cgroup; and
+systemd may take its time to make a scope."""
 
 
 class Restorer:
@@ -40,6 +49,25 @@ class Restorer:
             self._writer.counters.releases += 1
             self._writer.decided("released", look, hold.rule, current, target)
         look.before, look.changed = hold, True
+
+    def is_in_the_making(self, look: Look, stat: Stat, rule: Rule | None) -> bool:
+        """Whether a descendant has to be left as it is for now: a fork, in a PID namespace of its own, of one that the
+        same rule holds, or no rule fits it. It may become a container's first process. Whether its manager has given it
+        the value that it shows can't be told, nor, before it has its cgroup, that it isn't a sandbox's."""
+        node = look.node
+        if not stat.flags & PF_FORKNOEXEC or node.hold is not None or node.settled_ns > 0:
+            return False
+        if time.monotonic_ns() - node.seen_ns > _MAKING_NS:
+            return False
+        inheritance = node.inherited()
+        if inheritance is None or (rule is not None and rule.name != inheritance.rule):
+            return False
+        if not self._may_have_another_manager(node, inheritance):
+            return False
+        if not in_foreign_pid_ns(look.directory, self._view.namespaces):
+            return False
+        current = look.directory.read_oom_score_adj()
+        return current in inheritance.shown if rule is None else rule.target(current) == current
 
     def settle(self, look: Look) -> bool:
         """Give a descendant that no rule fits what `children` says, if it shows what it inherited; and take the floor
@@ -77,7 +105,7 @@ class Restorer:
             and self._has_used_the_floor(look)
         ):
             target = inheritance.value
-        if target != current and self._has_another_manager(look, inheritance):
+        if target != current and (self._is_its_own(look.node, current) or self._is_its_managers(look, inheritance)):
             return current
         return target
 
@@ -90,14 +118,31 @@ class Restorer:
         status = parse_status(look.directory.read("status"))
         return 0 not in (status.uid, status.effective_uid)
 
-    def _has_another_manager(self, look: Look, inheritance: Inheritance) -> bool:
+    def _is_its_own(self, node: Node, current: int) -> bool:
+        """Whether the process has its value from a parent that got what it should have, and then set itself another
+        one, which happens to be a pin's. A fork under way meanwhile would show what the parent no longer does."""
+        parent = node.parent
+        if parent is None or parent.dead or not parent.settled:
+            return False
+        return procfs.shows(parent.pid, parent.starttime, current, self._view.proc)
+
+    def _is_its_managers(self, look: Look, inheritance: Inheritance) -> bool:
         """Whether the process lives in a container, whose own value may be the same as its runtime's pin."""
+        return (
+            self._may_have_another_manager(look.node, inheritance)
+            and in_foreign_pid_ns(look.directory, self._view.namespaces)
+            and in_container(look.directory, self._view.proc, self._view.hierarchy) is True
+        )
+
+    def _may_have_another_manager(self, node: Node, inheritance: Inheritance) -> bool:
+        """Whether what the process descends from may be a container's manager that has given it a value: a rule with
+        `containers = true` takes them over; and to give a value that a pin lowers takes a privilege, without which it
+        comes from the pin, whatever PID namespace and cgroup pretend."""
         rule = self._rules.by_name.get(inheritance.rule)
         if rule is not None and rule.containers:
             return False
-        if not in_foreign_pid_ns(look.directory, self._view.namespaces):
-            return False
-        return in_container(look.directory, self._view.proc, self._view.hierarchy) is True
+        origin = node.origin()
+        return inheritance.floor is None or (origin is not None and origin.uid == 0)
 
 
 def _has_resource_privilege(proc: str) -> bool:

@@ -6,9 +6,10 @@ forgotten. Whose parent is known to have made it never counts."""
 
 from collections.abc import Iterable
 
+from oomwatchd.base.uapi import PF_FORKNOEXEC
 from oomwatchd.kernel import procfs
 from oomwatchd.kernel.facts import View
-from oomwatchd.kernel.proc_stat import Stat
+from oomwatchd.kernel.proc_stat import Stat, parse_start_stack, parse_stat
 from oomwatchd.kernel.procfs import ProcessDir, Vanished
 from oomwatchd.kernel.systemd_cgroups import parse_cgroup, parse_units
 from oomwatchd.pinning.lineage import Node
@@ -26,9 +27,34 @@ def gives_away(node: Node) -> bool:
     return node.hold is not None and node.hold.lowers and not node.hold.inherits
 
 
-def sibling_of(pid: int, siblings: Iterable[Node], view: View) -> Node | None:
-    """The one of `siblings`, held processes with the same parent, that seems to have made a process by CLONE_PARENT."""
-    return _origin(pid, siblings, view, born_after=None)
+def sibling_of(pid: int, parent_pid: int, siblings: Iterable[Node], view: View) -> Node | None:
+    """The one of `siblings`, held processes with that parent, that seems to have made a process by CLONE_PARENT."""
+    maker = _origin(pid, siblings, view, born_after=None)
+    if maker is None or maker.hold is None:
+        return None
+    if procfs.shows(parent_pid, None, maker.hold.value, view.proc):
+        return None
+    return None if _is_fork_of(pid, parent_pid, maker.pid, view.proc) else maker
+
+
+def _is_fork_of(pid: int, parent_pid: int, other_pid: int, proc: str) -> bool:
+    """Whether a process is certainly a fork of its parent, and not of the other one: it has executed nothing, and has
+    the parent's stack."""
+    try:
+        with ProcessDir(pid, proc) as directory:
+            raw = directory.read("stat")
+        if not parse_stat(raw).flags & PF_FORKNOEXEC:
+            return False
+        parents, others = (_start_stack(each, proc) for each in (parent_pid, other_pid))
+        return parse_start_stack(raw) == parents != others and parents != 0
+    except (Vanished, OSError, ValueError):
+        return False
+
+
+def _start_stack(pid: int, proc: str) -> int:
+    """Raises Vanished, OSError and ValueError."""
+    with ProcessDir(pid, proc) as directory:
+        return parse_start_stack(directory.read("stat"))
 
 
 def ancestor_of(pid: int, holders: Iterable[Node], born_after: int, view: View) -> Node | None:
