@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -39,11 +39,14 @@ def memcg() -> Iterator[Path]:
 class Eater:
     """A process that rules hold at 500, in a small memory cgroup, and that takes too much when it is told to."""
 
-    def __init__(self, daemon: Daemon, processes: Processes, directory: Path, group: Path) -> None:
+    def __init__(
+        self, daemon: Daemon, processes: Processes, directory: Path, group: Path, prefix: Sequence[str] = ()
+    ) -> None:
+        """`prefix`: behind which command the daemon is started."""
         python = directory / "eater"
         python.symlink_to("/usr/bin/python3")
         exe = Path("/usr/bin/python3").resolve()
-        daemon.start(rule(exe, scan="300ms", more=f'cmdline = "{python} *"'))
+        daemon.start(rule(exe, scan="300ms", more=f'cmdline = "{python} *"'), prefix=prefix)
         read, self._write = os.pipe()
         self.pid = processes.start(python, "-I", "-c", EATER, group / "cgroup.procs", stdin=read)
         os.close(read)
@@ -80,6 +83,26 @@ def test_kill_is_told_with_what_was_held(daemon: Daemon, processes: Processes, t
     assert abs(last["time"] - time.time()) < 60
     counts = answer(daemon, "metrics")["oom_kill_counts"]
     assert {"killer": "kernel", "rule": "target", "held": True, "count": 1} in counts
+
+
+def test_kill_that_the_log_does_not_tell_of_is_told_of_by_its_number(
+    daemon: Daemon, processes: Processes, tmp_path: Path, memcg: Path
+) -> None:
+    """As where the kernel's log may not be read: a FIFO, which nobody can seek in, stands in its place."""
+    silent = tmp_path / "kmsg"
+    os.mkfifo(silent)
+    hidden = ("unshare", "-m", "sh", "-c", f'mount --bind {silent} /dev/kmsg && exec "$@"', "sh")
+    eater = Eater(daemon, processes, tmp_path, memcg, hidden)
+    before = answer(daemon, "metrics")["oom_kills"]
+
+    eater.eat()
+
+    wait_until(lambda: told(daemon, eater.pid), "told")
+    assert all("the kernel's log didn't tell which" in line for line in told(daemon, eater.pid))
+    assert answer(daemon, "metrics")["oom_kills"] > before
+    last = json.loads((daemon.runtime / "last-kill.json").read_text())
+    assert (last["killer"], last["victim"], last["held"]) == ("kernel", None, [])
+    assert last["count"] >= 1
 
 
 def fake(pid: int, comm: str) -> str:
