@@ -64,7 +64,7 @@ test: test-unit test-kernel ## unit tests and tests on this machine's kernel, so
 # Byte code is kept, also where the environment says not to: the tests start some hundred Pythons.
 keep_byte_code = env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX='$(CURDIR)/build/pycache'
 
-test-unit: venv $(VENV)/.stamp-dev ## the unit tests, one process a processor: 30 s on two
+test-unit: venv $(VENV)/.stamp-dev ## the unit tests, one process a processor: some 35 s on two
 	$(keep_byte_code) $(VENV)/bin/pytest -n auto --dist worksteal --ignore=tests/kernel
 
 # Two at a time: much of it is waiting. Each daemon hears of every process of the machine; a test that can't have others
@@ -72,13 +72,21 @@ test-unit: venv $(VENV)/.stamp-dev ## the unit tests, one process a processor: 3
 test-kernel: venv $(VENV)/.stamp-dev ## tests on this machine's kernel, with real processes (wants root)
 	$(SUDO) $(keep_byte_code) $(VENV)/bin/pytest -n 2 --dist loadfile tests/kernel
 
-coverage: venv $(VENV)/.stamp-dev ## which lines the tests run, those that the daemons of tests/kernel run included; build/coverage/html
+KERNEL_TESTS ?= tests/kernel
+coverage: export PYTHONPYCACHEPREFIX = $(CURDIR)/build/pycache
+coverage: venv $(VENV)/.stamp-dev ## which lines the tests run, in the daemons that they start too: per room, without and with KERNEL_TESTS; build/coverage/html
 	$(VENV)/bin/pip install -q -e '.[coverage]'
 	rm -rf build/coverage && install -d -m 1777 build/coverage
-	$(SUDO) $(VENV)/bin/coverage run -m pytest
-	$(SUDO) $(VENV)/bin/coverage combine -q
+	env -u PYTHONDONTWRITEBYTECODE $(VENV)/bin/coverage run -m pytest -q -n auto --dist worksteal --ignore=tests/kernel
+	$(VENV)/bin/coverage combine -q
+	@echo 'The unit tests:' && $(rooms)
+	$(SUDO) env -u PYTHONDONTWRITEBYTECODE $(VENV)/bin/coverage run -m pytest -q $(KERNEL_TESTS)
+	$(SUDO) $(VENV)/bin/coverage combine -q --append
+	@echo 'With $(KERNEL_TESTS):' && $(rooms)
 	$(VENV)/bin/coverage html -q -d build/coverage/html
-	$(VENV)/bin/coverage report
+rooms = for room in $(sort $(notdir $(patsubst %/,%,$(dir $(wildcard src/oomwatchd/*/__init__.py))))); do \
+    printf '  %-8s %3s %%\n' $$room "$$($(VENV)/bin/coverage report --format=total --include="*/oomwatchd/$$room/*")"; done; \
+    printf '  %-8s %3s %%\n' all "$$($(VENV)/bin/coverage report --format=total)"
 
 MUTATED ?= oomwatchd.*
 mutants: venv $(VENV)/.stamp-dev ## which changes of rules, pinning, procfs and badness no unit test notices; MUTATED='oomwatchd.rules*' for a part

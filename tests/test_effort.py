@@ -70,6 +70,95 @@ def test_what_is_searched_at_once_is_quick(regex: str, unit: str, reference_s: f
     assert any(searched(regex, unit) < 50 * reference_s for _ in range(20))
 
 
+@pytest.mark.parametrize(
+    ("regex", "slow"),
+    [
+        # Choices within a repeat: can two of them begin with the same character?
+        ("(?:a|b)+$", False),
+        ("(?:[a-f]|a)+$", False),  # one class of characters, as re reads it
+        ("(?:ab|b|ac)+$", True),
+        ("(?:[0-9]x|ay)+$", False),
+        ("(?:[b-f]x|ay)+$", False),
+        ("(?:[a-f]x|ay)+$", True),
+        ("(?:[a-f]x|fy)+$", True),
+        ("(?:[a-f]x|gy)+$", False),
+        ("(?:[xa]x|ay)+$", True),
+        ("(?:[xy]x|ay)+$", False),
+        ("(?:[^a]x|ay)+$", False),
+        ("(?:[^b]x|ay)+$", True),
+        ("(?:[^ab]x|ay)+$", False),
+        ("(?:[^bc]x|ay)+$", True),
+        (r"(?:\dx|ay)+$", False),
+        (r"(?:\Dx|ay)+$", True),
+        (r"(?:\wx|ay)+$", True),
+        (r"(?:\Wx|ay)+$", False),
+        (r"(?:\sx|ay)+$", False),
+        (r"(?:[\s\d]x|ay)+$", False),
+        (r"(?:[\s\w]x|ay)+$", True),
+        ("(?:.x|ay)+$", True),
+        ("(?:[a-c]x|[x-z]y)+$", True),  # two classes aren't compared
+        ("(?:|a)+$", True),
+        # A repeat within a repeat: can it take all that stands beside it?
+        ("(?:a+)+$", True),
+        ("(?:a+?)+$", True),
+        ("(?:a++)+$", False),
+        ("(?:a+)++$", False),
+        ("(?:a+b)+$", False),
+        ("(?:(a)+b)+$", False),
+        ("(?:[ab]+b)+$", True),
+        ("(?:a{1,8})+$", False),
+        ("(?:a{1,9})+$", True),
+        ("(?:a+){1,8}$", False),
+        ("(?:a+){1,9}$", True),
+        ("x(?:y|(?:a+)+)z", True),
+        ("(?>(?:a+)+)z", True),
+        ("(?=(?:a+)+$)a", True),
+        ("(?:(?:a+)+){2}", True),
+        # Repeats one after the other: can each take what the next one needs?
+        (".*a.*b", True),
+        ("x(.*a)(.*b)", True),
+        (".*a.*", False),
+        (r".*\d.*\d", True),
+        ("[^,]*,[^,]*,x", False),
+        ("[^;]*,[^;]*,x", True),
+        ("[^a]*b[^a]*b", False),
+        (".{0,8}a.{0,8}b", False),
+        (".{0,9}a.{0,9}b", True),
+    ],
+)
+def test_each_reason_for_a_warning(regex: str, slow: bool) -> None:
+    assert bool(slow_part(regex)) is slow
+
+
+def test_what_the_warning_says() -> None:
+    assert slow_part("(?:a+)+$") == "it has a repeat within a repeat"
+    assert slow_part(".*a.*b.*c") == "it has 3 repeats that can each take what the next one needs"
+
+
+@pytest.mark.parametrize(
+    ("regex", "repeats", "options", "nested"),
+    [
+        ("abc", 0, 0, False),
+        ("a*b+?c{9,}", 3, 0, False),
+        ("a{0,8}", 0, 8, False),
+        ("a{0,9}", 1, 0, False),
+        ("a{9}", 0, 0, False),
+        ("a{2,5}b?", 0, 4, False),
+        ("(?:a?b?){3}", 0, 6, False),
+        ("(?:a*b*){3}", 6, 0, False),
+        ("(?:a{2}|b|c)(?:de|f)", 0, 2, False),
+        (r"(?:a*)*", 2, 0, True),
+        (r"(?:a?){9}", 0, 1, True),
+        (r"(a*)\1(a*)\2", 4, 0, False),
+        (r"(a)?(?(1)b*|c*)", 2, 2, False),
+    ],
+)
+def test_shape(regex: str, repeats: int, options: int, nested: bool) -> None:
+    found = shape(regex)
+
+    assert (found.repeats, found.options, found.nested) == (repeats, options, nested)
+
+
 def test_many_expressions_share_the_limit() -> None:
     linear = shape("foo")
     assert longest_within([linear] * 100, 0.002) < longest_within([linear], 0.002)

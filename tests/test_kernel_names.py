@@ -31,6 +31,8 @@ def strings(key: str, *patterns: str) -> Criterion:
         ("comm", "chrome", KernelNames(comms=frozenset({"chrome"}))),
         ("comm", "fire*", KernelNames(comm_prefixes=frozenset({"fire"}))),
         ("comm", "f?re[xy]*", KernelNames(comm_prefixes=frozenset({"f"}))),
+        ("comm", "a*b*", KernelNames(comm_prefixes=frozenset({"a"}))),
+        ("exe", "/opt/*/ja]va", None),
         ("comm", "*", None),
         ("comm", "*fox", None),
         ("cmdline", "java -jar", None),
@@ -57,6 +59,29 @@ def test_one_criterion_that_can_be_compared_is_enough() -> None:
 
 def test_one_member_of_a_list_that_cant_be_compared_is_enough_to_leave_all_open() -> None:
     assert kernel_names.of_rule(rule(strings("exe", "/bin/a", "/opt/*"))) is None
+
+
+def test_ids_and_descendants() -> None:
+    assert kernel_names.of_rule(rule(Criterion("user", ids=frozenset({5, 6})))) == KernelNames(uids=frozenset({5, 6}))
+    assert kernel_names.of_rule(rule(Criterion("group", ids=frozenset({5})))) == KernelNames(gids=frozenset({5}))
+    # Of descendants of held processes the kernel tells anyway.
+    assert kernel_names.of_rule(rule(Criterion("descendant_of", names=("other",)))) == KernelNames()
+    below = rule(Criterion("descendant_of", names=("other",)), Criterion("user", ids=frozenset({5})))
+    assert kernel_names.of_rule(below) == KernelNames()
+
+
+def test_all_kinds_of_names_are_put_together() -> None:
+    def names(*numbers: int) -> KernelNames:
+        texts, ids = frozenset(map(str, numbers)), frozenset(numbers)
+        return KernelNames(texts, texts, texts, ids, ids)
+
+    assert names(1) | names(2) == names(1, 2)
+
+
+def test_rule_that_is_disabled_says_nothing_of_those_behind_it() -> None:
+    disabled = rule(strings("cmdline", "x"), enabled=False)
+
+    assert kernel_names.of_rules([disabled, rule(strings("exe", "/bin/a"))]) == KernelNames(exes=frozenset({"a"}))
 
 
 def test_rules_together() -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oomwatchd.base.notyet import NotYet
 from oomwatchd.rules.criteria import Process
 from oomwatchd.rules.index import Index
 from oomwatchd.rules.match import Mismatch, mismatch
@@ -156,6 +157,90 @@ def test_target(action: Action, guarded: bool, first: int, target: int) -> None:
 )
 def test_child_value(children: str | int | None, value: int, first: int, child: int) -> None:
     assert Rule("r", (), Action(value, value), children=children).child_value(value, first) == child
+
+
+@pytest.mark.parametrize(("first", "child"), [(0, 7), (7, 7), (300, 300)])
+def test_a_rule_that_anybody_can_enter_lowers_no_child(first: int, child: int) -> None:
+    assert Rule("r", (), Action(500, 500), children=7, guarded=False).child_value(500, first) == child
+
+
+@pytest.mark.parametrize(
+    ("action", "text"),
+    [
+        (Action(ignore=True), "ignore"),
+        (Action(-5, -5), "-5"),
+        (Action(low=-5), "at least -5"),
+        (Action(high=7), "at most 7"),
+        (Action(-5, 7), "at least -5, at most 7"),
+    ],
+)
+def test_action_as_text(action: Action, text: str) -> None:
+    assert str(action) == text
+
+
+EXE = criterion("exe", "/bin/a", "/opt/*")
+RAISES = Action(low=5)
+
+
+@pytest.mark.parametrize(
+    ("asked", "decided"),
+    [
+        (rule(EXE, action=RAISES), True),
+        (replace(rule(EXE), guarded=False), True),
+        (rule(EXE), False),  # a guarded rule can lower: the path has to be verified
+        (rule(EXE, action=Action(high=5)), False),
+        (rule(EXE, action=Action(ignore=True)), False),
+        (rule(EXE, criterion("comm", "a"), action=RAISES), False),
+        (rule(EXE, action=RAISES, excluded=(criterion("comm", "a"),)), False),
+        (rule(criterion("comm", "a"), action=RAISES), False),
+    ],
+)
+@pytest.mark.parametrize("behind", [0, 1, 5])
+def test_whether_the_executable_alone_decides(asked: Rule, decided: bool, behind: int) -> None:
+    """Also where rules that don't fit stand before it, and rules that do stand behind it."""
+    before = [rule(criterion("exe", "/bin/b"), name=f"b{n}") for n in range(behind)]
+    rules = RuleSet([*before, asked, rule(EXE, name="later", action=RAISES)])
+
+    for exe in ("/bin/a", "/opt/a"):
+        found = rules.decided_by_exe(rules.possible_exe(exe))
+        assert (found is asked) is decided
+        assert found in (asked, None)
+    assert rules.decided_by_exe(rules.possible_exe("/bin/c")) is None or asked.criterion("exe") is None
+    assert rules.decided_by_exe(0) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        (rule(EXE), True),
+        (rule(EXE, criterion("comm", "a")), True),
+        (rule(EXE, action=RAISES), False),
+        (replace(rule(EXE), guarded=False), False),
+        (rule(criterion("cmdline", "/bin/a")), False),
+    ],
+)
+def test_which_paths_have_to_be_verified(asked: Rule, named: bool) -> None:
+    rules = RuleSet([rule(criterion("exe", "/bin/b")), asked])
+
+    assert rules.names_exe("/bin/a") is named
+    assert rules.names_exe("/opt/x") is named
+    assert rules.names_exe("/bin/b")
+    assert not rules.names_exe("/bin/c")
+    assert not rules.names_exe("")
+
+
+def test_path_is_verified_where_it_takes_long_to_find_out_whether_it_is_named() -> None:
+    rules = RuleSet([Rule("r", (Criterion("exe", (regex("(a+)+$"),)),), Action(5, 5))])
+    path = "/" + "a" * 3000 + "!"
+
+    with pytest.raises(NotYet) as asked:
+        rules.names_exe(path)
+    asked.value.learn(None)
+    with pytest.raises(NotYet) as asked:
+        rules.names_exe(path)
+    asked.value.learn(None)
+
+    assert rules.names_exe(path)
 
 
 @pytest.mark.parametrize(

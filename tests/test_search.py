@@ -108,6 +108,35 @@ def test_text_that_is_slow_makes_the_next_be_put_off() -> None:
     asked(rules, process("a" * 99 + "b"))
 
 
+def test_text_is_searched_for_what_it_is_also_where_it_is_no_utf_8() -> None:
+    rules = RuleSet((cmdline_rule("slow", regex("(a+)+$"), regex("\udcff!$")),))
+    shown = process("a" * 2000 + "\udcff!")
+
+    question = asked(rules, shown)
+    assert isinstance(question.arguments[1], bytes) and question.arguments[1].endswith(b"a\xff!")
+    question.learn(question.function(*question.arguments))
+
+    assert rules.decide(shown) is rules.rules[0]
+
+
+def test_text_whose_searches_have_failed_twice_is_never_searched_again() -> None:
+    rules = RuleSet((cmdline_rule("slow", regex("(a+)+$"), regex("b*c")), cmdline_rule("plain", Pattern("x"))))
+    for _ in range(2):
+        asked(rules, process(HOSTILE)).learn(None)
+
+    assert rules.decide(process(HOSTILE, pid=43)) is None
+    assert sorted(rules.searches.take_news()) == [(43, "slow")] * 2
+
+
+def test_program_that_executes_while_it_is_looked_at_keeps_what_was_found_out() -> None:
+    rules = RuleSet((cmdline_rule("slow", regex(SLOW)),))
+    settled(lambda: rules.decide(process(HOSTILE, read_ns=100)))
+
+    rules.searches.executed(42, 100)
+
+    assert rules.decide(process(HOSTILE + "b!")) is None
+
+
 def test_any_bytes() -> None:
     assert search(["b$", "c"], b"\xff\xfe" * 3 + b"b") == bytes([1, 0])
 

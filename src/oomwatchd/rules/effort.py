@@ -187,9 +187,10 @@ def _ambiguous(items: Sequence[Item]) -> int:
 
 def _accepts(body: Sequence[Item], character: str) -> bool:
     """Whether a body of one item takes the character. True also where that can't be told."""
-    if len(body) != 1:
+    flat = _flattened(body)
+    if len(flat) != 1:
         return True
-    operation, argument = body[0]
+    operation, argument = flat[0]
     name = str(operation)
     if name == "LITERAL":
         return bool(argument == ord(character))
