@@ -6,6 +6,7 @@ import os
 import random
 import select
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from oomwatchd.control.client import Client, NotRunning
 from oomwatchd.control.connection import BACKLOG_BYTES, Connection
 from oomwatchd.control.protocol import REQUEST_BYTES, Json
 from oomwatchd.control.server import Server
+from oomwatchd.ctl import main
 from oomwatchd.daemon.internal_errors import InternalErrors
 
 
@@ -457,6 +459,30 @@ def test_a_daemon_that_talks_nonsense(said: bytes, complaint: str, tmp_path: Pat
             peer.close()
             with pytest.raises(NotRunning, match=complaint):
                 client.receive()
+
+
+def test_a_daemon_of_another_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An upgrade without a restart: the daemon that runs doesn't know all keys that oomwatchctl shows."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "control"))
+        listening.listen()
+
+        def answer() -> None:
+            for _ in range(2):
+                peer, _ = listening.accept()
+                peer.recv(4096)
+                peer.send(b'{"version": "0.0", "pid": 1, "config": {"error": null}}\n')
+                peer.close()
+
+        daemon = threading.Thread(target=answer)
+        daemon.start()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+            assert main(["status"]) == 1
+            assert "has no 'counters'" in capsys.readouterr().err
+            assert main(["status", "--json"]) == 0
+            assert json.loads(capsys.readouterr().out)["version"] == "0.0"
+        daemon.join()
 
 
 def test_a_daemon_that_says_nothing(tmp_path: Path) -> None:

@@ -17,6 +17,20 @@ class NoAnswer(NotRunning):
     """A daemon runs, but it doesn't answer this client. The message says why."""
 
 
+class OtherVersion(KeyError):
+    """A reply has no such key: the daemon is of another version."""
+
+    def __str__(self) -> str:
+        return f"The answer of oomwatchd has no '{self.args[0]}': it is of another version than oomwatchctl"
+
+
+class _Reply(dict[str, object]):
+    """A JSON object of a reply. A key that it hasn't raises OtherVersion."""
+
+    def __missing__(self, key: str) -> object:
+        raise OtherVersion(key)
+
+
 class Client:
     """A connection to the daemon. A context manager. Raises NotRunning where no daemon answers.
 
@@ -57,7 +71,8 @@ class Client:
         self.socket.sendall(json.dumps(request).encode() + b"\n")
 
     def receive(self) -> Json:
-        """The next reply. Raises NoAnswer if the daemon doesn't reply in time, hangs up, or sends no JSON object."""
+        """The next reply. Raises NoAnswer if the daemon doesn't reply in time, hangs up, or sends no JSON object. To
+        take a key of it that is missing raises OtherVersion."""
         try:
             line = self._file.readline()
         except TimeoutError:
@@ -67,7 +82,7 @@ class Client:
         if not line.endswith(b"\n"):
             raise NoAnswer("oomwatchd hung up")
         try:
-            reply = json.loads(line)
+            reply = json.loads(line, object_hook=_Reply)
         except ValueError:
             reply = None
         if not isinstance(reply, dict):

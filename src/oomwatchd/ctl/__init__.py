@@ -13,6 +13,7 @@ from typing import NoReturn
 from oomwatchd import __version__
 from oomwatchd.base.stdio import open_standard_streams
 from oomwatchd.base.text import printable
+from oomwatchd.control.client import OtherVersion
 from oomwatchd.ctl.arguments import joined
 from oomwatchd.ctl.errors import CommandError
 
@@ -58,6 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CommandError as error:
         print(f"oomwatchctl: {printable(str(error))}", *map(printable, error.details), sep="\n", file=sys.stderr)
         return error.status
+    except OtherVersion as error:
+        print(f"oomwatchctl: {error}; to run the installed one: systemctl restart oomwatchd", file=sys.stderr)
+        return 1
     except BrokenPipeError:
         # The reader has seen enough (`| head`). Python would complain once more when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
