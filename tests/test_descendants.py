@@ -57,7 +57,7 @@ def test_children_of_one_whose_pid_means_another_now_are_left_alone(tmp_path: Pa
     pinner = Pinner(RuleSet([rule]), Ledger(None, ""), proc=tree.proc)
     tree.process(CHILD, b"child")
     pinner.forked(CHILD, CHILD + 1, 1)
-    tree.process(CHILD + 1, b"fits")  # born after its "child", and its own birth isn't known
+    tree.process(CHILD + 1, b"fits")  # forked after its "child", and its own fork event was lost
 
     pinner.look(CHILD + 1, SCAN)
 

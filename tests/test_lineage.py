@@ -35,7 +35,7 @@ def hold(rule: str) -> Hold:
 
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["birth", "death", "hold", "release", "restart"]), st.integers(0, 30)), max_size=40
+    st.tuples(st.sampled_from(["fork", "exit", "hold", "release", "restart"]), st.integers(0, 30)), max_size=40
 )
 
 
@@ -52,11 +52,11 @@ def test_lineage_is_what_it_was(steps: list[tuple[str, int]]) -> None:
             if not living:
                 break
             member = living[number % len(living)]
-            if step == "birth":
+            if step == "fork":
                 child = Member(member, pid=100 + len(members))
                 members.append(child)
                 _add(ledger, child, ledger.nodes[member.pid])
-            elif step == "death":
+            elif step == "exit":
                 member.alive = False
                 ledger.died(member.pid)
             elif step in ("hold", "release"):

@@ -50,8 +50,8 @@ def pinner_with(tree: Tree, *rules: Rule) -> Pinner:
     return Pinner(RuleSet(rules), Ledger(None, ""), proc=tree.proc)
 
 
-def born(tree: Tree, pid: int, comm: bytes, *, ppid: int = 1, adj: int = 0, sid: int | None = None) -> int:
-    """Another process with a PID. Returns when it was born, CLOCK_MONOTONIC ns, which is its start time too."""
+def forked(tree: Tree, pid: int, comm: bytes, *, ppid: int = 1, adj: int = 0, sid: int | None = None) -> int:
+    """Another process with a PID. Returns when it was forked, CLOCK_MONOTONIC ns, which is its start time too."""
     now = time.monotonic_ns()
     tree.process(pid, comm, ppid=ppid, adj=adj)
     tree.write(f"proc/{pid}/comm", comm + b"\n")
@@ -74,7 +74,7 @@ def executed(pinner: Pinner, pid: int) -> None:
 
 def test_daemonized_grandchildren_are_known_however_late_their_events_are_read(tree: Tree) -> None:
     pinner = pinner_with(tree, RESETTING)
-    times = [born(tree, PARENT, b"fits"), born(tree, PID, b"other"), born(tree, CHILD, b"other", adj=500)]
+    times = [forked(tree, PARENT, b"fits"), forked(tree, PID, b"other"), forked(tree, CHILD, b"other", adj=500)]
     executed(pinner, PARENT)
     ended(tree, PID)
 
@@ -90,7 +90,7 @@ def test_daemonized_grandchildren_are_known_however_late_their_events_are_read(t
 
 def test_one_that_had_ended_when_its_exec_event_was_read_has_children_that_are_looked_at(tree: Tree) -> None:
     pinner = pinner_with(tree, RULE)
-    at = born(tree, GRANDCHILD, b"fits")
+    at = forked(tree, GRANDCHILD, b"fits")
 
     executed(pinner, PID)
     pinner.forked(CHILD, PID, at)
@@ -106,12 +106,12 @@ def test_children_from_before_the_exec_are_found(tree: Tree) -> None:
     """As of `sh -c 'worker & exec server'`."""
     worker = Rule("worker", (Criterion("comm", (Pattern("worker"),)),), Action(300, 300))
     pinner = pinner_with(tree, RESETTING, worker)
-    born(tree, PID, b"sh")
-    born(tree, CHILD, b"worker", ppid=PID)
+    forked(tree, PID, b"sh")
+    forked(tree, CHILD, b"worker", ppid=PID)
     executed(pinner, CHILD)
-    born(tree, PID, b"fits")
-    born(tree, CHILD, b"worker", ppid=PID, adj=300)
-    born(tree, GRANDCHILD, b"other", ppid=PID, adj=500)
+    forked(tree, PID, b"fits")
+    forked(tree, CHILD, b"worker", ppid=PID, adj=300)
+    forked(tree, GRANDCHILD, b"other", ppid=PID, adj=500)
     tree.write(f"proc/{PID}/task/{PID}/children", b"%d %d " % (CHILD, GRANDCHILD))
 
     executed(pinner, PID)
@@ -123,18 +123,18 @@ def test_children_from_before_the_exec_are_found(tree: Tree) -> None:
 def test_where_the_kernel_does_not_tell_of_children_a_scan_has_to_find_them(tree: Tree) -> None:
     pinner = pinner_with(tree, RULE)
     pinner.relatives.unknown = False
-    born(tree, PID, b"fits")
+    forked(tree, PID, b"fits")
     executed(pinner, PID)
     assert pinner.relatives.unknown
 
 
 def test_a_dead_one_does_not_take_the_children_of_who_has_its_pid_next(tree: Tree) -> None:
     pinner = pinner_with(tree, RULE)
-    first = born(tree, PID, b"fits")
+    first = forked(tree, PID, b"fits")
     executed(pinner, PID)
 
-    second = born(tree, PID, b"other")
-    third = born(tree, CHILD, b"other", ppid=PID)
+    second = forked(tree, PID, b"other")
+    third = forked(tree, CHILD, b"other", ppid=PID)
     pinner.family.exited(PID, first)
     pinner.forked(PID, 1, second)
     pinner.forked(CHILD, PID, third)
@@ -188,9 +188,9 @@ def test_who_has_the_pid_of_a_newcomer_next_is_not_held(tree: Tree) -> None:
 def test_nobody_descends_from_himself(tree: Tree) -> None:
     """A process, its child, and a child of that, which has the PID of the first. Its end was lost."""
     pinner = pinner_with(tree, RULE)
-    born(tree, PID, b"fits")
+    forked(tree, PID, b"fits")
     executed(pinner, PID)
-    times = [born(tree, CHILD, b"fits", ppid=PID), born(tree, PID, b"fits", ppid=CHILD, adj=500)]
+    times = [forked(tree, CHILD, b"fits", ppid=PID), forked(tree, PID, b"fits", ppid=CHILD, adj=500)]
 
     pinner.forked(CHILD, PID, times[0])
     pinner.forked(PID, CHILD, times[1])
@@ -202,7 +202,7 @@ def test_nobody_descends_from_himself(tree: Tree) -> None:
 def test_an_end_is_not_that_of_who_has_the_pid_by_now(tree: Tree) -> None:
     pinner = pinner_with(tree, RULE)
     at = time.monotonic_ns()
-    born(tree, PID, b"fits")
+    forked(tree, PID, b"fits")
     pinner.look(PID, SCAN)
 
     pinner.family.exited(PID, at)
@@ -212,7 +212,7 @@ def test_an_end_is_not_that_of_who_has_the_pid_by_now(tree: Tree) -> None:
 
 def test_the_end_of_the_first_thread_is_not_the_end(tree: Tree) -> None:
     pinner = pinner_with(tree, RULE)
-    born(tree, PID, b"fits")
+    forked(tree, PID, b"fits")
     executed(pinner, PID)
     stat = tree.root / f"proc/{PID}/stat"
     stat.write_bytes(stat.read_bytes().replace(b") S", b") Z").replace(b" 1 0 ", b" 2 0 "))
@@ -280,7 +280,7 @@ def test_what_a_process_had_is_saved_before_it_is_written(
         really(directory, value)
 
     monkeypatch.setattr(ProcessDir, "write_oom_score_adj", write)
-    born(tree, PID, b"fits", adj=3)
+    forked(tree, PID, b"fits", adj=3)
 
     pinner.look(PID, SCAN)
 
@@ -305,7 +305,7 @@ def test_nothing_is_held_that_was_not_written(
     ledger.load(lambda pid, starttime: True)
     pinner = Pinner(RuleSet([RULE]), ledger, proc=tree.proc)
     monkeypatch.setattr(ProcessDir, "write_oom_score_adj", write)
-    born(tree, PID, b"fits", adj=3)
+    forked(tree, PID, b"fits", adj=3)
 
     pinner.look(PID, SCAN)
     ledger.flush()

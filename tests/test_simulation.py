@@ -81,20 +81,20 @@ class Life:
     comm: bytes
     maker: "Life | None"
     ppid: int
-    born: int
+    forked_ns: int
     pinned: int | None = None
     """When the daemon pinned it first."""
     executed: bool = False
     """Whether it has executed a program since the daemon's last turn."""
 
-    def wanted(self, below: int, *, born_since: bool) -> int:
-        """What it should show in the end. Whoever ended before the daemon had its
-        turn was never pinned. With `born_since` whoever was born before the pin doesn't count as below it."""
+    def wanted(self, below: int, *, forked_since: bool) -> int:
+        """The value that it should have in the end. A process that ended before the daemon's turn was never pinned.
+        With `forked_since`, a process that was forked before the pin doesn't count as a descendant."""
         if self.comm == FITS:
             return PINNED
         child, above = self, self.maker
         while above is not None:
-            if above.comm == FITS and above.pinned is not None and (child.born > above.pinned or not born_since):
+            if above.comm == FITS and above.pinned is not None and (child.forked_ns > above.pinned or not forked_since):
                 return below
             child, above = above, above.maker
         return NATURAL
@@ -121,10 +121,10 @@ class World:
     def value(self, pid: int) -> int:
         return int(self._file(pid, "oom_score_adj").read_text())
 
-    def _show(self, life: Life, adj: int, session: int, born: int) -> None:
+    def _show(self, life: Life, adj: int, session: int, starttime: int) -> None:
         self.tree.process(life.pid, life.comm, ppid=life.ppid, adj=adj)
         self._file(life.pid, "comm").write_bytes(life.comm + b"\n")
-        rest = f"S {life.ppid} {life.pid} {session} 0 -1 0 " + "0 " * 10 + f"1 0 {born} 0"
+        rest = f"S {life.ppid} {life.pid} {session} 0 -1 0 " + "0 " * 10 + f"1 0 {starttime} 0"
         self._file(life.pid, "stat").write_bytes(b"%d (%s) %s" % (life.pid, life.comm, rest.encode()))
         self._list_children()
 
@@ -253,13 +253,13 @@ def live(world: World, steps: list[tuple[str, int, int]], *, losses: bool, sibli
 
 
 @pytest.fixture(params=[0, 10_000_000_000], ids=["expires at once", "is kept"])
-def birth_ns(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After how long a settled descendant is left to itself. And start times are nanoseconds here."""
+def fork_ns(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After how long a settled descendant is left to itself. Start times are nanoseconds here."""
     monkeypatch.setattr(clock, "TICKS_PER_SECOND", 1_000_000_000)
     monkeypatch.setattr(tracking, "FORK_NS", request.param)
 
 
-@pytest.mark.usefixtures("birth_ns")
+@pytest.mark.usefixtures("fork_ns")
 @pytest.mark.parametrize("kernel", [True, False], ids=["names", "kinds"])
 @pytest.mark.parametrize(("children", "below"), [("reset", NATURAL), (250, 250), ("inherit", PINNED)])
 @given(steps=STEPS)
@@ -267,15 +267,15 @@ def birth_ns(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 def test_outcome_is_that_of_the_model(
     steps: list[tuple[str, int, int]], kernel: bool, children: str | int, below: int
 ) -> None:
-    # Without the filter, whoever was born while events were lost, or by CLONE_PARENT, and shows what he would without a
-    # pin, can't be told from others. Who keeps a pin that he shouldn't always can.
+    # Without the filter, a process that was forked while events were lost, or by CLONE_PARENT, can't be told from
+    # others if it has the value that it would have without a pin. One that keeps a pin that it shouldn't always can.
     exact = kernel or children == "reset"
-    # A loss is heard of long before what a release has left expires.
+    # The daemon reads of a loss long before what a release has left expires.
     losses = exact and tracking.FORK_NS > 0
     with tempfile.TemporaryDirectory() as name:
         world = World(Path(name), children, KernelTable() if kernel else None)
         live(world, steps, losses=losses, siblings=exact)
         shown = {pid: world.value(pid) for pid in world.living}
-    either = [{p: x.wanted(below, born_since=only) for p, x in world.living.items()} for only in (False, True)]
-    # Of those from before the pin the daemon knows whom the kernel still knows.
+    either = [{p: x.wanted(below, forked_since=only) for p, x in world.living.items()} for only in (False, True)]
+    # Of the descendants from before the pin, the daemon knows those whose lineage the kernel still shows.
     assert all(value in (either[0][pid], either[1][pid]) for pid, value in shown.items()), (shown, *either)

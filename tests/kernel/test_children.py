@@ -174,7 +174,7 @@ def test_crash_and_deaths_meanwhile(
     families.wait()
     expect(families.members, wanted, parent=value)
     daemon.wait_for_scan() if children == "inherit" else None
-    for _ in range(2):  # whoever was born right, of whom it hasn't heard yet, can't be known after a crash
+    for _ in range(2):  # after a crash, children whose fork event was not read yet are unknown
         daemon.status()
 
     daemon.kill()

@@ -130,7 +130,7 @@ def test_a_pin_ends_while_the_daemon_is_down(daemon: Daemon, plain: int) -> None
     assert oom_score_adj(plain) == 0
 
 
-def test_children_that_are_born_later_have_what_children_says(
+def test_children_that_are_forked_later_have_what_children_says(
     daemon: Daemon, processes: Processes, plain: int, tmp_path: Path
 ) -> None:
     """The rules alone need no fork events; the pin does."""

@@ -138,7 +138,7 @@ def test_a_settled_descendant_keeps_what_it_is_given_later(
 
 
 @pytest.mark.serial  # it waits for a moment without events
-def test_a_release_finds_descendants_that_were_born_right(
+def test_a_release_finds_descendants_that_had_the_right_value_from_the_start(
     daemon: Daemon, processes: Processes, shell: Path, target: Path, tmp_path: Path
 ) -> None:
     """And that the daemon has never heard of, since nothing about them mattered."""
@@ -152,14 +152,14 @@ def test_a_release_finds_descendants_that_were_born_right(
     wait_for_value(child.pid, 500)
     grandchildren = list[int]()
 
-    def born_unheard() -> bool:
+    def forked_unheard() -> bool:
         before = daemon.status()["counters"]["events"]
         line_in.write(b"\n")
         line_in.flush()
         grandchildren.append(processes.adopt(int(line_out.readline())))
         return not daemon.filtered or bool(daemon.status()["counters"]["events"] == before)
 
-    wait_until(born_unheard, "a grandchild was born, and no event came")
+    wait_until(forked_unheard, "a grandchild was forked, and no event came")
     wait_for_value(grandchildren, 500)
 
     daemon.write("")
@@ -174,14 +174,14 @@ def test_a_release_finds_descendants_that_were_born_right(
 def test_who_only_shows_a_pinned_value_after_a_loss_keeps_it(
     daemon: Daemon, processes: Processes, shell: Path, target: Path, compiled: Compiler, tmp_path: Path
 ) -> None:
-    """Born while events were lost, some in a session of their own, but of a parent that lives and isn't held."""
+    """They are forked while events are lost, some in a session of their own, by a parent that lives and isn't held."""
     storm, gate = compiled("storm", ["-static"]), tmp_path / "gate"
     os.mkfifo(gate)
     daemon.start(reset_below(shell))
     output = start_daemonizing(shell, processes, target, gate)
     os.kill(daemon.pid, signal.SIGSTOP)
     subprocess.run([storm, "5000"], check=True)
-    while not daemon.filtered and not daemon.dropped():  # else each birth is heard of, and who made it is a guess
+    while not daemon.filtered and not daemon.dropped():  # else each fork event is read, and the maker is a guess
         subprocess.run([storm, "5000"], check=True)
     bystanders = [processes.start(target, "1000", start_new_session=leads) for leads in (False, True)]
     for bystander in bystanders:

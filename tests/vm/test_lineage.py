@@ -99,14 +99,14 @@ def test_grandchildren_and_orphans_lose_it_too(machine: Machine) -> None:
     assert machine.succeed(script, 600).splitlines() == [REFUSED] * 10
 
 
-def test_born_while_the_daemon_was_down(machine: Machine) -> None:
+def test_forked_while_the_daemon_was_down(machine: Machine) -> None:
     machine.succeed(
-        "mkfifo /tmp/born; systemd-run --unit=family /usr/local/bin/parent -c 'read < /tmp/born; "
+        "mkfifo /tmp/forks; systemd-run --unit=family /usr/local/bin/parent -c 'read < /tmp/forks; "
         f"{AS_NOBODY} show > /tmp/late & {AS_NOBODY} > /tmp/late-too & wait'"
     )
     family = machine.main_pid("family.service")
     machine.wait("the parent is pinned", lambda: machine.oom_score_adj(family) == -1000 or None)
-    machine.succeed("systemctl stop oomwatchd; echo > /tmp/born; sleep 0.5; systemctl start oomwatchd")
+    machine.succeed("systemctl stop oomwatchd; echo > /tmp/forks; sleep 0.5; systemctl start oomwatchd")
 
     machine.wait("both are done", lambda: machine.run("systemctl is-active -q family").status != 0 or None)
     assert machine.succeed("cat /tmp/late /tmp/late-too").splitlines() == [REFUSED] * 2

@@ -117,6 +117,10 @@ class _Positions(Mapping[Path, Position]):
 
 
 class _Scanner:
+    """Goes through a text once, and notes the place of each key.
+
+    It has 13 public methods, one more than usual: there is one for each part of TOML's grammar."""
+
     def __init__(self, text: str) -> None:
         self.text = text
         self.at = 0

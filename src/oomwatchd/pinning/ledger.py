@@ -20,7 +20,10 @@ _SHARED_TEXTS = 1024
 
 
 class Ledger:
-    """All nodes by pid, and the file. `path` None: nothing is saved (a dry run)."""
+    """All nodes by PID, and their file. `path` None: nothing is saved (a dry run).
+
+    It has more public methods than other classes, 20: each change of a node is one, so that no change misses the file,
+    and the file itself is in ledger_file.py, ledger_codec.py and ledger_replay.py."""
 
     def __init__(self, path: str | None, boot_id: str) -> None:
         self.nodes: dict[int, Node] = {}

@@ -59,7 +59,9 @@ class Inheritance:
 
 
 class Node:
-    """A process that we hold, or a descendant of one, dead ones included while a descendant lives."""
+    """A process that is held, or a descendant of one. Dead processes are included while a descendant lives.
+
+    It has 13 public methods, one more than usual: most of them are one question about the lineage each."""
 
     __slots__ = (
         *("backoff", "changed_ns", "comm", "dead", "described", "exe", "former", "has_children", "hear", "hold"),
