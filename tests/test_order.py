@@ -147,12 +147,12 @@ def test_a_dead_one_does_not_take_the_children_of_who_has_its_pid_next(tree: Tre
 def test_who_has_the_pid_of_a_child_next_is_not_taken_for_it(tree: Tree, known: bool) -> None:
     """The child has ended, and another process had its PID, before any of this was read."""
     pinner = pinner_with(tree, RESETTING)
-    born(tree, PARENT, b"fits")
+    forked(tree, PARENT, b"fits")
     executed(pinner, PARENT)
-    first = born(tree, CHILD, b"other", ppid=PARENT, adj=500)
+    first = forked(tree, CHILD, b"other", ppid=PARENT, adj=500)
     ended(tree, CHILD)
     end = time.monotonic_ns()
-    second = born(tree, CHILD, b"other", ppid=99, adj=500)
+    second = forked(tree, CHILD, b"other", ppid=99, adj=500)
 
     pinner.forked(CHILD, PARENT, first)
     assert value(tree, CHILD) == 500
@@ -171,13 +171,13 @@ def test_who_has_the_pid_of_a_newcomer_next_is_not_held(tree: Tree) -> None:
     exe = Rule("program", (Criterion("exe", (Pattern("/srv/fits"),)),), Action(500, 500), guarded=False)
     pinner = pinner_with(tree, exe)
     for pid in (PARENT, PID):  # the first one makes the executable known
-        born(tree, pid, b"fits", ppid=99)
+        forked(tree, pid, b"fits", ppid=99)
         (tree.root / f"proc/{pid}/exe").symlink_to("/srv/fits")
         assert pinner.begin(pid, Trigger("exec", time.monotonic_ns()))
         ended(tree, pid)
         pinner.finish()
     pinner.family.exited(PARENT, time.monotonic_ns())
-    born(tree, PID, b"other", adj=500)
+    forked(tree, PID, b"other", adj=500)
 
     pinner.look(PID, SCAN)
 

@@ -50,7 +50,7 @@ def test_a_sibling_made_by_clone_parent_is_a_descendant(
 def test_a_sibling_that_sets_itself_the_pinned_value_is_its_parents(
     daemon: Daemon, processes: Processes, target: Path
 ) -> None:
-    """Before the daemon reads of its birth. It has executed nothing, so that what its parent made can be told."""
+    """Before the daemon reads of its fork. It has executed nothing, so that the value is known to be its parent's."""
     daemon.start(rule(target, 500, scan="1h", more='children = "reset"'))
     wait_for_value(processes.start(target, "1000"), 500)
     os.kill(daemon.pid, signal.SIGSTOP)

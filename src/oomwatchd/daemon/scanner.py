@@ -123,7 +123,7 @@ class Scanner:
         yield from self._paced(_listing(present), started)
         self._read_events()  # of what is gone: whose children it had, and its end
         for pid in known.keys() - present.keys():
-            if pinner.ledger.nodes.get(pid) is known[pid]:  # else it is another process, born since
+            if pinner.ledger.nodes.get(pid) is known[pid]:  # else it is another process, forked since
                 pinner.family.died(known[pid])
         pinner.tracking.prune(members, present)
         pinner.prefilter.prune(present)

@@ -1,13 +1,14 @@
-"""Whether to fight for a value that somebody keeps changing. Pure; seconds of a clock that only goes forward."""
+"""Decides whether a value that somebody keeps changing is written back. Pure. Times are seconds of a clock that can't
+be set."""
 
 from enum import Enum
 
 _CONTENDED_AFTER = 3
-"""Drifts in a row until whoever keeps changing a value is left to it for a while."""
+"""So many drifts in a row are written back at once. After one more, the value is left alone for a while."""
 _FIRST_SECONDS = 60.0
 _LONGEST_SECONDS = 3600.0
 _CALM_SECONDS = 600.0
-"""After so long without drift the next one counts as the first."""
+"""After so long without a drift, the next one counts as the first."""
 
 
 class Verdict(Enum):
@@ -16,11 +17,11 @@ class Verdict(Enum):
     WRITE = "write"
     WAIT = "wait"
     WARN = "warn"
-    """Leave it for a while, and say so."""
+    """Leave the value alone for a while, and log that."""
 
 
 class Backoff:
-    """How often the value of one process has been changed."""
+    """Counts how often the value of one process was changed."""
 
     __slots__ = ("_drifts", "_next_write", "contended")
 
@@ -28,14 +29,14 @@ class Backoff:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew, as after a change of rules."""
+        """Forget all drifts, as after a change of rules."""
         self._drifts = 0
         self.contended = False
-        """Whether it has come to waiting."""
+        """Whether the value is or was left alone since the last calm time."""
         self._next_write = 0.0
 
     def drifted(self, now: float) -> Verdict:
-        """The value has been changed again, or is still changed."""
+        """Note that the value is found changed. Returns what to do."""
         if now < self._next_write:
             return Verdict.WAIT
         if now > self._next_write + _CALM_SECONDS:
@@ -47,6 +48,6 @@ class Backoff:
         doublings = min(self._drifts - _CONTENDED_AFTER - 1, 10)
         self._next_write = now + min(_FIRST_SECONDS * 2**doublings, _LONGEST_SECONDS)
         if self.contended:
-            return Verdict.WRITE  # a time of waiting has ended: one more try
+            return Verdict.WRITE  # the wait is over: one more try
         self.contended = True
         return Verdict.WARN

@@ -1,4 +1,4 @@
-"""Which processes an event or a scan has to look at: most concern no rule."""
+"""Decides which processes an event or a scan has to look at. Most processes concern no rule."""
 
 from collections.abc import Iterable, Mapping
 
@@ -10,7 +10,7 @@ from oomwatchd.pinning.tracking import Tracking
 
 
 class Candidates:
-    """Goes by the prefilter, and by whom the ledger has."""
+    """Decides by the prefilter, and by the processes in the ledger."""
 
     def __init__(self, ledger: Ledger, tracking: Tracking, prefilter: Prefilter) -> None:
         self._ledger = ledger
@@ -18,7 +18,7 @@ class Candidates:
         self._prefilter = prefilter
 
     def concerns(self, pid: int) -> bool:
-        """Whether an event of the process about itself is worth a look."""
+        """Whether an exec, comm, uid or gid event of the process needs a look."""
         table = self._tracking.table
         member = table.get(pid)
         try:
@@ -27,7 +27,7 @@ class Candidates:
                     table.remove(pid)
                 return False
         except Vanished:
-            concerned = False  # but its children may be
+            concerned = False  # it is gone, but its children may concern a rule
         else:
             concerned = True
         self._prefilter.doubt(pid)
@@ -36,20 +36,21 @@ class Candidates:
         return concerned
 
     def _asked_for(self, pid: int) -> bool:
-        """Whether the process is to be looked at, whatever its executable and name."""
+        """Whether the process has to be looked at, whatever its executable and name are."""
         node = self._ledger.nodes.get(pid)
         return pid in self._ledger.runtime_pins if node is None else not node.settled
 
     def may_fit(self, pid: int, inode: int) -> bool:
-        """Whether a scan has to open the process: by PID, which may mean another process by the time it is opened; then
-        that one is looked at as itself. `inode` as for Prefilter.passes()."""
+        """Whether a scan has to open the process. The PID may mean another process by then, which is then looked at.
+        `inode`: as for Prefilter.passes()."""
         if self._asked_for(pid) or self._prefilter.passes(pid, inode):
             self._prefilter.doubt(pid)
             return True
         return False
 
     def doubtful(self, present: Mapping[int, int], scan: int) -> Iterable[int]:
-        """Those of all processes that a scan has to ask about, see Prefilter.doubtful()."""
+        """The processes, among all in `present`, for which the scan has to call may_fit(). `scan`: its number. See
+        Prefilter.doubtful()."""
         for pid in (*self._ledger.nodes, *self._ledger.runtime_pins):
             if self._asked_for(pid):
                 self._prefilter.doubt(pid)

@@ -1,4 +1,4 @@
-"""Which rule fits a process. Reads no more of it than that takes."""
+"""Finds the rule that fits a process. It reads only the facts that this takes."""
 
 from oomwatchd.kernel import procfs
 from oomwatchd.kernel.executable import runs_file
@@ -18,7 +18,7 @@ _NOBODY = frozenset[str]()
 
 
 class Decider:
-    """Rules, and how the daemon sees processes."""
+    """Finds the rule that fits a process, by one set of rules."""
 
     def __init__(self, rules: RuleSet, view: View, prefilter: Prefilter) -> None:
         self._rules = rules
@@ -27,7 +27,7 @@ class Decider:
         self._prefilter = prefilter
 
     def note_exec(self, look: Look) -> None:
-        """A program was executed: what was remembered of the one before is no longer so."""
+        """Note that the process has executed a program: forget what was remembered of the program before."""
         pid, event_ns = look.node.pid, look.trigger.event_ns
         self._rules.searches.executed(pid, event_ns)
         self._view.command_lines.executed(pid, event_ns)
@@ -35,8 +35,8 @@ class Decider:
     def decide(
         self, look: Look, stat: Stat, exe: bytes | None, pin: RuntimePin | None
     ) -> tuple[Rule | None, Process | None]:
-        """The rule that fits; `exe` is what read_exe() gave, `pin` a runtime pin of that PID. The facts are None where
-        no more than exe and comm had to be read. Raises NotYet and Vanished."""
+        """The rule that fits (None: none does), and the facts of the process (None: only exe and comm were needed).
+        `exe`: the result of ProcessDir.read_exe(). `pin`: the runtime pin of that PID. Raises NotYet and Vanished."""
         directory, node = look.directory, look.node
         if pin is not None and pin.starttime == stat.starttime:
             return runtime_rule(pin), None
@@ -51,15 +51,15 @@ class Decider:
         return decision if by_path_before[0] is None else by_path_before
 
     def exe_before(self, directory: ProcessDir, node: Node, exe: bytes) -> VerifiedExe | None:
-        """The verified executable of a process, or of the one that it was forked from, if that file is still what runs.
-        Its path may lead nowhere by now, or to another file: an upgrade, a file system that was unmounted."""
+        """The executable of a process, or of its parent, that was verified before, if the process still runs that file;
+        else None. The path may lead to no file or to another one by now, after an upgrade or an unmount."""
         before, parent = node.verified_exe, node.parent
         if before is None and parent is not None and parent.verified_exe is not None and self._shows(parent, exe):
             before = parent.verified_exe
         return before if before is not None and runs_file(directory, before.file) else None
 
     def _shows(self, node: Node, exe: bytes) -> bool:
-        """Whether the process runs what is shown by this path too. To stat(2) what is another program anyway might wait
+        """Whether the process of `node` shows the path `exe`, too. Only the path is compared, since stat(2) may wait
         for a file system."""
         try:
             return not node.dead and procfs.read_exe_link(node.pid, self._proc.encode()) == exe
@@ -69,7 +69,7 @@ class Decider:
     def _decide_by(
         self, directory: ProcessDir, stat: Stat, node: Node, exe: bytes | None, verified: VerifiedExe | None = None
     ) -> tuple[Rule | None, Process | None]:
-        """The rule that fits with the executable at this path, which may be known to be verified."""
+        """The rule that fits a process with this exe, and the facts. `verified`: that path has been verified before."""
         rules = self._rules
         possible, verify = self._prefilter.sift(exe, stat.comm)
         node.nameable = possible != 0 or verified is not None or self._prefilter.may_be_renamed(exe)

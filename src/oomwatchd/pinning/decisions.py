@@ -11,7 +11,7 @@ from oomwatchd.rules.model import Action, Rule
 
 @dataclass(slots=True)
 class Trigger:
-    """Why a process is looked at. Not frozen, as `Process` isn't."""
+    """Why a process is looked at. It isn't frozen because a frozen one takes four times as long to make."""
 
     source: str
     """exec, fork, comm, uid, gid, scan, reload, control."""
@@ -24,7 +24,8 @@ SCAN = Trigger("scan")
 
 @dataclass(slots=True)
 class Decision:
-    """Something that was done to a process, or would be in a dry run, or failed. Not frozen, as `Process` isn't."""
+    """What was done to a process, would be done in a dry run, or failed. It isn't frozen because a frozen one takes
+    four times as long to make."""
 
     event: str
     """pinned, released, reset-child, drift, contended, pin-failed."""
@@ -41,12 +42,12 @@ class Decision:
     """From the kernel's timestamp of the event to the end of the write."""
     error: str = ""
     quiet: bool = False
-    """The value was right before: the write was for the floor alone."""
+    """Whether the value was right before, so that the write was only for the floor."""
 
 
 @dataclass(slots=True)
 class Counters:
-    """What has been done to processes since the daemon's start."""
+    """How much was done to processes since the daemon's start."""
 
     pins: int = 0
     releases: int = 0
@@ -59,11 +60,11 @@ LATENCY_BOUNDS_US = (100, 250, 500, *(1000, 2500, 5000), *(10000, 25000, 50000),
 
 
 class Latencies:
-    """From event to pin: how many took how long."""
+    """How long pins took from the event to the end of the write."""
 
     def __init__(self) -> None:
         self.counts = [0] * (len(LATENCY_BOUNDS_US) + 1)
-        """By the first of LATENCY_BOUNDS_US that isn't exceeded; the last one: all are."""
+        """The number of pins by the first of LATENCY_BOUNDS_US that they don't exceed; the last one: exceeding all."""
         self.sum_us = 0
 
     def add(self, latency_us: int) -> None:

@@ -1,4 +1,4 @@
-"""Who descends from whom among tracked processes, as fork and exit events tell it, in their order."""
+"""Keeps the lineage of tracked processes, by fork and exit events in their order."""
 
 import time
 from dataclasses import replace
@@ -17,7 +17,7 @@ from oomwatchd.rules.ruleset import RuleSet
 
 
 class Family:
-    """The processes of a ledger, by descent. Says at whom to look; who does is the pinner."""
+    """The lineage of the processes in a ledger. Methods return which processes to look at; the pinner looks at them."""
 
     def __init__(self, ledger: Ledger, rules: RuleSet, view: View, tracking: Tracking) -> None:
         self._ledger = ledger
@@ -26,7 +26,7 @@ class Family:
         self._proc = view.proc
         self._tracking = tracking
         self._dead_are_stale = True
-        """Whether dead processes may leave what other rules than today's had for their descendants."""
+        """Whether dead processes may leave to their descendants what rules of before had said."""
 
     def set_rules(self, rules: RuleSet) -> None:
         """Go by other rules from now on."""
@@ -36,8 +36,8 @@ class Family:
     # Events
 
     def forked(self, pid: int, parent_pid: int, event_ns: int) -> bool:
-        """A process was born. Whether it has to be looked at: it descends from a tracked one, or is a copy of a
-        program that a rule may fit."""
+        """Note that a process was forked. Returns whether it has to be looked at: it descends from a tracked process,
+        or a rule may fit it though none fits its parent."""
         member = self._tracking.table.forked(parent_pid, pid)
         nodes = self._ledger.nodes
         parent = nodes.get(parent_pid) if member is None else self._maker(member, parent_pid)
@@ -58,9 +58,9 @@ class Family:
         elif node.parent is None and may_descend(node, parent):
             self.acknowledge(node, parent)
         if parent.settled and parent.settled_ns < event_ns - tracking.FORK_NS and not self._rules.needs.fork_decides:
-            node.settled_ns = parent.settled_ns  # born right, and no rule fits it: it is the same program
+            node.settled_ns = parent.settled_ns  # the same program: no rule fits it, and it has the right value
             return False
-        # One that is no member any more has ended. Who has its PID now is looked at as himself.
+        # If it is no member any more, it has ended. A process that has its PID now is looked at for itself.
         return member is not None
 
     def _maker(self, member: Member, parent_pid: int) -> Node | None:
@@ -68,19 +68,20 @@ class Family:
         return nodes.get(member.maker) or nodes.get(parent_pid) or self._tracking.origin_of(member)
 
     def _guessed_maker(self, pid: int, parent_pid: int) -> Node | None:
-        """Who made a process by CLONE_PARENT, whose fork event names the parent of the maker."""
+        """The node that seems to have made a process by CLONE_PARENT; None: none does. The fork event of such a process
+        names the parent of its maker."""
         siblings = [node for node in self._ledger.held() if node.ppid == parent_pid and strays.is_telling(node)]
         return strays.sibling_of(pid, parent_pid, siblings, self._view)
 
     def _was_seen_since(self, node: Node, event_ns: int) -> bool:
-        """Whether `node` is the process that was born then, and its event is old news."""
+        """Whether `node` is the process that was forked at `event_ns`, and was looked at before the event was read."""
         if node.starttime is None:
             return False
         # The kernel shows a new process a moment before it takes the event's time.
         return event_ns < node.seen_ns or procfs.is_alive(node.pid, node.starttime, self._proc)
 
     def exited(self, pid: int, event_ns: int) -> None:
-        """The first or the last thread of a process has ended."""
+        """Note an exit event: the first or the last thread of a process has ended."""
         node = self._ledger.nodes.get(pid)
         if node is None:
             self._tracking.table.exited(pid)
@@ -97,15 +98,15 @@ class Family:
         self.died(node)
 
     def died(self, node: Node) -> None:
-        """The process is gone. Its node lives on in those of its descendants."""
-        # What it leaves to them may have been about to change.
+        """Note that the process is gone. The nodes of its descendants keep its node."""
+        # What it leaves to its descendants may be from rules of before.
         self._dead_are_stale = self._dead_are_stale or node.has_children
         self._ledger.died(node.pid)
 
-    # Who is it, and whose child?
+    # Identity and parent of a process
 
     def node_of(self, pid: int, stat: Stat) -> Node:
-        """The ledger's node of a process, or a new one, not yet in the ledger."""
+        """The ledger's node of a process, or a new one that isn't in the ledger yet."""
         node = self._ledger.nodes.get(pid)
         if node is not None and not node.may_be(stat.starttime):
             self.died(node)
@@ -115,7 +116,7 @@ class Family:
             if node.starttime is None:
                 node.starttime, node.seen_ns = stat.starttime, time.monotonic_ns()
                 if node.parent is not None and not may_descend(node, node.parent):
-                    node.parent = None  # its PID has come to mean another process
+                    node.parent = None  # another process has the PID of the parent by now
         if node is None:
             node = Node(pid, stat.starttime, None)
             node.seen_ns, node.ppid = time.monotonic_ns(), stat.ppid
@@ -126,19 +127,20 @@ class Family:
         return node
 
     def _living_parent(self, node: Node, stat: Stat) -> Node | None:
-        """The parent, as far as the kernel still knows it: who adopts an orphan is an ancestor too (prctl(2),
-        PR_SET_CHILD_SUBREAPER), and so is the leader of a session, which only forks enlarge (setsid(2))."""
+        """The nearest ancestor in the ledger that the kernel still shows: the parent, or the leader of the session;
+        None: neither is in the ledger. The process that adopts an orphan is an ancestor, too (PR_SET_CHILD_SUBREAPER of
+        prctl(2)). So is the leader of a session, since a process enters a session only by fork (setsid(2))."""
         for pid in (stat.ppid, stat.session):
             parent = self._ledger.nodes.get(pid)
             if parent is None or parent.starttime is None or not may_descend(node, parent):
                 continue
-            # A session keeps the PID of its leader, but who is the parent can have it from one that has died.
+            # The PID of a session's leader isn't used again while the session has members. That of a dead parent is.
             if pid == stat.session or procfs.is_alive(pid, parent.starttime, self._proc):
                 return parent
         return None
 
     def acknowledge(self, node: Node, parent: Node) -> None:
-        """A process in the ledger has been found to descend from another."""
+        """Note that a process in the ledger descends from `parent`."""
         node.descend_from(parent)
         node.recorded = False
         self._rebase(node)
@@ -172,7 +174,7 @@ class Family:
     # Descendants to be looked at
 
     def below(self, origin: Node) -> list[int]:
-        """The descendants that are concerned by what `origin` leaves to them, after that has changed."""
+        """The PIDs of the descendants to look at after what `origin` leaves to them has changed."""
         if not origin.has_children:
             return []
         found = self.adopt_untold()
@@ -207,8 +209,8 @@ class Family:
         return found
 
     def adopt_untold(self) -> list[int]:
-        """Enter into the ledger what the table alone knows of: descendants that were born right, and those whose
-        events were lost. The latter have to be looked at."""
+        """Enter into the ledger what the table alone knows of: descendants that had the right value from their fork on,
+        and those whose events were lost. The latter have to be looked at."""
         found = list[int]()
         for pid, member in self._tracking.table.items().items():
             origin = self._tracking.origin_of(member)

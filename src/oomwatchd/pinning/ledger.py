@@ -1,7 +1,9 @@
-"""What we hold, and what the kernel forgets: per pinned process the value it had before, per descendant its lineage.
+"""The ledger: what the kernel forgets of processes. It has the original value of each pinned process, and the lineage
+of each descendant.
 
-Kept in a file too, appended to before each write of a value: one line a change, the last one of a process counts.
-Identity is pid and start time. The file doesn't hold what the kernel still tells of a process, its name and program."""
+It is kept in a file, too. A line is added to the file before each write of a value, and the last line of a process
+counts. A process is identified by PID and start time. Names and executables aren't in the file, since the kernel shows
+them."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -13,9 +15,9 @@ from oomwatchd.pinning.ledger_replay import Replay
 from oomwatchd.pinning.lineage import Node
 
 _DEPARTED = 1024
-"""So many held processes that have died are remembered until somebody asks."""
+"""At most so many dead held processes are remembered for take_departed()."""
 _RETRY_SECONDS = 10.0
-"""Where the file can't be written, it is tried again after so long."""
+"""How soon a file that can't be written is tried again."""
 _SHARED_TEXTS = 1024
 
 
@@ -42,7 +44,7 @@ class Ledger:
 
     @property
     def trouble(self) -> str:
-        """Why what changes isn't saved at present; empty: it is."""
+        """Why changes can't be saved now; empty: they are saved."""
         return "" if self._file is None else self._file.trouble
 
     # What is held
@@ -51,7 +53,7 @@ class Ledger:
         return [node for node in self.nodes.values() if node.hold is not None]
 
     def share(self, text: str) -> str:
-        """A text equal to `text`, one for all nodes: most of those that a rule fits have the same."""
+        """The one copy of `text` that all nodes share, since most processes that a rule fits have the same texts."""
         if len(self._texts) >= _SHARED_TEXTS:
             self._texts.clear()
         return self._texts.setdefault(text, text)
@@ -60,13 +62,13 @@ class Ledger:
         self.nodes[node.pid] = node
 
     def enter(self, node: Node) -> None:
-        """Add the node and save it as it is now: before a write of a value, so that no crash loses the one before."""
+        """Add the node, and save it at once. Called before a value is written, so that no crash loses the original."""
         self.nodes[node.pid] = node
         self.record(node)
         self.flush()
 
     def died(self, pid: int) -> None:
-        """The process is gone. Its node lives on in those of its descendants."""
+        """Note that the process is gone. The nodes of its descendants keep its node."""
         node = self.nodes.pop(pid, None)
         if node is not None:
             node.dead = True
@@ -76,30 +78,30 @@ class Ledger:
         self.runtime_pins.pop(pid, None)
 
     def take_departed(self) -> list[Node]:
-        """The held processes that were found to be dead since the last call, the last ones if they are many."""
+        """The held processes that have died since the last call; the last 1,024 of them."""
         departed = list(self._departed)
         self._departed.clear()
         return departed
 
     def take_died_unseen(self) -> dict[int, Node]:
-        """Held processes that were found to have died when the file was read, by PID; once."""
+        """The held processes that had died before the file was read, by PID. They are returned once."""
         taken, self._died_unseen = self._died_unseen, {}
         return taken
 
     def forget(self, node: Node) -> None:
-        """The process lives, but is nothing to us any more."""
+        """Remove a process that lives, but needn't be tracked any more."""
         del self.nodes[node.pid]
         self._log_removal(node)
 
     def turn_away(self, node: Node) -> None:
-        """A newcomer that was entered isn't held after all."""
+        """Remove a newcomer that was entered, since it isn't held after all."""
         del self.nodes[node.pid]
         node.hold = None
         if self._file is not None:
             self._pending.append(codec.encode_newcomer(node))
 
     def dead_origins(self) -> list[Node]:
-        """Dead processes that were held and have descendants that live."""
+        """The dead processes that were held and whose descendants live."""
         found: dict[int, Node] = {}
         for node in self.nodes.values():
             for above in node.ancestors():
@@ -112,9 +114,9 @@ class Ledger:
     def load(
         self, is_alive: Callable[[int, int], bool], starttime_of: Callable[[int], int | None] = lambda _pid: None
     ) -> str | None:
-        """Read the file back, and open it for what comes. Returns what was wrong with what it says, for a warning;
-        `trouble` says whether it can be written. `is_alive` is asked about a PID and a start time, `starttime_of` about
-        a PID alone (None: it is nobody's)."""
+        """Read the file, and open it for further changes. Returns what is damaged in it, for a warning; None: nothing.
+        `trouble` says whether it can be written. `is_alive` is called with a PID and a start time. `starttime_of` is
+        called with a PID; None: no process has it."""
         if self._file is None:
             return None
         damage = None
@@ -131,7 +133,7 @@ class Ledger:
         return damage
 
     def record(self, node: Node) -> None:
-        """Note the node as it is now; saved by the next flush()."""
+        """Note the node as it is now. The next flush() saves it."""
         node.recorded = node.starttime is not None
         if self._file is None:
             return
@@ -155,7 +157,7 @@ class Ledger:
             self._pending.append(codec.encode_gone(node))
 
     def flush(self) -> None:
-        """Save what was recorded; `trouble` says whether it could be."""
+        """Save what was recorded. `trouble` says whether that has failed."""
         if not self._pending:
             return
         pending, self._pending = self._pending, []
@@ -163,9 +165,8 @@ class Ledger:
             self._file.append(pending)
 
     def tidying(self, now: float) -> Iterator[None]:
-        """Write the file anew if most of it is superseded or someone has removed it, or if it could not be written and
-        it is time to try again;
-        pauses now and then. `now` is CLOCK_MONOTONIC in seconds."""
+        """Write the file anew if most of its lines are superseded, if someone has removed it, or if it could not be
+        written and it is time to try again. Pauses now and then. `now` is CLOCK_MONOTONIC in seconds."""
         if self._file is None:
             return
         if self._file.trouble:
@@ -177,7 +178,7 @@ class Ledger:
         yield from self._rewriting()
 
     def rewrite(self) -> None:
-        """Write the file anew, at once; `trouble` says whether it could be."""
+        """Write the file anew, at once. `trouble` says whether that has failed."""
         for _ in self._rewriting():
             pass
 
@@ -199,7 +200,7 @@ class Ledger:
             yield codec.encode_pin(pin)
 
     def _with_ancestors(self) -> Iterator[Node]:
-        """Every node, and the dead ones that they descend from, each after those that it descends from."""
+        """All nodes, and their dead ancestors. Each comes after its ancestors."""
         seen: set[int] = set()
         for node in self.nodes.values():
             line: list[Node] = []
@@ -216,7 +217,7 @@ class Ledger:
 
 
 def _recorded_above(node: Node) -> Node | None:
-    """The nearest ancestor that the file knows of and that means something."""
+    """The nearest ancestor that is in the file and affects its descendants."""
     above = node.parent
     while above is not None and (not above.recorded or (above.dead and not above.affects_descendants)):
         above = above.parent

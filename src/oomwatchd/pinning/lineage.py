@@ -1,6 +1,6 @@
-"""What a pin means for descendants that no rule fits: pure over what is known of them.
+"""What pinned processes leave to descendants that no rule fits. Pure.
 
-The kernel forgets lineage when a parent dies, so dead ancestors are kept for as long as one of their descendants is."""
+The kernel forgets the lineage of a process when its parent ends. So dead ancestors are kept while a descendant is."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ class Hold:
 
     @property
     def inherits(self) -> bool:
-        """Whether children are right as the kernel lets them be born."""
+        """Whether children have the right value from their fork on."""
         return self.child_value == self.value
 
     @property
@@ -88,7 +88,7 @@ class Node:
         """Whether a process has ever been found to descend from it."""
         self.hold: Hold | None = None
         self.former: Hold | None = None
-        """The hold before the last change, for as long as a child may turn up that was born before it."""
+        """The pin before the last change, for as long as a child may be found that was forked before it."""
         self.changed_ns = 0
         """CLOCK_MONOTONIC of that change."""
         self.dead = False
@@ -97,8 +97,8 @@ class Node:
         self.nameable = False
         """Whether its executable and name leave a rule in question, which another event may make fit."""
         self.settled_ns = 0
-        """CLOCK_MONOTONIC after the write by which it, or the ancestor that it was born right of, got value and
-        floor; 0: not yet."""
+        """CLOCK_MONOTONIC after the write by which it got its value and floor, or by which the ancestor got them from
+        which it has inherited both; 0: not yet."""
         self.refused: tuple[str, int] | None = None
         """Rule and errno of a write that failed: not tried again before something changes."""
         self.backoff = Backoff()

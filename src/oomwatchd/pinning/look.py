@@ -1,4 +1,4 @@
-"""One process while it is dealt with, and what people want to know of it."""
+"""One process during the transaction, and the facts of it that people want to know."""
 
 import os
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from oomwatchd.pinning.lineage import Hold, Node
 from oomwatchd.rules.criteria import Process
 
 KEPT_PATH = 255
-"""A longer path of an executable isn't kept: the kernel tells it whenever someone asks."""
+"""A longer path of an executable isn't kept in the node. It is read again when someone asks for it."""
 
 
 @dataclass(slots=True)
@@ -35,7 +35,7 @@ class Pinned:
 
 @dataclass(slots=True)
 class Look:
-    """One process, while it is dealt with. Not frozen, as `Process` isn't."""
+    """One process during the transaction."""
 
     directory: ProcessDir
     node: Node
@@ -49,7 +49,7 @@ class Look:
     tracked: bool = False
     """Whether the ledger had it before."""
     affected_descendants: bool = False
-    """Whether it meant something for its descendants before."""
+    """Whether it affected its descendants before."""
     before: Hold | None = None
     """How it was held before."""
     changed: bool = False
@@ -59,14 +59,14 @@ class Look:
 
     @property
     def comm(self) -> str:
-        """The name; of a newcomer that is gone already, the one that it was executed by."""
+        """The task's name; for a newcomer that is gone already, the name that it got from its executable."""
         if self.stat is not None:
             return procfs.text(self.stat.comm)
         return procfs.text(os.fsencode(self.exe).rpartition(b"/")[2][:15])
 
 
 def describe(look: Look, ledger: Ledger) -> None:
-    """Keep in the node what has been read of the process already."""
+    """Keep in the node the facts of the process that have been read."""
     process = look.process
     if process is None:
         _note(look, ledger, comm=look.comm, exe=look.exe or None)
@@ -75,8 +75,8 @@ def describe(look: Look, ledger: Ledger) -> None:
 
 
 def describe_fully(look: Look, ledger: Ledger, view: View) -> None:
-    """Keep in the node what people want to know of the process, and read what hasn't been read. For after the write,
-    which shouldn't wait for it."""
+    """Read the facts that people want to know of the process, and keep them in the node. Called after the write, so
+    that it doesn't wait for this."""
     describe(look, ledger)
     directory, process = look.directory, look.process
     try:
@@ -88,7 +88,7 @@ def describe_fully(look: Look, ledger: Ledger, view: View) -> None:
             cgroup = procfs.text(parse_cgroup(directory.read("cgroup"), view.hierarchy))
             _note(look, ledger, unit=parse_units(cgroup).unit)
     except (Vanished, OSError):
-        return  # it has what could be read
+        return  # the node has the facts that could be read
     look.node.described = True
 
 
@@ -100,7 +100,7 @@ def _note(
     uid: int | None = None,
     unit: str | None = None,
 ) -> None:
-    """Keep what is known of a process, in as little memory as can be: there may be thousands."""
+    """Keep facts of a process in its node. Equal texts are shared, since there may be thousands of nodes."""
     node, share = look.node, ledger.share
     if comm is not None:
         node.comm = share(comm)

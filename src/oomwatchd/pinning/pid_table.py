@@ -4,9 +4,9 @@ from oomwatchd.kernel.exec_filter import Member, PidTable
 
 
 class OwnTable:
-    """The tracked processes, and their descendants, where the kernel's filter isn't to be had: what
-    exec_filter.bpf.c does when an event happens, done when it is read. Only that a fork event doesn't tell of who made
-    a child by CLONE_PARENT."""
+    """The tracked processes and their descendants, for kernels without the filter. It does when an event is read what
+    exec_filter.bpf.c does when the event happens. It can't know the maker of a child by CLONE_PARENT, since the fork
+    event names another process."""
 
     def __init__(self) -> None:
         self._members: dict[int, Member] = {}
@@ -27,8 +27,8 @@ class OwnTable:
             members.pop(child, None)  # of a process that had this PID before
             return None
         above = members[parent]
-        born = members[child] = Member(parent, above.origin, above.hear)
-        return born
+        fresh = members[child] = Member(parent, above.origin, above.hear)
+        return fresh
 
     def exited(self, pid: int) -> None:
         self._members.pop(pid, None)

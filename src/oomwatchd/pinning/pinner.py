@@ -1,5 +1,5 @@
-"""The transaction: one process is opened, read, decided on, written, recorded. The same for an event, a scan, a
-reload; silent when nothing changes. Returns what it did as decisions; it doesn't log."""
+"""The transaction on one process: open, read, decide, write, record. Events, scans and reloads run the same one. If
+nothing changes, it does nothing. What it did is kept as decisions; it doesn't log."""
 
 import contextlib
 import os
@@ -28,12 +28,13 @@ from oomwatchd.pinning.writer import Writer
 from oomwatchd.rules.ruleset import RuleSet
 
 Defer = Callable[[int, Trigger, int, NotYet], bool]
-"""Called with a PID, why it is looked at, the user id of its owner, and what has to be found out before it is to be
-looked at again. Whether it has taken that over; else the answer is waited for."""
+"""Called with a PID, the trigger of the look, the user ID of the process's owner, and the question to be answered
+before the process can be decided on. Returns whether it takes care of that: it has the question answered, and looks
+again. If not, the pinner waits for the answer."""
 
 
 class Pinner:
-    """Rules, ledger, and what brings processes in line with both."""
+    """Runs the transaction on processes, by one set of rules and one ledger."""
 
     def __init__(
         self,
@@ -60,7 +61,7 @@ class Pinner:
         self._put_together()
 
     def _put_together(self) -> None:
-        """After other rules or another ledger have come."""
+        """Make the parts anew, after the rules or the ledger have changed."""
         rules, ledger, view = self.rules, self.ledger, self.view
         self.candidates = Candidates(ledger, self.tracking, self.prefilter)
         self.decider = Decider(rules, view, self.prefilter)
@@ -68,7 +69,7 @@ class Pinner:
         self._restorer = Restorer(ledger, self.writer, view, rules)
 
     def _trace(self, ledger: Ledger) -> None:
-        """Know nobody but those in this ledger."""
+        """Track the processes of this ledger, and no others."""
         self.tracking = Tracking(ledger, self.rules)
         self.family = Family(ledger, self.rules, self.view, self.tracking)
         self.relatives = Relatives(ledger, self.view, self.family, self.tracking)
@@ -86,7 +87,7 @@ class Pinner:
             node.forgive()
 
     def change_ledger(self, ledger: Ledger, *, dry_run: bool) -> None:
-        """Begin with another ledger, empty so far. A scan has to follow."""
+        """Go on with another ledger, which is empty. A scan has to follow."""
         table = self.tracking.table
         for pid in table.items():
             table.remove(pid)
@@ -99,7 +100,7 @@ class Pinner:
     # One process
 
     def forked(self, pid: int, parent_pid: int, event_ns: int) -> None:
-        """A process was born. What the kernel lets it inherit may be wrong, and rules may fit it."""
+        """Deal with a fork event: the value that the child has inherited may be wrong, and a rule may fit it."""
         self.relatives.forked(pid, parent_pid)
         if self.family.forked(pid, parent_pid, event_ns) and (
             pid in self.ledger.nodes or self.candidates.concerns(pid)
@@ -107,14 +108,14 @@ class Pinner:
             self.look(pid, Trigger("fork", event_ns))
 
     def look(self, pid: int, trigger: Trigger) -> None:
-        """Bring a process in line, and those of its family that this brings up. A process that is gone, or goes
-        meanwhile, is no error: its end is an event of its own, or found by a scan."""
+        """Run the transaction on a process, and on those of its relatives that this concerns. It is no error if the
+        process is gone, or ends meanwhile: its exit event or a scan takes note of that."""
         self.begin(pid, trigger)
         self.finish()
 
     def begin(self, pid: int, trigger: Trigger) -> bool:
-        """Bring a process in line, as look() does, but leave what can follow to finish(). Whether a value has been
-        written, so that the process had better run first."""
+        """Run the transaction on a process up to the write; finish() does the rest. Returns whether a value was
+        written, so that the process should run before finish() is called."""
         if self._unfinished is not None:
             self.finish()
         try:
@@ -134,7 +135,8 @@ class Pinner:
         return look is not None and look.pinned is not None
 
     def finish(self) -> None:
-        """What follows after begin(): the record, the family. Before anything else is looked at."""
+        """Do what follows begin(): the record, and the looks at relatives. Called before another process is looked
+        at."""
         self._finish_one()
         try:
             while self._todo:
@@ -161,8 +163,8 @@ class Pinner:
     # Up to the write
 
     def _pin_newcomer(self, directory: ProcessDir, exe: bytes | None, trigger: Trigger) -> Look | None:
-        """The short way for a program that has just been executed, of which nothing is known, where the executable
-        alone says which rule fits. None: nothing was written."""
+        """The short way: pin a program that was just executed, if nothing is known of the process and the executable
+        alone decides which rule fits. None: nothing was written."""
         pid, ledger = directory.pid, self.ledger
         rule = self.prefilter.decided_by(exe)
         if rule is None or exe is None or trigger.source != "exec":
@@ -172,7 +174,7 @@ class Pinner:
         return self._holder.hold_newcomer(directory, exe, rule, trigger)
 
     def _look(self, directory: ProcessDir, exe: bytes | None, trigger: Trigger) -> Look | None:
-        """Find out which rule fits, and write what it wants. None: there is nothing to follow up."""
+        """Find the rule that fits, and write the value that it wants. None: nothing has to follow."""
         pid, ledger = directory.pid, self.ledger
         stat = directory.read_stat()
         if stat.ended:
@@ -205,7 +207,7 @@ class Pinner:
         return look
 
     def _put_off(self, directory: ProcessDir, trigger: Trigger, question: NotYet) -> None:
-        """Look again when it is known what can't be known at once."""
+        """Look at the process again when the question is answered."""
         owner = os.fstat(directory.descriptor).st_uid
         if self._defer is not None and self._defer(directory.pid, trigger, owner, question):
             return
@@ -215,7 +217,7 @@ class Pinner:
     # After the write
 
     def _follow_up(self, look: Look) -> None:
-        """What needn't come before the write."""
+        """Do what follows the write."""
         node, source = look.node, look.trigger.source
         newcomer = look.stat is None
         if newcomer:
@@ -227,8 +229,8 @@ class Pinner:
         if newcomer:
             self._place(look)
         if look.changed:
-            # Descendants may show what the hold made or found them to have, and so may children whose fork we'll hear
-            # of only now.
+            # Descendants may have the value of the pin, or the one before it. So may children whose fork event is still
+            # to be read.
             if look.before is not None:
                 self.tracking.note_change(node, look.before)
             self._look_at(self.family.below(node), Trigger(source))
@@ -238,17 +240,17 @@ class Pinner:
             self._look_at(self.relatives.children(look.directory), Trigger(source))
 
     def _place(self, look: Look) -> None:
-        """Find out of whom a newcomer descends. Raises Vanished."""
+        """Find the ancestors of a newcomer. Raises Vanished."""
         if look.stat is None:
             raise Vanished
         node, hold = look.node, look.node.hold
         self.family.node_of(node.pid, look.stat)
-        if node.hold != hold:  # what it had before came from an ancestor
+        if node.hold != hold:  # the value that it had before came from an ancestor
             self._look_at([node.pid], Trigger(look.trigger.source))
 
     def _keep_if_related(self, node: Node) -> None:
-        """Keep in the ledger what is held, what lineage runs through, and nothing else; and have the filter tell of
-        what a rule may come to fit, and of nothing else."""
+        """Keep the process in the ledger if it is held or has to do with the lineage of others, and have the filter let
+        its events through if a rule may come to fit it. Else remove it from both."""
         if node.refused is not None or self.tracking.related(node):
             self.ledger.add(node)
             if not node.recorded:
@@ -266,8 +268,7 @@ class Pinner:
     # All of them
 
     def look_at_relatives(self) -> Iterator[None]:
-        """Look at those that have been found to descend from processes in the ledger, see Relatives. Pauses after
-        each."""
+        """Look at the processes that Relatives has found to descend from processes in the ledger. Pauses after each."""
         self._look_at(self.family.adopt_untold(), SCAN)
         self.finish()
         for pid in self.relatives.adopt():
@@ -275,7 +276,7 @@ class Pinner:
             yield
 
     def release_all(self) -> None:
-        """Give everyone back what they had, from now on: `on_exit = "restore"`."""
+        """Give every process its original value back, from now on: `on_exit = "restore"`."""
         self._ending = True
         self.set_rules(RuleSet(()))
         self._look_at([*self.family.adopt_untold(), *self.ledger.nodes], Trigger("control"))
@@ -283,7 +284,7 @@ class Pinner:
         self.refresh_dead()
 
     def identify_all(self) -> None:
-        """Read the start time of those that only their fork event has told of, so that the ledger can be saved."""
+        """Read the start times of the processes that are known only by their fork event, so that they can be saved."""
         self.family.adopt_untold()
         for pid, node in list(self.ledger.nodes.items()):
             try:
@@ -293,6 +294,7 @@ class Pinner:
                 self.ledger.died(pid)
 
     def refresh_dead(self) -> None:
-        """After a change of rules, when all that live have been looked at: what the dead leave to their descendants."""
+        """After a change of rules, when all living processes have been looked at: bring up to date what dead processes
+        leave to their descendants, and look at these."""
         self._look_at(self.family.dead_to_refresh(ending=self._ending), SCAN)
         self.finish()

@@ -1,6 +1,5 @@
-"""Which of the machine's processes are worth a look. There is one to be asked about for every exec, and all of them for
-every scan, so that the answer for most has to come from one system call, or four where rules ask for names; and scans
-don't ask again each time what only an event can have changed."""
+"""Prefilter: can any rule fit this process? It takes one readlink(2) for each exec, and three more system calls where
+rules ask for names. Scans don't ask again each time, since only an event can change the answer."""
 
 from collections.abc import Mapping
 
@@ -13,14 +12,15 @@ from oomwatchd.rules.model import Rule
 from oomwatchd.rules.ruleset import RuleSet
 
 ROUNDS = 12
-"""A process that is ruled out is asked about again in one of so many scans: the kernel drops an event in silence if it
-has no memory for it (cn_netlink_send_mult() of drivers/connector/connector.c), and to rename a file raises none."""
+"""A process that is ruled out is asked about again in one of so many scans. The kernel drops an event without notice if
+it has no memory for it (cn_netlink_send_mult() of drivers/connector/connector.c), and renaming a file raises none."""
 
 _NO_INODE = 1
-"""What /proc lists where the kernel had no memory for an inode (proc_fill_cache() of fs/proc/base.c); 0 is none too."""
+"""The number that /proc lists if the kernel had no memory for an inode (proc_fill_cache() of fs/proc/base.c). 0 isn't
+one either."""
 
 _REMEMBERED = 8192
-"""Links, and names: whoever invents them without end must not make us grow."""
+"""At most so many links and names are remembered. Users can invent them without end."""
 
 Sifted = tuple[int, bool, Rule | None]
 """The rules that are not ruled out, as bits; whether one of them names the executable, so that it matters if its path
@@ -28,7 +28,7 @@ can be believed; the rule that fits whatever else the process is, see RuleSet.de
 
 
 class Prefilter:
-    """What exe link and name alone don't rule out, remembered by both as they are."""
+    """Finds the rules that exe link and name don't rule out. It remembers the answer by link and by name."""
 
     def __init__(self, rules: RuleSet, proc: str) -> None:
         self._rules = rules
@@ -38,12 +38,12 @@ class Prefilter:
         self._by_link: dict[bytes | None, Sifted] = {}
         self._by_comm: dict[bytes, int] = {}
         self.ruled_out: dict[int, int] = {}
-        """Processes that don't pass, and the inode of /proc/PID that tells that one is still the same. To be taken out
-        when an event tells that it may pass now, and to be cleared when events were lost, or when there were none."""
+        """Processes that don't pass: by PID the inode number of /proc/PID, which shows whether it is still the same
+        process. doubt() removes one when an event shows that it may pass now; doubt_all() removes all after a loss."""
 
     def passes(self, pid: int, inode: int = 0) -> bool:
-        """Whether a rule may fit the process. By its inode a scan has it remembered if not. Raises Vanished; not for
-        scans, which ask about kernel threads too."""
+        """Whether a rule may fit the process. With `inode`, that of /proc/PID, a process that doesn't pass is
+        remembered, and nothing is raised; scans do that. Without it, raises Vanished."""
         possible = 0
         try:
             link = procfs.read_exe_link(pid, self._proc) if self.asks_exe else None
@@ -61,28 +61,31 @@ class Prefilter:
             if inode == 0:
                 raise
         except OSError:
-            self.ruled_out.pop(pid, None)  # too many open files, no memory: that says nothing of the process
+            self.ruled_out.pop(
+                pid, None
+            )  # too many open files, or no memory: it isn't known whether the process passes
             return False
         if not possible and inode > _NO_INODE:
             self.ruled_out[pid] = inode
         return possible != 0
 
     def doubtful(self, present: Mapping[int, int], scan: int) -> list[int]:
-        """Those of all processes, by PID the inode of /proc/PID, that the scan of that number has to ask about, where
-        events tell of every exec, and of every change of name if rules ask for names."""
+        """The processes that a scan has to ask about. `present`: all processes, by PID the inode of /proc/PID. `scan`:
+        the number of the scan. Only for use while events tell of every exec, and of every change of name if rules ask
+        for names."""
         known = self.ruled_out.get
         return [pid for pid, inode in present.items() if known(pid) != inode or (pid + scan) % ROUNDS == 0]
 
     def doubt(self, pid: int) -> None:
-        """A process may pass now: the next scan asks about it."""
+        """Have the next scan ask about a process, since it may pass now."""
         self.ruled_out.pop(pid, None)
 
     def doubt_all(self) -> None:
-        """Events may be missing: the next scan asks about every process."""
+        """Have the next scan ask about every process, since events may be missing."""
         self.ruled_out.clear()
 
     def prune(self, present: Mapping[int, int]) -> None:
-        """Forget all PIDs but these, once more of the others are remembered."""
+        """Forget the PIDs that aren't in `present`, if more of them are remembered than of those that are."""
         if len(self.ruled_out) > 2 * len(present):
             for pid in self.ruled_out.keys() - present.keys():
                 del self.ruled_out[pid]
@@ -93,8 +96,8 @@ class Prefilter:
         return None if sifted is None else sifted[2]
 
     def sift(self, link: bytes | None, comm: bytes) -> tuple[int, bool]:
-        """The rules that an exe link and a name that have been read leave in question, and whether it matters if the
-        path can be believed."""
+        """The rules that this exe link and this name don't rule out, as bits; and whether one of them needs the path to
+        be verified."""
         sifted = self._by_link.get(link) or self._sift_link(link)
         if not sifted[0] or not self._asks_comm:
             return sifted[:2]
@@ -102,7 +105,7 @@ class Prefilter:
         return sifted[0] & (self._sift_comm(comm) if bits is None else bits), sifted[1]
 
     def may_be_renamed(self, link: bytes | None) -> bool:
-        """Whether a rule asks for this executable, so that the process may come to fit it by another name."""
+        """Whether a rule asks for this executable, so that the rule may fit the process under another name."""
         sifted = self._by_link.get(link) or self._sift_link(link)
         return sifted[0] & self._rules.by_exe != 0
 

@@ -1,4 +1,4 @@
-"""Who descends from whom where events didn't tell: what the kernel still shows of parents and sessions."""
+"""Finds the lineage of processes that no event has told of, by the parents and sessions that the kernel still shows."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -25,26 +25,27 @@ class Relatives:
         self._family = family
         self._tracking = tracking
         self.unknown = True
-        """Whether processes may descend from those in the ledger without any event having told of them."""
+        """Whether there may be descendants of processes in the ledger that no event has told of."""
         self._kin: dict[int, tuple[int, int]] | None = None
-        """While relatives are looked for: parent and session of every process."""
+        """Parent and session of every process, by PID, from gather() to adopt(); None at other times."""
         self._lost_from: int | None = None
-        """Forks from then on (clock ticks since boot) may have gone unheard, until relatives have been looked for."""
+        """Fork events from then on (clock ticks since boot) may be lost; None: none are, or adopt() was called
+        since."""
 
     def note_unheard_forks(self) -> None:
-        """Forks may have gone unheard: the next scan has to find out who descends from whom."""
+        """Note that fork events may be missing, so that the next scan has to find the lineage of all processes."""
         self.unknown = True
 
     def note_loss(self, from_ns: int) -> None:
-        """Events since then (CLOCK_MONOTONIC) may have been lost."""
-        # What was born in the same tick as the last one that was heard of may have been heard of, too.
+        """Note that events since `from_ns` (CLOCK_MONOTONIC) may be lost."""
+        # The event of a process that was forked in the same tick as the last one may have been read, too.
         lost_from = ticks_since_boot(from_ns) + 1
         self._lost_from = lost_from if self._lost_from is None else min(lost_from, self._lost_from)
         self.unknown = True
 
     def children(self, directory: ProcessDir) -> list[int]:
-        """The children that a process has, as the kernel tells it: those that were born before it was tracked.
-        Where the kernel doesn't (CONFIG_PROC_CHILDREN), a scan has to find them."""
+        """The PIDs of the children that a process already has and that aren't in the ledger. If the kernel doesn't tell
+        them (CONFIG_PROC_CHILDREN), the next scan finds them."""
         try:
             found = directory.read(f"task/{directory.pid}/children")
         except (Vanished, OSError):
@@ -53,8 +54,8 @@ class Relatives:
         return [int(pid) for pid in found.split() if int(pid) not in self._ledger.nodes]
 
     def gather(self, pids: Iterable[int]) -> Iterator[None]:
-        """Read who descends from whom now; forks are added as they happen, until adopt(). Pauses after each
-        process."""
+        """Read parent and session of all processes. Until adopt() is called, forks are added as they happen. Pauses
+        after each process."""
         kin = self._kin = {}
         self.unknown = False
         for pid in pids:
@@ -65,17 +66,17 @@ class Relatives:
             yield
 
     def forked(self, pid: int, parent_pid: int) -> None:
-        """A process was born: while relatives are looked for, it counts."""
+        """Note a fork, if it comes between gather() and adopt()."""
         if self._kin is not None:
             self._kin[pid] = parent_pid, 0
 
     def give_up_gathering(self) -> None:
-        """A scan has been given up. The next one has to find who descends from whom."""
+        """Note that the scan was given up, so that the next one has to gather again."""
         self._kin, self.unknown = None, True
 
     def adopt(self) -> Iterator[int]:
-        """Find, of what gather() has read, who descends from whom in the ledger without being known to: to be looked
-        at, the elder before the younger. Ends the gathering."""
+        """Find the processes, among those of gather(), that descend from processes in the ledger and weren't known to.
+        Returns their PIDs, ancestors first, to be looked at."""
         kin, self._kin = self._kin or {}, None
         yield from self._adopt_kin(kin)
         found = False
@@ -86,7 +87,7 @@ class Relatives:
             yield from self._adopt_kin(kin)
 
     def _adopt_kin(self, kin: dict[int, tuple[int, int]]) -> Iterator[int]:
-        """Those that descend from processes in the ledger by the parents and sessions that they have."""
+        """The PIDs of processes that descend from processes in the ledger by their parents and sessions."""
         nodes, nearest = self._ledger.nodes, dict[int, Node | None]()
         died_unseen = self._ledger.take_died_unseen()
         for pid in kin:
@@ -98,15 +99,15 @@ class Relatives:
             above = nearest[pid] if pid in nearest else nodes.get(pid)
             for each in reversed(line):
                 session = kin[each][1]
-                # Nobody else can have got the PID of a session's leader while the session has members.
+                # The PID of a session's leader isn't used again while the session has members.
                 above = above or nodes.get(session) or died_unseen.get(session)
                 if above is not None and above.pid != each and self._adopt(each, above):
                     yield each
                 nearest[each] = above = nodes.get(each) or above
 
     def _adopt_strays(self, pids: Iterable[int]) -> Iterator[int]:
-        """After a loss: descendants whose lineage the kernel has forgotten. Where its filter keeps the table, it has
-        told of them already."""
+        """After a loss: the PIDs of descendants whose lineage the kernel has forgotten. There are none where the filter
+        keeps the table, since that has them."""
         lost_from, self._lost_from = self._lost_from, None
         if lost_from is None or not isinstance(self._tracking.table, OwnTable):
             return

@@ -1,4 +1,4 @@
-"""Gives back what a pin took: to a process that is released, and to descendants that no rule fits."""
+"""Gives released processes their original value back, and descendants that no rule fits what `children` says."""
 
 import time
 
@@ -32,7 +32,7 @@ class Restorer:
         self._moves_floors = _has_resource_privilege(view.proc)
 
     def release(self, look: Look) -> None:
-        """Give a process that was held back what it had."""
+        """Give a held process its original value back. A value that the process has set itself is kept."""
         node, hold = look.node, look.node.hold
         if hold is None:
             return
@@ -70,9 +70,9 @@ class Restorer:
         return current in inheritance.shown if rule is None else rule.target(current) == current
 
     def settle(self, look: Look) -> bool:
-        """Give a descendant that no rule fits what `children` says, if it shows what it inherited; and take the floor
-        away that a lowering pin has let it inherit, whatever it shows. Once: what it shows later is its own. Whether
-        that has been done now."""
+        """Settle a descendant that no rule fits. If it has an inherited value, it gets what `children` says. If it has
+        inherited a floor from a pin that lowers, the floor is raised, whatever its value is. This is done once: a later
+        value is its own. Returns whether it was done now."""
         node = look.node
         inheritance = node.inherited()
         if inheritance is None or node.settled_ns > 0:
@@ -81,7 +81,7 @@ class Restorer:
         target = self._target(look, inheritance, current)
         refused = node.refused is not None and node.refused[0] == inheritance.rule
         if target != current and not refused:
-            # After a crash its descent alone says what it had. What it has set itself meanwhile is its own.
+            # After a crash, only its lineage shows what it had. A value that it has set itself meanwhile is its own.
             self._ledger.enter(node)
             current = look.directory.read_oom_score_adj()
             target = self._target(look, inheritance, current)
@@ -97,7 +97,7 @@ class Restorer:
         return True
 
     def _target(self, look: Look, inheritance: Inheritance, current: int) -> int:
-        """What a descendant that shows `current` is to have."""
+        """The value that a descendant with the value `current` should have."""
         target = inheritance.value if current in inheritance.shown else current
         if (
             inheritance.floor is not None
@@ -110,9 +110,8 @@ class Restorer:
         return target
 
     def _has_used_the_floor(self, look: Look) -> bool:
-        """Whether a value above a lowering pin, and below what the process should have, is one that only the pin has
-        allowed it to set: it hasn't the privilege to go below its own floor. Without privilege of ours no pin has moved
-        that."""
+        """Whether the process could set its value only because a pin has lowered its floor. That is so if it isn't
+        root's, and so can't go below its own floor. Without CAP_SYS_RESOURCE, the daemon has lowered no floor."""
         if not self._moves_floors:
             return False
         status = parse_status(look.directory.read("status"))
@@ -127,7 +126,8 @@ class Restorer:
         return procfs.shows(parent.pid, parent.starttime, current, self._view.proc)
 
     def _is_its_managers(self, look: Look, inheritance: Inheritance) -> bool:
-        """Whether the process lives in a container, whose own value may be the same as its runtime's pin."""
+        """Whether the process is in a container, so that its value is the container manager's. It may be the same as
+        that of a pin by chance."""
         return (
             self._may_have_another_manager(look.node, inheritance)
             and in_foreign_pid_ns(look.directory, self._view.namespaces)

@@ -1,8 +1,8 @@
-"""Descendants that no event told of, given away by what they show: after a loss of events, and of CLONE_PARENT where
-the kernel's filter doesn't tell who the maker was.
+"""Guesses by their values which processes are descendants, where no event shows it: after a loss of events; and after
+CLONE_PARENT, if the filter in the kernel doesn't name the maker.
 
-That is a guess, and anyone may have a value from elsewhere: so it is made of those only whose lineage the kernel has
-forgotten. Whose parent is known to have made it never counts."""
+A process may have the same value for another reason. So the guess is made only for processes whose lineage the kernel
+has forgotten, and never for one whose parent is known to have made it."""
 
 from collections.abc import Iterable
 
@@ -18,18 +18,19 @@ _INIT = 1
 
 
 def is_telling(node: Node) -> bool:
-    """Whether a held process has a value that none of its descendants should keep."""
+    """Whether the process is held at a value that no descendant should keep."""
     return node.hold is not None and not node.hold.inherits
 
 
 def gives_away(node: Node) -> bool:
-    """Whether a held process has a value, and lets its descendants inherit a floor, that none of them should keep."""
+    """Whether the process is held at a lowered value that no descendant should keep, so that they inherit a floor,
+    too."""
     return node.hold is not None and node.hold.lowers and not node.hold.inherits
 
 
 def sibling_of(pid: int, parent_pid: int, siblings: Iterable[Node], view: View) -> Node | None:
     """The one of `siblings`, held processes with that parent, that seems to have made a process by CLONE_PARENT."""
-    maker = _origin(pid, siblings, view, born_after=None)
+    maker = _origin(pid, siblings, view, forked_after=None)
     if maker is None or maker.hold is None:
         return None
     if procfs.shows(parent_pid, None, maker.hold.value, view.proc):
@@ -57,13 +58,13 @@ def _start_stack(pid: int, proc: str) -> int:
         return parse_start_stack(directory.read("stat"))
 
 
-def ancestor_of(pid: int, holders: Iterable[Node], born_after: int, view: View) -> Node | None:
-    """The one of `holders`, living or dead, that an orphan seems to descend from: it was born since `born_after` (clock
-    ticks since boot), and is as _origin() says."""
-    return _origin(pid, holders, view, born_after)
+def ancestor_of(pid: int, holders: Iterable[Node], forked_after: int, view: View) -> Node | None:
+    """The one of `holders`, living or dead, that an orphan seems to descend from: it was forked since `forked_after`
+    (clock ticks since boot), and is as _origin() says."""
+    return _origin(pid, holders, view, forked_after)
 
 
-def _origin(pid: int, holders: Iterable[Node], view: View, born_after: int | None) -> Node | None:
+def _origin(pid: int, holders: Iterable[Node], view: View, forked_after: int | None) -> Node | None:
     """One that has the value of a process, and runs in the same unit; or the process has a value that takes privilege,
     in a login session, where logind puts what sshd and login start. Whoever has a unit of its own has its value from
     there."""
@@ -77,15 +78,16 @@ def _origin(pid: int, holders: Iterable[Node], view: View, born_after: int | Non
             unit = parse_units(procfs.text(parse_cgroup(directory.read("cgroup"), view.hierarchy))).unit
     except (Vanished, OSError, ValueError):
         return None
-    if born_after is not None and (stat.starttime < born_after or not _is_orphan(pid, stat, unit, view.proc)):
+    if forked_after is not None and (stat.starttime < forked_after or not _is_orphan(pid, stat, unit, view.proc)):
         return None
     in_session = current < 0 and unit.startswith("session-") and unit.endswith(".scope")
     return next((node for node in like if in_session or node.unit == unit), None)
 
 
 def _is_orphan(pid: int, stat: Stat, unit: str, proc: str) -> bool:
-    """Whether the parent has adopted the process: else it would be in the session of its maker, or have begun one. PID
-    1 starts a unit's processes itself, but those have the unit's value, which a lowering pin isn't."""
+    """Whether the parent has adopted the process. If not, the process would be in the session of its maker, or have
+    begun a session. PID 1 also starts the processes of a unit itself; these have the unit's value, which isn't that of
+    a pin."""
     if stat.ppid == _INIT and unit:
         return True
     if stat.session == pid:

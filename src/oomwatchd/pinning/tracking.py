@@ -1,4 +1,4 @@
-"""Which processes are tracked: of which of their events the kernel's filter tells, and for how long."""
+"""Keeps the table of tracked processes: which of their events the filter lets through, and for how long."""
 
 import time
 from collections import deque
@@ -13,8 +13,8 @@ from oomwatchd.pinning.pid_table import OwnTable, Table
 from oomwatchd.rules.ruleset import RuleSet
 
 FORK_NS = 10_000_000_000
-"""A child that is being made while its parent is written may inherit the value from before, and yet bear a later
-timestamp: copy_process() of kernel/fork.c takes the value first and the time last, and copies memory in between."""
+"""How long after a write a fork event may still be about a child with the value from before: copy_process() of
+kernel/fork.c copies the value first and takes the time last, and copies memory in between."""
 
 _LEAVING = 65536
 """So many may wait to be forgotten; then the first ones are, and scans see to what they bring forth."""
@@ -36,7 +36,7 @@ class Tracking:
         """Parents of held processes whose value gives a descendant away."""
 
     def use(self, table: Table) -> None:
-        """Have another table, empty so far, and enter all that is known."""
+        """Go by another table, which is empty, and add all processes in the ledger."""
         self.table = table
         for node in list(self._ledger.nodes.values()):
             node.hear = None
@@ -53,7 +53,7 @@ class Tracking:
                 self.settle(node)
 
     def hear(self, node: Node, kinds: int) -> None:
-        """Have the filter tell of these events of a process."""
+        """Have the filter let these kinds of events of a process through (PROC_EVENT_* as bits)."""
         if node.hear == kinds:
             return
         origin = node if node.affects_descendants else next(node.ancestors(), None)
@@ -65,8 +65,8 @@ class Tracking:
             self._above_telling.add(node.ppid)
 
     def settle(self, node: Node) -> None:
-        """A descendant has got what `children` says. Its own children must still be looked at for a while: one that
-        is being made may have the old value. Where rules ask for descent, all that it does is heard of for ever."""
+        """Note that a descendant has got what `children` says. For a while, its own children must still be looked at: a
+        child that is being forked may have the old value. Where rules ask for descendants, its events always pass."""
         self.hear(node, self._heard_once_settled(node))
         self._leaving.append((time.monotonic_ns(), node))
 
@@ -75,12 +75,13 @@ class Tracking:
         return ALL_KINDS if node.nameable or below else _FORKS_AND_EXIT
 
     def keep_settled(self, node: Node) -> None:
-        """A settled descendant has been looked at again: another program may need other events."""
+        """Note that a settled descendant was looked at again: if it runs another program, other events may be
+        needed."""
         if (node.hear == ALL_KINDS) is not (self._heard_once_settled(node) == ALL_KINDS):
             self.settle(node)
 
     def note_change(self, node: Node, before: Hold) -> None:
-        """A hold has changed or ended: children may turn up that have its value, for a while."""
+        """Note that the pin of a process has changed or ended. For a while, children with its value may be found."""
         node.former, node.changed_ns = before, time.monotonic_ns()
         self._leaving.append((node.changed_ns, node))
 
@@ -106,7 +107,7 @@ class Tracking:
             self._ledger.forget(node)
             self.table.remove(node.pid)
         elif node.hear == _FORKS_AND_EXIT:
-            self.hear(node, 0)  # the kernel goes on to know whose descendants are born, for a release to find them
+            self.hear(node, 0)  # the kernel goes on adding its descendants, so that a release finds them
 
     def related(self, node: Node) -> bool:
         """Whether the process affects its descendants, or is affected by what it descends from."""
