@@ -175,8 +175,6 @@ class Daemon:
             emit=report.emit_and_show,
         )
 
-    # Start and end
-
     def once(self) -> None:
         """Scan once, for --once. Raises Failure."""
         open_ledger(self._pinner, self._report.note)
@@ -197,8 +195,7 @@ class Daemon:
         self._stop()
 
     def _start(self) -> None:
-        """Do all that comes before READY=1. At READY=1, each process that a rule fits has been pinned, as far as the
-        facts could be had in time."""
+        """Do all that comes before READY=1. Then each process that a rule fits is pinned, if its facts came in time."""
         self._source.load_filter()  # first, so that no helper inherits the capabilities that this takes
         self._asynchronous = True
         self._loop.catch_signals((signal.SIGHUP, signal.SIGTERM, signal.SIGINT), self._on_signals)
@@ -255,8 +252,6 @@ class Daemon:
     def _failed(self, error: Exception, doing: str = "") -> None:
         self._report.internal_error(error, doing)
 
-    # Called by the parts
-
     def _answer(self, connection: Connection, request: Json) -> None:
         self._request_handler(self.parts, connection, request)
 
@@ -291,11 +286,8 @@ class Daemon:
             self._put_off.when_done(done)
         report.show_status()
 
-    # Looks that wait for an answer
-
     def _defer(self, pid: int, trigger: Trigger, owner: int, question: NotYet) -> bool:
-        """Put a look off until its question is answered: see Defer in pinning/pinner.py. Returns whether it was put
-        off."""
+        """Put a look off until its question is answered: see Defer in pinning/pinner.py. Returns whether it was."""
         if self._asynchronous:
             self._put_off.add(pid, trigger, owner, question)
         return self._asynchronous

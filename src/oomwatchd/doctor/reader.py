@@ -34,7 +34,6 @@ def read_system(
     hierarchy = find_hierarchy(os.path.join(root, "sys/fs/cgroup"))
     processes, unreadable = _read_processes(proc, hierarchy)
     raw_status = read_file(os.path.join(proc, "self/status")) or b""
-    status = parse_fields(raw_status)
     meminfo = parse_fields(read_file(os.path.join(proc, "meminfo")) or b"")
     cap_eff = parse_capabilities(raw_status)
     system = System(
@@ -46,7 +45,7 @@ def read_system(
         unreadable=unreadable,
         groups=tuple(_read_groups(hierarchy, machine)),
         daemon=_find_daemon(processes) if daemon is None else daemon,
-        uid=int(status.get(b"Uid", b"0 0").split()[1]),
+        uid=int(parse_fields(raw_status).get(b"Uid", b"0 0").split()[1]),
         cap_eff=cap_eff,
         hidepid=_hidepid(proc),
         initial_pid_ns=_is(namespace(proc, "pid"), INITIAL_PID_NS),

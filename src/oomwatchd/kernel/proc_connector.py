@@ -62,15 +62,11 @@ RECEIVE_BUFFER_BYTES = 32 << 20
 program makes three events, so this is what a busy machine starts in some seconds. The kernel takes the memory only
 while events wait."""
 
-_DATAGRAM_BYTES = 256
-"""More than any event has."""
+_DATAGRAM_BYTES = 256  # more than any event has
 _SOON_US = 4000
 """How long next() waits for an event, rounded up to ticks of the kernel. The exec and the exit of a short program
 follow its fork closely, and waiting here takes half the CPU time of going through the loop."""
-_ACK_SECONDS = 0.3
-"""How long a confirmation is waited for."""
-_TRIES = 4
-"""How often a subscription is tried."""
+_ACK_SECONDS, _TRIES = 0.3, 4  # how long a subscription waits for its ACK, and how often it is tried
 
 
 class Unavailable(Exception):
@@ -153,14 +149,12 @@ class Connector:
 
     def __init__(self, kinds: frozenset[int]) -> None:
         self._check_namespaces()
-        self._awaited: int | None = None
-        """The number of the request whose ACK is awaited; None: none is."""
+        self._awaited: int | None = None  # the number of the request whose ACK is awaited
         self._losing_ns = 0
         """When the kernel reported the loss that may still go on (CLOCK_MONOTONIC); 0: there is none."""
         self._last_ns = 0
         """The time of the last event that was read (CLOCK_MONOTONIC); 0: none was."""
-        self._lost_from_ns: int | None = None
-        """What take_loss() returns."""
+        self._lost_from_ns: int | None = None  # what take_loss() returns
         self.socket = _netlink_socket()
         self._receive = self.socket.recv
         self._prober = _netlink_socket()

@@ -61,7 +61,7 @@ class Inheritance:
 class Node:
     """A process that is held, or a descendant of one. Dead processes are included while a descendant lives.
 
-    It has 13 public methods, one more than usual: most of them are one question about the lineage each."""
+    It has 14 public methods, two more than usual: most of them are one question about the lineage each."""
 
     __slots__ = (
         *("backoff", "changed_ns", "comm", "dead", "described", "exe", "former", "has_children", "hear", "hold"),
