@@ -27,7 +27,20 @@ def rules(count: int, keys: tuple[str, ...], directory: Path) -> str:
 
 
 def calls(daemon: Daemon, target: Path, output: Path) -> dict[str, float]:
-    """System calls for each exec that the daemon has seen, by name. One readlink stands for one exec."""
+    """System calls for each exec that the daemon has seen, by name, of a time in which no scan fell: there is one at
+    the start, and one after events were lost on a busy machine."""
+    for _ in range(20):
+        daemon.reload()  # which waits for a scan
+        before = daemon.status()["counters"]
+        found = counted(daemon, target, output)
+        after = daemon.status()["counters"]
+        if (before["scans"], before["lost"]) == (after["scans"], after["lost"]):
+            return found
+    pytest.fail(f"in each of 20 times a scan ran, or events were lost; the last one: {before}, {after}")
+
+
+def counted(daemon: Daemon, target: Path, output: Path) -> dict[str, float]:
+    """One readlink stands for one exec."""
     with straced(daemon.pid, "-c", "-f", "-o", str(output)):
         before = daemon.status()["counters"]["events"]
         for _ in range(EXECS):
@@ -57,9 +70,10 @@ def test_calls_per_exec_are_few_and_do_not_grow_with_rules(
         found.append(calls(daemon, target, tmp_path / "calls"))
         daemon.end()
 
-    few, many = (sum(counts.values()) for counts in found)
+    assert all(sum(counts.values()) <= limit for counts in found), found
+    # How often it waits depends on how busy the machine is: events may come one by one, or many at once.
+    few, many = (sum(counts.values()) - counts.get("epoll_wait", 0.0) for counts in found)
     assert many <= few + 1, found
-    assert many <= limit, found
 
 
 @pytest.mark.serial  # it waits for a moment without events
