@@ -264,5 +264,6 @@ release: ## all packages and their checksums in dist/, and the tag vVERSION; wan
 	cd dist && sha256sum *.tar.gz *.deb *.rpm > SHA256SUMS
 	git tag -a v$(VERSION) -m 'oomwatchd $(VERSION)'
 
-clean: ## remove what the other targets made
-	rm -rf $(VENV) $(BPF_OBJECT) build dist mutants .hypothesis .mypy_cache .pytest_cache .ruff_cache
+MADE = $(VENV) $(BPF_OBJECT) build dist mutants .hypothesis .mypy_cache .pytest_cache .ruff_cache
+clean: ## remove what the other targets made, some of it as root
+	rm -rf $(MADE) 2>/dev/null || $(SUDO) rm -rf $(MADE)
