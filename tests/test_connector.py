@@ -144,7 +144,7 @@ BEFORE, LONG_AFTER = 7, 1 << 62
 @pytest.mark.parametrize("wait", [True, False])
 def test_it_waits_if_it_shall(wait: bool) -> None:
     asked: list[str] = []
-    assert reading(asked=asked).next(LONG_AFTER, wait=wait) is None
+    assert reading(asked=asked).next(LONG_AFTER, wait) is None
     assert asked == ["wait" if wait else "now"]
 
 
@@ -154,7 +154,7 @@ def test_acks_without_end_do_not_keep_it() -> None:
     asked: list[str] = []
     connector = reading(bytes(ack), exec_at(BEFORE), asked=asked)
 
-    assert connector.next(BEFORE, wait=True) is None
+    assert connector.next(BEFORE, True) is None
     assert asked == ["wait"]
 
 
@@ -164,27 +164,27 @@ def test_acks_without_end_do_not_keep_it() -> None:
 def test_a_loss_goes_on_until_what_was_queued_is_read() -> None:
     connector = reading(overrun(), exec_at(BEFORE))
 
-    assert connector.next(LONG_AFTER, wait=False) is not None
+    assert connector.next(LONG_AFTER, False) is not None
     assert connector.take_loss() is None
-    assert connector.next(LONG_AFTER, wait=False) is None
+    assert connector.next(LONG_AFTER, False) is None
     assert connector.take_loss() == BEFORE
     assert connector.take_loss() is None
 
 
 def test_a_loss_is_over_when_something_comes_that_happened_since() -> None:
     connector = reading(overrun(), exec_at(BEFORE), exec_at(LONG_AFTER))
-    connector.next(LONG_AFTER, wait=False)
+    connector.next(LONG_AFTER, False)
     assert connector.take_loss() is None
 
-    connector.next(LONG_AFTER, wait=False)
+    connector.next(LONG_AFTER, False)
 
     assert connector.take_loss() == BEFORE
 
 
 def test_a_second_loss_ends_the_first() -> None:
     connector = reading(overrun(), exec_at(BEFORE), overrun(), exec_at(BEFORE))
-    connector.next(LONG_AFTER, wait=False)
+    connector.next(LONG_AFTER, False)
 
-    connector.next(LONG_AFTER, wait=False)
+    connector.next(LONG_AFTER, False)
 
     assert connector.take_loss() == BEFORE

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from oomwatchd.base.clock import boottime
 from oomwatchd.pinning import ledger_codec
 from oomwatchd.pinning.ledger import Ledger
-from oomwatchd.pinning.ledger_codec import Damaged, RuntimePin
+from oomwatchd.pinning.ledger_codec import Damaged, RuntimePin, newcomer_template
 from oomwatchd.pinning.lineage import Hold, Node
 
 HEADER = '{"oomwatchd_ledger":1,"boot_id":"boot"}\n'
@@ -303,6 +304,22 @@ def test_what_is_written_of_a_newcomer_can_be_read(ledger: Ledger) -> None:
     again = Ledger(ledger.path, "boot")
     assert again.load(alive, lambda _pid: 7) is None
     assert {pid: (found.starttime, found.hold) for pid, found in again.nodes.items()} == {5: (7, node.hold)}
+    again.close()
+
+
+@pytest.mark.parametrize("rule", ["target", '100 % "pid":0 \\ "since":0', "%d"])
+def test_the_ready_made_line_of_a_newcomer_can_be_read(ledger: Ledger, rule: str) -> None:
+    hold = Hold(rule, 1, 500, 2, 17.5, "exec")
+    ledger.add_pin(RuntimePin(6, 7, 10))  # what is still to be saved comes before
+    ledger.enter_newcomer(5, newcomer_template(hold))
+
+    again = Ledger(ledger.path, "boot")
+    assert again.load(alive, lambda _pid: 7) is None
+    found = again.nodes[5].hold
+    assert found is not None
+    assert replace(found, since=17.5) == hold
+    assert abs(found.since - time.time()) < 3600
+    assert list(again.runtime_pins) == [6]
     again.close()
 
 

@@ -11,6 +11,7 @@ import pytest
 from oomwatchd.kernel.procfs import ProcessDir
 from oomwatchd.pinning.decisions import SCAN, Trigger
 from oomwatchd.pinning.ledger import Ledger
+from oomwatchd.pinning.look import Look
 from oomwatchd.pinning.pinner import Pinner
 from oomwatchd.rules.model import Action, Criterion, Pattern, Rule
 from oomwatchd.rules.ruleset import RuleSet
@@ -68,7 +69,7 @@ def test_all_but_the_executable_is_read_after_the_write(tree: Tree, monkeypatch:
 
     monkeypatch.setattr(ProcessDir, "_read", reading)
 
-    assert pinner.begin(PID, executed())
+    assert pinner.begin(PID, "exec", time.monotonic_ns())
     assert (value(tree, PID), read) == (500, {"status"})  # its namespace, where the link isn't to be had
     pinner.finish()
 
@@ -90,7 +91,7 @@ def test_what_it_had_may_come_from_an_ancestor_that_is_found_only_then(tree: Tre
     pinner.look(PID, executed())
     started(tree, CHILD, OTHER, ppid=PID, adj=500)  # a child whose fork wasn't heard of
 
-    assert pinner.begin(CHILD, executed())
+    assert pinner.begin(CHILD, "exec", time.monotonic_ns())
     assert value(tree, CHILD) == 700
     pinner.finish()
 
@@ -111,9 +112,9 @@ def test_more_has_to_be_known(tree: Tree, rules: tuple[Rule, ...], nspid: str | 
     pinner = pinner_that_knows(tree, *rules)
     started(tree, PID, nspid=nspid)
 
-    pinner.begin(PID, executed())
+    pinner.begin(PID, "exec", time.monotonic_ns())
 
-    assert pinner._unfinished is not None
+    assert isinstance(pinner._unfinished, Look)
     assert pinner._unfinished.stat is not None
     pinner.finish()
 
@@ -137,7 +138,7 @@ def test_a_write_that_is_refused_is_told_of_once(tree: Tree, tmp_path: Path, mon
 def test_one_that_ends_at_once_is_told_of(tree: Tree) -> None:
     pinner = pinner_that_knows(tree, BY_EXE)
     started(tree, PID)
-    assert pinner.begin(PID, executed())
+    assert pinner.begin(PID, "exec", time.monotonic_ns())
     shutil.rmtree(tree.root / f"proc/{PID}")
 
     pinner.finish()

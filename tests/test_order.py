@@ -173,7 +173,7 @@ def test_who_has_the_pid_of_a_newcomer_next_is_not_held(tree: Tree) -> None:
     for pid in (PARENT, PID):  # the first one makes the executable known
         forked(tree, pid, b"fits", ppid=99)
         (tree.root / f"proc/{pid}/exe").symlink_to("/srv/fits")
-        assert pinner.begin(pid, Trigger("exec", time.monotonic_ns()))
+        assert pinner.begin(pid, "exec", time.monotonic_ns())
         ended(tree, pid)
         pinner.finish()
     pinner.family.exited(PARENT, time.monotonic_ns())

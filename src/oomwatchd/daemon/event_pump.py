@@ -9,8 +9,15 @@ from oomwatchd.daemon.in_force import InForce
 from oomwatchd.daemon.journal import WARNING, Record
 from oomwatchd.daemon.loop import Loop
 from oomwatchd.daemon.reporter import Reporter
-from oomwatchd.kernel.proc_connector import NAMES, PROC_EVENT_EXIT, PROC_EVENT_FORK, Event, Unavailable
-from oomwatchd.pinning.decisions import Trigger, runtime_rule
+from oomwatchd.kernel.proc_connector import (
+    NAMES,
+    PROC_EVENT_EXIT,
+    PROC_EVENT_FORK,
+    Connector,
+    Event,
+    Unavailable,
+)
+from oomwatchd.pinning.decisions import runtime_rule
 from oomwatchd.pinning.pinner import Pinner
 from oomwatchd.rules import kernel_names
 from oomwatchd.rules.ruleset import needs
@@ -54,7 +61,8 @@ class EventPump:
         self._scan_soon = scan_soon
         self._scanning = scanning
         self._look_later = look_later
-        self._descriptor: int | None = None
+        self._connector: Connector | None = None
+        self._descriptor = -1
         self._subscribed = frozenset[str]()
         self._nodes_after_scan = 0
 
@@ -96,28 +104,50 @@ class EventPump:
     def _wake_up(self) -> None:
         """Have the loop wake up for the socket of events. It is added anew each time: a new socket may have the number
         of a closed one, which the kernel has removed from the epoll set."""
-        if self._descriptor is not None:
+        if self._connector is not None:
             self._loop.remove(self._descriptor)
-        self._descriptor = self._source.descriptor()
-        if self._descriptor is not None:
+        self._connector = self._source.connector
+        if self._connector is not None:
+            self._descriptor = self._connector.fileno()
             self._loop.add(self._descriptor, self._on_events)
 
     # Reading
 
-    def _on_events(self) -> None:
-        """Deal with the events that have woken the loop."""
-        self._deal_with(time.monotonic_ns() + _STAY_NS, wait=True)
-
     def read_all(self) -> None:
         """Deal with all events that the kernel has sent until now."""
-        self._deal_with(time.monotonic_ns(), wait=False)
+        self._on_events(0)
 
-    def _deal_with(self, until_ns: int, *, wait: bool) -> None:
-        """Deal with the events that the kernel has sent until `until_ns` (CLOCK_MONOTONIC), and with losses. `wait`: as
-        for turn()."""
-        events = list[Event]()
-        for pid in self.turn(until_ns, events, wait=wait):
+    def _on_events(self, stay_ns: int = _STAY_NS) -> None:
+        """Deal with the events that have woken the loop, and with those that the kernel sends within `stay_ns`. Little
+        is done before the first event is read, because its write waits for all that. Where the kernel lets all events
+        through, wait for events that follow soon, too."""
+        connector = self._connector
+        if connector is None:
+            return
+        exact, count, watched = self._source.exact, 0, False
+        wait = stay_ns > 0 and not exact and not self._scanning()
+        until_ns = time.monotonic_ns() + stay_ns
+        events: list[Event] = []
+        changed: list[int] = []
+        while (event := connector.next(until_ns, wait)) is not None:
+            self._deal_with(event, connector, changed, exact=exact)
+            if count == 0:  # asked after the first event, so that its write doesn't wait for this
+                watched = self._report.watched
+            count += 1
+            if watched:
+                events.append(event)
+            if event[0] >= until_ns:
+                break
+        self.heard += count
+        self._after_events(events, changed)
+
+    def _after_events(self, events: list[Event], changed: list[int]) -> None:
+        """Do what is done once after many events. `events`: those that were read, where somebody monitors them.
+        `changed`: PIDs of the processes that have changed themselves by exec, comm, uid or gid."""
+        for pid in changed:
             self._look_later(pid)
+        self._pinner.tracking.expire()
+        self._pinner.ledger.flush()
         relatives = self._pinner.relatives
         if self._source.fall_back():  # after the events: no write waits for the system call that this takes
             relatives.note_unheard_forks()
@@ -133,42 +163,8 @@ class EventPump:
             )
         self._report.decisions(events)
 
-    def turn(self, until_ns: int, events: list[Event], *, wait: bool) -> list[int]:
-        """Deal with the events that the kernel has sent until `until_ns` (CLOCK_MONOTONIC). `wait`: where the kernel
-        lets all events through, wait for events that follow soon, too. While somebody monitors, all events are added to
-        `events`. Returns the PIDs of the processes that have changed themselves by exec, comm, uid or gid."""
-        read, pinner = self._source.reader(), self._pinner
-        changed = list[int]()
-        if read is None:
-            return changed
-        exact, count, written = self._source.exact, 0, False
-        wait = wait and not exact and not self._scanning()
-        while True:
-            event = read(until_ns, wait=wait)
-            if written:
-                if event is None and self._source.comes_within(_PAUSE_SECONDS):
-                    event = read(until_ns, wait=False)
-                self._finish()
-            if event is None:
-                break
-            written = self._deal_with_one(event, changed, exact=exact)
-            if count == 0:  # asked after the first event, so that its write doesn't wait for this
-                watched = self._report.watched
-            count += 1
-            if watched:
-                events.append(event)
-            if event[0] >= until_ns:
-                break
-        if event is not None and written:
-            self._finish()
-        self.heard += count
-        pinner.tracking.expire()
-        pinner.ledger.flush()
-        return changed
-
-    def _deal_with_one(self, event: Event, changed: list[int], *, exact: bool) -> bool:
-        """Deal with one event. The PID of a process that has changed itself is added to `changed`. Returns whether a
-        value was written, so that _finish() has to follow."""
+    def _deal_with(self, event: Event, connector: Connector, changed: list[int], *, exact: bool) -> None:
+        """Deal with one event. The PID of a process that has changed itself is added to `changed`."""
         timestamp_ns, what, pid, parent = event
         pinner = self._pinner
         try:
@@ -178,17 +174,9 @@ class EventPump:
                 pinner.family.exited(pid, timestamp_ns)
             elif exact or pinner.candidates.concerns(pid):
                 changed.append(pid)
-                if pinner.begin(pid, Trigger(NAMES[what], timestamp_ns)):
-                    return True
+                if pinner.begin(pid, NAMES[what], timestamp_ns):
+                    connector.comes_within(_PAUSE_SECONDS)
                 pinner.finish()
-        except Exception as error:
-            self._report.internal_error(error)
-        return False
-
-    def _finish(self) -> None:
-        """Do what follows a write: see Pinner.finish()."""
-        try:
-            self._pinner.finish()
         except Exception as error:
             self._report.internal_error(error)
 

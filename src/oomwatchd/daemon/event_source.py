@@ -6,12 +6,10 @@ from collections.abc import Callable
 
 from oomwatchd.kernel import exec_filter
 from oomwatchd.kernel.exec_filter import ExecFilter
-from oomwatchd.kernel.proc_connector import NAMES, Connector, Event, Unavailable
+from oomwatchd.kernel.proc_connector import NAMES, Connector, Unavailable
 from oomwatchd.pinning.pid_table import OwnTable, Table
 from oomwatchd.rules.kernel_names import KernelNames
 from oomwatchd.rules.model import Rule
-
-Reader = Callable[..., Event | None]
 
 _KIND_OF = {name: kind for kind, name in NAMES.items()}
 
@@ -47,18 +45,11 @@ class EventSource:
         """Whether there are process events."""
         return self._connector is not None
 
-    def comes_within(self, seconds: float) -> bool:
-        """Wait for an event for at most `seconds`. Returns whether one waits."""
-        return self._connector is not None and self._connector.comes_within(seconds)
-
-    def reader(self) -> Reader | None:
-        """The function that reads the next event, Connector.next(); None: there are no events."""
-        return None if self._connector is None else self._connector.next
-
-    def descriptor(self) -> int | None:
-        """The descriptor that is readable when events wait. It may be another one after subscribe() and close(). None:
-        there are no events."""
-        return None if self._connector is None else self._connector.fileno()
+    @property
+    def connector(self) -> Connector | None:
+        """What to wait for, and to read events from; another one after subscribe() and close(). None: there are no
+        events."""
+        return self._connector
 
     def load_filter(self) -> None:
         """Load the eBPF program if possible, and give up the capabilities that this takes."""

@@ -55,8 +55,12 @@ class Loop:
             timeout = max(min(self._timers.values()) - time.monotonic(), 0.0) if self._timers else None
         for descriptor, _ in self._epoll.poll(timeout, _AT_ONCE):
             handler = self._handlers.get(descriptor)
-            if handler is not None:
-                self.guard(handler)
+            if handler is None:
+                continue
+            try:  # as guard() does: a pin may wait for this
+                handler()
+            except Exception as error:
+                self._on_error(error)
         now = time.monotonic()
         for do in [do for do, due in self._timers.items() if now >= due]:
             if self._timers.pop(do, None) is not None:

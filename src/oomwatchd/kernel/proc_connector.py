@@ -44,9 +44,10 @@ _WORD = struct.Struct("=I")
 _TIMESTAMP = struct.Struct("=Q")
 _HEAD_SIZE = _NLMSGHDR.size + _CN_MSG.size
 _ACK_OFFSET = _NLMSGHDR.size + 12
-_EVENT = struct.Struct("=IIQIIII")
-"""what, CPU, timestamp_ns, and the first four words of the union. FORK: parent pid, parent tgid, child pid, child tgid.
-All others: pid, tgid, and two words that aren't used here."""
+_EVENT = struct.Struct("=I4xQIIII")
+"""what, timestamp_ns (the CPU between them is left out), and the first four words of the union. FORK: parent pid,
+parent tgid, child pid, child tgid. All others: pid, tgid, and two words that aren't used here."""
+_unpack_event = _EVENT.unpack_from
 _EVENT_END = _HEAD_SIZE + _EVENT.size
 
 _WHAT_OFFSET = _HEAD_SIZE
@@ -66,6 +67,7 @@ _DATAGRAM_BYTES = 256  # more than any event has
 _SOON_US = 4000
 """How long next() waits for an event, rounded up to ticks of the kernel. The exec and the exit of a short program
 follow its fork closely, and waiting here takes half the CPU time of going through the loop."""
+_DONT_WAIT = int(socket.MSG_DONTWAIT)
 _ACK_SECONDS, _TRIES = 0.3, 4  # how long a subscription waits for its ACK, and how often it is tried
 
 
@@ -87,7 +89,9 @@ def decode(datagram: bytes) -> Event | None:
     The exit events of all threads are returned: a process ends with its last thread, which may be any of them."""
     if len(datagram) < _EVENT_END:
         return None
-    what, _, timestamp_ns, pid, tgid, child_pid, child_tgid = _EVENT.unpack_from(datagram, _HEAD_SIZE)
+    what, timestamp_ns, pid, tgid, child_pid, child_tgid = _unpack_event(datagram, _HEAD_SIZE)
+    if what == PROC_EVENT_EXEC:
+        return timestamp_ns, what, tgid, 0
     if what == PROC_EVENT_FORK:
         return (timestamp_ns, what, child_tgid, tgid) if child_pid == child_tgid else None
     if what == PROC_EVENT_EXIT:
@@ -240,14 +244,14 @@ class Connector:
         while self._awaited is not None and (left := deadline - time.monotonic()) > 0:
             poll.poll(left * 1000)
             # Events from before the ACK aren't needed: a scan follows, and sees their outcome.
-            while self.next(time.monotonic_ns(), wait=False) is not None:
+            while self.next(time.monotonic_ns(), False) is not None:
                 pass
         return self._awaited is None
 
-    def next(self, until_ns: int, *, wait: bool) -> Event | None:
+    def next(self, until_ns: int, wait: bool) -> Event | None:
         """The next event; None: none waits, or a datagram that is no event was sent after `until_ns` (CLOCK_MONOTONIC).
         `wait`: wait some milliseconds for an event."""
-        flags = 0 if wait else socket.MSG_DONTWAIT
+        flags = 0 if wait else _DONT_WAIT
         while True:
             try:
                 datagram = self._receive(_DATAGRAM_BYTES, flags)
@@ -260,10 +264,10 @@ class Connector:
                 self._end_loss()  # the loss before this one, if there was one
                 self._losing_ns = time.monotonic_ns()
                 continue
-            if len(datagram) < _EVENT_END:
-                continue
             event = decode(datagram)
             if event is None:
+                if len(datagram) < _EVENT_END:
+                    continue
                 if self._awaited is not None and is_ack(datagram, self._awaited):
                     self._awaited = None
                 if _TIMESTAMP.unpack_from(datagram, _TIMESTAMP_OFFSET)[0] >= until_ns:

@@ -15,6 +15,9 @@ _STAT_LIMIT = 2048
 _THREADS_LIMIT = 1024
 """At most so many threads are looked at to find one that lives. Ended threads stay while a debugger holds them."""
 
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_READ_WRITE = os.O_RDWR | os.O_CLOEXEC
+
 _SEARCHES = 8
 """At most so often a living thread is looked for while one process is dealt with. A process that keeps ending its
 threads must not make the daemon wait."""
@@ -39,7 +42,7 @@ class ProcessDir:
         """The directory of the thread whose files are read, with a slash at its end; empty: the first thread's."""
         self._searches = 0
         try:
-            self.descriptor = os.open(f"{proc}/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            self.descriptor = os.open(f"{proc}/{pid}", _DIRECTORY)
         except (FileNotFoundError, ProcessLookupError):
             raise Vanished from None
 
@@ -126,7 +129,7 @@ class ProcessDir:
         the kernel refused to tell."""
         while True:
             try:
-                return os.readlink(self.path("exe").encode(), dir_fd=self.descriptor)
+                return os.readlink(self._thread.encode() + b"exe", dir_fd=self.descriptor)
             except (FileNotFoundError, ProcessLookupError):
                 if not (self._find_thread() if self._thread else self._has_lost_leader()):
                     return b""
@@ -147,7 +150,7 @@ class ProcessDir:
         """The value of oom_score_adj. The file stays open for write_oom_score_adj(), if it may be written. Raises
         Vanished and OSError."""
         try:
-            self._oom_score_adj = os.open("oom_score_adj", os.O_RDWR | os.O_CLOEXEC, dir_fd=self.descriptor)
+            self._oom_score_adj = os.open("oom_score_adj", _READ_WRITE, dir_fd=self.descriptor)
             return int(os.read(self._oom_score_adj, 16))
         except (FileNotFoundError, ProcessLookupError):
             raise Vanished from None

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from oomwatchd.base.clock import ticks_since_boot
 from oomwatchd.kernel import procfs
@@ -12,10 +13,30 @@ from oomwatchd.kernel.procfs import ProcessDir
 from oomwatchd.pinning.backoff import Verdict
 from oomwatchd.pinning.decisions import Trigger, wanted_hold
 from oomwatchd.pinning.ledger import Ledger
+from oomwatchd.pinning.ledger_codec import newcomer_template
 from oomwatchd.pinning.lineage import Hold, Node, VerifiedExe
 from oomwatchd.pinning.look import KEPT_PATH, Look, Pinned, describe, describe_fully
 from oomwatchd.pinning.writer import Writer
 from oomwatchd.rules.model import Rule
+
+_PREPARED_LIMIT = 1024
+"""So many rules and values are remembered by which newcomers are held: anyone may start programs with any value."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What a rule makes of a newcomer that shows a certain value."""
+
+    value: int
+    """What it is to have."""
+    line: bytes
+    """See newcomer_template()."""
+
+
+Newcomer = tuple[ProcessDir, bytes, Rule, int, int, int]
+"""A newcomer that is held, and of which nothing else is known: its directory, its exe link, the rule, the value until
+then, the kernel's time of the event and that of the write (CLOCK_MONOTONIC, ns). A plain tuple: nothing is faster to
+make."""
 
 
 class Holder:
@@ -26,35 +47,54 @@ class Holder:
         self._writer = writer
         self._view = view
         self._clock = clock
+        self._prepared: dict[tuple[str, int], _Prepared] = {}
+        """By rule and value."""
 
-    def hold_newcomer(self, directory: ProcessDir, exe: bytes, rule: Rule, trigger: Trigger) -> Look | None:
+    def hold_newcomer(self, directory: ProcessDir, exe: bytes, rule: Rule, event_ns: int) -> Newcomer | None:
         """Hold a process of which nothing is known but its executable, which fits `rule` whatever else it is. All else
-        is read after the write. None: nothing was written, and more has to be known first. Raises Vanished."""
+        is left to held_newcomer(): caches are cold now, and each call counts. None: nothing was written, and more has
+        to be known first. Raises Vanished."""
         if not rule.containers and in_foreign_pid_ns(directory, self._view.namespaces):
             return None
-        node = Node(directory.pid, None, None)
-        node.started_by = ticks_since_boot(time.monotonic_ns())
         current = directory.open_oom_score_adj()
-        hold = node.hold = wanted_hold(node, rule, current, trigger)
-        if hold.value == current:
+        wanted = self._prepared.get((rule.name, current)) or self._prepare(rule, current)
+        if wanted.value == current or self._writer.dry_run:
             return None
-        self._ledger.enter(node)
-        written = False
+        self._ledger.enter_newcomer(directory.pid, wanted.line)
+        written_ns = 0
         try:
-            if not self._writer.dry_run:
-                directory.write_oom_score_adj(hold.value)
-            written = True
+            directory.write_oom_score_adj(wanted.value)
+            written_ns = time.monotonic_ns()
         except OSError:
             return None  # refused: who knows more of the process tells of it
         finally:
-            if not written:
-                self._ledger.turn_away(node)
-        latency_us = _since(trigger)
+            if not written_ns:
+                self._ledger.turn_away(directory.pid)
+        return directory, exe, rule, current, event_ns, written_ns
+
+    def held_newcomer(
+        self, directory: ProcessDir, exe: bytes, rule: Rule, was: int, event_ns: int, written_ns: int
+    ) -> Look:
+        """Take note of what hold_newcomer() has done."""
+        trigger = Trigger("exec", event_ns)
+        node = Node(directory.pid, None, None)
+        node.started_by = ticks_since_boot(written_ns)
+        hold = node.hold = wanted_hold(node, rule, was, trigger)
         node.nameable = True
+        self._ledger.add(node)
         self._writer.count_hit(rule.name)
-        pinned = Pinned(rule.name, current, hold.value, same=False, latency_us=latency_us)
+        latency_us = (written_ns - event_ns) // 1000 if event_ns else None
+        pinned = Pinned(rule.name, was, hold.value, same=False, latency_us=latency_us)
         path = procfs.text(split_deleted(exe)[0])
         return Look(directory, node, trigger, exe=path, changed=True, pinned=pinned)
+
+    def _prepare(self, rule: Rule, current: int) -> _Prepared:
+        """What hold_newcomer() needs, ready-made."""
+        if len(self._prepared) >= _PREPARED_LIMIT:
+            self._prepared.clear()
+        hold = wanted_hold(Node(0, None, None), rule, current, Trigger("exec"))
+        prepared = self._prepared[rule.name, current] = _Prepared(hold.value, newcomer_template(hold))
+        return prepared
 
     def hold(self, look: Look, stat: Stat, rule: Rule) -> None:
         """Hold a process by `rule`, unless the kernel refuses, or somebody is left to his value for a while. Raises

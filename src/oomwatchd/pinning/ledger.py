@@ -5,9 +5,11 @@ It is kept in a file, too. A line is added to the file before each write of a va
 counts. A process is identified by PID and start time. Names and executables aren't in the file, since the kernel shows
 them."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
+from oomwatchd.base.clock import ticks_since_boot
 from oomwatchd.pinning import ledger_codec as codec
 from oomwatchd.pinning.ledger_codec import RuntimePin
 from oomwatchd.pinning.ledger_file import LedgerFile
@@ -93,12 +95,18 @@ class Ledger:
         del self.nodes[node.pid]
         self._log_removal(node)
 
-    def turn_away(self, node: Node) -> None:
-        """Remove a newcomer that was entered, since it isn't held after all."""
-        del self.nodes[node.pid]
-        node.hold = None
+    def enter_newcomer(self, pid: int, template: bytes) -> None:
+        """Save that a process is held whose start time isn't read yet, before the write of its value; add() follows
+        after that. `template` is from newcomer_template()."""
+        if self._pending:
+            self.flush()
         if self._file is not None:
-            self._pending.append(codec.encode_newcomer(node))
+            self._file.append(template % (pid, ticks_since_boot(time.monotonic_ns()), int(time.time())))
+
+    def turn_away(self, pid: int) -> None:
+        """Note that a newcomer that was entered isn't held after all."""
+        if self._file is not None:
+            self._pending.append(codec.encode_newcomer(Node(pid, None, None)))
 
     def dead_origins(self) -> list[Node]:
         """The dead processes that were held and whose descendants live."""
@@ -162,7 +170,7 @@ class Ledger:
             return
         pending, self._pending = self._pending, []
         if self._file is not None:
-            self._file.append(pending)
+            self._file.append("\n".join([*pending, ""]).encode())
 
     def tidying(self, now: float) -> Iterator[None]:
         """Write the file anew if most of its lines are superseded, if someone has removed it, or if it could not be

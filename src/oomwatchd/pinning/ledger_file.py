@@ -24,7 +24,7 @@ class LedgerFile:
         self._size = 0
         self._needed = 0
         """The size of the file when it was written anew last."""
-        self._meanwhile: list[str] | None = None
+        self._meanwhile: list[bytes] | None = None
         """What was appended since it began to be written anew."""
 
     @property
@@ -50,19 +50,16 @@ class LedgerFile:
                 left -= len(line)
                 yield line.rstrip(b"\n")
 
-    def append(self, lines: list[str]) -> None:
-        """Save `lines`, or take note of why that can't be: then it has to be written anew."""
+    def append(self, lines: bytes) -> None:
+        """Save whole lines, or take note of why that can't be: then the file has to be written anew."""
         if self._meanwhile is not None:
-            self._meanwhile += lines
+            self._meanwhile.append(lines)
         if self._descriptor < 0:
             return
-        data = ("\n".join(lines) + "\n").encode()
         try:
-            _write(self._descriptor, data)
+            self._size += _write(self._descriptor, lines)
         except OSError as error:
             self._fail(error)
-        else:
-            self._size += len(data)
 
     def writing_anew(self, lines: Iterable[str]) -> Iterator[None]:
         """Write the file anew, with `lines`; pauses after each piece. What is appended meanwhile comes after them."""
@@ -79,8 +76,7 @@ class LedgerFile:
             for piece in _pieces(lines):
                 size += _write(descriptor, piece)
                 yield
-            if self._meanwhile:
-                size += _write(descriptor, ("\n".join(self._meanwhile) + "\n").encode())
+            size += _write(descriptor, b"".join(self._meanwhile))
             os.rename(temporary, self.path)
         except OSError as error:
             self._give_up(descriptor)
@@ -125,7 +121,7 @@ def _pieces(lines: Iterable[str]) -> Iterator[bytes]:
 
 def _write(descriptor: int, data: bytes) -> int:
     """Write all of it. Returns its length. Raises OSError."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
+    left = data
+    while left:
+        left = left[os.write(descriptor, left) :]
     return len(data)

@@ -16,7 +16,7 @@ from oomwatchd.pinning.candidates import Candidates
 from oomwatchd.pinning.decider import Decider
 from oomwatchd.pinning.decisions import SCAN, Trigger
 from oomwatchd.pinning.family import Family
-from oomwatchd.pinning.holder import Holder
+from oomwatchd.pinning.holder import Holder, Newcomer
 from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.lineage import Node
 from oomwatchd.pinning.look import Look
@@ -56,7 +56,7 @@ class Pinner:
         self._defer = defer
         self._ending = False
         self._todo: list[tuple[int, Trigger]] = []
-        self._unfinished: Look | None = None
+        self._unfinished: Look | Newcomer | None = None
         self.prefilter = Prefilter(rules, proc)
         self._put_together()
 
@@ -110,29 +110,31 @@ class Pinner:
     def look(self, pid: int, trigger: Trigger) -> None:
         """Run the transaction on a process, and on those of its relatives that this concerns. It is no error if the
         process is gone, or ends meanwhile: its exit event or a scan takes note of that."""
-        self.begin(pid, trigger)
+        self.begin(pid, trigger.source, trigger.event_ns)
         self.finish()
 
-    def begin(self, pid: int, trigger: Trigger) -> bool:
-        """Run the transaction on a process up to the write; finish() does the rest. Returns whether a value was
-        written, so that the process should run before finish() is called."""
+    def begin(self, pid: int, source: str, event_ns: int = 0) -> bool:
+        """Run the transaction on a process up to the write; finish() does the rest. `source` and `event_ns`: as of a
+        Trigger. Returns whether a value was written, so that the process should run before finish() is called."""
         if self._unfinished is not None:
             self.finish()
         try:
             directory = ProcessDir(pid, self.proc)
         except Vanished:
             return False
-        look = None
         try:
             exe = directory.read_exe() if self.prefilter.asks_exe else None
-            look = self._pin_newcomer(directory, exe, trigger) or self._look(directory, exe, trigger)
+            if source == "exec" and exe is not None:
+                self._unfinished = self._hold_newcomer(directory, exe, event_ns)
+                if self._unfinished is not None:
+                    return True
+            self._unfinished = look = self._look(directory, exe, Trigger(source, event_ns))
+            return look is not None and look.pinned is not None
         except Vanished:
-            pass
+            return False
         finally:
-            if look is None:
+            if self._unfinished is None:
                 directory.close()
-        self._unfinished = look
-        return look is not None and look.pinned is not None
 
     def finish(self) -> None:
         """Do what follows begin(): the record, and the looks at relatives. Called before another process is looked
@@ -140,7 +142,8 @@ class Pinner:
         self._finish_one()
         try:
             while self._todo:
-                self.begin(*self._todo.pop())
+                pid, trigger = self._todo.pop()
+                self.begin(pid, trigger.source, trigger.event_ns)
                 self._finish_one()
         except BaseException:
             self._todo.clear()
@@ -150,6 +153,8 @@ class Pinner:
         look, self._unfinished = self._unfinished, None
         if look is None:
             return
+        if isinstance(look, tuple):
+            look = self._holder.held_newcomer(*look)
         try:
             self._follow_up(look)
         except Vanished:
@@ -162,16 +167,13 @@ class Pinner:
 
     # Up to the write
 
-    def _pin_newcomer(self, directory: ProcessDir, exe: bytes | None, trigger: Trigger) -> Look | None:
-        """The short way: pin a program that was just executed, if nothing is known of the process and the executable
+    def _hold_newcomer(self, directory: ProcessDir, exe: bytes, event_ns: int) -> Newcomer | None:
+        """The short way: hold a program that was just executed, if nothing is known of the process and the executable
         alone decides which rule fits. None: nothing was written."""
-        pid, ledger = directory.pid, self.ledger
-        rule = self.prefilter.decided_by(exe)
-        if rule is None or exe is None or trigger.source != "exec":
+        pid, ledger, rule = directory.pid, self.ledger, self.prefilter.decided_by(exe)
+        if rule is None or pid in ledger.nodes or pid in ledger.runtime_pins or pid == 1:
             return None
-        if pid in ledger.nodes or pid in ledger.runtime_pins or pid == 1:
-            return None
-        return self._holder.hold_newcomer(directory, exe, rule, trigger)
+        return self._holder.hold_newcomer(directory, exe, rule, event_ns)
 
     def _look(self, directory: ProcessDir, exe: bytes | None, trigger: Trigger) -> Look | None:
         """Find the rule that fits, and write the value that it wants. None: nothing has to follow."""
