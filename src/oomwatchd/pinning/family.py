@@ -139,6 +139,21 @@ class Family:
                 return parent
         return None
 
+    def adopt(self, pid: int, above: Node) -> Node | None:
+        """Enter a process that has been found to descend from `above` into the ledger, with the nearest ancestor that
+        the kernel still tells of. None: it has ended."""
+        try:
+            stat = procfs.read_stat(pid, self._proc)
+        except Vanished:
+            return None
+        if stat.ended:
+            return None
+        node = self.node_of(pid, stat)
+        if node.parent is None and may_descend(node, above):
+            self.acknowledge(node, above)
+        self._ledger.add(node)
+        return node
+
     def acknowledge(self, node: Node, parent: Node) -> None:
         """Note that a process in the ledger descends from `parent`."""
         node.descend_from(parent)
@@ -216,14 +231,10 @@ class Family:
             origin = self._tracking.origin_of(member)
             if pid in self._ledger.nodes or origin is None:
                 continue
-            try:
-                node = self.node_of(pid, procfs.read_stat(pid, self._proc))
-            except Vanished:
+            node = self.adopt(pid, origin)
+            if node is None:
                 continue
-            if node.parent is None and may_descend(node, origin):
-                self.acknowledge(node, origin)
             node.hear = member.hear
-            self._ledger.add(node)
             if member.hear == 0:
                 node.settled_ns = time.monotonic_ns()
                 self._ledger.record(node)

@@ -10,7 +10,7 @@ from oomwatchd.kernel.procfs import ProcessDir, Vanished
 from oomwatchd.pinning import strays
 from oomwatchd.pinning.family import Family
 from oomwatchd.pinning.ledger import Ledger
-from oomwatchd.pinning.lineage import Node, may_descend
+from oomwatchd.pinning.lineage import Node
 from oomwatchd.pinning.pid_table import OwnTable
 from oomwatchd.pinning.tracking import Tracking
 
@@ -101,7 +101,7 @@ class Relatives:
                 session = kin[each][1]
                 # The PID of a session's leader isn't used again while the session has members.
                 above = above or nodes.get(session) or died_unseen.get(session)
-                if above is not None and above.pid != each and self._adopt(each, above):
+                if above is not None and above.pid != each and self._family.adopt(each, above) is not None:
                     yield each
                 nearest[each] = above = nodes.get(each) or above
 
@@ -117,18 +117,5 @@ class Relatives:
             if pid in self._ledger.nodes:
                 continue
             origin = strays.ancestor_of(pid, holders, lost_from, self._view)
-            if origin is not None and self._adopt(pid, origin):
+            if origin is not None and self._family.adopt(pid, origin) is not None:
                 yield pid
-
-    def _adopt(self, pid: int, above: Node) -> bool:
-        try:
-            stat = procfs.read_stat(pid, self._proc)
-        except Vanished:
-            return False
-        if stat.ended:
-            return False
-        node = self._family.node_of(pid, stat)
-        if node.parent is None and may_descend(node, above):
-            self._family.acknowledge(node, above)
-        self._ledger.add(node)
-        return True

@@ -98,16 +98,14 @@ class Tracking:
 
     def _leave(self, node: Node) -> None:
         holds = [above.hold for above in node.ancestors() if above.hold is not None]
-        if not holds and not node.nameable:
-            self._ledger.forget(node)
-            self.table.remove(node.pid)
-        elif not holds:
-            self._ledger.forget(node)
-        elif node.hear == _FORKS_AND_EXIT and all(hold.child_value == hold.original for hold in holds):
-            self._ledger.forget(node)
-            self.table.remove(node.pid)
-        elif node.hear == _FORKS_AND_EXIT:
+        if holds and node.hear != _FORKS_AND_EXIT:
+            return
+        if any(hold.child_value != hold.original for hold in holds):
             self.hear(node, 0)  # the kernel goes on adding its descendants, so that a release finds them
+            return
+        self._ledger.forget(node)
+        if not node.nameable:
+            self.table.remove(node.pid)
 
     def related(self, node: Node) -> bool:
         """Whether the process affects its descendants, or is affected by what it descends from."""
