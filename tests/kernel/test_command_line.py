@@ -102,7 +102,9 @@ def test_dry_run_leaves_the_running_daemon_its_socket(daemon: Daemon, target: Pa
         said = [dry.stderr.readline(), dry.stderr.readline()]
         assert daemon.status()["pid"] == daemon.pid
         dry.terminate()
+        assert "Internal error" not in dry.stderr.read()
 
+    assert dry.returncode == 0
     assert "Another oomwatchd runs" in said[1]
     assert daemon.status()["pid"] == daemon.pid
 

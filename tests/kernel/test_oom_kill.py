@@ -105,6 +105,20 @@ def test_kill_that_the_log_does_not_tell_of_is_told_of_by_its_number(
     assert last["count"] >= 1
 
 
+def test_log_is_read_from_standard_input_as_the_unit_opens_it(
+    daemon: Daemon, processes: Processes, tmp_path: Path, memcg: Path
+) -> None:
+    """Where the daemon may not open it itself."""
+    silent = tmp_path / "kmsg"
+    os.mkfifo(silent)
+    opened = f'exec </dev/kmsg && mount --bind {silent} /dev/kmsg && exec "$@"'
+    eater = Eater(daemon, processes, tmp_path, memcg, ("unshare", "-m", "sh", "-c", opened, "sh"))
+
+    eater.eat()
+
+    wait_until(lambda: [line for line in told(daemon, eater.pid) if str(eater.pid) in line], "told")
+
+
 def fake(pid: int, comm: str) -> str:
     """What the kernel writes about a kill."""
     return f"Out of memory: Killed process {pid} ({comm}) total-vm:4kB, anon-rss:4kB, file-rss:0kB, shmem-rss:0kB"

@@ -100,8 +100,10 @@ def small(daemon: Daemon) -> Iterator[Path]:
     if mount.returncode != 0:
         pytest.skip(f"no file system may be mounted here: {mount.stderr.strip()}")
     yield daemon.runtime
-    daemon.kill()
-    subprocess.run(["umount", "-l", daemon.runtime], check=True)
+    try:
+        daemon.end()
+    finally:
+        subprocess.run(["umount", "-l", daemon.runtime], check=True)
 
 
 def fill(directory: Path) -> None:
