@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from oomwatchd.base import clock
@@ -24,7 +24,7 @@ from oomwatchd.rules.model import Action, Criterion, Pattern, Rule
 from oomwatchd.rules.ruleset import RuleSet
 from tests.faketree import Tree
 
-NATURAL, PINNED = 100, 500
+NATURAL, PINNED = 500, 100
 """What everybody shows without the rule, and who it fits. Values of one length, since a made-up file keeps the rest of
 a longer one."""
 FITS, OTHER = b"fits", b"other"
@@ -83,7 +83,7 @@ class Life:
     ppid: int
     forked_ns: int
     pinned: int | None = None
-    """When the daemon pinned it first."""
+    """When the daemon pinned it, since it fits."""
     executed: bool = False
     """Whether it has executed a program since the daemon's last turn."""
 
@@ -195,7 +195,9 @@ class World:
             self.scan()
         for life in self.living.values():
             life.executed = False
-            if life.comm == FITS and life.pinned is None:
+            if life.comm != FITS:
+                life.pinned = None
+            elif life.pinned is None:
                 life.pinned = next(_times)
 
     def scan(self) -> None:
@@ -224,6 +226,9 @@ STEPS = st.lists(
     ),
     max_size=40,
 )
+
+ORPHAN = [("fits", 0, 100), ("turn", 0, 0), ("fork", 0, 101), ("other", 1, 0), ("exit", 0, 0)]
+"""A pinned process, whose child outlives it before the daemon knows of that."""
 
 
 def live(world: World, steps: list[tuple[str, int, int]], *, losses: bool, siblings: bool) -> None:
@@ -263,18 +268,21 @@ def fork_ns(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("kernel", [True, False], ids=["names", "kinds"])
 @pytest.mark.parametrize(("children", "below"), [("reset", NATURAL), (250, 250), ("inherit", PINNED)])
 @given(steps=STEPS)
+@example(steps=[*ORPHAN, ("sibling", 0, 102)])
+@example(steps=[*ORPHAN, ("sibling", 0, 100)])
+@example(steps=[("fits", 0, 100), ("turn", 0, 0), ("other", 0, 0), ("sibling", 0, 101)])
 @settings(max_examples=25, deadline=None)
 def test_outcome_is_that_of_the_model(
     steps: list[tuple[str, int, int]], kernel: bool, children: str | int, below: int
 ) -> None:
     # Without the filter, a process that was forked while events were lost, or by CLONE_PARENT, can't be told from
-    # others if it has the value that it would have without a pin. One that keeps a pin that it shouldn't always can.
-    exact = kernel or children == "reset"
-    # The daemon reads of a loss long before what a release has left expires.
-    losses = exact and tracking.FORK_NS > 0
+    # others if it has the value that it would have without a pin. One that keeps a lowered value that it shouldn't
+    # keep always can, if the daemon learns of it before it forgets what a release has left.
+    siblings = kernel or (children == "reset" and tracking.FORK_NS > 0)
+    losses = siblings and tracking.FORK_NS > 0
     with tempfile.TemporaryDirectory() as name:
         world = World(Path(name), children, KernelTable() if kernel else None)
-        live(world, steps, losses=losses, siblings=exact)
+        live(world, steps, losses=losses, siblings=siblings)
         shown = {pid: world.value(pid) for pid in world.living}
     either = [{p: x.wanted(below, forked_since=only) for p, x in world.living.items()} for only in (False, True)]
     # Of the descendants from before the pin, the daemon knows those whose lineage the kernel still shows.

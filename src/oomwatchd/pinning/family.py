@@ -41,7 +41,7 @@ class Family:
         member = self._tracking.table.forked(parent_pid, pid)
         nodes = self._ledger.nodes
         parent = nodes.get(parent_pid) if member is None else self._maker(member, parent_pid)
-        if parent is None and self._tracking.has_telling_child(parent_pid):
+        if parent is None and self._tracking.may_have_adopted(parent_pid):
             parent = self._guessed_maker(pid, parent_pid)
             if parent is not None:
                 member = self._tracking.table.forked(parent.pid, pid)
@@ -68,10 +68,12 @@ class Family:
         return nodes.get(member.maker) or nodes.get(parent_pid) or self._tracking.origin_of(member)
 
     def _guessed_maker(self, pid: int, parent_pid: int) -> Node | None:
-        """The node that seems to have made a process by CLONE_PARENT; None: none does. The fork event of such a process
-        names the parent of its maker."""
-        siblings = [node for node in self._ledger.held() if node.ppid == parent_pid and strays.is_telling(node)]
-        return strays.sibling_of(pid, parent_pid, siblings, self._view)
+        """The node that seems to have made a process by CLONE_PARENT, or to be an ancestor of the maker; None: none
+        does. The fork event of such a process names the parent of its maker: PID 1, if the maker is an orphan."""
+        nodes = (*self._ledger.nodes.values(), *self._ledger.dead_origins())
+        telling = [node for node in nodes if strays.is_telling(node)]
+        makers = [node for node in telling if node.ppid == parent_pid or parent_pid == strays.INIT_PID]
+        return strays.sibling_of(pid, parent_pid, makers, self._view)
 
     def _was_seen_since(self, node: Node, event_ns: int) -> bool:
         """Whether `node` is the process that was forked at `event_ns`, and was looked at before the event was read."""

@@ -14,12 +14,13 @@ from oomwatchd.kernel.procfs import ProcessDir, Vanished
 from oomwatchd.kernel.systemd_cgroups import parse_cgroup, parse_units
 from oomwatchd.pinning.lineage import Node
 
-_INIT = 1
+INIT_PID = 1
 
 
 def is_telling(node: Node) -> bool:
-    """Whether the process is held at a value that no descendant should keep."""
-    return node.hold is not None and not node.hold.inherits
+    """Whether the process is held at a value that no descendant should keep, or was until a moment ago."""
+    hold = node.hold or node.former
+    return hold is not None and not hold.inherits
 
 
 def gives_away(node: Node) -> bool:
@@ -31,9 +32,10 @@ def gives_away(node: Node) -> bool:
 def sibling_of(pid: int, parent_pid: int, siblings: Iterable[Node], view: View) -> Node | None:
     """The one of `siblings`, held processes with that parent, that seems to have made a process by CLONE_PARENT."""
     maker = _origin(pid, siblings, view, forked_after=None)
-    if maker is None or maker.hold is None:
+    hold = None if maker is None else maker.hold or maker.former
+    if maker is None or hold is None:
         return None
-    if procfs.shows(parent_pid, None, maker.hold.value, view.proc):
+    if procfs.shows(parent_pid, None, hold.value, view.proc):
         return None
     return None if _is_fork_of(pid, parent_pid, maker.pid, view.proc) else maker
 
@@ -71,7 +73,8 @@ def _origin(pid: int, holders: Iterable[Node], view: View, forked_after: int | N
     try:
         with ProcessDir(pid, view.proc) as directory:
             current = directory.read_oom_score_adj()
-            like = [node for node in holders if node.hold is not None and node.hold.value == current]
+            holds = [(node, node.hold or node.former) for node in holders]
+            like = [node for node, hold in holds if hold is not None and hold.value == current]
             if not like:
                 return None
             stat = directory.read_stat()
@@ -88,7 +91,7 @@ def _is_orphan(pid: int, stat: Stat, unit: str, proc: str) -> bool:
     """Whether the parent has adopted the process. If not, the process would be in the session of its maker, or have
     begun a session. PID 1 also starts the processes of a unit itself; these have the unit's value, which isn't that of
     a pin."""
-    if stat.ppid == _INIT and unit:
+    if stat.ppid == INIT_PID and unit:
         return True
     if stat.session == pid:
         return False

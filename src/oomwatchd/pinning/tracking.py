@@ -118,10 +118,11 @@ class Tracking:
         """Whom a member of the table descends from, or is, as far as the table says."""
         return self._origins.get(member.origin)
 
-    def has_telling_child(self, pid: int) -> bool:
-        """Whether the process is the parent of a held one whose value would give a descendant away, and fork events
-        don't tell who made a child by CLONE_PARENT."""
-        return pid in self._above_telling and isinstance(self.table, OwnTable)
+    def may_have_adopted(self, pid: int) -> bool:
+        """Whether a fork event that names this process as the parent may be about CLONE_PARENT, and doesn't tell who
+        made the child: the parent is that of a held process whose value would give a descendant away, or PID 1, which
+        adopts the orphans of such a process."""
+        return (pid == strays.INIT_PID or pid in self._above_telling) and isinstance(self.table, OwnTable)
 
     def prune(self, members: dict[int, Member], present: Iterable[int]) -> None:
         """After a scan that has found these processes, forget what `members`, taken before, has of others."""
@@ -130,6 +131,6 @@ class Tracking:
                 self.table.remove(pid)
         numbers = {member.origin for member in members.values()}
         numbers |= {node.number for node in self._ledger.nodes.values()}
-        self._above_telling = {node.ppid for node in self._ledger.held() if strays.is_telling(node)}
+        self._above_telling = {node.ppid for node in self._ledger.nodes.values() if strays.is_telling(node)}
         for number in self._origins.keys() - numbers:
             del self._origins[number]
