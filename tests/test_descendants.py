@@ -108,8 +108,10 @@ def test_the_descendants_of_one_that_comes_to_matter_are_found_at_all_depths(tmp
     assert [value(tree, pid) for pid in (10, 20, 30, 40)] == [500, 250, 250, 250]
 
 
-def test_a_child_whose_leader_died_before_the_restart_is_found_by_its_session(tmp_path: Path) -> None:
-    """The daemon was killed before it heard of the child."""
+@pytest.mark.parametrize("heard", [False, True])
+def test_a_child_whose_leader_died_before_the_restart_is_found_by_its_session(tmp_path: Path, heard: bool) -> None:
+    """The daemon was killed before it heard of the child; or it hears of the fork while it reads of all processes, and
+    the parent is gone by then."""
     tree = Tree(tmp_path / "root")
     tree.me()
     path = tmp_path / "ledger.json"
@@ -123,8 +125,9 @@ def test_a_child_whose_leader_died_before_the_restart_is_found_by_its_session(tm
         stat = f"{child} (other) S 1 {child} {session} 0 -1 0 " + "0 " * 12 + f"{child * 10} 0"
         tree.write(f"proc/{child}/stat", stat.encode())
 
-    for _ in pinner.relatives.gather([20, 30]):
-        pass
+    for _ in pinner.relatives.gather([30, 20]):
+        if heard:
+            pinner.relatives.forked(20, 15)
     for _ in pinner.look_at_relatives():
         pass
     pinner.refresh_dead()

@@ -67,8 +67,12 @@ class Relatives:
 
     def forked(self, pid: int, parent_pid: int) -> None:
         """Note a fork, if it comes between gather() and adopt()."""
-        if self._kin is not None:
-            self._kin[pid] = parent_pid, 0
+        if self._kin is None:
+            return
+        session = 0
+        with contextlib.suppress(Vanished):
+            session = procfs.read_stat(pid, self._proc).session
+        self._kin[pid] = parent_pid, session
 
     def give_up_gathering(self) -> None:
         """Note that the scan was given up, so that the next one has to gather again."""
