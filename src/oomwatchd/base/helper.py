@@ -128,17 +128,19 @@ class Helper:
             raise HelperError(str(error)) from None
 
     def receive(self, seconds: float) -> object:
-        """The answer. Raises HelperError if none comes within `seconds`."""
+        """The answer. Raises HelperError if none comes within `seconds`, or if it is longer than a message may be."""
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         if not poll.poll(seconds * 1000):
             raise HelperError(f"no answer in {seconds:g} s")
         try:
-            raw = self._socket.recv(_MESSAGE_BYTES)
+            raw, _, flags, _ = self._socket.recvmsg(_MESSAGE_BYTES)
         except OSError as error:
             raise HelperError(str(error)) from None
         if not raw:
             raise HelperError("the helper has ended")
+        if flags & socket.MSG_TRUNC:
+            raise HelperError(f"the answer is longer than {_MESSAGE_BYTES} bytes")
         return marshal.loads(raw)
 
     def kill(self) -> None:

@@ -30,8 +30,8 @@ class RuleLint:
             found = answer if isinstance(answer, tuple) else ()
             if found and self._in_force.config is checked:
                 lines = [f"Warning: {file}:{line}:{column}: {message}" for file, line, column, message in found]
-                text = "\n".join(["Rules that may not do what they say:", *lines[:_LOGGED]])
+                text = "\n".join(["Rules that may not do what they say:", *lines])
                 self._report.emit(Record(event, WARNING, text))
 
-        arguments = (self._where.main_file, self._where.drop_in_dirs)
+        arguments = (self._where.main_file, self._where.drop_in_dirs, _LOGGED)
         self._helpers.submit(Call(lint_files.__name__, arguments, log, 0, _SECONDS))
