@@ -232,10 +232,10 @@ def scans(directory: Path, processes: int, seconds: int) -> list[Row]:
     values: dict[str, float] = {}
     pauses = []
     with crowd(directory, processes):
-        with reference(directory):
+        with reference(directory, REAL_TIME):
             longest_of_c = max(x.execve for x in latencies(directory, 1000, 1000)) / 1000
         for label, rules in (("1 rule", one_rule), ("1,000 rules", thousand_rules)):
-            with Oomwatchd(directory, rules(directory), interval="100ms") as running:
+            with Oomwatchd(directory, rules(directory), REAL_TIME, interval="100ms") as running:
                 scans, used = running.status()["counters"]["scans"], cpu_ns(running.pid)
                 for files in (["comm"], ["exe"], ["exe", "comm"]):
                     values[f"C, {' and '.join(files)}"] = scanned_by_c(directory, seconds, 0, *files)

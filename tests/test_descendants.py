@@ -128,7 +128,7 @@ def test_a_child_whose_leader_died_before_the_restart_is_found_by_its_session(tm
     for _ in pinner.relatives.gather([30, 20]):
         if heard:
             pinner.relatives.forked(20, 15)
-    for _ in pinner.look_at_relatives():
+    for _ in pinner.look_at_relatives(()):
         pass
     pinner.refresh_dead()
     ledger.close()

@@ -205,14 +205,14 @@ class World:
         members, known = pinner.tracking.table.items(), pinner.ledger.nodes.copy()
         for pid in known.keys() - self.living.keys():
             pinner.family.died(known[pid])
-        pinner.tracking.prune(members, self.living)
+        pinner.tracking.prune(members, self.living.keys())
         if relatives.unknown:
             for _ in relatives.gather(list(self.living)):
                 pass
         for pid in list(self.living):
             if pinner.candidates.may_fit(pid, pid):
                 pinner.look(pid, SCAN)
-        for _ in pinner.look_at_relatives():
+        for _ in pinner.look_at_relatives(members):
             pass
         pinner.tracking.expire()
         pinner.refresh_dead()

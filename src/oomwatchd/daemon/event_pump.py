@@ -88,10 +88,9 @@ class EventPump:
         """The kinds of events that rules and runtime pins need. While the ledger has processes, forks and exits are
         needed, to know their descendants."""
         ledger = self._pinner.ledger
-        pins = map(runtime_rule, ledger.runtime_pins.values())
-        wanted = needs([*pins, *self._pinner.rules.rules])
-        forks = wanted.forks or bool(ledger.nodes)
-        return wanted.events | {"exec"} | ({"fork", "exit"} if forks else set())
+        by_rules, by_pins = self._pinner.rules.needs, needs(list(map(runtime_rule, ledger.runtime_pins.values())))
+        forks = by_rules.forks or by_pins.forks or bool(ledger.nodes)
+        return by_rules.events | by_pins.events | {"exec"} | ({"fork", "exit"} if forks else set())
 
     def scan_done(self) -> None:
         """After a scan, which has brought the ledger up to date: subscribe other kinds of events if they are needed

@@ -7,13 +7,16 @@ from oomwatchd.daemon.event_source import EventSource
 from oomwatchd.daemon.loop import Loop
 from oomwatchd.daemon.reporter import Reporter
 from oomwatchd.kernel import procfs
+from oomwatchd.kernel.exec_filter import Member
 from oomwatchd.pinning.decisions import Trigger
+from oomwatchd.pinning.lineage import Node
 from oomwatchd.pinning.pinner import Pinner
 
-_SLICE_SECONDS = 0.005
+_SLICE_SECONDS = 0.003
 """A scan pauses for events so often."""
-_BREATH_SECONDS = 50e-6
-"""And then lets others run for so long: the daemon runs at real-time priority."""
+_BREATH_SECONDS = 0.0005
+"""And then lets others run for so long: the daemon runs at real-time priority, and a program that begins on its CPU
+gets nothing else of it until the kernel moves it to another."""
 _LISTED = 64
 """So many processes are listed between two looks at the clock."""
 
@@ -51,6 +54,8 @@ class Scanner:
         self._scan: Iterator[None] | None = None
         self._again = False
         self._begun = 0
+        self._pause_at = 0.0
+        """When the slice ends that is under way, CLOCK_MONOTONIC."""
         self._trigger = "scan"
         """Why processes are looked at until a scan has ended, see Trigger."""
 
@@ -61,7 +66,8 @@ class Scanner:
 
     def whole(self) -> None:
         """Scan now, without a pause for anything else."""
-        for _ in self._scanning():
+        scan = self._scanning()
+        while self._advance(scan):
             pass
 
     def wait(self) -> None:
@@ -89,11 +95,16 @@ class Scanner:
         """Go on with the scan until it pauses or ends. One that fails is tried again after the interval."""
         going_on = False
         try:
-            going_on = self._scan is not None and next(self._scan, self) is not self
+            going_on = self._scan is not None and self._advance(self._scan)
         finally:
             if not going_on:
                 self._scan = None
                 self._loop.later(0.0 if self._again else self._seconds_between(), self._begin)
+
+    def _advance(self, scan: Iterator[None]) -> bool:
+        """Go on with a scan until it pauses or ends. Whether it has only paused."""
+        self._pause_at = time.monotonic() + _SLICE_SECONDS
+        return next(scan, self) is not self
 
     def _scanning(self) -> Iterator[None]:
         """One scan; pauses after each slice. Events were subscribed before, so that what starts meanwhile is seen."""
@@ -101,34 +112,39 @@ class Scanner:
         trigger = Trigger(self._trigger)
         self._begun += 1
         self._before(started)
-        present: dict[int, int] = {}
-        yield from self._find_present(present, started)
-        yield
-        yield from self._look_at_all(present, trigger)
         pinner = self._pinner
+        present: dict[int, int] = {}
+        members = pinner.tracking.table.items()
+        yield from self._find_present(present, members)
+        yield from self._look_at_all(present, members, trigger)
         pinner.tracking.expire()
         pinner.refresh_dead()
         pinner.ledger.flush()
-        now = time.monotonic()
-        yield from self._paced(pinner.ledger.tidying(now), now)
+        yield from self._paced(pinner.ledger.tidying(time.monotonic()))
         self.scans += 1
         self.seconds += time.monotonic() - started
         self._trigger = "scan"
         self._after()
 
-    def _find_present(self, present: dict[int, int], started: float) -> Iterator[None]:
-        """Find all processes that there are, and forget those that are gone."""
+    def _find_present(self, present: dict[int, int], members: dict[int, Member]) -> Iterator[None]:
+        """Find all processes that there are, and forget those that are gone. `members`: of the table, before."""
         pinner = self._pinner
-        members, known = pinner.tracking.table.items(), pinner.ledger.nodes.copy()
-        yield from self._paced(_listing(present), started)
+        known = pinner.ledger.nodes.copy()
+        yield from self._paced(_listing(present))
         self._read_events()  # of what is gone: whose children it had, and its end
+        yield from self._paced(self._forget_dead(known, present))
+        pinner.tracking.prune(members, present.keys())
+        pinner.prefilter.prune(present)
+
+    def _forget_dead(self, known: dict[int, Node], present: dict[int, int]) -> Iterator[None]:
+        """Forget those in the ledger that aren't `present`; pauses after each."""
+        pinner = self._pinner
         for pid in known.keys() - present.keys():
             if pinner.ledger.nodes.get(pid) is known[pid]:  # else it is another process, forked since
                 pinner.family.died(known[pid])
-        pinner.tracking.prune(members, present)
-        pinner.prefilter.prune(present)
+            yield
 
-    def _look_at_all(self, present: dict[int, int], trigger: Trigger) -> Iterator[None]:
+    def _look_at_all(self, present: dict[int, int], members: dict[int, Member], trigger: Trigger) -> Iterator[None]:
         """Look at all processes, and where lineage isn't known, find it out and look at the descendants."""
         pinner, relatives = self._pinner, self._pinner.relatives
         gathering = relatives.unknown or not self._source.on
@@ -136,10 +152,10 @@ class Scanner:
             if gathering:
                 # Forks must be heard of from before it is read who descends from whom.
                 self._source.let_all_through("scan", True)
-                yield from self._paced(relatives.gather(present), time.monotonic())
-            yield from self._paced(self.looking(present, trigger), time.monotonic())
+                yield from self._paced(relatives.gather(present))
+            yield from self._paced(self.looking(present, trigger))
             self._read_events()
-            yield from self._paced(pinner.look_at_relatives(), time.monotonic())
+            yield from self._paced(pinner.look_at_relatives(members))
         except BaseException:
             relatives.give_up_gathering()
             raise
@@ -158,16 +174,14 @@ class Scanner:
                 self._report.internal_error(error)
             yield
 
-    def _paced(self, work: Iterator[None], started: float) -> Iterator[None]:
+    def _paced(self, work: Iterator[None]) -> Iterator[None]:
         """Do `work`, and pause after each slice of time."""
-        pause_at = started + _SLICE_SECONDS
         for _ in work:
-            if time.monotonic() >= pause_at:
+            if time.monotonic() >= self._pause_at:
                 self._report.decisions()
                 # Waiting, however short, lets others run and ends the time that the unit's LimitRTTIME= counts.
                 time.sleep(_BREATH_SECONDS)
                 yield
-                pause_at = time.monotonic() + _SLICE_SECONDS
 
 
 def _listing(present: dict[int, int]) -> Iterator[None]:

@@ -7,7 +7,6 @@ import errno
 import os
 import struct
 from collections.abc import Iterable, Iterator
-from itertools import islice
 
 _SYSCALL_64 = {
     "x86_64": 321,
@@ -79,8 +78,9 @@ class BpfMap:
         self._key.raw = key
         self._call(self._number, _DELETE_ELEM, self._element, _KEY_END)
 
-    def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """All keys and values. A key that is added or removed meanwhile may be missing. Raises OSError."""
+    def batches(self) -> Iterator[tuple[bytes, bytes]]:
+        """All keys and values, a batch at a time: the keys of the batch, one after the other, and their values. A key
+        that is added or removed meanwhile may be missing. Raises OSError."""
         size = _BATCH_ELEMENTS
         keys, values = (ctypes.create_string_buffer(size * each) for each in (self._key_bytes, self._value_bytes))
         place = ctypes.create_string_buffer(max(self._key_bytes, 8))
@@ -96,15 +96,15 @@ class BpfMap:
                     raise error
             started = to
             (count,) = struct.unpack_from("=I", attributes, _COUNT_AT)
-            found = zip(_pieces(keys.raw, self._key_bytes), _pieces(values.raw, self._value_bytes), strict=True)
-            yield from islice(found, count)
+            yield keys.raw[: count * self._key_bytes], values.raw[: count * self._value_bytes]
             if error is not None:  # ENOENT: the end of the map
                 return
 
     def hold_exactly(self, keys: Iterable[bytes]) -> None:
         """Make `keys` the keys of the map. A key that was in it and stays is never missing. Raises OSError."""
         wanted = set(keys)
-        present = {key for key, _ in self.items()}
+        size = self._key_bytes
+        present = {keys[at : at + size] for keys, _ in self.batches() for at in range(0, len(keys), size)}
         for key in wanted - present:
             self.set(key, _PRESENT)
         for key in present - wanted:
@@ -114,7 +114,3 @@ class BpfMap:
 def _last_error() -> OSError:
     number = ctypes.get_errno()
     return OSError(number, os.strerror(number))
-
-
-def _pieces(whole: bytes, size: int) -> Iterator[bytes]:
-    return (whole[start : start + size] for start in range(0, len(whole), size))

@@ -11,6 +11,7 @@ import socket
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import starmap
 
 from oomwatchd.base.uapi import CAP_BPF, CAP_PERFMON
 from oomwatchd.kernel.bpf_map import BpfMap, syscall_number
@@ -75,7 +76,10 @@ class PidTable:
 
     def items(self) -> dict[int, Member]:
         """All entries by PID. Raises OSError."""
-        return {struct.unpack("=I", key)[0]: Member(*_MEMBER.unpack(value)) for key, value in self._members.items()}
+        found = dict[int, Member]()
+        for pids, members in self._members.batches():
+            found.update(zip(memoryview(pids).cast("I"), starmap(Member, _MEMBER.iter_unpack(members)), strict=True))
+        return found
 
     def forked(self, parent: int, child: int) -> Member | None:
         """Take note of a fork event. Returns the entry that the kernel has made for `child`; None: it has made none,

@@ -77,6 +77,16 @@ class ProcessDir:
         except (FileNotFoundError, ProcessLookupError):
             raise Vanished from None
 
+    def is_gone(self) -> bool:
+        """Whether the process has been reaped; False if that can't be told."""
+        try:
+            self._read("stat", _STAT_LIMIT)
+        except Vanished:
+            return True
+        except OSError:
+            pass
+        return False
+
     def path(self, name: str) -> str:
         """The path of a file of the process, relative to `descriptor`: the file of the thread that is read."""
         return self._thread + name

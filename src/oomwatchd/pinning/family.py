@@ -1,6 +1,7 @@
 """Keeps the lineage of tracked processes, by fork and exit events in their order."""
 
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from oomwatchd.base.clock import ticks_since_boot
@@ -228,18 +229,26 @@ class Family:
     def adopt_untold(self) -> list[int]:
         """Enter into the ledger what the table alone knows of: descendants that had the right value from their fork on,
         and those whose events were lost. The latter have to be looked at."""
-        found = list[int]()
-        for pid, member in self._tracking.table.items().items():
-            origin = self._tracking.origin_of(member)
-            if pid in self._ledger.nodes or origin is None:
-                continue
-            node = self.adopt(pid, origin)
-            if node is None:
-                continue
-            node.hear = member.hear
-            if member.hear == 0:
-                node.settled_ns = time.monotonic_ns()
-                self._ledger.record(node)
-            else:
-                found.append(pid)
-        return found
+        return [pid for pid in self.adopting(self._tracking.table.items()) if pid is not None]
+
+    def adopting(self, members: Iterable[int]) -> Iterator[int | None]:
+        """Enter these `members` of the table into the ledger, as adopt_untold() does. Yields the PID of each one that
+        has to be looked at, and None, for a pause, for each other one."""
+        for pid in members:
+            # As the table has it now: after a pause another process may have the PID.
+            member = None if pid in self._ledger.nodes else self._tracking.table.get(pid)
+            yield pid if member is not None and self._adopt_member(pid, member) else None
+
+    def _adopt_member(self, pid: int, member: Member) -> bool:
+        """Enter a member of the table into the ledger, if it descends from somebody there. Whether it has to be looked
+        at."""
+        origin = self._tracking.origin_of(member)
+        node = None if origin is None else self.adopt(pid, origin)
+        if node is None:
+            return False
+        node.hear = member.hear
+        if member.hear != 0:
+            return True
+        node.settled_ns = time.monotonic_ns()
+        self._ledger.record(node)
+        return False

@@ -269,12 +269,16 @@ class Pinner:
 
     # All of them
 
-    def look_at_relatives(self) -> Iterator[None]:
-        """Look at the processes that Relatives has found to descend from processes in the ledger. Pauses after each."""
-        self._look_at(self.family.adopt_untold(), SCAN)
-        self.finish()
+    def look_at_relatives(self, members: Iterable[int]) -> Iterator[None]:
+        """Look at the processes that Relatives has found to descend from processes in the ledger, and at those of the
+        `members` of the table that the table alone knows of. Pauses after each."""
+        for pid in self.family.adopting(members):
+            if pid is not None:
+                self.look(pid, SCAN)
+            yield
         for pid in self.relatives.adopt():
-            self.look(pid, SCAN)
+            if pid is not None:
+                self.look(pid, SCAN)
             yield
 
     def release_all(self) -> None:

@@ -49,7 +49,8 @@ class Relatives:
         try:
             found = directory.read(f"task/{directory.pid}/children")
         except (Vanished, OSError):
-            self.unknown = True
+            # Of one that is gone the kernel doesn't know any more whose children it had.
+            self.unknown = self.unknown or not directory.is_gone()
             return []
         return [int(pid) for pid in found.split() if int(pid) not in self._ledger.nodes]
 
@@ -78,19 +79,19 @@ class Relatives:
         """Note that the scan was given up, so that the next one has to gather again."""
         self._kin, self.unknown = None, True
 
-    def adopt(self) -> Iterator[int]:
+    def adopt(self) -> Iterator[int | None]:
         """Find the processes, among those of gather(), that descend from processes in the ledger and weren't known to.
-        Returns their PIDs, ancestors first, to be looked at."""
+        Yields their PIDs, ancestors first, to be looked at, and None for pauses."""
         kin, self._kin = self._kin or {}, None
         yield from self._adopt_kin(kin)
         found = False
         for pid in self._adopt_strays(kin):
-            found = True
+            found = found or pid is not None
             yield pid
         if found:
             yield from self._adopt_kin(kin)
 
-    def _adopt_kin(self, kin: dict[int, tuple[int, int]]) -> Iterator[int]:
+    def _adopt_kin(self, kin: dict[int, tuple[int, int]]) -> Iterator[int | None]:
         """The PIDs of processes that descend from processes in the ledger by their parents and sessions."""
         nodes, nearest = self._ledger.nodes, dict[int, Node | None]()
         died_unseen = self._ledger.take_died_unseen()
@@ -108,8 +109,9 @@ class Relatives:
                 if above is not None and above.pid != each and self._family.adopt(each, above) is not None:
                     yield each
                 nearest[each] = above = nodes.get(each) or above
+            yield None
 
-    def _adopt_strays(self, pids: Iterable[int]) -> Iterator[int]:
+    def _adopt_strays(self, pids: Iterable[int]) -> Iterator[int | None]:
         """After a loss: the PIDs of descendants whose lineage the kernel has forgotten. There are none where the filter
         keeps the table, since that has them."""
         lost_from, self._lost_from = self._lost_from, None
@@ -121,5 +123,4 @@ class Relatives:
             if pid in self._ledger.nodes:
                 continue
             origin = strays.ancestor_of(pid, holders, lost_from, self._view)
-            if origin is not None and self._family.adopt(pid, origin) is not None:
-                yield pid
+            yield pid if origin is not None and self._family.adopt(pid, origin) is not None else None

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Set
 
 from oomwatchd.kernel.exec_filter import ALL_KINDS, Member
 from oomwatchd.kernel.proc_connector import PROC_EVENT_EXIT, PROC_EVENT_FORK
@@ -124,13 +124,14 @@ class Tracking:
         adopts the orphans of such a process."""
         return (pid == strays.INIT_PID or pid in self._above_telling) and isinstance(self.table, OwnTable)
 
-    def prune(self, members: dict[int, Member], present: Iterable[int]) -> None:
+    def prune(self, members: dict[int, Member], present: Set[int]) -> None:
         """After a scan that has found these processes, forget what `members`, taken before, has of others."""
-        for pid in members.keys() - set(present):
+        for pid in members.keys() - present:
             if pid not in self._ledger.nodes:
                 self.table.remove(pid)
         numbers = {member.origin for member in members.values()}
         numbers |= {node.number for node in self._ledger.nodes.values()}
-        self._above_telling = {node.ppid for node in self._ledger.nodes.values() if strays.is_telling(node)}
+        telling = self._ledger.nodes.values() if isinstance(self.table, OwnTable) else ()
+        self._above_telling = {node.ppid for node in telling if strays.is_telling(node)}
         for number in self._origins.keys() - numbers:
             del self._origins[number]
