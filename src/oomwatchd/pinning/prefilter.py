@@ -56,7 +56,9 @@ class Prefilter:
         except NotYet:
             return True
         except Vanished:
-            if procfs.has_lost_leader(pid, self._proc.decode()):
+            # Who has been ruled out, and hasn't executed anything since, still is: most of these are kernel threads.
+            known = inode != 0 and self.ruled_out.get(pid) == inode
+            if not known and procfs.has_lost_leader(pid, self._proc.decode()):
                 return True
             if inode == 0:
                 raise
