@@ -187,9 +187,9 @@ def test_children_gain_no_more_than_what_is_pinned() -> None:
 
     assert "says who controls the process" in problems(by_name + "-1")[0]
     (rule,) = read(by_name + "0").rules
-    assert [rule.child_value(600, first=600), rule.child_value(300, first=-5)] == [600, 0]
+    assert [rule.child_value(600, original=600), rule.child_value(300, original=-5)] == [600, 0]
     (spoofable,) = read(by_name + "-1\nspoofable = true").rules
-    assert spoofable.child_value(600, first=600) == -1
+    assert spoofable.child_value(600, original=600) == -1
 
 
 RULES = {

@@ -65,7 +65,7 @@ def test_children_of_one_whose_pid_means_another_now_are_left_alone(tmp_path: Pa
 
 
 def test_a_release_through_one_that_the_same_rule_held(tmp_path: Path) -> None:
-    """A server and what it forked of itself are held by one rule, and what the latter executed by another. The server
+    """A server and what it forked of itself are pinned by one rule, and what the latter executed by another. The server
     has died. When its rule goes, and then the other one, nobody keeps what the server's pin had left."""
     tree = Tree(tmp_path)
     tree.me()
@@ -115,8 +115,8 @@ def test_a_child_whose_leader_died_before_the_restart_is_found_by_its_session(tm
     tree = Tree(tmp_path / "root")
     tree.me()
     path = tmp_path / "ledger.json"
-    hold = '{"rule":"r","first":100,"value":500,"child_value":250,"since":1.5,"source":"exec"}'
-    path.write_text(f'{{"oomwatchd_ledger":1,"boot_id":""}}\n{{"pid":10,"starttime":100,"hold":{hold}}}\n')
+    pin = '{"rule":"r","first":100,"value":500,"child_value":250,"since":1.5,"source":"exec"}'
+    path.write_text(f'{{"oomwatchd_ledger":1,"boot_id":""}}\n{{"pid":10,"starttime":100,"hold":{pin}}}\n')
     ledger = Ledger(str(path), "")
     assert ledger.load(lambda _pid, _starttime: False) is None
     pinner = Pinner(RuleSet([]), ledger, proc=tree.proc)

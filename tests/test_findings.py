@@ -163,9 +163,9 @@ def test_only_what_is_held_counts_where_the_daemon_says_so(tree: Tree) -> None:
     tree.process(80, b"db", uid=0, adj=100, cgroup=cgroup)
     tree.process(81, b"worker", uid=0, adj=200, cgroup=cgroup)
 
-    def made(*held: tuple[int, int, int]) -> dict[str, Finding]:
-        pins = {pid: system.Held("base", value, original) for pid, value, original in held}
-        return {f.id: f for f in doctor.find(reader.read_system(str(tree.root), daemon=50, held=pins))}
+    def made(*pinned: tuple[int, int, int]) -> dict[str, Finding]:
+        pins = {pid: system.Pinned("base", value, original) for pid, value, original in pinned}
+        return {f.id: f for f in doctor.find(reader.read_system(str(tree.root), daemon=50, pinned=pins))}
 
     assert made() == made((80, 100, 0)) == {}
     assert "which rule 'base' lowered" in made((80, 100, 200))["unit-oom-policy"].message

@@ -15,16 +15,16 @@ import pytest
 from oomwatchd.base.clock import boottime
 from oomwatchd.pinning import ledger_codec
 from oomwatchd.pinning.ledger import Ledger
-from oomwatchd.pinning.ledger_codec import Damaged, RuntimePin, newcomer_template
-from oomwatchd.pinning.lineage import Hold, Node
+from oomwatchd.pinning.ledger_codec import Damaged, RuntimePin, early_pin_template
+from oomwatchd.pinning.lineage import Node, Pin
 
 HEADER = '{"oomwatchd_ledger":1,"boot_id":"boot"}\n'
 GOOD = '{"pid":5,"starttime":7,"hold":{"rule":"r","first":3,"value":500,"child_value":0,"since":1.5,"source":"exec"}}'
 
 
-def held(pid: int, rule: str = "r") -> Node:
+def pinned(pid: int, rule: str = "r") -> Node:
     node = Node(pid, pid, None)
-    node.hold = Hold(rule, 0, 500, 500, 1.5, "exec")
+    node.pin = Pin(rule, 0, 500, 500, 1.5, "exec")
     return node
 
 
@@ -100,7 +100,7 @@ def test_a_damaged_line_is_refused_and_the_others_count(tmp_path: Path, line: st
     assert damage is not None
     assert "can't be read" in damage
     assert list(ledger.nodes) == [5]
-    assert ledger.nodes[5].hold == Hold("r", 3, 500, 0, 1.5, "exec")
+    assert ledger.nodes[5].pin == Pin("r", 3, 500, 0, 1.5, "exec")
     assert ledger.runtime_pins == {}
 
 
@@ -159,15 +159,15 @@ def test_a_line_comes_back_as_it_was() -> None:
 
 def test_what_0_1_0_wrote_is_taken_over(tmp_path: Path) -> None:
     """An upgrade that lost it would leave every process with its pin for good."""
-    hold = '"hold":{"rule":"r","first":3,"value":500,"child_value":0,"since":1.5,"source":"exec"}'
-    held = f'{{"pid":5,"starttime":7,{hold},"comm":"x","exe":"/usr/bin/x","uid":0,"unit":"x.service"}}'
+    pin = '"hold":{"rule":"r","first":3,"value":500,"child_value":0,"since":1.5,"source":"exec"}'
+    pinned_line = f'{{"pid":5,"starttime":7,{pin},"comm":"x","exe":"/usr/bin/x","uid":0,"unit":"x.service"}}'
     pins = '{"pid": 6, "starttime": 7, "pin": 5, "until": null}\n{"pid": 8, "starttime": 7, "pin": 5, "until": %f}'
     before, until = boottime(), time.time() + 3600
 
-    ledger, damage = loaded(tmp_path / "ledger.json", f"{HEADER}{held}\n{pins % until}\n")
+    ledger, damage = loaded(tmp_path / "ledger.json", f"{HEADER}{pinned_line}\n{pins % until}\n")
 
     assert damage is None
-    assert (ledger.nodes[5].hold, ledger.nodes[5].verified_exe) == (Hold("r", 3, 500, 0, 1.5, "exec"), None)
+    assert (ledger.nodes[5].pin, ledger.nodes[5].verified_exe) == (Pin("r", 3, 500, 0, 1.5, "exec"), None)
     assert ledger.runtime_pins[6].ends is None
     ends = ledger.runtime_pins[8].ends
     assert ends is not None and 3500 < ends - before < 3700
@@ -177,7 +177,7 @@ def test_it_is_written_anew_when_most_of_it_is_superseded(ledger: Ledger) -> Non
     assert ledger.path is not None
     for _ in range(50):
         for pid in range(100, 200):
-            node = held(pid, "r" * 200)
+            node = pinned(pid, "r" * 200)
             ledger.add(node)
             ledger.record(node)
         ledger.flush()
@@ -189,7 +189,7 @@ def test_it_is_written_anew_when_most_of_it_is_superseded(ledger: Ledger) -> Non
 
 def test_what_changes_while_it_is_written_anew_is_in_it(ledger: Ledger) -> None:
     for pid in range(2, 5000):
-        node = held(pid)
+        node = pinned(pid)
         ledger.add(node)
         ledger.record(node)
         ledger.flush()
@@ -199,7 +199,7 @@ def test_what_changes_while_it_is_written_anew_is_in_it(ledger: Ledger) -> None:
     tidying = ledger.tidying(0.0)
     for pauses, _ in enumerate(tidying):
         ledger.died(2 + pauses)
-        late = held(10_000 + pauses, "late")
+        late = pinned(10_000 + pauses, "late")
         ledger.add(late)
         ledger.record(late)
         ledger.flush()
@@ -240,12 +240,12 @@ def test_a_disk_that_fills_is_told_of_and_tried_again(ledger: Ledger) -> None:
     assert ledger.path is not None
     with full_disk():
         for pid in range(2, 102):
-            node = held(pid)
+            node = pinned(pid)
             ledger.add(node)
             ledger.record(node)
             ledger.flush()
         assert ledger.trouble == "File too large"
-        assert len(ledger.held()) == 100
+        assert len(ledger.pinned()) == 100
         for _ in ledger.tidying(100.0):
             pass
         assert ledger.trouble
@@ -265,7 +265,7 @@ def test_a_disk_that_fills_is_told_of_and_tried_again(ledger: Ledger) -> None:
     assert {line["pid"] for line in lines[1:]} == set(range(2, 12))
 
 
-NEWCOMER = (
+EARLY_PIN = (
     '{"pid":5,"started_by":9,"hold":{"rule":"r","first":3,"value":500,"child_value":0,"since":1.5,"source":"exec"}}'
 )
 
@@ -273,15 +273,15 @@ NEWCOMER = (
 @pytest.mark.parametrize(
     ("lines", "starttime", "first"),
     [
-        ([NEWCOMER], 9, 3),
-        ([NEWCOMER], 10, None),  # another process has its PID
-        ([NEWCOMER], None, None),
-        ([NEWCOMER, '{"pid":5,"started_by":9,"hold":null}'], 9, None),
-        ([NEWCOMER, GOOD.replace('"first":3', '"first":4')], 7, 4),
-        ([NEWCOMER, '{"pid":5,"starttime":7,"gone":true}'], 7, None),
+        ([EARLY_PIN], 9, 3),
+        ([EARLY_PIN], 10, None),  # another process has its PID
+        ([EARLY_PIN], None, None),
+        ([EARLY_PIN, '{"pid":5,"started_by":9,"hold":null}'], 9, None),
+        ([EARLY_PIN, GOOD.replace('"first":3', '"first":4')], 7, 4),
+        ([EARLY_PIN, '{"pid":5,"starttime":7,"gone":true}'], 7, None),
     ],
 )
-def test_a_newcomer_is_who_had_started_by_then(
+def test_an_early_pin_is_of_whom_had_started_by_then(
     tmp_path: Path, lines: list[str], starttime: int | None, first: int | None
 ) -> None:
     path = tmp_path / "ledger.json"
@@ -290,34 +290,34 @@ def test_a_newcomer_is_who_had_started_by_then(
 
     assert ledger.load(lambda _pid, started: started == starttime, lambda _pid: starttime) is None
 
-    holds = [node.hold for node in ledger.nodes.values() if node.hold is not None]
-    assert [hold.original for hold in holds] == ([] if first is None else [first])
+    pins = [node.pin for node in ledger.nodes.values() if node.pin is not None]
+    assert [pin.original for pin in pins] == ([] if first is None else [first])
     assert first is None or ledger.nodes[5].starttime == starttime
     ledger.close()
 
 
-def test_what_is_written_of_a_newcomer_can_be_read(ledger: Ledger) -> None:
-    node = held(5)
+def test_what_is_written_of_an_early_pin_can_be_read(ledger: Ledger) -> None:
+    node = pinned(5)
     node.starttime, node.started_by = None, 8
     ledger.enter(node)
 
     again = Ledger(ledger.path, "boot")
     assert again.load(alive, lambda _pid: 7) is None
-    assert {pid: (found.starttime, found.hold) for pid, found in again.nodes.items()} == {5: (7, node.hold)}
+    assert {pid: (found.starttime, found.pin) for pid, found in again.nodes.items()} == {5: (7, node.pin)}
     again.close()
 
 
 @pytest.mark.parametrize("rule", ["target", '100 % "pid":0 \\ "since":0', "%d"])
-def test_the_ready_made_line_of_a_newcomer_can_be_read(ledger: Ledger, rule: str) -> None:
-    hold = Hold(rule, 1, 500, 2, 17.5, "exec")
+def test_the_ready_made_line_of_an_early_pin_can_be_read(ledger: Ledger, rule: str) -> None:
+    pin = Pin(rule, 1, 500, 2, 17.5, "exec")
     ledger.add_pin(RuntimePin(6, 7, 10))  # what is still to be saved comes before
-    ledger.enter_newcomer(5, newcomer_template(hold))
+    ledger.enter_early_pin(5, early_pin_template(pin))
 
     again = Ledger(ledger.path, "boot")
     assert again.load(alive, lambda _pid: 7) is None
-    found = again.nodes[5].hold
+    found = again.nodes[5].pin
     assert found is not None
-    assert replace(found, since=17.5) == hold
+    assert replace(found, since=17.5) == pin
     assert abs(found.since - time.time()) < 3600
     assert list(again.runtime_pins) == [6]
     again.close()
@@ -325,7 +325,7 @@ def test_the_ready_made_line_of_a_newcomer_can_be_read(ledger: Ledger, rule: str
 
 @pytest.mark.parametrize("how", ["file", "directory", "replaced"])
 def test_one_that_someone_removes_is_written_anew(ledger: Ledger, tmp_path: Path, how: str) -> None:
-    ledger.add(held(5))
+    ledger.add(pinned(5))
     ledger.record(ledger.nodes[5])
     ledger.flush()
     path = tmp_path / "run" / "ledger.json"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oomwatchd.pinning.ledger import Ledger
-from oomwatchd.pinning.lineage import Hold, Node
+from oomwatchd.pinning.lineage import Node, Pin
 
 
 @dataclass
@@ -30,12 +30,12 @@ class Member:
         return found
 
 
-def hold(rule: str) -> Hold:
-    return Hold(rule, 0, 500, 0, 0.0, "scan")
+def pin(rule: str) -> Pin:
+    return Pin(rule, 0, 500, 0, 0.0, "scan")
 
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["fork", "exit", "hold", "release", "restart"]), st.integers(0, 30)), max_size=40
+    st.tuples(st.sampled_from(["fork", "exit", "pin", "release", "restart"]), st.integers(0, 30)), max_size=40
 )
 
 
@@ -59,10 +59,10 @@ def test_lineage_is_what_it_was(steps: list[tuple[str, int]]) -> None:
             elif step == "exit":
                 member.alive = False
                 ledger.died(member.pid)
-            elif step in ("hold", "release"):
-                member.rule = f"rule {number % 3}" if step == "hold" else ""
+            elif step in ("pin", "release"):
+                member.rule = f"rule {number % 3}" if step == "pin" else ""
                 node = ledger.nodes[member.pid]
-                node.hold = hold(member.rule) if member.rule else None
+                node.pin = pin(member.rule) if member.rule else None
                 ledger.record(node)
             else:
                 ledger.flush()
@@ -78,7 +78,7 @@ def test_lineage_is_what_it_was(steps: list[tuple[str, int]]) -> None:
 
 def _add(ledger: Ledger, member: Member, parent: Node | None) -> None:
     node = Node(member.pid, 7, parent)
-    node.hold = hold(member.rule) if member.rule else None
+    node.pin = pin(member.rule) if member.rule else None
     ledger.add(node)
     ledger.record(node)
 
@@ -96,12 +96,12 @@ def _compare(node: Node, member: Member) -> None:
 
 
 def test_chain_of_the_dead_stays_short() -> None:
-    """A held process that has a successor and dies, again and again."""
+    """A pinned process that has a successor and dies, again and again."""
     node = Node(1, 1, None)
-    node.hold = hold("phoenix")
+    node.pin = pin("phoenix")
     for pid in range(2, 1000):
         child = Node(pid, pid, node)
-        child.hold = hold("phoenix")
+        child.pin = pin("phoenix")
         node.dead = True
         node = child
 

@@ -18,7 +18,7 @@ from oomwatchd.daemon.monitor_stream import MonitorStream
 from oomwatchd.kernel.proc_connector import PROC_EVENT_COMM, PROC_EVENT_EXEC, PROC_EVENT_EXIT, PROC_EVENT_FORK
 from oomwatchd.pinning.decisions import Decision
 from oomwatchd.pinning.ledger import Ledger
-from oomwatchd.pinning.lineage import Hold, Node
+from oomwatchd.pinning.lineage import Node, Pin
 
 USER, OTHER = 65534, 65533
 PINNED = Decision("pinned", 42, "db", 0, 300, "exec", "a\udcff", exe="/opt/secret\udcff", uid=USER, unit="db.service")
@@ -131,7 +131,7 @@ def test_events_that_brought_about_nothing(watching: Watching) -> None:
     """Those of processes that were decided upon, forks and exits are left out."""
     client = watching.monitor(0)
     watching.ledger.nodes[7] = node = Node(7, 1, None)
-    node.hold = Hold("db", 0, 300, 300, 0.0, "exec")
+    node.pin = Pin("db", 0, 300, 300, 0.0, "exec")
     kinds = (PROC_EVENT_FORK, PROC_EVENT_EXIT, PROC_EVENT_EXEC, PROC_EVENT_COMM)
 
     watching.decide(PINNED, events=[(1, what, pid, 0) for what in kinds for pid in (7, 8, 42)])

@@ -17,7 +17,7 @@ from oomwatchd.base import clock
 from oomwatchd.kernel.procfs import ProcessDir, Vanished
 from oomwatchd.pinning.decisions import SCAN, Trigger
 from oomwatchd.pinning.ledger import Ledger
-from oomwatchd.pinning.lineage import Hold, Node
+from oomwatchd.pinning.lineage import Node, Pin
 from oomwatchd.pinning.pinner import Pinner
 from oomwatchd.rules.model import Action, Criterion, Pattern, Rule
 from oomwatchd.rules.ruleset import RuleSet
@@ -187,8 +187,8 @@ def test_who_has_the_pid_of_a_child_next_is_not_taken_for_it(tree: Tree, known: 
     assert pinner.ledger.nodes.keys() == {PARENT}
 
 
-def test_who_has_the_pid_of_a_newcomer_next_is_not_held(tree: Tree) -> None:
-    """The newcomer ended after the write, before its start time could be read."""
+def test_who_has_the_pid_of_an_early_pin_next_is_not_pinned(tree: Tree) -> None:
+    """The process ended after the write, before its start time could be read."""
     exe = Rule("program", (Criterion("exe", (Pattern("/srv/fits"),)),), Action(500, 500), guarded=False)
     pinner = pinner_with(tree, exe)
     for pid in (PARENT, PID):  # the first one makes the executable known
@@ -269,20 +269,20 @@ def test_a_line_of_the_ledger_is_json(tmp_path_factory: pytest.TempPathFactory, 
     ledger = Ledger(str(path), "boot")
     ledger.rewrite()
     node = Node(PID, 7, None)
-    node.hold = Hold(rule, -3, 500, 0, 1e9 + 0.25, "exec")
+    node.pin = Pin(rule, -3, 500, 0, 1e9 + 0.25, "exec")
     node.left_to, node.settled_ns = rule, 5
     ledger.record(node)
     ledger.flush()
     ledger.close()
 
-    hold = {"rule": rule, "first": -3, "value": 500, "child_value": 0, "since": 1e9 + 0.25, "source": "exec"}
+    saved = {"rule": rule, "first": -3, "value": 500, "child_value": 0, "since": 1e9 + 0.25, "source": "exec"}
     left = {"left_to": rule} if rule else {}
     line = json.loads(path.read_text().splitlines()[1])
-    assert line == {"pid": PID, "starttime": 7, **left, "settled_ns": 5, "hold": hold}
+    assert line == {"pid": PID, "starttime": 7, **left, "settled_ns": 5, "hold": saved}
 
 
-def saved_hold(ledger: Path) -> object:
-    """The hold that a daemon would find which starts now."""
+def saved_pin(ledger: Path) -> object:
+    """The pin that a daemon would find which starts now."""
     lines = [json.loads(line) for line in ledger.read_text().splitlines()[1:]]
     return next((line.get("hold", {}).get("first") for line in reversed(lines) if line["pid"] == PID), None)
 
@@ -297,7 +297,7 @@ def test_what_a_process_had_is_saved_before_it_is_written(
     really, seen = ProcessDir.write_oom_score_adj, list[object]()
 
     def write(directory: ProcessDir, value: int) -> None:
-        seen.append(saved_hold(path))
+        seen.append(saved_pin(path))
         really(directory, value)
 
     monkeypatch.setattr(ProcessDir, "write_oom_score_adj", write)
@@ -331,6 +331,6 @@ def test_nothing_is_held_that_was_not_written(
     pinner.look(PID, SCAN)
     ledger.flush()
 
-    assert ledger.held() == []
-    assert saved_hold(path) is None
+    assert ledger.pinned() == []
+    assert saved_pin(path) is None
     assert pinner.writer.hits == {}

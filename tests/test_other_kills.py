@@ -11,12 +11,12 @@ from oomwatchd.daemon.last_kill import write_last_kill
 from oomwatchd.daemon.other_kills import Entry, OtherKill, OtherKills, kills_in, took
 from oomwatchd.oomlog.record import Invoker, Killed, Memory, OomKill
 from oomwatchd.pinning.ledger import Ledger
-from oomwatchd.pinning.lineage import Hold, Node
+from oomwatchd.pinning.lineage import Node, Pin
 
 
 def node(pid: int, rule: str = "db", value: int = -700, unit: str = "db.service") -> Node:
     made = Node(pid, 1, None)
-    made.hold = Hold(rule, 0, value, 0, 0.0, "exec")
+    made.pin = Pin(rule, 0, value, 0, 0.0, "exec")
     made.comm, made.exe, made.unit = f"p{pid}", f"/p{pid}", unit
     return made
 
@@ -159,8 +159,8 @@ def test_a_kill_may_be_read_of_before_it_is_known_who_is_gone() -> None:
 
 def test_the_next_process_of_a_unit_was_not_in_the_kill_before() -> None:
     made = node(8)
-    assert made.hold is not None
-    made.hold.since = 10.0
+    assert made.pin is not None
+    made.pin.since = 10.0
     assert not took(OtherKill("systemd", unit="db.service", time=9.0), made)
     assert took(OtherKill("systemd", unit="db.service", time=11.0), made)
 
@@ -173,9 +173,9 @@ def test_without_a_journal_nothing_is_known() -> None:
 
 def test_the_ledger_remembers_the_held_that_died() -> None:
     ledger = Ledger(None, "")
-    held, loose = node(8), Node(9, 1, None)
-    for each in (held, loose):
+    pinned, loose = node(8), Node(9, 1, None)
+    for each in (pinned, loose):
         ledger.add(each)
         ledger.died(each.pid)
-    assert ledger.take_departed() == [held]
+    assert ledger.take_departed() == [pinned]
     assert ledger.take_departed() == []

@@ -13,7 +13,7 @@ from oomwatchd.config import load as config
 from oomwatchd.config.document import ConfigFile
 from oomwatchd.ctl import main
 from oomwatchd.oom.processes import read_processes
-from oomwatchd.pinning.what_if import Outlook, Pin, preview
+from oomwatchd.pinning.what_if import CurrentPin, Outlook, preview
 
 Start = Callable[[int], tuple[int, int]]
 
@@ -52,7 +52,7 @@ def start(program: Path) -> Iterator[Start]:
         process.communicate()
 
 
-def outlooks(text: str, pins: list[Pin] | None = None) -> dict[int, Outlook]:
+def outlooks(text: str, pins: list[CurrentPin] | None = None) -> dict[int, Outlook]:
     rules = config.parse([ConfigFile("rules.toml", text)]).rules
     return dict(preview(rules, read_processes()[0], pins or []))
 
@@ -61,9 +61,9 @@ def rule(program: Path, rest: str) -> str:
     return f'[[rule]]\nname = "r"\nexe = "{program}"\nuser = 0\n{rest}\n'
 
 
-def pin_of(pid: int, value: int, original: int) -> Pin:
+def pin_of(pid: int, value: int, original: int) -> CurrentPin:
     starttime = next(p.task.starttime for p in read_processes()[0] if p.task.pid == pid)
-    return Pin(pid, starttime, "old", value, original)
+    return CurrentPin(pid, starttime, "old", value, original)
 
 
 def test_a_rule_and_what_its_children_get(program: Path, start: Start) -> None:

@@ -146,15 +146,15 @@ def _shadow(rule: Rule, other: Rule) -> str:
 
 
 def _descent(rules: Sequence[Rule]) -> Iterator[Finding]:
-    """Warn of rules whose descendant_of names a rule that can't hold any process."""
+    """Warn of rules whose descendant_of names a rule that can't pin any process."""
     by_name = {rule.name: rule for rule in rules}
-    holding = _holding(rules)
+    pinning = _pinning(rules)
     for number, rule in enumerate(rules):
         if not rule.enabled:
             continue
         for criterion in _by_descent(rule):
             others = [by_name[name] for name in criterion.names if name in by_name]
-            if not others or any(other.name in holding for other in others):
+            if not others or any(other.name in pinning for other in others):
                 continue
             other = others[0]
             if not other.enabled:
@@ -170,14 +170,14 @@ def _by_descent(rule: Rule) -> list[Criterion]:
     return [criterion for criterion in rule.criteria if CRITERIA[criterion.key].form is Form.RULE]
 
 
-def _holding(rules: Sequence[Rule]) -> set[str]:
-    """The names of the rules that can hold a process. A rule with descendant_of can only if one of the rules that it
+def _pinning(rules: Sequence[Rule]) -> set[str]:
+    """The names of the rules that can pin a process. A rule with descendant_of can only if one of the rules that it
     names can."""
     waiting = [rule for rule in rules if rule.enabled and not rule.action.ignore]
-    holding: set[str] = set()
+    pinning: set[str] = set()
     while True:
-        able = [r for r in waiting if all(not holding.isdisjoint(c.names) for c in _by_descent(r))]
+        able = [r for r in waiting if all(not pinning.isdisjoint(c.names) for c in _by_descent(r))]
         if not able:
-            return holding
-        holding.update(rule.name for rule in able)
-        waiting = [rule for rule in waiting if rule.name not in holding]
+            return pinning
+        pinning.update(rule.name for rule in able)
+        waiting = [rule for rule in waiting if rule.name not in pinning]

@@ -12,7 +12,7 @@ from oomwatchd.control.protocol import runtime_directory
 from oomwatchd.ctl.ask import add_root
 from oomwatchd.ctl.table import BOLD, DIM, RED, YELLOW, colour, wrap
 from oomwatchd.doctor.reader import read_system
-from oomwatchd.doctor.system import Held
+from oomwatchd.doctor.system import Pinned
 from oomwatchd.kernel.proc_connector import Connector, Unavailable
 
 COLOURS = {doctor.CRITICAL: RED, doctor.WARNING: YELLOW, doctor.NOTICE: DIM}
@@ -36,7 +36,7 @@ def run_doctor(arguments: argparse.Namespace) -> int:
     events = daemon.events
     if daemon.pid is None and os.geteuid() == 0 and root == "/":
         events = _try_events()
-    system = read_system(root, daemon.pid, events, daemon.held)
+    system = read_system(root, daemon.pid, events, daemon.pinned)
     if daemon.pid is not None:  # it may be in a sandbox, and see another /proc than we do
         system = replace(
             system,
@@ -65,7 +65,7 @@ class _Daemon:
     pid: int | None = None
     events: tuple[bool, str] | None = None
     """Whether the daemon has process events, and why not."""
-    held: Mapping[int, Held] | None = None
+    pinned: Mapping[int, Pinned] | None = None
     hidepid: str | None = None
     """The value of hidepid= of the /proc that the daemon sees."""
     missing_capabilities: tuple[str, ...] = ()
@@ -78,11 +78,11 @@ def _ask_daemon(root: str) -> _Daemon:
         with Client(runtime_directory(root), seconds=5) as client:
             status = client.ask({"verb": "status"})
             pins = client.ask({"verb": "list"}).get("pins", [])
-        held = {p["pid"]: Held(p["rule"], p["oom_score_adj"], p["original"]) for p in pins}
+        pinned = {p["pid"]: Pinned(p["rule"], p["oom_score_adj"], p["original"]) for p in pins}
         return _Daemon(
             int(status["pid"]),
             (status["proc_events"] == "on", str(status["events_reason"])),
-            held,
+            pinned,
             status["hidepid"],
             tuple(map(str, status["missing_capabilities"])),
             status["watch_error"] or "",

@@ -12,8 +12,8 @@ from oomwatchd.kernel.facts import View, read_process
 from oomwatchd.kernel.proc_stat import Stat
 from oomwatchd.kernel.proc_status import parse_thread_group
 from oomwatchd.kernel.procfs import ProcessDir, Vanished
-from oomwatchd.pinning.decisions import Trigger, runtime_rule, wanted_hold, without_rule
-from oomwatchd.pinning.lineage import Hold, Node
+from oomwatchd.pinning.decisions import Trigger, runtime_rule, wanted_pin, without_rule
+from oomwatchd.pinning.lineage import Node, Pin
 from oomwatchd.rules.criteria import Process, Source
 from oomwatchd.rules.match import Mismatch, mismatch
 from oomwatchd.rules.model import Rule
@@ -132,7 +132,7 @@ class Examiner:
         return replace(process, exe_verified=lineage["exe_verified"], exe_doubt=lineage["exe_doubt"])
 
     def _ancestors(self, pid: int) -> frozenset[str]:
-        """The names of the rules that would hold the ancestors that live, from `pid` up."""
+        """The names of the rules that would pin the ancestors that live, from `pid` up."""
         chain: list[int] = []
         names: frozenset[str] = frozenset()
         while pid > 1 and pid not in chain:
@@ -163,8 +163,8 @@ class Examiner:
 
     def _weigh(self, process: Process, value: int, node: Node, lineage: Json) -> Explanation:
         settled(lambda: self.rules.prepare(process))
-        held = lineage.get("rule") if self.book.loaded else None
-        verdicts = [Verdict(rule, _why_not(rule, process, held)) for rule in self.rules.rules]
+        pinned_by = lineage.get("rule") if self.book.loaded else None
+        verdicts = [Verdict(rule, _why_not(rule, process, pinned_by)) for rule in self.rules.rules]
         decided = next((verdict.rule for verdict in verdicts if verdict.failed is None), None)
         pin = self.book.pins.get(process.pid)
         if pin is not None and pin.starttime == process.starttime:
@@ -188,11 +188,11 @@ class Examiner:
         )
 
 
-def _why_not(rule: Rule, process: Process, held: str | None) -> Mismatch | None:
-    """Why the rule doesn't fit; None: it fits. If a fact can't be read here, but the daemon holds the process by this
+def _why_not(rule: Rule, process: Process, pinned_by: str | None) -> Mismatch | None:
+    """Why the rule doesn't fit; None: it fits. If a fact can't be read here, but the daemon pins the process by this
     rule, the rule fits."""
     failed = mismatch(rule, process)
-    return None if failed is not None and failed.found is None and rule.name == held else failed
+    return None if failed is not None and failed.found is None and rule.name == pinned_by else failed
 
 
 def _outcome(rule: Rule | None, node: Node, value: int) -> tuple[str, int | None]:
@@ -200,9 +200,9 @@ def _outcome(rule: Rule | None, node: Node, value: int) -> tuple[str, int | None
     if rule is not None and rule.action.ignore:
         return "ignore", None
     if rule is not None:
-        return "pin", wanted_hold(node, rule, value, Trigger("control")).value
-    if node.hold is not None:
-        return "release", node.hold.original
+        return "pin", wanted_pin(node, rule, value, Trigger("control")).target
+    if node.pin is not None:
+        return "release", node.pin.original
     if node.origin() is not None:
         return "children", without_rule(node, value)
     return "none", None
@@ -218,13 +218,13 @@ def node_of(process: Process, lineage: Json) -> Node:
     parent = None
     if above is not None:
         parent = Node(above["pid"], 0, None)
-        parent.comm, parent.dead, parent.hold = above["comm"], not above["alive"], _hold(above["hold"])
+        parent.comm, parent.dead, parent.pin = above["comm"], not above["alive"], _pin(above["hold"])
     node = Node(process.pid, process.starttime, parent)
     if lineage.get("hold") is not None:
-        node.hold = _hold(lineage["hold"])
+        node.pin = _pin(lineage["hold"])
     return node
 
 
-def _hold(entry: Json) -> Hold:
-    """A hold as the daemon sends it."""
-    return Hold(entry["rule"], entry["first"], entry["value"], entry["child_value"], entry["since"], entry["source"])
+def _pin(entry: Json) -> Pin:
+    """A pin as the daemon sends it."""
+    return Pin(entry["rule"], entry["first"], entry["value"], entry["child_value"], entry["since"], entry["source"])

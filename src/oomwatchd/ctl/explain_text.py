@@ -70,8 +70,8 @@ def _user(uid: int) -> str:
 def _where_from(comes_from: Origin, explanation: Explanation) -> str:
     who = f"{comes_from.pid} ({printable(comes_from.comm or '?')})"
     if comes_from.kind == origin.PIN:
-        hold = explanation.node.hold if explanation.node is not None else None
-        since = "" if hold is None else f" since {clock(hold.since)}; it had {hold.original} before"
+        pin = explanation.node.pin if explanation.node is not None else None
+        since = "" if pin is None else f" since {clock(pin.since)}; it had {pin.original} before"
         return f"pinned by rule '{comes_from.rule}'{since}"
     if comes_from.kind == origin.CHILDREN:
         return f"what rule '{comes_from.rule}', which holds {who}, gives to descendants"
@@ -97,9 +97,9 @@ def _decision(explanation: Explanation) -> str:
         return colour(printable(f"Decision: rule '{rule.name}'{where}: {text}"), GREEN)
     node = explanation.node
     origin_node = None if node is None else node.origin()
-    if explanation.action == "children" and origin_node is not None and origin_node.hold is not None:
+    if explanation.action == "children" and origin_node is not None and origin_node.pin is not None:
         who = f"{origin_node.pid} ({printable(origin_node.comm)})"
-        text = f"as a descendant of {who}, which rule '{origin_node.hold.rule}' holds, it has {explanation.target}"
+        text = f"as a descendant of {who}, which rule '{origin_node.pin.rule}' holds, it has {explanation.target}"
         return colour(f"Decision: no rule fits; {text}", YELLOW)
     return colour("Decision: no rule fits", YELLOW)
 

@@ -27,13 +27,13 @@ def find_origin(explanation: Explanation, proc: str = "/proc") -> Origin | None:
     value, node, process = explanation.value, explanation.node, explanation.process
     if value is None or process is None:
         return None
-    if node is not None and node.hold is not None and value == node.hold.value:
-        return Origin(PIN, rule=node.hold.rule)
+    if node is not None and node.pin is not None and value == node.pin.target:
+        return Origin(PIN, rule=node.pin.rule)
     origin = None if node is None else node.origin()
-    if origin is not None and origin.hold is not None and value == origin.hold.child_value != origin.hold.value:
-        return Origin(CHILDREN, rule=origin.hold.rule, pid=origin.pid, comm=origin.comm)
-    if origin is not None and origin.hold is not None and value == origin.hold.value:
-        return Origin(INHERITED, rule=origin.hold.rule, pid=origin.pid, comm=origin.comm)
+    if origin is not None and origin.pin is not None and value == origin.pin.child_value != origin.pin.target:
+        return Origin(CHILDREN, rule=origin.pin.rule, pid=origin.pid, comm=origin.comm)
+    if origin is not None and origin.pin is not None and value == origin.pin.target:
+        return Origin(INHERITED, rule=origin.pin.rule, pid=origin.pid, comm=origin.comm)
     if value == 0:
         return Origin(DEFAULT)
     if process.unit and value == unit_oom_score_adjust(process.unit):

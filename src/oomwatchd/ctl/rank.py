@@ -22,7 +22,7 @@ from oomwatchd.oom.killers.facts import roots_below
 from oomwatchd.oom.survey import Survey, take_survey
 
 if TYPE_CHECKING:
-    from oomwatchd.pinning.what_if import Outlook, Pin
+    from oomwatchd.pinning.what_if import CurrentPin, Outlook
 
 FORMULA = """\
 The kernel reckons, in pages:
@@ -133,17 +133,17 @@ def _outcomes(survey: Survey, outlooks: Mapping[int, "Outlook"]) -> Mapping[int,
     return {c.task.pid: Outcome(place, c, outlooks[c.task.pid].rule) for place, c in enumerate(ranked, 1)}
 
 
-def _pins_of_today(root: str) -> list["Pin"]:
+def _pins_of_today(root: str) -> list["CurrentPin"]:
     from oomwatchd.control.client import Client, NotRunning
     from oomwatchd.control.protocol import runtime_directory
-    from oomwatchd.pinning.what_if import Pin
+    from oomwatchd.pinning.what_if import CurrentPin
 
     try:
         with Client(runtime_directory(root), seconds=5) as client:
             listed = client.ask({"verb": "list"})["pins"]
     except (NotRunning, OSError, KeyError):
         return []
-    return [Pin(p["pid"], p["starttime"], p["rule"], p["oom_score_adj"], p["original"]) for p in listed]
+    return [CurrentPin(p["pid"], p["starttime"], p["rule"], p["oom_score_adj"], p["original"]) for p in listed]
 
 
 # --- for programs -----------------------------------------------------------------------------------------

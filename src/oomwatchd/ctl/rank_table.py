@@ -21,7 +21,7 @@ class Outcome:
 
     place: int
     candidate: Candidate
-    rule: str  # that would hold it; empty: none
+    rule: str  # that would pin it; empty: none
 
 
 def among_first(place: int, candidate: Candidate, count: int | None, other: Mapping[int, Outcome] | None) -> bool:

@@ -106,7 +106,7 @@ def unpin(parts: Parts, connection: Connection, request: Json) -> None:
     pin = ledger.runtime_pins.get(pid)
     if pin is None:
         node = ledger.nodes.get(pid)
-        held = "" if node is None or node.hold is None else f"; rule '{node.hold.rule}' of the configuration holds it"
+        held = "" if node is None or node.pin is None else f"; rule '{node.pin.rule}' of the configuration holds it"
         connection.send({"error": f"No pin of `oomwatchctl pin` holds process {pid}{held}"})
         return
     parts.pins.end(pin)

@@ -136,7 +136,7 @@ class Applier:
     # Restore
 
     def restore(self, done: Done) -> None:
-        """Give every process its original value back, and hold no process until a configuration is applied again.
+        """Give every process its original value back, and pin no process until a configuration is applied again.
         `done` is called when that is done."""
         self._pump.read_all()  # these events happened under the rules
         self._in_force.restore()

@@ -238,7 +238,7 @@ class Daemon:
         report.decisions()
         report.summaries(time.monotonic(), final=True)
         pinner.ledger.rewrite()
-        report.emit(Record("stopped", INFO, f"Stopped; {counted(len(pinner.ledger.held()), 'process')} left pinned"))
+        report.emit(Record("stopped", INFO, f"Stopped; {counted(len(pinner.ledger.pinned()), 'process')} left pinned"))
         report.flush()
         self._pump.close()
         self._control.close()

@@ -19,7 +19,7 @@ class InForce:
         """When this configuration came in force: seconds since the epoch."""
         self.restored = False
         """Whether `oomwatchctl restore` was asked for, and no configuration has come in force since. Then no process is
-        held."""
+        pinned."""
 
     def take(self, fresh: Config) -> None:
         """Put another configuration in force."""
@@ -32,7 +32,7 @@ class InForce:
         self.config = resolved
 
     def restore(self) -> None:
-        """Set the configuration aside: no process is held until the next one is in force."""
+        """Set the configuration aside: no process is pinned until the next one is in force."""
         self.restored = True
 
     @property

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from oomwatchd.base.text import printable
 from oomwatchd.pinning.decisions import Decision
-from oomwatchd.pinning.lineage import Hold, Node
+from oomwatchd.pinning.lineage import Node, Pin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _advice(decision: Decision) -> str:
 
 
 def of_kill(kill: "OomKill", nodes: Mapping[int, Node | None]) -> list[Record]:
-    """The records of a kill by the kernel: one about the victim, and one about each process that a rule held and that
+    """The records of a kill by the kernel: one about the victim, and one about each process that a rule pinned and that
     died with it. `nodes`: the ledger's nodes by PID, as far as there are any. Raises ValueError if the kill has no
     victim."""
     killed = kill.victim
@@ -127,26 +127,26 @@ def of_kill(kill: "OomKill", nodes: Mapping[int, Node | None]) -> list[Record]:
         "OOMWATCHD_INVOKER_PID": kill.invoker.pid,
         "OOMWATCHD_ALSO_KILLED": " ".join(str(other.pid) for other in others) or None,
     }
-    hold = _hold(nodes.get(killed.pid))
+    pin = _pin(nodes.get(killed.pid))
     where = f"in memory cgroup {_shown(kill.memcg)}" if kill.scope == "memcg" else f"({kill.scope or 'cause unknown'})"
     message = f"The OOM killer has killed process {killed.pid} ({printable(killed.comm)}) {where}"
     if killed.anon_rss_kb is not None:
         message += f", which held {killed.anon_rss_kb // 1024} MiB"
     if killed.oom_score_adj is not None:
         message += f" at oom_score_adj {killed.oom_score_adj}"
-    message += "; no rule held it" if hold is None else f"; rule '{hold.rule}' held it at {hold.value}"
+    message += "; no rule held it" if pin is None else f"; rule '{pin.rule}' held it at {pin.target}"
     if kill.invoker.comm is not None:
         message += f"; memory was asked for by process {kill.invoker.pid or '?'} ({_shown(kill.invoker.comm)})"
-    records = [_kill_record(message, hold, fields)]
+    records = [_kill_record(message, pin, fields)]
     for other in others:
-        held = _hold(nodes.get(other.pid))
-        if held is not None:
+        with_it = _pin(nodes.get(other.pid))
+        if with_it is not None:
             message = (
-                f"The OOM killer has killed process {other.pid} ({printable(other.comm)}), which rule '{held.rule}' "
-                f"held at {held.value}, together with process {killed.pid} ({printable(killed.comm)}): "
+                f"The OOM killer has killed process {other.pid} ({printable(other.comm)}), which rule '{with_it.rule}' "
+                f"held at {with_it.target}, together with process {killed.pid} ({printable(killed.comm)}): "
                 "memory.oom.group is set"
             )
-            records.append(_kill_record(message, held, {**_of_killed(other, nodes.get(other.pid)), **scope}))
+            records.append(_kill_record(message, with_it, {**_of_killed(other, nodes.get(other.pid)), **scope}))
     return records
 
 
@@ -162,35 +162,35 @@ def _of_killed(killed: "Killed", node: Node | None) -> dict[str, str | int | Non
     }
 
 
-def _hold(node: Node | None) -> Hold | None:
-    return None if node is None else node.hold
+def _pin(node: Node | None) -> Pin | None:
+    return None if node is None else node.pin
 
 
 def _of_holding(node: Node | None) -> dict[str, str | int | None]:
-    """The fields that only a held process has: its rule, its target, its executable and unit."""
-    if node is None or node.hold is None:
+    """The fields that only a pinned process has: its rule, its target, its executable and unit."""
+    if node is None or node.pin is None:
         return {}
     return {
-        "OOMWATCHD_RULE": node.hold.rule,
-        "OOMWATCHD_NEW": node.hold.value,
+        "OOMWATCHD_RULE": node.pin.rule,
+        "OOMWATCHD_NEW": node.pin.target,
         "OOMWATCHD_EXE": printable(node.exe),
         "OOMWATCHD_UNIT": printable(node.unit),
     }
 
 
-def _kill_record(message: str, hold: Hold | None, fields: Mapping[str, str | int | None]) -> Record:
+def _kill_record(message: str, pin: Pin | None, fields: Mapping[str, str | int | None]) -> Record:
     known = {name: value for name, value in fields.items() if value is not None}
-    return Record("oom-kill", CRIT if hold is not None and hold.lowers else WARNING, message, known)
+    return Record("oom-kill", CRIT if pin is not None and pin.lowers else WARNING, message, known)
 
 
 def of_other_kill(killer: str, node: Node, cgroup: str | None) -> Record:
-    """The record of a held process that another killer than the kernel has taken. `killer`: its name; "systemd": it
+    """The record of a pinned process that another killer than the kernel has taken. `killer`: its name; "systemd": it
     stopped the unit after an OOM kill in it. `cgroup`: the killer took all of that cgroup. Raises ValueError if the
-    process isn't held."""
-    hold = node.hold
-    if hold is None:
-        raise ValueError("nobody held it")
-    who = f"process {node.pid} ({printable(node.comm)}), which rule '{hold.rule}' held at {hold.value}"
+    process isn't pinned."""
+    pin = node.pin
+    if pin is None:
+        raise ValueError("it wasn't pinned")
+    who = f"process {node.pid} ({printable(node.comm)}), which rule '{pin.rule}' held at {pin.target}"
     message = f"{killer} has killed {who}"
     if killer == "systemd":
         message = f"systemd has stopped {printable(node.unit)} after an OOM kill in it, with {who} (OOMPolicy=)"
@@ -201,11 +201,11 @@ def of_other_kill(killer: str, node: Node, cgroup: str | None) -> Record:
         "OBJECT_PID": node.pid,
         "OOMWATCHD_COMM": printable(node.comm),
         "OOMWATCHD_UID": node.uid,
-        "OOMWATCHD_OLD": hold.value,
+        "OOMWATCHD_OLD": pin.target,
         "OOMWATCHD_CGROUP": _shown(cgroup),
         **_of_holding(node),
     }
-    return _kill_record(message, hold, fields)
+    return _kill_record(message, pin, fields)
 
 
 def _shown(text: str | None) -> str | None:

@@ -49,7 +49,7 @@ class KillReports:
 
     @property
     def counts(self) -> Mapping[tuple[str, str], int]:
-        """How many processes were killed since the start, by killer and by the rule that held them (empty: none
+        """How many processes were killed since the start, by killer and by the rule that pinned them (empty: none
         did)."""
         return self._kills.counts
 
@@ -92,7 +92,7 @@ class KillReports:
     # Kills by others
 
     def look_for_others(self) -> None:
-        """If held processes have died: find out whether another killer than the kernel took them. Called at each
+        """If pinned processes have died: find out whether another killer than the kernel took them. Called at each
         scan."""
         now = time.monotonic()
         departed = self._pinner.ledger.take_departed()

@@ -11,7 +11,7 @@ from oomwatchd.daemon.parts import Parts
 from oomwatchd.kernel.executable import split_deleted, verify_exe
 from oomwatchd.kernel.proc_status import parse_status
 from oomwatchd.kernel.procfs import ProcessDir, Vanished
-from oomwatchd.pinning.lineage import Hold, Node
+from oomwatchd.pinning.lineage import Node, Pin
 
 
 def reply_lineage(parts: Parts, connection: Connection, request: Json) -> None:
@@ -60,30 +60,30 @@ def _executable(parts: Parts, directory: ProcessDir, node: Node) -> Json:
 
 
 def _descent(node: Node) -> Json:
-    """Which rules hold or held the process and its ancestors."""
+    """Which rules pin, or pinned, the process and its ancestors."""
     origin = node.origin()
     return {
         "rule": node.rule or None,
         "ancestors": sorted({above.rule for above in node.ancestors() if above.rule}),
-        "hold": _hold(node.hold),
+        "hold": _pin(node.pin),
         "contended": node.backoff.contended,
         "refused": None if node.refused is None else {"rule": node.refused[0], "error": os.strerror(node.refused[1])},
-        "origin": None if origin is None or origin.hold is None else _origin(origin),
+        "origin": None if origin is None or origin.pin is None else _origin(origin),
     }
 
 
 def _origin(node: Node) -> Json:
-    return {"pid": node.pid, "comm": decode(node.comm), "alive": not node.dead, "hold": _hold(node.hold)}
+    return {"pid": node.pid, "comm": decode(node.comm), "alive": not node.dead, "hold": _pin(node.pin)}
 
 
-def _hold(hold: Hold | None) -> Json | None:
-    if hold is None:
+def _pin(pin: Pin | None) -> Json | None:
+    if pin is None:
         return None
     return {
-        "rule": hold.rule,
-        "first": hold.original,
-        "value": hold.value,
-        "child_value": hold.child_value,
-        "since": hold.since,
-        "source": hold.source,
+        "rule": pin.rule,
+        "first": pin.original,
+        "value": pin.target,
+        "child_value": pin.child_value,
+        "since": pin.since,
+        "source": pin.source,
     }

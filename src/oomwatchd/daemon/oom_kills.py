@@ -20,7 +20,7 @@ class OomKills:
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, str]] = Counter({("kernel", ""): 0})
-        """How many processes were killed, by killer and by the rule that held them (empty: none did)."""
+        """How many processes were killed, by killer and by the rule that pinned them (empty: none did)."""
         self.log: KernelLog | None = None
         """None: it may not be read, so that only the counter shows kills."""
         # The counter is read before the log is opened, so that no kill between the two is missed.
@@ -32,7 +32,7 @@ class OomKills:
         self._victims: dict[int, Node | None] = {}
         """The ledger's nodes of the processes that the log has named as killed, by PID, until their report ends."""
         self.recent: deque[Node] = deque(maxlen=64)
-        """The last held processes that the log has named as killed."""
+        """The last pinned processes that the log has named as killed."""
         with contextlib.suppress(OSError):
             self.log = KernelLog()
 
@@ -71,7 +71,7 @@ class OomKills:
         self.counts["kernel", ""] += max(killed - len(records), 0)
 
     def add(self, killer: str, rules: Sequence[str]) -> None:
-        """Count kills by another killer than the kernel: one process for each of `rules`, which held it."""
+        """Count kills by another killer than the kernel: one process for each of `rules`, which pinned it."""
         self.counts.update((killer, rule) for rule in rules)
 
     @property

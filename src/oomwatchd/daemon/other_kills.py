@@ -1,7 +1,7 @@
-"""Finds held processes that other killers than the kernel took, by the journal: systemd-oomd, earlyoom and nohang, and
-systemd itself, which stops a unit after an OOM kill in it.
+"""Finds pinned processes that other killers than the kernel took, by the journal: systemd-oomd, earlyoom and nohang,
+and systemd itself, which stops a unit after an OOM kill in it.
 
-The journal is read only after a held process has died while one of these runs. A thread reads it, since its files may
+The journal is read only after a pinned process has died while one of these runs. A thread reads it, since its files may
 lie on a disk that doesn't answer. journald alone writes fields that begin with an underscore, so users can't fake
 them."""
 
@@ -90,7 +90,7 @@ def kills_in(entries: Iterable[Entry]) -> list[OtherKill]:
 def took(kill: OtherKill, node: Node) -> bool:
     """Whether `kill` took the process of `node`, which is gone. A process that was pinned after the kill was not taken
     by it, even if it has the same PID or unit."""
-    if node.hold is None or node.hold.since > kill.time:
+    if node.pin is None or node.pin.since > kill.time:
         return False
     if kill.pid is not None:
         return kill.pid == node.pid
@@ -102,11 +102,11 @@ def took(kill: OtherKill, node: Node) -> bool:
 
 
 class OtherKills:
-    """Finds out which killer took held processes that have died."""
+    """Finds out which killer took pinned processes that have died."""
 
     def __init__(self) -> None:
         self._departed: deque[tuple[float, Node]] = deque(maxlen=1024)
-        """Held processes that have died, and when that was found (CLOCK_MONOTONIC, seconds)."""
+        """Pinned processes that have died, and when that was found (CLOCK_MONOTONIC, seconds)."""
         self._found: deque[list[Entry]] = deque()
         """Entries that the thread has read."""
         self._kills: deque[tuple[float, OtherKill]] = deque(maxlen=256)
@@ -117,7 +117,7 @@ class OtherKills:
         """Entries up to this time (realtime clock) have been read, or are from before the start."""
 
     def note(self, departed: Sequence[Node], by_kernel: Collection[Node], now: float, *, kernel_killed: bool) -> bool:
-        """Take note of held processes that have died, except for those in `by_kernel`, which the kernel has killed.
+        """Take note of pinned processes that have died, except for those in `by_kernel`, which the kernel has killed.
         `kernel_killed`: whether the kernel has killed lately, so that systemd may stop a unit for it. Returns whether
         the journal has to be read."""
         if not self._departed and not departed:
@@ -140,7 +140,7 @@ class OtherKills:
             self._looking = False
 
     def take(self, now: float) -> list[tuple[OtherKill, list[Node]]]:
-        """The kills by which held processes died, and these processes. Each process is returned once.
+        """The kills by which pinned processes died, and these processes. Each process is returned once.
 
         The entry of a kill may be read before the death of its victim is known, so kills are kept for a while."""
         while self._found:

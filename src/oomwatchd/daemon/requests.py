@@ -51,7 +51,7 @@ def _status(parts: Parts, connection: Connection, request: Json) -> None:
             "filter": source.filter,
             "filter_reason": source.filter_reason,
             "rules": len(config.rules),
-            "pinned": len(parts.pinner.ledger.held()),
+            "pinned": len(parts.pinner.ledger.pinned()),
             "counters": parts.counters(),
             "config": {
                 "files": [source.path for source in config.sources],
@@ -72,10 +72,10 @@ def _status(parts: Parts, connection: Connection, request: Json) -> None:
 
 
 def _list(parts: Parts, connection: Connection, request: Json) -> None:
-    nodes = sorted(parts.pinner.ledger.held(), key=lambda node: node.pid)
+    nodes = sorted(parts.pinner.ledger.pinned(), key=lambda node: node.pid)
     if not connection.privileged and parts.hidden.hidden():
         nodes = [node for node in nodes if node.uid == connection.uid]
-    pins = (_pin(parts, node, connection) for node in nodes if node.hold is not None)
+    pins = (_pin(parts, node, connection) for node in nodes if node.pin is not None)
     connection.stream(_in_pieces("pins", pins))
 
 
@@ -90,9 +90,9 @@ def _in_pieces(key: str, members: Iterable[Json]) -> Iterator[bytes]:
 
 
 def _pin(parts: Parts, node: Node, connection: Connection) -> Json:
-    hold = node.hold
-    if hold is None:
-        raise ValueError("not held")
+    pin = node.pin
+    if pin is None:
+        raise ValueError("not pinned")
     # Others may not read /proc/PID/exe, so they don't get it here either.
     may_know = connection.privileged or connection.uid == node.uid
     return {
@@ -102,11 +102,11 @@ def _pin(parts: Parts, node: Node, connection: Connection) -> Json:
         "exe": decode(node.exe or _long_exe(node, parts.pinner.proc)) if may_know else None,
         "uid": node.uid,
         "unit": decode(node.unit) or None,
-        "rule": hold.rule,
-        "oom_score_adj": hold.value,
-        "original": hold.original,
-        "since": hold.since,
-        "source": hold.source,
+        "rule": pin.rule,
+        "oom_score_adj": pin.target,
+        "original": pin.original,
+        "since": pin.since,
+        "source": pin.source,
         "until": _until(parts, node),
     }
 
@@ -190,7 +190,7 @@ def _metrics(parts: Parts, connection: Connection, request: Json) -> None:
             "dry_run": in_force.dry_run,
             "loaded_at": in_force.loaded_at,
             "config_ok": not parts.reloader.error,
-            "pinned": len(pinner.ledger.held()),
+            "pinned": len(pinner.ledger.pinned()),
             "counters": parts.counters(),
             "oom_kills": parts.kills.total,
             "oom_kill_counts": [

@@ -38,7 +38,7 @@ class RuntimePins:
         self.apply()
         self._look_afresh(pin.pid)
         node = ledger.nodes.get(pin.pid)
-        if node is not None and node.hold is not None and (node.hold.rule, node.hold.value) == (pin.rule, pin.value):
+        if node is not None and node.pin is not None and (node.pin.rule, node.pin.target) == (pin.rule, pin.value):
             return
         number = None if node is None or node.refused is None else node.refused[1]
         ledger.remove_pin(pin)

@@ -12,8 +12,8 @@ def started(parts: Parts) -> tuple[int, str]:
     """The priority and the message of the record `started`. It is a warning if capabilities or process events are
     missing."""
     source, in_force, missing = parts.source, parts.in_force, parts.missing_capabilities
-    held = counted(len(parts.pinner.ledger.held()), "process")
-    words = [f"Started with {counted(in_force.enabled_rules, 'rule')}, {held} held"]
+    pinned = counted(len(parts.pinner.ledger.pinned()), "process")
+    words = [f"Started with {counted(in_force.enabled_rules, 'rule')}, {pinned} held"]
     if source.on:
         words.append("process events on")
     else:
@@ -31,7 +31,7 @@ def scanned_once(parts: Parts) -> list[tuple[int, str]]:
     said, sight = [], "CAP_SYS_PTRACE"
     if sight in parts.missing_capabilities and Source.EXE in needs(parts.pinner.rules.rules).reads:
         said.append((WARNING, f"Without {sight}, which root has, {losses((sight,))}"))
-    if not parts.pinner.ledger.held():
+    if not parts.pinner.ledger.pinned():
         said.append((INFO, "No rule fits a process that runs now: nobody is to be pinned"))
     return said
 
@@ -44,7 +44,7 @@ def line(parts: Parts) -> str:
         return f"Configuration not taken, old rules in force: {first}"
     rules = sum(rule.enabled for rule in parts.pinner.rules.rules)
     events = "process events on" if source.on else f"scans alone, {source.reason}"
-    status = f"{counted(rules, 'rule')}, {counted(len(ledger.held()), 'process')} pinned, {events}"
+    status = f"{counted(rules, 'rule')}, {counted(len(ledger.pinned()), 'process')} pinned, {events}"
     if parts.in_force.restored:
         status = "Holds nobody until the next reload, for that was asked for"
     return status + (f"; the ledger can't be written: {ledger.trouble}" if ledger.trouble else "")

@@ -29,24 +29,24 @@ def daemon(system: System) -> Iterator[Finding]:
 
 
 def lowered(system: System) -> list[Process]:
-    """The processes that rules hold below their original value. Where the daemon can't be asked: all processes below
-    0."""
+    """The processes that rules have pinned below their original value. Where the daemon can't be asked: all processes
+    below 0."""
     kept = []
     for process in system.processes:
         if process.task.kernel_thread or process.task.global_init:
             continue
-        if system.held is None:
+        if system.pinned is None:
             is_lowered = process.task.oom_score_adj < 0
         else:
-            held = system.held.get(process.task.pid)
-            is_lowered = held is not None and (held.value < 0 or held.value < held.original)
+            pinned = system.pinned.get(process.task.pid)
+            is_lowered = pinned is not None and (pinned.value < 0 or pinned.value < pinned.original)
         if is_lowered and process.task.pid != system.daemon:
             kept.append(process)
     return kept
 
 
 def _who(system: System, processes: list[Process]) -> str:
-    rules = {system.held[p.task.pid].rule for p in processes} if system.held is not None else set()
+    rules = {system.pinned[p.task.pid].rule for p in processes} if system.pinned is not None else set()
     by = f", which {'rule' if len(rules) == 1 else 'rules'} {', '.join(map(repr, sorted(rules)))} lowered"
     return names(processes) + (by if rules else f", at oom_score_adj {min(p.task.oom_score_adj for p in processes)}")
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from oomwatchd.base.badness import era_of
 from oomwatchd.base.uapi import CAP_SYS_PTRACE, INITIAL_PID_NS, INITIAL_USER_NS
 from oomwatchd.doctor.denials import read_denials
-from oomwatchd.doctor.system import Group, Held, Sysctls, System
+from oomwatchd.doctor.system import Group, Pinned, Sysctls, System
 from oomwatchd.kernel.hidepid import read_hidepid
 from oomwatchd.kernel.proc_status import has_capability, parse_capabilities
 from oomwatchd.oom.badness import Machine
@@ -23,12 +23,13 @@ def read_system(
     root: str = "/",
     daemon: int | None = None,
     events: tuple[bool, str] | None = None,
-    held: Mapping[int, Held] | None = None,
+    pinned: Mapping[int, Pinned] | None = None,
 ) -> System:
     """Gather the facts of the system whose /proc, /sys, /dev, /var and /run are below `root`.
 
     `daemon`: the PID of the daemon, where that is known; else it is looked for by its name. `events`: whether process
-    events can be had, and if not, why, where that has been tried. `held`: whom the daemon holds, where it says so."""
+    events can be had, and if not, why, where that has been tried. `pinned`: whom the daemon has pinned, where it says
+    so."""
     proc = os.path.join(root, "proc")
     machine = _read_machine(proc)
     hierarchy = find_hierarchy(os.path.join(root, "sys/fs/cgroup"))
@@ -56,7 +57,7 @@ def read_system(
         journal=_has_journal(root),
         denials=tuple(read_denials(root)),
         refused_links=_refused_links(proc, processes) if has_capability(cap_eff, CAP_SYS_PTRACE) else (),
-        held=held,
+        pinned=pinned,
     )
     return _with_killers(system, root)
 

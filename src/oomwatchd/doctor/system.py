@@ -36,7 +36,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class Pinned:
     """A pinned process, as the daemon tells of it: by which rule, to which value, and its original value."""
 
     rule: str
@@ -67,7 +67,7 @@ class System:
     journal: bool  # there is a journal that this process may read
     denials: tuple[str, ...]  # log lines of a security module about oomwatchd
     refused_links: tuple[int, ...]  # PIDs whose exe is refused in spite of CAP_SYS_PTRACE
-    held: Mapping[int, Held] | None = None  # by PID; None: the daemon can't be asked
+    pinned: Mapping[int, Pinned] | None = None  # by PID; None: the daemon can't be asked
     missing_capabilities: tuple[str, ...] = ()  # as the daemon says itself
     not_watched: str = ""  # why the daemon isn't told when the configuration is saved
     memory: Memory | None = None

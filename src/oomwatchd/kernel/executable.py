@@ -22,7 +22,7 @@ class Namespaces:
         self.pid = os.readlink(f"{proc}/self/ns/pid")
         self.files = Files()
 
-    def hold(self, directory: ProcessDir) -> bool | None:
+    def shared_with(self, directory: ProcessDir) -> bool | None:
         """Whether the process lives in the daemon's user and PID namespaces; None: the kernel refused to tell."""
         try:
             user = os.readlink(directory.path("ns/user"), dir_fd=directory.descriptor)
@@ -69,7 +69,7 @@ def verify_exe(directory: ProcessDir, path: bytes, deleted: bool, ours: Namespac
         return Verification(True, file=file)
     if not deleted:
         return Verification(False, "not the file at that path here")
-    if not ours.hold(directory):
+    if not ours.shared_with(directory):
         return Verification(False, "deleted, and in another user or PID namespace")
     # A process in another namespace can pass on a descriptor of a file below a bind mount there. Once the file is
     # deleted, a process that executes it here shows the path of that mount.

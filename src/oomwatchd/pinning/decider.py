@@ -33,16 +33,17 @@ class Decider:
         self._view.command_lines.executed(pid, event_ns)
 
     def decide(
-        self, look: Look, stat: Stat, exe: bytes | None, pin: RuntimePin | None
+        self, look: Look, stat: Stat, exe: bytes | None, runtime_pin: RuntimePin | None
     ) -> tuple[Rule | None, Process | None]:
         """The rule that fits (None: none does), and the facts of the process (None: only exe and comm were needed).
-        `exe`: the result of ProcessDir.read_exe(). `pin`: the runtime pin of that PID. Raises NotYet and Vanished."""
+        `exe`: the result of ProcessDir.read_exe(). `runtime_pin`: the runtime pin of that PID. Raises NotYet and
+        Vanished."""
         directory, node = look.directory, look.node
-        if pin is not None and pin.starttime == stat.starttime:
-            return runtime_rule(pin), None
+        if runtime_pin is not None and runtime_pin.starttime == stat.starttime:
+            return runtime_rule(runtime_pin), None
         decision = self._decide_by(directory, stat, node, exe)
-        held_by = node.hold.rule if node.hold is not None else ""
-        if exe is None or look.trigger.source == "exec" or (decision[0] is not None and decision[0].name == held_by):
+        pinned_by = node.pin.rule if node.pin is not None else ""
+        if exe is None or look.trigger.source == "exec" or (decision[0] is not None and decision[0].name == pinned_by):
             return decision
         before = self.exe_before(directory, node, exe)
         if before is None:

@@ -1,11 +1,11 @@
-"""What is to be done to a process, and what was: pure, but for the time at which a hold begins."""
+"""What is to be done to a process, and what was: pure, but for the time at which a pin begins."""
 
 import time
 from bisect import bisect_left
 from dataclasses import dataclass, replace
 
 from oomwatchd.pinning.ledger_codec import RuntimePin
-from oomwatchd.pinning.lineage import Hold, Node
+from oomwatchd.pinning.lineage import Node, Pin
 from oomwatchd.rules.model import Action, Rule
 
 
@@ -77,24 +77,24 @@ def runtime_rule(pin: RuntimePin) -> Rule:
     return Rule(pin.rule, (), Action(pin.value, pin.value), containers=True)
 
 
-def wanted_hold(node: Node, rule: Rule, current: int, trigger: Trigger) -> Hold:
-    """The hold that `rule` asks for on a process that shows `current`."""
-    before = node.hold
+def wanted_pin(node: Node, rule: Rule, current: int, trigger: Trigger) -> Pin:
+    """The pin that `rule` asks for on a process that shows `current`."""
+    before = node.pin
     if before is None:
         original = current if node.parent is None else without_rule(node, current)
-    elif current != before.value and not rule.action.exact and rule.target(current) == current:
+    elif current != before.target and not rule.action.exact and rule.target(current) == current:
         original = current  # it has set itself another value, and the rule allows that
-    elif trigger.source == "exec" and current != before.value and current > before.original:
+    elif trigger.source == "exec" and current != before.target and current > before.original:
         # It has raised itself, as anyone may, and executed another program, which had this from the start: so do
         # sshd's children, whose parent had set itself to -1000 before any rule did.
         original = current
     else:
         original = before.original
-    value = rule.target(original)
-    child_value = rule.child_value(value, original)
+    target = rule.target(original)
+    child_value = rule.child_value(target, original)
     if before is not None and before.rule == rule.name:
-        return replace(before, original=original, value=value, child_value=child_value)
-    return Hold(rule.name, original, value, child_value, time.time(), trigger.source)
+        return replace(before, original=original, target=target, child_value=child_value)
+    return Pin(rule.name, original, target, child_value, time.time(), trigger.source)
 
 
 def without_rule(node: Node, current: int) -> int:

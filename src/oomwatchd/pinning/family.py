@@ -12,7 +12,7 @@ from oomwatchd.kernel.proc_stat import Stat
 from oomwatchd.kernel.procfs import Vanished
 from oomwatchd.pinning import strays, tracking
 from oomwatchd.pinning.ledger import Ledger
-from oomwatchd.pinning.lineage import Hold, Node, may_descend
+from oomwatchd.pinning.lineage import Node, Pin, may_descend
 from oomwatchd.pinning.tracking import Tracking
 from oomwatchd.rules.ruleset import RuleSet
 
@@ -164,30 +164,30 @@ class Family:
         self._rebase(node)
 
     def _rebase(self, node: Node) -> None:
-        """What a held process had before may have been inherited from an ancestor, as that was found or has changed
+        """What a pinned process had before may have been inherited from an ancestor, as that was found or has changed
         since."""
-        inheritance, hold = node.inherited(), node.hold or node.former
+        inheritance, pin = node.inherited(), node.pin or node.former
         if (
-            hold is None
+            pin is None
             or inheritance is None
-            or hold.original not in inheritance.shown
-            or hold.original == inheritance.value
+            or pin.original not in inheritance.shown
+            or pin.original == inheritance.value
         ):
             return
         node.recorded = False
-        hold = replace(hold, original=inheritance.value)
-        if node.hold is None:  # released a moment ago, to what it leaves to descendants that haven't been looked at yet
-            node.former = hold
+        pin = replace(pin, original=inheritance.value)
+        if node.pin is None:  # released a moment ago, to what it leaves to descendants that haven't been looked at yet
+            node.former = pin
         else:
-            node.hold = self._under_todays_rule(hold) if node.dead else hold  # nobody will look at the dead
+            node.pin = self._under_todays_rule(pin) if node.dead else pin  # nobody will look at the dead
 
-    def _under_todays_rule(self, hold: Hold) -> Hold:
-        """A hold as its rule has it now; as it was where there is no such rule."""
-        rule = self._rules.by_name.get(hold.rule)
+    def _under_todays_rule(self, pin: Pin) -> Pin:
+        """A pin as its rule has it now; as it was where there is no such rule."""
+        rule = self._rules.by_name.get(pin.rule)
         if rule is None:
-            return hold
-        value = rule.target(hold.original)
-        return replace(hold, value=value, child_value=rule.child_value(value, hold.original))
+            return pin
+        target = rule.target(pin.original)
+        return replace(pin, target=target, child_value=rule.child_value(target, pin.original))
 
     # Descendants to be looked at
 
@@ -213,15 +213,15 @@ class Family:
             return found
         self._dead_are_stale = False
         for node in sorted(self._ledger.dead_origins(), key=lambda node: len(list(node.ancestors()))):
-            before = node.hold
+            before = node.pin
             if before is None or (before.rule == f"pin {node.pid}" and not ending):
                 continue
             rule = self._rules.by_name.get(before.rule)
             if rule is None or not rule.enabled or rule.action.ignore:
-                node.hold = None
+                node.pin = None
             else:
-                node.hold = self._under_todays_rule(before)
-            if node.hold != before:
+                node.pin = self._under_todays_rule(before)
+            if node.pin != before:
                 self._tracking.note_change(node, before)
                 found += self.below(node)
         return found

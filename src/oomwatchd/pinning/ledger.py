@@ -17,7 +17,7 @@ from oomwatchd.pinning.ledger_replay import Replay
 from oomwatchd.pinning.lineage import Node
 
 _DEPARTED = 1024
-"""At most so many dead held processes are remembered for take_departed()."""
+"""At most so many dead pinned processes are remembered for take_departed()."""
 _RETRY_SECONDS = 10.0
 """How soon a file that can't be written is tried again."""
 _SHARED_TEXTS = 1024
@@ -49,10 +49,10 @@ class Ledger:
         """Why changes can't be saved now; empty: they are saved."""
         return "" if self._file is None else self._file.trouble
 
-    # What is held
+    # What is pinned
 
-    def held(self) -> list[Node]:
-        return [node for node in self.nodes.values() if node.hold is not None]
+    def pinned(self) -> list[Node]:
+        return [node for node in self.nodes.values() if node.pin is not None]
 
     def share(self, text: str) -> str:
         """The one copy of `text` that all nodes share, since most processes that a rule fits have the same texts."""
@@ -74,19 +74,19 @@ class Ledger:
         node = self.nodes.pop(pid, None)
         if node is not None:
             node.dead = True
-            if node.hold is not None:
+            if node.pin is not None:
                 self._departed.append(node)
             self._log_removal(node)
         self.runtime_pins.pop(pid, None)
 
     def take_departed(self) -> list[Node]:
-        """The held processes that have died since the last call; the last 1,024 of them."""
+        """The pinned processes that have died since the last call; the last 1,024 of them."""
         departed = list(self._departed)
         self._departed.clear()
         return departed
 
     def take_died_unseen(self) -> dict[int, Node]:
-        """The held processes that had died before the file was read, by PID. They are returned once."""
+        """The pinned processes that had died before the file was read, by PID. They are returned once."""
         taken, self._died_unseen = self._died_unseen, {}
         return taken
 
@@ -95,25 +95,25 @@ class Ledger:
         del self.nodes[node.pid]
         self._log_removal(node)
 
-    def enter_newcomer(self, pid: int, template: bytes) -> None:
-        """Save that a process is held whose start time isn't read yet, before the write of its value; add() follows
-        after that. `template` is from newcomer_template()."""
+    def enter_early_pin(self, pid: int, template: bytes) -> None:
+        """Save that a process is pinned whose start time isn't read yet, before the write of its value; add() follows
+        after that. `template` is from early_pin_template()."""
         if self._pending:
             self.flush()
         if self._file is not None:
             self._file.append(template % (pid, ticks_since_boot(time.monotonic_ns()), int(time.time())))
 
-    def turn_away(self, pid: int) -> None:
-        """Note that a newcomer that was entered isn't held after all."""
+    def cancel_early_pin(self, pid: int) -> None:
+        """Note that a process that was entered isn't pinned after all."""
         if self._file is not None:
-            self._pending.append(codec.encode_newcomer(Node(pid, None, None)))
+            self._pending.append(codec.encode_early_pin(Node(pid, None, None)))
 
     def dead_origins(self) -> list[Node]:
-        """The dead processes that were held and whose descendants live."""
+        """The dead processes that were pinned and whose descendants live."""
         found: dict[int, Node] = {}
         for node in self.nodes.values():
             for above in node.ancestors():
-                if above.dead and above.hold is not None:
+                if above.dead and above.pin is not None:
                     found[id(above)] = above
         return list(found.values())
 
@@ -147,8 +147,8 @@ class Ledger:
             return
         if node.recorded:
             self._pending.append(codec.encode_node(node, _recorded_above(node)))
-        elif node.hold is not None:
-            self._pending.append(codec.encode_newcomer(node))
+        elif node.pin is not None:
+            self._pending.append(codec.encode_early_pin(node))
 
     def add_pin(self, pin: RuntimePin) -> None:
         self.runtime_pins[pin.pid] = pin

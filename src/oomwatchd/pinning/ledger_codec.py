@@ -6,13 +6,13 @@ The keys are the file's format and stay as they are, whatever the fields are cal
 - a process: `pid`, `starttime` (ticks since boot, proc_pid_stat(5)), and of what follows what there is: `parent`
   ([pid, starttime] of the nearest ancestor in the file), `left_to` (the rule that ignores it), `settled_ns`, `hold`
   {`rule`, `first`, `value`, `child_value`, `since`, `source`}, `exe` ([path, device, inode] of the verified executable)
-- a newcomer, whose start time isn't read yet: `pid`, `started_by` (ticks since boot at which it had started), `hold`
-  (null: it isn't held after all). The next line of that PID counts in its place
+- an early pin, of a process whose start time isn't read yet: `pid`, `started_by` (ticks since boot at which it had
+  started), `hold` (null: it isn't pinned after all). The next line of that PID counts in its place
 - a process that is gone, or nothing to us any more: `pid`, `starttime`, `gone`
 - a runtime pin: `pid`, `starttime`, `pin` (its value; null: it has ended), `ends` (CLOCK_BOOTTIME in seconds, or null)
 
-What 0.1.0 wrote under the same number is read too: an upgrade takes over what it held. There, `exe` was the path alone,
-beside `comm`, `uid` and `unit`, and a runtime pin had `until` (seconds since the epoch) for `ends`.
+What 0.1.0 wrote under the same number is read too: an upgrade takes over what it pinned. There, `exe` was the path
+alone, beside `comm`, `uid` and `unit`, and a runtime pin had `until` (seconds since the epoch) for `ends`.
 """
 
 import json
@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from json.encoder import encode_basestring_ascii as _quote
 
 from oomwatchd.base.uapi import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
-from oomwatchd.pinning.lineage import Hold, Node, VerifiedExe
+from oomwatchd.pinning.lineage import Node, Pin, VerifiedExe
 
 FORMAT = 1
 _LARGEST = (1 << 63) - 1
@@ -57,18 +57,18 @@ class NodeEntry:
     """PID and start time."""
     left_to: str = ""
     settled_ns: int = 0
-    hold: Hold | None = None
+    pin: Pin | None = None
     verified_exe: VerifiedExe | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class NewcomerEntry:
-    """What a line says of a process that was held before its start time was read."""
+class EarlyPinEntry:
+    """What a line says of a process that was pinned before its start time was read."""
 
     pid: int
     started_by: int
     """Clock ticks since boot at which it had started. Whoever has its PID and started later is another process."""
-    hold: Hold | None
+    pin: Pin | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,34 +97,35 @@ def encode_node(node: Node, above: Node | None) -> str:
         line += f',"left_to":{_quote(node.left_to)}'
     if node.settled_ns > 0:
         line += f',"settled_ns":{node.settled_ns}'
-    if node.hold is not None:
-        line += f',"hold":{_encode_hold(node.hold)}'
+    if node.pin is not None:
+        line += f',"hold":{_encode_pin(node.pin)}'
     exe = node.verified_exe
     if exe is not None:
         line += f',"exe":[{_quote(exe.path)},{exe.file[0]},{exe.file[1]}]'
     return line + "}"
 
 
-def encode_newcomer(node: Node) -> str:
-    hold = "null" if node.hold is None else _encode_hold(node.hold)
-    return f'{{"pid":{node.pid},"started_by":{node.started_by or 0},"hold":{hold}}}'
+def encode_early_pin(node: Node) -> str:
+    pin = "null" if node.pin is None else _encode_pin(node.pin)
+    return f'{{"pid":{node.pid},"started_by":{node.started_by or 0},"hold":{pin}}}'
 
 
-def newcomer_template(hold: Hold) -> bytes:
-    """The line of a newcomer with such a hold, with three places for numbers: its PID, the ticks since boot at which it
-    had started, and since when it is held, in seconds. Put together by one operation, since the write waits for it."""
+def early_pin_template(pin: Pin) -> bytes:
+    """The line of an early pin like this one, with three places for numbers: its PID, the ticks since boot at which it
+    had started, and since when it is pinned, in seconds. Put together by one operation, since the write waits for
+    it."""
     node = Node(0, None, None)
-    node.hold = replace(hold, since=0)
-    line = encode_newcomer(node).replace("%", "%%")
+    node.pin = replace(pin, since=0)
+    line = encode_early_pin(node).replace("%", "%%")
     for key in ("pid", "started_by", "since"):
         line = line.replace(f'"{key}":0', f'"{key}":%d', 1)
     return line.encode() + b"\n"
 
 
-def _encode_hold(hold: Hold) -> str:
+def _encode_pin(pin: Pin) -> str:
     return (
-        f'{{"rule":{_quote(hold.rule)},"first":{hold.original},"value":{hold.value},'
-        f'"child_value":{hold.child_value},"since":{hold.since!r},"source":{_quote(hold.source)}}}'
+        f'{{"rule":{_quote(pin.rule)},"first":{pin.original},"value":{pin.target},'
+        f'"child_value":{pin.child_value},"since":{pin.since!r},"source":{_quote(pin.source)}}}'
     )
 
 
@@ -147,15 +148,15 @@ def decode_header(line: bytes) -> str:
     return _text(entry, "boot_id")
 
 
-def decode(line: bytes, boot_epoch: float = 0.0) -> NodeEntry | NewcomerEntry | PinEntry:
+def decode(line: bytes, boot_epoch: float = 0.0) -> NodeEntry | EarlyPinEntry | PinEntry:
     """One change. `boot_epoch`: when CLOCK_BOOTTIME was 0, in seconds since the epoch. Raises Damaged."""
     entry = _object(line)
     pid = _integer(entry, "pid", 1, (1 << 31) - 1)
-    hold = entry.get("hold")
-    if hold is not None and not isinstance(hold, dict):
+    pin = entry.get("hold")
+    if pin is not None and not isinstance(pin, dict):
         raise Damaged("hold is no object")
     if "started_by" in entry:
-        return NewcomerEntry(pid, _integer(entry, "started_by", 0, _LARGEST), None if hold is None else _hold(hold))
+        return EarlyPinEntry(pid, _integer(entry, "started_by", 0, _LARGEST), None if pin is None else _pin(pin))
     starttime = _integer(entry, "starttime", 0, _LARGEST)
     if "pin" in entry:
         if entry["pin"] is None:
@@ -172,13 +173,13 @@ def decode(line: bytes, boot_epoch: float = 0.0) -> NodeEntry | NewcomerEntry | 
         parent=_identity(entry["parent"]) if entry.get("parent") is not None else None,
         left_to=_text(entry, "left_to") if "left_to" in entry else "",
         settled_ns=_integer(entry, "settled_ns", 0, _LARGEST) if "settled_ns" in entry else 0,
-        hold=_hold(hold) if hold is not None else None,
+        pin=_pin(pin) if pin is not None else None,
         verified_exe=_verified_exe(entry.get("exe")),
     )
 
 
-def _hold(entry: dict[str, object]) -> Hold:
-    return Hold(
+def _pin(entry: dict[str, object]) -> Pin:
+    return Pin(
         _text(entry, "rule"),
         _score(entry, "first"),
         _score(entry, "value"),

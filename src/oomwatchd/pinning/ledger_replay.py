@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from oomwatchd.base.clock import boottime_as_epoch
 from oomwatchd.pinning import ledger_codec as codec
-from oomwatchd.pinning.ledger_codec import Damaged, NewcomerEntry, NodeEntry, PinEntry, RuntimePin
+from oomwatchd.pinning.ledger_codec import Damaged, EarlyPinEntry, NodeEntry, PinEntry, RuntimePin
 from oomwatchd.pinning.lineage import Node
 
 _MOST_NODES = 1 << 17
@@ -19,11 +19,11 @@ class Replay:
         self.nodes: dict[int, Node] = {}
         """Of processes that live, by PID."""
         self.died_unseen: dict[int, Node] = {}
-        """Of processes that were held, and have ended without the file telling of it."""
+        """Of processes that were pinned, and have ended without the file telling of it."""
         self.runtime_pins: dict[int, RuntimePin] = {}
         self._share = share
         self._known: dict[tuple[int, int], Node] = {}
-        self._newcomers: dict[int, NewcomerEntry] = {}
+        self._early_pins: dict[int, EarlyPinEntry] = {}
         self._bad = 0
 
     def read(
@@ -46,16 +46,16 @@ class Replay:
                 self._take(codec.decode(line, boot_epoch))
             except Damaged:
                 self._bad += 1
-        self._identify_newcomers(starttime_of)
+        self._identify_early_pins(starttime_of)
         self._part_by_life(is_alive)
         self._bad += _break_circles(self._known.values())
         return f"{self._bad} of its lines can't be read" if self._bad else None
 
-    def _take(self, entry: NodeEntry | NewcomerEntry | PinEntry) -> None:
+    def _take(self, entry: NodeEntry | EarlyPinEntry | PinEntry) -> None:
         """Raises Damaged."""
-        self._newcomers.pop(entry.pid, None)
-        if isinstance(entry, NewcomerEntry):
-            self._newcomers[entry.pid] = entry
+        self._early_pins.pop(entry.pid, None)
+        if isinstance(entry, EarlyPinEntry):
+            self._early_pins[entry.pid] = entry
         elif isinstance(entry, PinEntry):
             self.runtime_pins.pop(entry.pid, None)
             if not entry.ended:
@@ -75,8 +75,8 @@ class Replay:
             node.parent.has_children = True
         node.settled_ns = entry.settled_ns
         node.left_to = self._share(entry.left_to)
-        hold = entry.hold
-        node.hold = hold and replace(hold, rule=self._share(hold.rule), source=self._share(hold.source))
+        pin = entry.pin
+        node.pin = pin and replace(pin, rule=self._share(pin.rule), source=self._share(pin.source))
         node.verified_exe = entry.verified_exe
 
     def _node(self, pid: int, starttime: int) -> Node:
@@ -87,14 +87,14 @@ class Replay:
             node = self._known[pid, starttime] = Node(pid, starttime, None)
         return node
 
-    def _identify_newcomers(self, starttime_of: Callable[[int], int | None]) -> None:
+    def _identify_early_pins(self, starttime_of: Callable[[int], int | None]) -> None:
         """Newcomers whose start time no later line has: who has their PID now is that process, if he isn't younger."""
-        for newcomer in self._newcomers.values():
-            starttime = starttime_of(newcomer.pid)
-            if newcomer.hold is None or starttime is None or starttime > newcomer.started_by:
+        for early in self._early_pins.values():
+            starttime = starttime_of(early.pid)
+            if early.pin is None or starttime is None or starttime > early.started_by:
                 continue
             try:
-                self._take_node(NodeEntry(newcomer.pid, starttime, hold=newcomer.hold))
+                self._take_node(NodeEntry(early.pid, starttime, pin=early.pin))
             except Damaged:
                 self._bad += 1
 
@@ -105,7 +105,7 @@ class Replay:
             node.dead = gone or not is_alive(pid, starttime)
             if not node.dead:
                 self.nodes[pid] = node
-            elif not gone and node.hold is not None:
+            elif not gone and node.pin is not None:
                 self.died_unseen[pid] = node
         self.runtime_pins = {pid: pin for pid, pin in self.runtime_pins.items() if is_alive(pin.pid, pin.starttime)}
 

@@ -12,13 +12,13 @@ _numbers = count(1)
 
 
 @dataclass(slots=True)
-class Hold:
+class Pin:
     """A pin in force. Not frozen, as `Process` isn't."""
 
     rule: str
     original: int
     """What the process had before, and gets back."""
-    value: int
+    target: int
     child_value: int
     """What descendants that no rule fits get."""
     since: float
@@ -28,17 +28,17 @@ class Hold:
     @property
     def inherits(self) -> bool:
         """Whether children have the right value from their fork on."""
-        return self.child_value == self.value
+        return self.child_value == self.target
 
     @property
     def lowers(self) -> bool:
         """Whether descendants may have inherited a floor below what they should have."""
-        return self.value < self.original
+        return self.target < self.original
 
 
 @dataclass(frozen=True, slots=True)
 class VerifiedExe:
-    """The executable by which a rule holds a process."""
+    """The executable by which a rule pins a process."""
 
     path: str
     file: tuple[int, int]
@@ -47,7 +47,7 @@ class VerifiedExe:
 
 @dataclass(frozen=True, slots=True)
 class Inheritance:
-    """What a process that is held, or was held a moment ago, leaves to descendants that no rule fits."""
+    """What a process that is pinned, or was a moment ago, leaves to descendants that no rule fits."""
 
     rule: str
     shown: frozenset[int]
@@ -59,13 +59,13 @@ class Inheritance:
 
 
 class Node:
-    """A process that is held, or a descendant of one. Dead processes are included while a descendant lives.
+    """A process that is pinned, or a descendant of one. Dead processes are included while a descendant lives.
 
     It has 14 public methods, two more than usual: most of them are one question about the lineage each."""
 
     __slots__ = (
-        *("backoff", "changed_ns", "comm", "dead", "described", "exe", "former", "has_children", "hear", "hold"),
-        *("left_to", "nameable", "number", "parent", "pid", "ppid", "recorded", "refused", "seen_ns", "settled_ns"),
+        *("backoff", "changed_ns", "comm", "dead", "described", "exe", "former", "has_children", "hear", "left_to"),
+        *("nameable", "number", "parent", "pid", "pin", "ppid", "recorded", "refused", "seen_ns", "settled_ns"),
         *("started_by", "starttime", "uid", "unit", "verified_exe"),
     )
 
@@ -86,8 +86,8 @@ class Node:
         self.parent: Node | None = None
         self.has_children = False
         """Whether a process has ever been found to descend from it."""
-        self.hold: Hold | None = None
-        self.former: Hold | None = None
+        self.pin: Pin | None = None
+        self.former: Pin | None = None
         """The pin before the last change, for as long as a child may be found that was forked before it."""
         self.changed_ns = 0
         """CLOCK_MONOTONIC of that change."""
@@ -105,7 +105,7 @@ class Node:
         self.recorded = False
         """Whether the ledger's file knows of it."""
         self.verified_exe: VerifiedExe | None = None
-        """While it is held by a rule that asks for a verified executable."""
+        """While it is pinned by a rule that asks for a verified executable."""
         self.comm = ""
         self.exe = ""
         self.uid: int | None = None
@@ -118,7 +118,7 @@ class Node:
     @property
     def rule(self) -> str:
         """The rule that fits; empty: none."""
-        return self.left_to if self.hold is None else self.hold.rule
+        return self.left_to if self.pin is None else self.pin.rule
 
     @property
     def fitting(self) -> str:
@@ -128,7 +128,7 @@ class Node:
     @property
     def affects_descendants(self) -> bool:
         """Whether the process means something for its descendants."""
-        return self.hold is not None or self.left_to != "" or self.former is not None
+        return self.pin is not None or self.left_to != "" or self.former is not None
 
     @property
     def settled(self) -> bool:
@@ -168,11 +168,11 @@ class Node:
             node = above
 
     def succeed(self, other: "Node") -> None:
-        """Take the place of an ancestor that the same rule held: they are released together, and what this one had
+        """Take the place of an ancestor that the same rule pinned: they are released together, and what this one had
         before may be what the other left it."""
-        mine, theirs = self.hold, other.hold
-        if mine is not None and theirs is not None and mine.original in (theirs.value, theirs.child_value):
-            self.hold = replace(mine, original=theirs.original)
+        mine, theirs = self.pin, other.pin
+        if mine is not None and theirs is not None and mine.original in (theirs.target, theirs.child_value):
+            self.pin = replace(mine, original=theirs.original)
 
     def ancestors(self) -> Iterator["Node"]:
         """Those that affect their descendants, nearest first."""
@@ -184,23 +184,23 @@ class Node:
 
     def origin(self) -> "Node | None":
         """The nearest ancestor whose rule's `children` concerns this process."""
-        return next((above for above in self.ancestors() if above.hold is not None or above.former is not None), None)
+        return next((above for above in self.ancestors() if above.pin is not None or above.former is not None), None)
 
     @property
     def inheritance(self) -> Inheritance | None:
         """What it leaves to its descendants."""
-        hold, former = self.hold, self.former
-        if hold is None and former is None:
+        pin, former = self.pin, self.former
+        if pin is None and former is None:
             return None
-        holds = [each for each in (hold, former) if each is not None]
-        shown = {value for each in holds for value in (each.value, each.original)}
+        pins = [each for each in (pin, former) if each is not None]
+        shown = {value for each in pins for value in (each.target, each.original)}
         if former is not None:
             shown.add(former.child_value)
-        floors = [each.value for each in holds if each.lowers]
+        floors = [each.target for each in pins if each.lowers]
         return Inheritance(
-            rule=holds[0].rule,
+            rule=pins[0].rule,
             shown=frozenset(shown),
-            value=holds[0].original if hold is None else hold.child_value,
+            value=pins[0].original if pin is None else pin.child_value,
             floor=min(floors) if floors else None,
         )
 
@@ -221,14 +221,14 @@ class Node:
 
     def handing_on(self, other: "Node") -> "list[Node] | None":
         """Those between this process and its ancestor `other` that hand on what that one leaves: the dead that were
-        held, and who was released a moment ago. The uppermost first. None if it isn't an ancestor, or if a living one
-        is held between, which hands it on itself."""
+        pinned, and who was released a moment ago. The uppermost first. None if it isn't an ancestor, or if a living one
+        is pinned between, which hands it on itself."""
         between: list[Node] = []
         above = self.parent
         while above is not None and above is not other:
-            if above.hold is not None and not above.dead:
+            if above.pin is not None and not above.dead:
                 return None
-            if above.hold is not None or above.former is not None:
+            if above.pin is not None or above.former is not None:
                 between.append(above)
             above = above.parent
         return None if above is None else between[::-1]

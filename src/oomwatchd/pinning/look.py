@@ -12,7 +12,7 @@ from oomwatchd.kernel.procfs import ProcessDir, Vanished
 from oomwatchd.kernel.systemd_cgroups import parse_cgroup, parse_units
 from oomwatchd.pinning.decisions import Trigger
 from oomwatchd.pinning.ledger import Ledger
-from oomwatchd.pinning.lineage import Hold, Node
+from oomwatchd.pinning.lineage import Node, Pin
 from oomwatchd.rules.criteria import Process
 
 KEPT_PATH = 255
@@ -20,15 +20,15 @@ KEPT_PATH = 255
 
 
 @dataclass(slots=True)
-class Pinned:
+class Written:
     """A value that has been written because a rule fits. Not frozen, as `Process` isn't."""
 
     rule: str
     was: int
     """What it showed until then."""
-    value: int
+    target: int
     same: bool
-    """Whether it was held so before, and somebody had changed the value."""
+    """Whether it was pinned so before, and somebody had changed the value."""
     latency_us: int | None
     """From the kernel's timestamp of the event to the end of the write; None: there was no event."""
 
@@ -50,16 +50,17 @@ class Look:
     """Whether the ledger had it before."""
     affected_descendants: bool = False
     """Whether it affected its descendants before."""
-    before: Hold | None = None
-    """How it was held before."""
+    before: Pin | None = None
+    """How it was pinned before."""
     changed: bool = False
-    """Whether its hold has begun, changed or ended."""
-    pinned: Pinned | None = None
+    """Whether its pin has begun, changed or ended."""
+    written: Written | None = None
     """What was written, if a value was, because a rule fits."""
 
     @property
     def comm(self) -> str:
-        """The task's name; for a newcomer that is gone already, the name that it got from its executable."""
+        """The task's name; for one that was pinned early and is gone already, the name that it got from its
+        executable."""
         if self.stat is not None:
             return procfs.text(self.stat.comm)
         return procfs.text(os.fsencode(self.exe).rpartition(b"/")[2][:15])

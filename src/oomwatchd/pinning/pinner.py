@@ -16,10 +16,10 @@ from oomwatchd.pinning.candidates import Candidates
 from oomwatchd.pinning.decider import Decider
 from oomwatchd.pinning.decisions import SCAN, Trigger
 from oomwatchd.pinning.family import Family
-from oomwatchd.pinning.holder import Holder, Newcomer
 from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.lineage import Node
 from oomwatchd.pinning.look import Look
+from oomwatchd.pinning.pin_writer import EarlyPin, PinWriter
 from oomwatchd.pinning.prefilter import Prefilter
 from oomwatchd.pinning.relatives import Relatives
 from oomwatchd.pinning.restorer import Restorer
@@ -56,7 +56,7 @@ class Pinner:
         self._defer = defer
         self._ending = False
         self._todo: list[tuple[int, Trigger]] = []
-        self._unfinished: Look | Newcomer | None = None
+        self._unfinished: Look | EarlyPin | None = None
         self.prefilter = Prefilter(rules, proc)
         self._put_together()
 
@@ -65,7 +65,7 @@ class Pinner:
         rules, ledger, view = self.rules, self.ledger, self.view
         self.candidates = Candidates(ledger, self.tracking, self.prefilter)
         self.decider = Decider(rules, view, self.prefilter)
-        self._holder = Holder(ledger, self.writer, view, self._clock)
+        self._pin_writer = PinWriter(ledger, self.writer, view, self._clock)
         self._restorer = Restorer(ledger, self.writer, view, rules)
 
     def _trace(self, ledger: Ledger) -> None:
@@ -125,11 +125,11 @@ class Pinner:
         try:
             exe = directory.read_exe() if self.prefilter.asks_exe else None
             if source == "exec" and exe is not None:
-                self._unfinished = self._hold_newcomer(directory, exe, event_ns)
+                self._unfinished = self._pin_early(directory, exe, event_ns)
                 if self._unfinished is not None:
                     return True
             self._unfinished = look = self._look(directory, exe, Trigger(source, event_ns))
-            return look is not None and look.pinned is not None
+            return look is not None and look.written is not None
         except Vanished:
             return False
         finally:
@@ -154,7 +154,7 @@ class Pinner:
         if look is None:
             return
         if isinstance(look, tuple):
-            look = self._holder.held_newcomer(*look)
+            look = self._pin_writer.complete_early(*look)
         try:
             self._follow_up(look)
         except Vanished:
@@ -167,13 +167,13 @@ class Pinner:
 
     # Up to the write
 
-    def _hold_newcomer(self, directory: ProcessDir, exe: bytes, event_ns: int) -> Newcomer | None:
-        """The short way: hold a program that was just executed, if nothing is known of the process and the executable
+    def _pin_early(self, directory: ProcessDir, exe: bytes, event_ns: int) -> EarlyPin | None:
+        """The short way: pin a program that was just executed, if nothing is known of the process and the executable
         alone decides which rule fits. None: nothing was written."""
         pid, ledger, rule = directory.pid, self.ledger, self.prefilter.decided_by(exe)
         if rule is None or pid in ledger.nodes or pid in ledger.runtime_pins or pid == 1:
             return None
-        return self._holder.hold_newcomer(directory, exe, rule, event_ns)
+        return self._pin_writer.pin_early(directory, exe, rule, event_ns)
 
     def _look(self, directory: ProcessDir, exe: bytes | None, trigger: Trigger) -> Look | None:
         """Find the rule that fits, and write the value that it wants. None: nothing has to follow."""
@@ -188,9 +188,9 @@ class Pinner:
         look = Look(directory, node, trigger, stat, tracked=tracked, affected_descendants=node.affects_descendants)
         if trigger.source == "exec":
             self.decider.note_exec(look)
-        pin = None if self._ending else ledger.runtime_pins.get(pid)
+        runtime_pin = None if self._ending else ledger.runtime_pins.get(pid)
         try:
-            rule, look.process = self.decider.decide(look, stat, exe, pin)
+            rule, look.process = self.decider.decide(look, stat, exe, runtime_pin)
         except NotYet as question:
             self._put_off(directory, trigger, question)
             return None
@@ -201,8 +201,8 @@ class Pinner:
         if self._restorer.is_in_the_making(look, stat, rule):
             return look
         if rule is not None and not rule.action.ignore:
-            self._holder.hold(look, stat, rule)
-        elif node.hold is not None:
+            self._pin_writer.pin(look, stat, rule)
+        elif node.pin is not None:
             self._restorer.release(look)
         elif rule is None and self._restorer.settle(look):
             self.tracking.settle(node)
@@ -221,14 +221,14 @@ class Pinner:
     def _follow_up(self, look: Look) -> None:
         """Do what follows the write."""
         node, source = look.node, look.trigger.source
-        newcomer = look.stat is None
-        if newcomer:
+        early = look.stat is None
+        if early:
             self.decider.note_exec(look)
             with contextlib.suppress(Vanished):
                 look.stat = look.directory.read_stat()
-        if look.pinned is not None:
-            self.writer.tell_pin(look, look.pinned)
-        if newcomer:
+        if look.written is not None:
+            self.writer.tell_pin(look, look.written)
+        if early:
             self._place(look)
         if look.changed:
             # Descendants may have the value of the pin, or the one before it. So may children whose fork event is still
@@ -242,17 +242,17 @@ class Pinner:
             self._look_at(self.relatives.children(look.directory), Trigger(source))
 
     def _place(self, look: Look) -> None:
-        """Find the ancestors of a newcomer. Raises Vanished."""
+        """Find the ancestors of a process that was pinned early. Raises Vanished."""
         if look.stat is None:
             raise Vanished
-        node, hold = look.node, look.node.hold
+        node, pin = look.node, look.node.pin
         self.family.node_of(node.pid, look.stat)
-        if node.hold != hold:  # the value that it had before came from an ancestor
+        if node.pin != pin:  # the value that it had before came from an ancestor
             self._look_at([node.pid], Trigger(look.trigger.source))
 
     def _keep_if_related(self, node: Node) -> None:
-        """Keep the process in the ledger if it is held or has to do with the lineage of others, and have the filter let
-        its events through if a rule may come to fit it. Else remove it from both."""
+        """Keep the process in the ledger if it is pinned or has to do with the lineage of others, and have the filter
+        let its events through if a rule may come to fit it. Else remove it from both."""
         if node.refused is not None or self.tracking.related(node):
             self.ledger.add(node)
             if not node.recorded:

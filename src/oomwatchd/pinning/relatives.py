@@ -117,10 +117,10 @@ class Relatives:
         lost_from, self._lost_from = self._lost_from, None
         if lost_from is None or not isinstance(self._tracking.table, OwnTable):
             return
-        known = {id(node): node for node in (*self._ledger.held(), *self._ledger.dead_origins())}
-        holders = [node for node in known.values() if strays.gives_away(node)]
-        for pid in pids if holders else ():
+        known = {id(node): node for node in (*self._ledger.pinned(), *self._ledger.dead_origins())}
+        pinned = [node for node in known.values() if strays.gives_away(node)]
+        for pid in pids if pinned else ():
             if pid in self._ledger.nodes:
                 continue
-            origin = strays.ancestor_of(pid, holders, lost_from, self._view)
+            origin = strays.ancestor_of(pid, pinned, lost_from, self._view)
             yield pid if origin is not None and self._family.adopt(pid, origin) is not None else None

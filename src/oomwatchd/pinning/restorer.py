@@ -32,30 +32,30 @@ class Restorer:
         self._moves_floors = _has_resource_privilege(view.proc)
 
     def release(self, look: Look) -> None:
-        """Give a held process its original value back. A value that the process has set itself is kept."""
-        node, hold = look.node, look.node.hold
-        if hold is None:
+        """Give a pinned process its original value back. A value that the process has set itself is kept."""
+        node, pin = look.node, look.node.pin
+        if pin is None:
             return
         current = look.directory.open_oom_score_adj()
-        node.hold, node.verified_exe = None, None
-        own = current not in (hold.value, hold.original)  # what the process has set itself
-        if own and hold.lowers and hold.value <= current < hold.original:
+        node.pin, node.verified_exe = None, None
+        own = current not in (pin.target, pin.original)  # what the process has set itself
+        if own and pin.lowers and pin.target <= current < pin.original:
             own = not self._has_used_the_floor(look)
-        target = current if own else hold.original
-        written = (current == target and not hold.lowers) or self._writer.write(look, target, hold.rule, current)
+        target = current if own else pin.original
+        written = (current == target and not pin.lowers) or self._writer.write(look, target, pin.rule, current)
         node.settled_ns = time.monotonic_ns()
         self._ledger.record(node)
         if written:
             self._writer.counters.releases += 1
-            self._writer.decided("released", look, hold.rule, current, target)
-        look.before, look.changed = hold, True
+            self._writer.decided("released", look, pin.rule, current, target)
+        look.before, look.changed = pin, True
 
     def is_in_the_making(self, look: Look, stat: Stat, rule: Rule | None) -> bool:
         """Whether a descendant has to be left as it is for now: a fork, in a PID namespace of its own, of one that the
-        same rule holds, or no rule fits it. It may become a container's first process. Whether its manager has given it
+        same rule pins, or no rule fits it. It may become a container's first process. Whether its manager has given it
         the value that it shows can't be told, nor, before it has its cgroup, that it isn't a sandbox's."""
         node = look.node
-        if not stat.flags & PF_FORKNOEXEC or node.hold is not None or node.settled_ns > 0:
+        if not stat.flags & PF_FORKNOEXEC or node.pin is not None or node.settled_ns > 0:
             return False
         if time.monotonic_ns() - node.seen_ns > _MAKING_NS:
             return False

@@ -18,24 +18,24 @@ INIT_PID = 1
 
 
 def is_telling(node: Node) -> bool:
-    """Whether the process is held at a value that no descendant should keep, or was until a moment ago."""
-    hold = node.hold or node.former
-    return hold is not None and not hold.inherits
+    """Whether the process is pinned at a value that no descendant should keep, or was until a moment ago."""
+    pin = node.pin or node.former
+    return pin is not None and not pin.inherits
 
 
 def gives_away(node: Node) -> bool:
-    """Whether the process is held at a lowered value that no descendant should keep, so that they inherit a floor,
+    """Whether the process is pinned at a lowered value that no descendant should keep, so that they inherit a floor,
     too."""
-    return node.hold is not None and node.hold.lowers and not node.hold.inherits
+    return node.pin is not None and node.pin.lowers and not node.pin.inherits
 
 
 def sibling_of(pid: int, parent_pid: int, siblings: Iterable[Node], view: View) -> Node | None:
-    """The one of `siblings`, held processes with that parent, that seems to have made a process by CLONE_PARENT."""
+    """The one of `siblings`, pinned processes with that parent, that seems to have made a process by CLONE_PARENT."""
     maker = _origin(pid, siblings, view, forked_after=None)
-    hold = None if maker is None else maker.hold or maker.former
-    if maker is None or hold is None:
+    pin = None if maker is None else maker.pin or maker.former
+    if maker is None or pin is None:
         return None
-    if procfs.shows(parent_pid, None, hold.value, view.proc):
+    if procfs.shows(parent_pid, None, pin.target, view.proc):
         return None
     return None if _is_fork_of(pid, parent_pid, maker.pid, view.proc) else maker
 
@@ -60,21 +60,21 @@ def _start_stack(pid: int, proc: str) -> int:
         return parse_start_stack(directory.read("stat"))
 
 
-def ancestor_of(pid: int, holders: Iterable[Node], forked_after: int, view: View) -> Node | None:
-    """The one of `holders`, living or dead, that an orphan seems to descend from: it was forked since `forked_after`
+def ancestor_of(pid: int, pinned: Iterable[Node], forked_after: int, view: View) -> Node | None:
+    """The one of `pinned`, living or dead, that an orphan seems to descend from: it was forked since `forked_after`
     (clock ticks since boot), and is as _origin() says."""
-    return _origin(pid, holders, view, forked_after)
+    return _origin(pid, pinned, view, forked_after)
 
 
-def _origin(pid: int, holders: Iterable[Node], view: View, forked_after: int | None) -> Node | None:
+def _origin(pid: int, pinned: Iterable[Node], view: View, forked_after: int | None) -> Node | None:
     """One that has the value of a process, and runs in the same unit; or the process has a value that takes privilege,
     in a login session, where logind puts what sshd and login start. Whoever has a unit of its own has its value from
     there."""
     try:
         with ProcessDir(pid, view.proc) as directory:
             current = directory.read_oom_score_adj()
-            holds = [(node, node.hold or node.former) for node in holders]
-            like = [node for node, hold in holds if hold is not None and hold.value == current]
+            pins = [(node, node.pin or node.former) for node in pinned]
+            like = [node for node, pin in pins if pin is not None and pin.target == current]
             if not like:
                 return None
             stat = directory.read_stat()

@@ -8,7 +8,7 @@ from oomwatchd.kernel.exec_filter import ALL_KINDS, Member
 from oomwatchd.kernel.proc_connector import PROC_EVENT_EXIT, PROC_EVENT_FORK
 from oomwatchd.pinning import strays
 from oomwatchd.pinning.ledger import Ledger
-from oomwatchd.pinning.lineage import Hold, Node
+from oomwatchd.pinning.lineage import Node, Pin
 from oomwatchd.pinning.pid_table import OwnTable, Table
 from oomwatchd.rules.ruleset import RuleSet
 
@@ -31,9 +31,9 @@ class Tracking:
         self._origins: dict[int, Node] = {}
         """Nodes by number, as the table has them."""
         self._leaving: deque[tuple[int, Node]] = deque()
-        """Descendants that have settled, and holds that have changed: when, CLOCK_MONOTONIC ns."""
+        """Descendants that have settled, and pins that have changed: when, CLOCK_MONOTONIC ns."""
         self._above_telling: set[int] = set()
-        """Parents of held processes whose value gives a descendant away."""
+        """Parents of pinned processes whose value gives a descendant away."""
 
     def use(self, table: Table) -> None:
         """Go by another table, which is empty, and add all processes in the ledger."""
@@ -80,14 +80,14 @@ class Tracking:
         if (node.hear == ALL_KINDS) is not (self._heard_once_settled(node) == ALL_KINDS):
             self.settle(node)
 
-    def note_change(self, node: Node, before: Hold) -> None:
+    def note_change(self, node: Node, before: Pin) -> None:
         """Note that the pin of a process has changed or ended. For a while, children with its value may be found."""
         node.former, node.changed_ns = before, time.monotonic_ns()
         self._leaving.append((node.changed_ns, node))
 
     def expire(self) -> None:
         """Forget, of what happened so long ago that no child from before can turn up any more, what no longer
-        matters: former holds, and descendants that are right and that no release will have to find."""
+        matters: former pins, and descendants that are right and that no release will have to find."""
         limit = time.monotonic_ns() - FORK_NS
         while self._leaving and (self._leaving[0][0] <= limit or len(self._leaving) > _LEAVING):
             _, node = self._leaving.popleft()
@@ -97,10 +97,10 @@ class Tracking:
                 self._leave(node)
 
     def _leave(self, node: Node) -> None:
-        holds = [above.hold for above in node.ancestors() if above.hold is not None]
-        if holds and node.hear != _FORKS_AND_EXIT:
+        pins = [above.pin for above in node.ancestors() if above.pin is not None]
+        if pins and node.hear != _FORKS_AND_EXIT:
             return
-        if any(hold.child_value != hold.original for hold in holds):
+        if any(pin.child_value != pin.original for pin in pins):
             self.hear(node, 0)  # the kernel goes on adding its descendants, so that a release finds them
             return
         self._ledger.forget(node)
@@ -110,7 +110,7 @@ class Tracking:
     def related(self, node: Node) -> bool:
         """Whether the process affects its descendants, or is affected by what it descends from."""
         return node.affects_descendants or any(
-            above.hold is not None or above.former is not None or above.rule in self._rules.referenced
+            above.pin is not None or above.former is not None or above.rule in self._rules.referenced
             for above in node.ancestors()
         )
 
@@ -120,7 +120,7 @@ class Tracking:
 
     def may_have_adopted(self, pid: int) -> bool:
         """Whether a fork event that names this process as the parent may be about CLONE_PARENT, and doesn't tell who
-        made the child: the parent is that of a held process whose value would give a descendant away, or PID 1, which
+        made the child: the parent is that of a pinned process whose value would give a descendant away, or PID 1, which
         adopts the orphans of such a process."""
         return (pid == strays.INIT_PID or pid in self._above_telling) and isinstance(self.table, OwnTable)
 

@@ -7,20 +7,20 @@ from oomwatchd.oom.processes import Process
 from oomwatchd.pinning.decisions import Trigger
 from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.ledger_codec import RuntimePin
-from oomwatchd.pinning.lineage import Hold, Node
+from oomwatchd.pinning.lineage import Node, Pin
 from oomwatchd.pinning.pinner import Pinner
 from oomwatchd.rules.model import Rule
 from oomwatchd.rules.ruleset import RuleSet
 
 
 @dataclass(frozen=True, slots=True)
-class Pin:
+class CurrentPin:
     """A pin in force today, as `oomwatchctl list` shows it."""
 
     pid: int
     starttime: int
     rule: str
-    value: int
+    target: int
     original: int
 
 
@@ -29,11 +29,11 @@ class Outlook:
     """What would become of one process."""
 
     value: int
-    rule: str  # that holds it; empty: none
+    rule: str  # that pins it; empty: none
 
 
 def preview(
-    rules: Iterable[Rule], processes: Iterable[Process], pins: Iterable[Pin] = (), proc: str = "/proc"
+    rules: Iterable[Rule], processes: Iterable[Process], pins: Iterable[CurrentPin] = (), proc: str = "/proc"
 ) -> Mapping[int, Outlook]:
     """For each of `processes` its value under `rules`, which take the place of those that made `pins`. Pins made by
     `oomwatchctl pin` stay. Of today's rules the default `children` is assumed: they aren't known here."""
@@ -47,29 +47,29 @@ def preview(
     for process in everyone:
         pid = process.task.pid
         node = ledger.nodes.get(pid)
-        hold = None if node is None else node.hold
-        if hold is not None:
-            outlooks[pid] = Outlook(hold.value, hold.rule)
+        pin = None if node is None else node.pin
+        if pin is not None:
+            outlooks[pid] = Outlook(pin.target, pin.rule)
         else:
             outlooks[pid] = Outlook(values.get(pid, process.task.oom_score_adj), "")
     return outlooks
 
 
-def _ledger_of(everyone: list[Process], pins: Iterable[Pin]) -> Ledger:
+def _ledger_of(everyone: list[Process], pins: Iterable[CurrentPin]) -> Ledger:
     """A ledger, saved nowhere, as it would be with `pins` in force. Parents come before their children."""
     ledger = Ledger(None, "")
-    held = {(pin.pid, pin.starttime): pin for pin in pins}
+    pinned = {(pin.pid, pin.starttime): pin for pin in pins}
     for process in everyone:
         pid, starttime = process.task.pid, process.task.starttime
-        pin = held.get((pid, starttime))
+        pin = pinned.get((pid, starttime))
         parent = ledger.nodes.get(process.ppid)
         if pin is None and parent is None:
             continue
         node = Node(pid, starttime, parent)
         if pin is not None:
-            child_value = pin.original if pin.value < pin.original else pin.value
-            node.hold = Hold(pin.rule, pin.original, pin.value, child_value, 0.0, "scan")
+            child_value = pin.original if pin.target < pin.original else pin.target
+            node.pin = Pin(pin.rule, pin.original, pin.target, child_value, 0.0, "scan")
             if pin.rule == f"pin {pid}":
-                ledger.runtime_pins[pid] = RuntimePin(pid, starttime, pin.value)
+                ledger.runtime_pins[pid] = RuntimePin(pid, starttime, pin.target)
         ledger.add(node)
     return ledger

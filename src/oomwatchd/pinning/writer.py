@@ -5,7 +5,7 @@ import os
 from oomwatchd.kernel.facts import View
 from oomwatchd.pinning.decisions import Counters, Decision, Latencies
 from oomwatchd.pinning.ledger import Ledger
-from oomwatchd.pinning.look import Look, Pinned, describe, describe_fully
+from oomwatchd.pinning.look import Look, Written, describe, describe_fully
 
 
 class Writer:
@@ -57,16 +57,16 @@ class Writer:
         look.node.refused = None
         return True
 
-    def tell_pin(self, look: Look, pinned: Pinned) -> None:
+    def tell_pin(self, look: Look, written: Written) -> None:
         """Note a value that has been written because a rule fits."""
-        if pinned.same:
+        if written.same:
             self.counters.drifts += 1
         else:
             self.counters.pins += 1
-            if pinned.latency_us is not None:
-                self.latencies.add(pinned.latency_us)
-        event = "drift" if pinned.same else "pinned"
-        self.decided(event, look, pinned.rule, pinned.was, pinned.value, pinned.latency_us)
+            if written.latency_us is not None:
+                self.latencies.add(written.latency_us)
+        event = "drift" if written.same else "pinned"
+        self.decided(event, look, written.rule, written.was, written.target, written.latency_us)
 
     def decided(
         self,

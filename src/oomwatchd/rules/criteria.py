@@ -53,7 +53,7 @@ class Process:
     container: bool | None = None
     """Whether that namespace is a container's, and not just a sandbox's: see kernel/containers.py."""
     ancestors: frozenset[str] = frozenset()
-    """Names of the rules that hold an ancestor, or held one when it died."""
+    """Names of the rules that pin an ancestor, or pinned one when it died."""
     read_ns: int = 0
     """When the facts were read, by CLOCK_MONOTONIC; 0: they weren't read of a process."""
 

@@ -61,7 +61,7 @@ def of_rules(rules: Iterable[Rule]) -> KernelNames | Rule:
 
 def _of_criterion(criterion: Criterion) -> KernelNames | None:
     if criterion.key == "descendant_of":
-        return KernelNames()  # the kernel tells of all that descendants of held processes do
+        return KernelNames()  # the kernel tells of all that descendants of pinned processes do
     if criterion.key == "user":
         return KernelNames(uids=criterion.ids)
     if criterion.key == "group":

@@ -146,24 +146,24 @@ class Rule:
     guarded: bool = True
     """Whether the rule may lower a value: see rules/guard.py."""
 
-    def target(self, first: int) -> int:
-        """The value for a process that has, or set itself, `first`. A rule that anyone can enter by faking a name
+    def target(self, original: int) -> int:
+        """The value for a process that has, or set itself, `original`. A rule that anyone can enter by faking a name
         never lowers: what it pins exactly is then a lower bound."""
         low, high = self.action.low, self.action.high
-        if low is not None and (first < low or (low == high and not self.guarded)):
-            return max(first, low)
-        return first if high is None or first < high else high
+        if low is not None and (original < low or (low == high and not self.guarded)):
+            return max(original, low)
+        return original if high is None or original < high else high
 
-    def child_value(self, value: int, first: int) -> int:
-        """The value for a descendant that no rule fits, of a process pinned to `value` that had `first`."""
+    def child_value(self, target: int, original: int) -> int:
+        """The value for a descendant that no rule fits, of a process pinned to `target` that had `original`."""
         policy = self.children
         if policy is None:
-            policy = RESET if value < first else INHERIT
+            policy = RESET if target < original else INHERIT
         if policy == INHERIT:
-            return value
+            return target
         if policy == RESET:
-            return first
-        return int(policy) if self.guarded else max(first, int(policy))
+            return original
+        return int(policy) if self.guarded else max(original, int(policy))
 
     @property
     def asks_to_lower(self) -> bool:

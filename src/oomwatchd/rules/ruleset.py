@@ -25,7 +25,7 @@ class Needs:
     events: frozenset[str] = frozenset()
     """Events that tell of a change of a fact, besides exec and fork: comm, uid, gid."""
     forks: bool = False
-    """Whether fork events are needed at all: some rule holds processes, and these can have children."""
+    """Whether fork events are needed at all: some rule pins processes, and these can have children."""
     second_look: bool = False
     """Whether some rule asks for a fact that changes without an event: the cgroup, being a session's leader."""
     fork_decides: bool = False

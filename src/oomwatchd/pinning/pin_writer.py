@@ -1,4 +1,4 @@
-"""Holds a process by the rule that fits: the ledger's line first, then the write."""
+"""Pins a process by the rule that fits: the ledger's line first, then the write."""
 
 import time
 from collections.abc import Callable
@@ -11,35 +11,35 @@ from oomwatchd.kernel.facts import View, in_foreign_pid_ns
 from oomwatchd.kernel.proc_stat import Stat
 from oomwatchd.kernel.procfs import ProcessDir
 from oomwatchd.pinning.backoff import Verdict
-from oomwatchd.pinning.decisions import Trigger, wanted_hold
+from oomwatchd.pinning.decisions import Trigger, wanted_pin
 from oomwatchd.pinning.ledger import Ledger
-from oomwatchd.pinning.ledger_codec import newcomer_template
-from oomwatchd.pinning.lineage import Hold, Node, VerifiedExe
-from oomwatchd.pinning.look import KEPT_PATH, Look, Pinned, describe, describe_fully
+from oomwatchd.pinning.ledger_codec import early_pin_template
+from oomwatchd.pinning.lineage import Node, Pin, VerifiedExe
+from oomwatchd.pinning.look import KEPT_PATH, Look, Written, describe, describe_fully
 from oomwatchd.pinning.writer import Writer
 from oomwatchd.rules.model import Rule
 
 _PREPARED_LIMIT = 1024
-"""So many rules and values are remembered by which newcomers are held: anyone may start programs with any value."""
+"""So many rules and values are remembered that early pins need: anyone may start programs with any value."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """What a rule makes of a newcomer that shows a certain value."""
+    """What a rule makes of a process that shows a certain value."""
 
-    value: int
+    target: int
     """What it is to have."""
     line: bytes
-    """See newcomer_template()."""
+    """See early_pin_template()."""
 
 
-Newcomer = tuple[ProcessDir, bytes, Rule, int, int, int]
-"""A newcomer that is held, and of which nothing else is known: its directory, its exe link, the rule, the value until
-then, the kernel's time of the event and that of the write (CLOCK_MONOTONIC, ns). A plain tuple: nothing is faster to
-make."""
+EarlyPin = tuple[ProcessDir, bytes, Rule, int, int, int]
+"""A process that is pinned early, and of which nothing else is known: its directory, its exe link, the rule, the value
+until then, the kernel's time of the event and that of the write (CLOCK_MONOTONIC, ns). A plain tuple: nothing is faster
+to make."""
 
 
-class Holder:
+class PinWriter:
     """Brings processes to what rules want, and leaves what they had before in the ledger."""
 
     def __init__(self, ledger: Ledger, writer: Writer, view: View, clock: Callable[[], float]) -> None:
@@ -50,81 +50,81 @@ class Holder:
         self._prepared: dict[tuple[str, int], _Prepared] = {}
         """By rule and value."""
 
-    def hold_newcomer(self, directory: ProcessDir, exe: bytes, rule: Rule, event_ns: int) -> Newcomer | None:
-        """Hold a process of which nothing is known but its executable, which fits `rule` whatever else it is. All else
-        is left to held_newcomer(): caches are cold now, and each call counts. None: nothing was written, and more has
+    def pin_early(self, directory: ProcessDir, exe: bytes, rule: Rule, event_ns: int) -> EarlyPin | None:
+        """Pin a process of which nothing is known but its executable, which fits `rule` whatever else it is. All else
+        is left to complete_early(): caches are cold now, and each call counts. None: nothing was written, and more has
         to be known first. Raises Vanished."""
         if not rule.containers and in_foreign_pid_ns(directory, self._view.namespaces):
             return None
         current = directory.open_oom_score_adj()
         wanted = self._prepared.get((rule.name, current)) or self._prepare(rule, current)
-        if wanted.value == current or self._writer.dry_run:
+        if wanted.target == current or self._writer.dry_run:
             return None
-        self._ledger.enter_newcomer(directory.pid, wanted.line)
+        self._ledger.enter_early_pin(directory.pid, wanted.line)
         written_ns = 0
         try:
-            directory.write_oom_score_adj(wanted.value)
+            directory.write_oom_score_adj(wanted.target)
             written_ns = time.monotonic_ns()
         except OSError:
             return None  # refused: who knows more of the process tells of it
         finally:
             if not written_ns:
-                self._ledger.turn_away(directory.pid)
+                self._ledger.cancel_early_pin(directory.pid)
         return directory, exe, rule, current, event_ns, written_ns
 
-    def held_newcomer(
+    def complete_early(
         self, directory: ProcessDir, exe: bytes, rule: Rule, was: int, event_ns: int, written_ns: int
     ) -> Look:
-        """Take note of what hold_newcomer() has done."""
+        """Take note of what pin_early() has done."""
         trigger = Trigger("exec", event_ns)
         node = Node(directory.pid, None, None)
         node.started_by = ticks_since_boot(written_ns)
-        hold = node.hold = wanted_hold(node, rule, was, trigger)
+        pin = node.pin = wanted_pin(node, rule, was, trigger)
         node.nameable = True
         self._ledger.add(node)
         self._writer.count_hit(rule.name)
         latency_us = (written_ns - event_ns) // 1000 if event_ns else None
-        pinned = Pinned(rule.name, was, hold.value, same=False, latency_us=latency_us)
+        written = Written(rule.name, was, pin.target, same=False, latency_us=latency_us)
         path = procfs.text(split_deleted(exe)[0])
-        return Look(directory, node, trigger, exe=path, changed=True, pinned=pinned)
+        return Look(directory, node, trigger, exe=path, changed=True, written=written)
 
     def _prepare(self, rule: Rule, current: int) -> _Prepared:
-        """What hold_newcomer() needs, ready-made."""
+        """What pin_early() needs, ready-made."""
         if len(self._prepared) >= _PREPARED_LIMIT:
             self._prepared.clear()
-        hold = wanted_hold(Node(0, None, None), rule, current, Trigger("exec"))
-        prepared = self._prepared[rule.name, current] = _Prepared(hold.value, newcomer_template(hold))
+        pin = wanted_pin(Node(0, None, None), rule, current, Trigger("exec"))
+        prepared = self._prepared[rule.name, current] = _Prepared(pin.target, early_pin_template(pin))
         return prepared
 
-    def hold(self, look: Look, stat: Stat, rule: Rule) -> None:
-        """Hold a process by `rule`, unless the kernel refuses, or somebody is left to his value for a while. Raises
+    def pin(self, look: Look, stat: Stat, rule: Rule) -> None:
+        """Pin a process by `rule`, unless the kernel refuses, or somebody is left to his value for a while. Raises
         Vanished."""
-        node, before = look.node, look.node.hold
+        node, before = look.node, look.node.pin
         current = look.directory.open_oom_score_adj()
-        hold = wanted_hold(node, rule, current, look.trigger)
-        same = before is not None and (before.rule, before.value) == (hold.rule, hold.value)
+        pin = wanted_pin(node, rule, current, look.trigger)
+        same = before is not None and (before.rule, before.target) == (pin.rule, pin.target)
         self._remember_exe(look, rule)
-        if current == hold.value or (same and self._writer.dry_run):
-            self._hold_as_it_is(look, stat, hold, current)
+        if current == pin.target or (same and self._writer.dry_run):
+            self._keep_as_it_is(look, stat, pin, current)
             return
         if node.refused is not None and node.refused[0] == rule.name:
             return
-        if same and not self._may_write_again(look, hold.value, rule.name, current):
+        if same and not self._may_write_again(look, pin.target, rule.name, current):
             return
-        if not self._enter_and_write(look, hold, current):
+        if not self._enter_and_write(look, pin, current):
             return
-        look.pinned = Pinned(rule.name, current, hold.value, same, _since(look.trigger))
+        look.written = Written(rule.name, current, pin.target, same, _since(look.trigger))
         look.before, look.changed = before, not same
 
-    def _hold_as_it_is(self, look: Look, stat: Stat, hold: Hold, current: int) -> None:
+    def _keep_as_it_is(self, look: Look, stat: Stat, pin: Pin, current: int) -> None:
         """The process shows what it should already."""
-        node, before = look.node, look.node.hold
-        if before != hold:
-            self._enter(look, hold)
-            self._count_hit_if_new(before, hold.rule)
+        node, before = look.node, look.node.pin
+        if before != pin:
+            self._enter(look, pin)
+            self._count_hit_if_new(before, pin.rule)
             look.before, look.changed = before, True
-        if (before is None or look.trigger.source == "fork") and _floor_leaks(node, hold.value):
-            self._writer.write(look, hold.value, hold.rule, current)
+        if (before is None or look.trigger.source == "fork") and _floor_leaks(node, pin.target):
+            self._writer.write(look, pin.target, pin.rule, current)
         another = look.trigger.source == "exec" or node.comm != procfs.text(stat.comm)
         if another or not node.described:
             describe_fully(look, self._ledger, self._view)
@@ -138,39 +138,39 @@ class Holder:
             self._writer.decided("contended", look, rule, current, wanted)
         return verdict is Verdict.WRITE
 
-    def _enter_and_write(self, look: Look, hold: Hold, current: int) -> bool:
-        """Enter the hold and save it, then write the value: a crash at any moment leaves the original on record. False,
-        and not held so, if the kernel refuses. Raises Vanished."""
-        node, before = look.node, look.node.hold
+    def _enter_and_write(self, look: Look, pin: Pin, current: int) -> bool:
+        """Enter the pin and save it, then write the value: a crash at any moment leaves the original on record. False,
+        and not pinned so, if the kernel refuses. Raises Vanished."""
+        node, before = look.node, look.node.pin
         known = self._ledger.nodes.get(node.pid) is node
-        if before != hold or not node.recorded:
-            self._enter(look, hold)
+        if before != pin or not node.recorded:
+            self._enter(look, pin)
         written = False
         try:
-            written = self._writer.write(look, hold.value, hold.rule, current)
+            written = self._writer.write(look, pin.target, pin.rule, current)
         finally:
             if not written:
                 self._undo(node, before, known=known)
         if written:
-            self._count_hit_if_new(before, hold.rule)
+            self._count_hit_if_new(before, pin.rule)
         return written
 
-    def _enter(self, look: Look, hold: Hold) -> None:
-        """Enter the hold, and save it."""
-        look.node.hold = hold
+    def _enter(self, look: Look, pin: Pin) -> None:
+        """Enter the pin, and save it."""
+        look.node.pin = pin
         describe(look, self._ledger)
         self._ledger.enter(look.node)
 
-    def _undo(self, node: Node, before: Hold | None, *, known: bool) -> None:
-        """The value wasn't written: the process is held as before, if at all."""
-        node.hold = before
+    def _undo(self, node: Node, before: Pin | None, *, known: bool) -> None:
+        """The value wasn't written: the process is pinned as before, if at all."""
+        node.pin = before
         if known:
             self._ledger.record(node)
         else:
             self._ledger.forget(node)
 
     def _remember_exe(self, look: Look, rule: Rule) -> None:
-        """Remember the file by whose verified path the process is held."""
+        """Remember the file by whose verified path the process is pinned."""
         node, process = look.node, look.process
         found = None
         if process is not None and process.exe_file is not None and rule.criterion("exe") is not None:
@@ -179,7 +179,7 @@ class Holder:
         if found != node.verified_exe:
             node.verified_exe, node.recorded = found, False
 
-    def _count_hit_if_new(self, before: Hold | None, rule: str) -> None:
+    def _count_hit_if_new(self, before: Pin | None, rule: str) -> None:
         if before is None or before.rule != rule:
             self._writer.count_hit(rule)
 

@@ -1,9 +1,9 @@
-"""What a rule asks for on a process that is held already, and shows another value than it should."""
+"""What a rule asks for on a process that is pinned already, and shows another value than it should."""
 
 import pytest
 
-from oomwatchd.pinning.decisions import Trigger, wanted_hold
-from oomwatchd.pinning.lineage import Hold, Node
+from oomwatchd.pinning.decisions import Trigger, wanted_pin
+from oomwatchd.pinning.lineage import Node, Pin
 from oomwatchd.rules.model import Action, Rule
 
 SSHD = Rule("sshd", (), Action(-1000, -1000), children="reset")
@@ -25,6 +25,6 @@ def test_who_raises_himself_and_executes_another_program_had_that_before(
     first: int, current: int, source: str, has_now: int
 ) -> None:
     node = Node(7, 1, None)
-    node.hold = Hold("sshd", first, -1000, first, 0.0, "fork")
-    hold = wanted_hold(node, SSHD, current, Trigger(source))
-    assert (hold.value, hold.original, hold.child_value) == (-1000, has_now, has_now)
+    node.pin = Pin("sshd", first, -1000, first, 0.0, "fork")
+    pin = wanted_pin(node, SSHD, current, Trigger(source))
+    assert (pin.target, pin.original, pin.child_value) == (-1000, has_now, has_now)

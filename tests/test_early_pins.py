@@ -78,8 +78,8 @@ def test_all_but_the_executable_is_read_after_the_write(tree: Tree, monkeypatch:
     assert (decision.exe, decision.uid, decision.source) == (PROGRAM, 0, "exec")
     node = pinner.ledger.nodes[PID]
     assert node.starttime == PID * 10
-    assert node.hold is not None
-    assert node.hold.original == 100
+    assert node.pin is not None
+    assert node.pin.original == 100
 
 
 def test_what_it_had_may_come_from_an_ancestor_that_is_found_only_then(tree: Tree) -> None:
@@ -95,9 +95,9 @@ def test_what_it_had_may_come_from_an_ancestor_that_is_found_only_then(tree: Tre
     assert value(tree, CHILD) == 700
     pinner.finish()
 
-    hold = pinner.ledger.nodes[CHILD].hold
-    assert hold is not None
-    assert (hold.original, hold.value, hold.child_value) == (100, 700, 700)
+    pin = pinner.ledger.nodes[CHILD].pin
+    assert pin is not None
+    assert (pin.original, pin.target, pin.child_value) == (100, 700, 700)
     assert [node.pid for node in pinner.ledger.nodes[CHILD].ancestors()] == [PID]
 
 
@@ -132,7 +132,7 @@ def test_a_write_that_is_refused_is_told_of_once(tree: Tree, tmp_path: Path, mon
     pinner.look(PID, executed())
 
     assert [decision.event for decision in pinner.writer.take_decisions()] == ["pin-failed"]
-    assert pinner.ledger.held() == []
+    assert pinner.ledger.pinned() == []
 
 
 def test_one_that_ends_at_once_is_told_of(tree: Tree) -> None:
