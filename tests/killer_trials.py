@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from oomwatchd.base.badness import era_of
-from oomwatchd.oom.killers.facts import Reader, Roots
+from oomwatchd.base.badness_formula import era_of
+from oomwatchd.oom.killers.killer_facts import Reader, Roots
 from oomwatchd.oom.killers.model import Killer, Victim, in_order
 from oomwatchd.oom.killers.systemd_facts import SystemdReader
 from oomwatchd.oom.survey import take_survey
@@ -138,7 +138,7 @@ def _grow_until_one_dies(
     grown = 0
     while time.monotonic() < until:
         killers = assess(pause)
-        trigger = next((t for k in killers if k.name == killer for t in k.triggers if t.kind == kind), None)
+        trigger = next((t for k in killers if k.name == killer for t in k.conditions if t.kind == kind), None)
         if any(eater.exiting for eater in eaters):
             return Trial(last.first, last.predicted, _first_dead(killer, eaters, began), last.doubts)
         if trigger is None or grower is None or grown >= MOST_GROWTH:

@@ -26,9 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from oomwatchd.oom.badness import Candidate
-from oomwatchd.oom.files import PAGE
 from oomwatchd.oom.machine import read_machine
 from oomwatchd.oom.memcgs import MemcgHierarchy, find_hierarchy
+from oomwatchd.oom.small_files import PAGE
 from oomwatchd.oom.survey import Survey, take_survey
 
 # eater PROCS ADJ PAGES: joins the group ("-": none), takes the value, touches PAGES, says so; then for each line N on

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomwatchd.base.badness import ERAS, era_of
+from oomwatchd.base.badness_formula import ERAS, era_of
 from oomwatchd.oom.badness import (
     Candidate,
     Machine,

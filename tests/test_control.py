@@ -360,7 +360,7 @@ def test_internal_errors_are_told_once_and_then_counted() -> None:
     errors = InternalErrors()
 
     def note(error: Exception, now: float, doing: str = "") -> list[str]:
-        record = errors.note(error, now, doing)
+        record = errors.record_or_count(error, now, doing)
         return [] if record is None else [record.message]
 
     assert note(ValueError("a"), 10.0) == ["Internal error, going on: ValueError: 'a'"]

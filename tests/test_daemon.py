@@ -8,10 +8,10 @@ from oomwatchd.config import load as config
 from oomwatchd.config.stamp import stamp
 from oomwatchd.daemon import oom_kills, requests
 from oomwatchd.daemon.daemon import Daemon
-from oomwatchd.daemon.journal import ERR, Record
 from oomwatchd.daemon.log import Log
+from oomwatchd.daemon.log_records import ERR, Record
 from oomwatchd.daemon.parts import Parts
-from oomwatchd.oomlog.kmsg import Counters
+from oomwatchd.oomlog.kernel_log import KillCounters
 from oomwatchd.pinning.decisions import SCAN
 
 
@@ -67,7 +67,7 @@ def test_an_exception_in_dealing_with_one_process_is_told_of_and_the_next_is_dea
 def test_where_somebody_had_to_wait_for_memory_events_may_be_missing(
     parts: Parts, monkeypatch: pytest.MonkeyPatch, stalls: int, left: dict[int, int]
 ) -> None:
-    counters = [Counters(0, 7), Counters(0, stalls)]
+    counters = [KillCounters(0, 7), KillCounters(0, stalls)]
     monkeypatch.setattr(oom_kills, "read_counters", lambda: counters.pop(0))
     parts.kills.count()
     parts.pinner.prefilter.ruled_out[5] = 50

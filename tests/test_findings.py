@@ -32,7 +32,7 @@ def tree(tmp_path: Path) -> Tree:
 
 
 def found(tree: Tree) -> dict[str, Finding]:
-    return {finding.id: finding for finding in doctor.find(reader.read_system(str(tree.root)))}
+    return {finding.id: finding for finding in doctor.findings_of(reader.read_system(str(tree.root)))}
 
 
 def test_a_healthy_system(tree: Tree) -> None:
@@ -40,9 +40,9 @@ def test_a_healthy_system(tree: Tree) -> None:
 
 
 def test_nothing_at_all_is_no_crash(tmp_path: Path) -> None:
-    for finding in doctor.find(reader.read_system(str(tmp_path))):
+    for finding in doctor.findings_of(reader.read_system(str(tmp_path))):
         assert finding.severity in ("critical", "warning", "notice")
-    assert doctor.find(reader.read_system(str(tmp_path / "nowhere")))
+    assert doctor.findings_of(reader.read_system(str(tmp_path / "nowhere")))
 
 
 SETTINGS = [
@@ -165,7 +165,7 @@ def test_only_what_is_held_counts_where_the_daemon_says_so(tree: Tree) -> None:
 
     def made(*pinned: tuple[int, int, int]) -> dict[str, Finding]:
         pins = {pid: system.Pinned("base", value, original) for pid, value, original in pinned}
-        return {f.id: f for f in doctor.find(reader.read_system(str(tree.root), daemon=50, pinned=pins))}
+        return {f.id: f for f in doctor.findings_of(reader.read_system(str(tree.root), daemon=50, pinned=pins))}
 
     assert made() == made((80, 100, 0)) == {}
     assert "which rule 'base' lowered" in made((80, 100, 200))["unit-oom-policy"].message
@@ -302,7 +302,7 @@ def test_a_daemon_without_a_capability(tree: Tree, number: int, name: str, sever
 def test_a_daemon_that_can_not_be_seen_is_not_accused(tree: Tree) -> None:
     tree.me(uid=1000, caps=0)
     without_daemon(tree)
-    assert doctor.find(reader.read_system(str(tree.root), daemon=50)) == []
+    assert doctor.findings_of(reader.read_system(str(tree.root), daemon=50)) == []
 
 
 def test_without_a_daemon_root_s_own_capabilities_count(tree: Tree) -> None:
@@ -339,7 +339,7 @@ def test_no_proc_connector_outside_of_the_initial_namespaces(tree: Tree) -> None
 
 def test_no_proc_connector_where_it_was_tried(tree: Tree) -> None:
     def tried(works: bool, reason: str) -> list[str]:
-        return [f.message for f in doctor.find(reader.read_system(str(tree.root), events=(works, reason)))]
+        return [f.message for f in doctor.findings_of(reader.read_system(str(tree.root), events=(works, reason)))]
 
     assert tried(True, "") == []
     [message] = tried(False, "CAP_NET_ADMIN is missing")

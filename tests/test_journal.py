@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from oomwatchd.daemon.journal import INFO, MESSAGE_IDS, PinLog, Record, of_decision
 from oomwatchd.daemon.log import KEPT_RECORDS, JournalLog
+from oomwatchd.daemon.log_records import INFO, MESSAGE_IDS, PinLog, Record, decision_record
 from oomwatchd.pinning.decisions import Decision
 
 CATALOG = Path(__file__).parent.parent / "systemd/oomwatchd.catalog"
@@ -31,7 +31,7 @@ def test_catalog_explains_every_event(tmp_path: Path) -> None:
 def test_nothing_from_a_process_goes_into_a_record_as_it_is() -> None:
     hostile = replace(PINNED, comm="a\n\x1b[31m\udcff", exe="/tmp/\u202e", unit="x\ty")
 
-    record = of_decision(hostile)
+    record = decision_record(hostile)
 
     assert record.message.isprintable()
     assert record.fields["OOMWATCHD_COMM"] == "a\\x0a\\x1b[31m\\xff"

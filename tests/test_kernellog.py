@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from oomwatchd.daemon.oom_kills import believed
-from oomwatchd.oomlog.kmsg import Counters, read_counters, report_line
+from oomwatchd.oomlog.kernel_log import KillCounters, read_counters, report_line
 from oomwatchd.oomlog.parser import Parser
 from oomwatchd.oomlog.record import OomKill
 
@@ -17,20 +17,20 @@ KILLED = "Out of memory: Killed process 94 (journald) total-vm:4kB, anon-rss:4kB
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("nr_free_pages 1\nallocstall_dma 1\nallocstall_normal 2\noom_kill 3\nnuma_hit 4\n", Counters(3, 3)),
-        ("nr_free_pages 1\nallocstall 5\n", Counters(None, 5)),
-        (f"nr_free_pages 1\n{'x' * (1 << 17)} 1\noom_kill 3\nlast 1\n", Counters(3, 0)),
-        ("", Counters(None, 0)),
+        ("nr_free_pages 1\nallocstall_dma 1\nallocstall_normal 2\noom_kill 3\nnuma_hit 4\n", KillCounters(3, 3)),
+        ("nr_free_pages 1\nallocstall 5\n", KillCounters(None, 5)),
+        (f"nr_free_pages 1\n{'x' * (1 << 17)} 1\noom_kill 3\nlast 1\n", KillCounters(3, 0)),
+        ("", KillCounters(None, 0)),
     ],
 )
-def test_counters(tmp_path: Path, text: str, expected: Counters) -> None:
+def test_counters(tmp_path: Path, text: str, expected: KillCounters) -> None:
     (tmp_path / "vmstat").write_text(text)
 
     assert read_counters(str(tmp_path)) == expected
 
 
 def test_no_counters(tmp_path: Path) -> None:
-    assert read_counters(str(tmp_path)) == Counters(None, 0)
+    assert read_counters(str(tmp_path)) == KillCounters(None, 0)
 
 
 def test_counters_of_this_kernel() -> None:

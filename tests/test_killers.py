@@ -9,22 +9,22 @@ from typing import Any
 
 import pytest
 
-from oomwatchd.base.badness import ERAS, era_of
+from oomwatchd.base.badness_formula import ERAS, era_of
 from oomwatchd.ctl import main
 from oomwatchd.oom.badness import Machine, Memcg, Task, oom_score
-from oomwatchd.oom.files import PAGE
 from oomwatchd.oom.killers import aftermath, earlyoom, kernel, nohang, systemd_oomd
-from oomwatchd.oom.killers.facts import Reader, Roots, find_running, roots_below
-from oomwatchd.oom.killers.model import Killer, Memory, Suspect, Trigger, Victim, absent, growth_until, in_order
+from oomwatchd.oom.killers.killer_facts import Reader, Roots, find_running, roots_below
+from oomwatchd.oom.killers.model import Condition, Killer, Meminfo, Suspect, Victim, absent, growth_until, in_order
 from oomwatchd.oom.killers.systemd_facts import SystemdReader, parse_pressure, unit_of_directory, unit_of_process
 from oomwatchd.oom.killers.systemd_oomd import Leaf, Settings, Watched
 from oomwatchd.oom.killers.unit_files import UnitFiles, read_conf
 from oomwatchd.oom.machine import read_machine
 from oomwatchd.oom.processes import read_processes
+from oomwatchd.oom.small_files import PAGE
 from tests.faketree import Tree
 
 MIB = 1 << 20
-MEMORY = Memory(total=1000 << 10, available=400 << 10, anon=400 << 10, swap_total=200 << 10, swap_free=100 << 10)
+MEMORY = Meminfo(total=1000 << 10, available=400 << 10, anon=400 << 10, swap_total=200 << 10, swap_free=100 << 10)
 
 
 def suspect(pid: int, score: int = 700, rss: int = 10 << 10, **others: Any) -> Suspect:
@@ -39,13 +39,13 @@ def test_growth_takes_memory_first_and_then_swap() -> None:
     assert growth_until(MEMORY, 100 << 10, 20 << 10) == (300 + 80) << 10
     assert growth_until(MEMORY, 500 << 10, 20 << 10) == 80 << 10
     assert growth_until(MEMORY, 500 << 10, 200 << 10) == 0
-    assert growth_until(Memory(1000, None, None, 0, 0), 1, 1) is None
+    assert growth_until(Meminfo(1000, None, None, 0, 0), 1, 1) is None
 
 
 def test_who_needs_the_least_growth_acts_first() -> None:
     def one(name: str, distance: int | None, armed: bool = True) -> Killer:
-        trigger = Trigger("memory", "", None, None, "percent", distance, None)
-        return Killer(name, 1, True, armed, "yes", (trigger,))
+        condition = Condition("memory", "", None, None, "percent", distance, None)
+        return Killer(name, 1, True, armed, "yes", (condition,))
 
     killers = [absent("oomd"), one("kernel", 5), one("earlyoom", 5), one("nohang", 1, armed=False)]
     killers.append(one("systemd-oomd", None))
@@ -116,7 +116,7 @@ def test_1_7_never_takes_who_is_below_zero() -> None:
 def test_earlyoom_that_would_pick_itself_is_stuck() -> None:
     hogs = [suspect(10, 66, oom_score_adj=-900), suspect(11, 70, oom_score_adj=-900)]
     found = earlyoom.assess(99, [], True, MEMORY, [suspect(99, 666), *hogs])
-    assert not found.armed and found.triggers[0].victim is None
+    assert not found.armed and found.conditions[0].victim is None
     assert "stuck" in found.notes[0] and "2 others" in found.notes[0]
 
 
@@ -175,7 +175,10 @@ min_badness = 20
 def test_the_configuration_of_nohang() -> None:
     made = nohang.parse(NOHANG)
     assert (made.min_mem, made.min_swap, made.min_badness) == ("8 %", "50 M", 20)
-    assert made.rules == (nohang.Rule("NAME", -200, "^(sshd|p11)$"), nohang.Rule("CMDLINE", 300, "-contentproc"))
+    assert made.rules == (
+        nohang.BadnessRule("NAME", -200, "^(sshd|p11)$"),
+        nohang.BadnessRule("CMDLINE", 300, "-contentproc"),
+    )
     assert "SOFT_ACTION" in made.notes[0]
     assert nohang.config_path([b"/usr/bin/python3", b"/usr/sbin/nohang", b"--monitor", b"--config", b"/a"]) == b"/a"
     assert nohang.config_path([b"nohang", b"--config"]) is None
@@ -204,7 +207,7 @@ def test_nohang_minds_both_memory_and_swap() -> None:
     running = nohang.Running(99, "/etc/nohang.conf", nohang.parse(NOHANG + "psi_checking_enabled = True\n"))
     found = nohang.assess(running, MEMORY, [suspect(10)], lambda *_: "", {"full_avg10": 1.5})
     assert found.armed and found.distance == 320 << 10  # for pressure, which minds MemAvailable alone
-    memory = next(t for t in found.triggers if t.kind == "memory")
+    memory = next(t for t in found.conditions if t.kind == "memory")
     assert (memory.now, memory.limit, memory.distance) == (40.0, 8.0, (320 + 50) << 10)
     unread = nohang.assess(nohang.Running(99, "/x", None), MEMORY, [], lambda *_: "", {})
     assert unread.present and "can't be read" in unread.notes[0]
@@ -257,12 +260,12 @@ def test_its_triggers() -> None:
     first = found.first
     assert first is not None and (first.kind, first.now, first.limit, first.distance) == ("pressure", 60.0, 50.0, 0)
     assert first.victim == Victim("cgroup", None, None, b"/u/a") and first.doubts == ()
-    swap = found.triggers[1]
+    swap = found.conditions[1]
     assert (swap.kind, swap.now, swap.limit, swap.distance) == ("swap", 50.0, 90.0, (300 + 80) << 10)
     assert swap.victim is None and "5 % of the swap" in swap.doubts[0]
     assert not systemd_oomd.assess(7, Settings(), MEMORY, [], []).armed
     assert not systemd_oomd.assess(7, Settings(dry_run=True), MEMORY, watched, leaves).armed
-    no_swap = Memory(1000, 500, 100, 0, 0)
+    no_swap = Meminfo(1000, 500, 100, 0, 0)
     assert not systemd_oomd.assess(7, Settings(), no_swap, watched[:1], leaves).armed
 
 
@@ -281,7 +284,7 @@ def test_a_cgroup_near_its_limit_comes_before_the_machine() -> None:
     empty = Memcg(b"/empty", 2, limit=0, usage=0)
     tasks = (task(1, 9_000, memcg=b"/g"), task(2, 40_000))
     found = kernel.assess(kernel.Scene(MACHINE, tasks, (near, far, empty), ERAS[0]))
-    assert [(t.kind, t.cgroup, t.victim and t.victim.pid) for t in found.triggers] == [
+    assert [(t.kind, t.cgroup, t.victim and t.victim.pid) for t in found.conditions] == [
         ("memory-cgroup", b"/g", 1),
         ("memory", None, 2),
     ]
@@ -291,15 +294,15 @@ def test_a_cgroup_near_its_limit_comes_before_the_machine() -> None:
 @pytest.mark.parametrize(("panic", "kinds"), [(1, ["memory-cgroup"]), (2, [])])
 def test_a_kernel_that_panics_kills_nobody(panic: int, kinds: list[str]) -> None:
     near = Memcg(b"/g", 2, limit=10_000, usage=9_500)
-    scene = kernel.Scene(MACHINE, (task(1, 9, memcg=b"/g"),), (near,), ERAS[0], kernel.Sysctls(panic, 0))
-    assert [t.kind for t in kernel.assess(scene).triggers] == kinds
+    scene = kernel.Scene(MACHINE, (task(1, 9, memcg=b"/g"),), (near,), ERAS[0], kernel.OomSysctls(panic, 0))
+    assert [t.kind for t in kernel.assess(scene).conditions] == kinds
 
 
 def test_who_asks_and_ties() -> None:
     scene = kernel.Scene(MACHINE, (task(2, 900), task(3, 899)), (), ERAS[0])
     first = kernel.assess(scene).first
     assert first is not None and first.victim is not None and first.victim.pid == 2 and first.doubts
-    asks = kernel.Scene(MACHINE, (task(2, 900),), (), ERAS[0], kernel.Sysctls(0, 1))
+    asks = kernel.Scene(MACHINE, (task(2, 900),), (), ERAS[0], kernel.OomSysctls(0, 1))
     assert (first := kernel.assess(asks).first) is not None and first.victim is None
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from oomwatchd.oom.badness import Machine
-from oomwatchd.oom.files import PAGE
 from oomwatchd.oom.machine import read_machine
 from oomwatchd.oom.memcgs import MemcgHierarchy, ancestry, find_hierarchy, group_path, is_within, read_memcg, walk
 from oomwatchd.oom.processes import parse_memory_cgroup, read_processes
+from oomwatchd.oom.small_files import PAGE
 from tests.faketree import Tree
 
 PAGE_KIB = PAGE // 1024

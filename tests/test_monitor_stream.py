@@ -12,7 +12,7 @@ import pytest
 
 from oomwatchd.daemon.control_socket import ControlSocket
 from oomwatchd.daemon.hidden_processes import HiddenProcesses
-from oomwatchd.daemon.journal import WARNING, Record
+from oomwatchd.daemon.log_records import WARNING, Record
 from oomwatchd.daemon.loop import Loop
 from oomwatchd.daemon.monitor_stream import MonitorStream
 from oomwatchd.kernel.proc_connector import PROC_EVENT_COMM, PROC_EVENT_EXEC, PROC_EVENT_EXIT, PROC_EVENT_FORK

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from oomwatchd.daemon.journal import CRIT, WARNING, Record, of_kill, of_other_kill
 from oomwatchd.daemon.last_kill import write_last_kill
-from oomwatchd.daemon.other_kills import Entry, OtherKill, OtherKills, kills_in, took
+from oomwatchd.daemon.log_records import CRIT, WARNING, Record, kill_records, other_kill_record
+from oomwatchd.daemon.other_kills import JournalEntry, OtherKill, OtherKills, kills_in, took
 from oomwatchd.oomlog.record import Invoker, Killed, Memory, OomKill
 from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.lineage import Node, Pin
@@ -48,7 +48,7 @@ def kill(*also: int) -> OomKill:
 
 
 def test_who_goes_with_the_victim_is_told_of() -> None:
-    records = of_kill(kill(8, 9), {7: None, 8: node(8), 9: Node(9, 1, None)})
+    records = kill_records(kill(8, 9), {7: None, 8: node(8), 9: Node(9, 1, None)})
     assert [(r.fields["OBJECT_PID"], r.priority) for r in records] == [(7, WARNING), (8, CRIT)]
     assert records[0].fields["OOMWATCHD_ALSO_KILLED"] == "8 9"
     assert records[1].fields["OOMWATCHD_RULE"] == "db"
@@ -57,13 +57,13 @@ def test_who_goes_with_the_victim_is_told_of() -> None:
 
 
 def test_a_raised_one_is_no_cause_for_alarm() -> None:
-    assert of_other_kill("earlyoom", node(8, value=300), None).priority == WARNING
-    record = of_other_kill("systemd-oomd", node(8), "/system.slice/db.service")
+    assert other_kill_record("earlyoom", node(8, value=300), None).priority == WARNING
+    record = other_kill_record("systemd-oomd", node(8), "/system.slice/db.service")
     assert record.priority == CRIT and record.fields["OOMWATCHD_CGROUP"] == "/system.slice/db.service"
 
 
 def test_the_last_kill_is_one_object(tmp_path: Path) -> None:
-    records = of_kill(kill(8, 9), {8: node(8)})
+    records = kill_records(kill(8, 9), {8: node(8)})
     write_last_kill(str(tmp_path), records, 12.5)
     assert os.listdir(tmp_path) == ["last-kill.json"]
     made = json.loads((tmp_path / "last-kill.json").read_text())
@@ -101,13 +101,13 @@ Implementing a corrective action:
 )  # fmt: skip
 def test_what_they_write(unit: str, text: str, wanted: OtherKill | str | None) -> None:
     expected = OtherKill("systemd-oomd", cgroup=wanted) if isinstance(wanted, str) else wanted
-    assert kills_in(Entry(unit, line) for line in text.split("\n")) == ([] if expected is None else [expected])
+    assert kills_in(JournalEntry(unit, line) for line in text.split("\n")) == ([] if expected is None else [expected])
 
 
 def test_a_unit_that_failed_for_an_oom_kill() -> None:
-    assert kills_in([Entry("db.service", "Failed", "oom-kill"), Entry("db.service", "Failed", "exit-code")]) == [
-        OtherKill("systemd", unit="db.service")
-    ]
+    assert kills_in(
+        [JournalEntry("db.service", "Failed", "oom-kill"), JournalEntry("db.service", "Failed", "exit-code")]
+    ) == [OtherKill("systemd", unit="db.service")]
 
 
 def test_whom_they_took() -> None:
@@ -120,40 +120,40 @@ def test_whom_they_took() -> None:
 class Found(OtherKills):
     """With a journal that says what it is told to."""
 
-    def hear(self, *entries: Entry) -> None:
+    def hear(self, *entries: JournalEntry) -> None:
         self._found.append(list(entries))
 
 
 def test_each_is_told_of_once() -> None:
     kills, one, other = Found(), node(8), node(9)
-    assert not kills.note([], [], 1.0, kernel_killed=True)
-    assert not kills.note([one], [one], 1.0, kernel_killed=True), "the kernel's log has told of it"
-    assert kills.note([one, other], [], 2.0, kernel_killed=True)
-    killed = Entry("earlyoom.service", 'sending SIGKILL to process 8 uid 0 "x": ')
+    assert not kills.add_dead([], [], 1.0, kernel_killed=True)
+    assert not kills.add_dead([one], [one], 1.0, kernel_killed=True), "the kernel's log has told of it"
+    assert kills.add_dead([one, other], [], 2.0, kernel_killed=True)
+    killed = JournalEntry("earlyoom.service", 'sending SIGKILL to process 8 uid 0 "x": ')
     kills.hear(killed)
     assert kills.take(2.5) == [(OtherKill("earlyoom", pid=8), [one])]
     assert kills.take(3.0) == []
-    assert not kills.note([], [], 60.0, kernel_killed=True), "too long ago"
+    assert not kills.add_dead([], [], 60.0, kernel_killed=True), "too long ago"
 
 
 def test_a_death_that_is_found_before_the_kernels_kill_is_known() -> None:
     """systemd stops a unit at once; the kernel's report of the kill in it takes a moment to be read."""
     kills = OtherKills()
-    assert not kills.note([node(7)], [], 1.0, kernel_killed=False)
-    assert kills.note([], [], 6.0, kernel_killed=True)
+    assert not kills.add_dead([node(7)], [], 1.0, kernel_killed=False)
+    assert kills.add_dead([], [], 6.0, kernel_killed=True)
     kills = OtherKills()
-    assert not kills.note([node(7)], [], 1.0, kernel_killed=False)
-    assert not kills.note([], [], 12.0, kernel_killed=False)
-    assert not kills.note([], [], 13.0, kernel_killed=True), "it died long before"
+    assert not kills.add_dead([node(7)], [], 1.0, kernel_killed=False)
+    assert not kills.add_dead([], [], 12.0, kernel_killed=False)
+    assert not kills.add_dead([], [], 13.0, kernel_killed=True), "it died long before"
 
 
 def test_a_kill_may_be_read_of_before_it_is_known_who_is_gone() -> None:
     kills, early = Found(), node(8)
-    kills.hear(Entry("db.service", "Failed", "oom-kill"))
+    kills.hear(JournalEntry("db.service", "Failed", "oom-kill"))
     assert kills.take(1.0) == []
-    assert kills.note([early], [], 4.0, kernel_killed=True)
+    assert kills.add_dead([early], [], 4.0, kernel_killed=True)
     assert kills.take(4.5) == [(OtherKill("systemd", unit="db.service"), [early])]
-    assert kills.note([node(9)], [], 40.0, kernel_killed=True)
+    assert kills.add_dead([node(9)], [], 40.0, kernel_killed=True)
     assert kills.take(40.5) == [], "another death of the unit, long after"
 
 

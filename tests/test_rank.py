@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from oomwatchd.base.badness import ERAS
+from oomwatchd.base.badness_formula import ERAS
 from oomwatchd.ctl import main
 from oomwatchd.ctl.rank import as_json
 from oomwatchd.ctl.rank_table import bar, size
 from oomwatchd.oom.badness import Candidate, Task
-from oomwatchd.oom.files import PAGE
+from oomwatchd.oom.small_files import PAGE
 from oomwatchd.oom.survey import Survey, take_survey
 from tests import unprivileged
 from tests.faketree import Tree

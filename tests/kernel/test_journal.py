@@ -5,7 +5,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from oomwatchd.daemon.journal import MESSAGE_IDS
+from oomwatchd.daemon.log_records import MESSAGE_IDS
 from tests.kernel.running import (
     Daemon,
     Processes,

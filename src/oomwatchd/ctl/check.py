@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from oomwatchd.base.text import printable
+from oomwatchd.base.text import counted, printable
 from oomwatchd.config import load as config
 from oomwatchd.config.load import Config, ConfigError
 from oomwatchd.config.problems import Problem
@@ -63,12 +63,8 @@ def summary(valid: Iterable[Config], warnings: int) -> str:
     files = sum(len(each.sources) for each in valid)
     rules = [rule for each in valid for rule in each.rules]
     disabled = sum(not rule.enabled for rule in rules)
-    count = _count(len(rules), "rule") + (f" ({disabled} disabled)" if disabled else "")
-    return f"Valid: {_count(files, 'file')}, {count}, {_count(warnings, 'warning')}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+    count = counted(len(rules), "rule") + (f" ({disabled} disabled)" if disabled else "")
+    return f"Valid: {counted(files, 'file')}, {count}, {counted(warnings, 'warning')}"
 
 
 def lint(loaded: Config) -> list[Problem]:

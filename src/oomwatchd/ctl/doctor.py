@@ -44,7 +44,7 @@ def run_doctor(arguments: argparse.Namespace) -> int:
             missing_capabilities=daemon.missing_capabilities,
             not_watched=daemon.not_watched,
         )
-    found = doctor.find(system)
+    found = doctor.findings_of(system)
     if arguments.json:
         print(json.dumps({"findings": [asdict(finding) for finding in found]}))
         return 1 if found else 0

@@ -23,7 +23,7 @@ EVERYTHING = Needs(reads=frozenset(Source))
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RuleVerdict:
     """What one rule says of one process."""
 
     rule: Rule
@@ -42,7 +42,7 @@ class Explanation:
     """Why the process is never touched, or can't be explained; empty: neither."""
     value: int | None
     """The present oom_score_adj."""
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[RuleVerdict, ...]
     decided: Rule | None
     action: str
     """What is done: "pin", "ignore", "release" (it gets back its original value), "children" (it gets what `children`
@@ -97,7 +97,7 @@ class Examiner:
             return _unexplained(pid, f"a thread; its process is {leader}")
         if untouched is not None:
             note, failed = untouched
-            verdicts = tuple(Verdict(rule, failed) for rule in self.rules.rules)
+            verdicts = tuple(RuleVerdict(rule, failed) for rule in self.rules.rules)
             return Explanation(pid, process, note, value, verdicts, None, "none", None, None)
         return self._weigh(process, value, node_of(process, lineage), lineage)
 
@@ -164,12 +164,12 @@ class Examiner:
     def _weigh(self, process: Process, value: int, node: Node, lineage: Json) -> Explanation:
         settled(lambda: self.rules.prepare(process))
         pinned_by = lineage.get("rule") if self.book.loaded else None
-        verdicts = [Verdict(rule, _why_not(rule, process, pinned_by)) for rule in self.rules.rules]
+        verdicts = [RuleVerdict(rule, _why_not(rule, process, pinned_by)) for rule in self.rules.rules]
         decided = next((verdict.rule for verdict in verdicts if verdict.failed is None), None)
         pin = self.book.pins.get(process.pid)
         if pin is not None and pin.starttime == process.starttime:
             decided = runtime_rule(pin)
-            verdicts.insert(0, Verdict(decided, None))
+            verdicts.insert(0, RuleVerdict(decided, None))
         action, target = _outcome(decided, node, value)
         refused = lineage.get("refused") or {}
         applies = decided is not None and refused.get("rule") == decided.name

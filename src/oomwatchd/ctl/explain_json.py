@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from oomwatchd.base.text import decode
-from oomwatchd.ctl.examine import Explanation, Verdict
+from oomwatchd.ctl.examine import Explanation, RuleVerdict
 from oomwatchd.ctl.explain_text import next_step
 from oomwatchd.ctl.origin import Origin, find_origin
 
@@ -44,7 +44,7 @@ def _origin_json(comes_from: Origin) -> Mapping[str, object]:
     }
 
 
-def _verdict_json(verdict: Verdict) -> Mapping[str, object]:
+def _verdict_json(verdict: RuleVerdict) -> Mapping[str, object]:
     rule, failed = verdict.rule, verdict.failed
     return {
         "rule": rule.name,

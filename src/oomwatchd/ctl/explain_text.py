@@ -4,7 +4,7 @@ import pwd
 
 from oomwatchd.base.text import printable
 from oomwatchd.ctl import origin
-from oomwatchd.ctl.examine import Explanation, Verdict
+from oomwatchd.ctl.examine import Explanation, RuleVerdict
 from oomwatchd.ctl.origin import Origin, find_origin
 from oomwatchd.ctl.rulebook import Rulebook
 from oomwatchd.ctl.state import clock
@@ -119,7 +119,7 @@ def next_step(explanation: Explanation) -> str:
     return f"{explanation.target} is written"
 
 
-def _why(verdict: Verdict, explanation: Explanation) -> str:
+def _why(verdict: RuleVerdict, explanation: Explanation) -> str:
     failed = verdict.failed
     if failed is None:
         return "" if verdict.rule is explanation.decided else "but comes later"

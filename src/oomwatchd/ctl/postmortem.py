@@ -23,7 +23,7 @@ from oomwatchd.oomlog.history import Growth, History
 from oomwatchd.oomlog.logfile import SourceError
 from oomwatchd.oomlog.record import Killed, OomKill, Task
 from oomwatchd.oomlog.times import seconds_of
-from oomwatchd.oomlog.what_if import Rules
+from oomwatchd.oomlog.under_rules import Rules
 
 _NO_JOURNAL = (
     "No OOM kill found in the journal: read were the records of the kernel, systemd-oomd, earlyoom, nohang and oomd, "

@@ -21,7 +21,7 @@ from oomwatchd.oomlog.advice import Advice
 from oomwatchd.oomlog.amounts import size
 from oomwatchd.oomlog.history import History
 from oomwatchd.oomlog.record import OomKill
-from oomwatchd.oomlog.what_if import Rules
+from oomwatchd.oomlog.under_rules import Rules
 
 # More marks than this are a blur; the rest are counted.
 MARKS = 2000

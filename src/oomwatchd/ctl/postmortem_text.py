@@ -10,7 +10,7 @@ from oomwatchd.oomlog.advice import Advice
 from oomwatchd.oomlog.amounts import labelled, size
 from oomwatchd.oomlog.history import History
 from oomwatchd.oomlog.record import OomKill
-from oomwatchd.oomlog.what_if import Rules
+from oomwatchd.oomlog.under_rules import Rules
 
 # Rows that are shown to people. Programs get them all.
 SHOWN = 10
@@ -73,7 +73,7 @@ def describe(
     return said + (_table(kill, ranked, legend=legend) if ranked else [])
 
 
-def why(kill: OomKill, ranked: list[replay.Ranked], again: replay.Replay | None) -> list[str]:
+def why(kill: OomKill, ranked: list[replay.Ranked], again: replay.ReplayedChoice | None) -> list[str]:
     """Why this process was chosen, in sentences."""
     if kill.killer == "kernel":
         return sentences.reasons(kill, ranked, again)

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 
 from oomwatchd.base.uapi import OOM_SCORE_ADJ_MIN
 from oomwatchd.config.problems import Problem
-from oomwatchd.oom.files import PAGE
-from oomwatchd.oom.processes import Process, read_processes
+from oomwatchd.oom.processes import OomProcess, read_processes
+from oomwatchd.oom.small_files import PAGE
 from oomwatchd.pinning.what_if import preview
 from oomwatchd.rules.model import Rule
 
@@ -38,7 +38,7 @@ def too_wide(rules: Sequence[Rule], proc: str = "/proc") -> list[Problem]:
     return [Problem(worst.file, worst.line, 1, message)]
 
 
-def _others(processes: Iterable[Process], protected: Counter[str]) -> int:
+def _others(processes: Iterable[OomProcess], protected: Counter[str]) -> int:
     return sum(process.task.memory for process in processes) - sum(protected.values())
 
 

@@ -9,16 +9,16 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from oomwatchd.base.badness import ERAS
+from oomwatchd.base.badness_formula import ERAS
 from oomwatchd.base.text import decode, printable
 from oomwatchd.ctl.arguments import count
 from oomwatchd.ctl.ask import add_root
 from oomwatchd.ctl.errors import CommandError
-from oomwatchd.ctl.killers import assess_killers, killers_as_json, print_killers
+from oomwatchd.ctl.rank_killers import assess_killers, killers_as_json, print_killers
 from oomwatchd.ctl.rank_table import Outcome, among_first, show, show_beside, since
 from oomwatchd.oom.badness import Candidate
-from oomwatchd.oom.files import PAGE
-from oomwatchd.oom.killers.facts import roots_below
+from oomwatchd.oom.killers.killer_facts import roots_below
+from oomwatchd.oom.small_files import PAGE
 from oomwatchd.oom.survey import Survey, take_survey
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from oomwatchd.base.badness import Era
+from oomwatchd.base.badness_formula import Era
 from oomwatchd.base.text import decode, printable
 from oomwatchd.ctl.table import print_table, terminal_columns, wrap
 from oomwatchd.oom.badness import Candidate
-from oomwatchd.oom.files import PAGE
+from oomwatchd.oom.small_files import PAGE
 from oomwatchd.oom.survey import Survey
 
 

@@ -8,7 +8,7 @@ from oomwatchd.base.uapi import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN, PF_KTHREAD
 from oomwatchd.control.connection import Connection
 from oomwatchd.control.protocol import Json
 from oomwatchd.daemon.parts import Parts
-from oomwatchd.daemon.runtime_pins import Refused
+from oomwatchd.daemon.runtime_pins import PinRefused
 from oomwatchd.kernel.proc_status import parse_thread_group
 from oomwatchd.kernel.procfs import ProcessDir, Vanished
 from oomwatchd.pinning.ledger_codec import RuntimePin
@@ -69,7 +69,7 @@ def pin(parts: Parts, connection: Connection, request: Json) -> None:
         return
     try:
         parts.pins.put_in_force(pin)
-    except Refused as refused:
+    except PinRefused as refused:
         why = str(refused)
         if refused.lacks_privilege and "CAP_SYS_RESOURCE" in parts.missing_capabilities:
             why += " (lowering a value needs CAP_SYS_RESOURCE)"

@@ -10,8 +10,8 @@ from oomwatchd.config.load import Config
 from oomwatchd.daemon.account_names import AccountNames
 from oomwatchd.daemon.event_pump import EventPump
 from oomwatchd.daemon.in_force import InForce
-from oomwatchd.daemon.journal import NOTICE, Record
 from oomwatchd.daemon.ledger_opening import new_ledger, open_ledger
+from oomwatchd.daemon.log_records import NOTICE, Record
 from oomwatchd.daemon.reporter import Reporter
 from oomwatchd.daemon.runtime_pins import RuntimePins
 from oomwatchd.daemon.scanner import Scanner
@@ -88,7 +88,9 @@ class Applier:
         try:
             self._pump.subscribe()
         except Unavailable as reason:
-            self._report.note(f'proc_events = "required", but there are none: {reason}; going on with scans alone')
+            self._report.keep_warning(
+                f'proc_events = "required", but there are none: {reason}; going on with scans alone'
+            )
         rules = counted(self._in_force.enabled_rules, "rule")
         self._report.emit_with_notes("reloaded", NOTICE, f"Configuration reloaded: {rules}")
         self._taken(fresh)
@@ -103,7 +105,7 @@ class Applier:
         pinner.ledger.close()
         dry_run = self._in_force.dry_run
         pinner.change_ledger(new_ledger(self._directory, dry_run=dry_run), dry_run=dry_run)
-        open_ledger(pinner, self._report.note)
+        open_ledger(pinner, self._report.keep_warning)
 
     # Users and groups
 

@@ -5,7 +5,7 @@ import os
 from oomwatchd.daemon.control_socket import ControlSocket, another_listens
 from oomwatchd.daemon.failure import Failure
 from oomwatchd.daemon.in_force import InForce
-from oomwatchd.daemon.journal import NOTICE, WARNING, Record
+from oomwatchd.daemon.log_records import NOTICE, WARNING, Record
 from oomwatchd.daemon.reporter import Reporter
 
 
@@ -24,14 +24,14 @@ class ControlOpening:
     def open(self) -> None:
         """Open the socket at the start. Requests wait until ControlSocket.listen() is called. Raises Failure."""
         if self._in_force.always_dry and another_listens(self._directory):
-            self._report.note("Another oomwatchd runs, and oomwatchctl reaches that one, not this dry run")
+            self._report.keep_warning("Another oomwatchd runs, and oomwatchctl reaches that one, not this dry run")
             return
         try:
             self._control.open()
         except OSError as error:
             message = self._message(error)
             if self._in_force.dry_run:
-                self._report.note(f"{message}; oomwatchctl won't reach this dry run")
+                self._report.keep_warning(f"{message}; oomwatchctl won't reach this dry run")
             elif os.geteuid() != 0:
                 raise Failure(message) from None
             else:

@@ -25,10 +25,10 @@ from oomwatchd.daemon.event_source import EventSource
 from oomwatchd.daemon.helper_pool import HelperPool
 from oomwatchd.daemon.hidden_processes import HiddenProcesses
 from oomwatchd.daemon.in_force import InForce
-from oomwatchd.daemon.journal import INFO, Record
 from oomwatchd.daemon.kill_reports import KillReports
 from oomwatchd.daemon.ledger_opening import new_ledger, open_ledger
 from oomwatchd.daemon.log import Log
+from oomwatchd.daemon.log_records import INFO, Record
 from oomwatchd.daemon.loop import Loop
 from oomwatchd.daemon.monitor_stream import MonitorStream
 from oomwatchd.daemon.parts import Parts
@@ -177,7 +177,7 @@ class Daemon:
 
     def once(self) -> None:
         """Scan once, for --once. Raises Failure."""
-        open_ledger(self._pinner, self._report.note)
+        open_ledger(self._pinner, self._report.keep_warning)
         self._scanner.whole()
         self._report.decisions()
         for priority, message in status_text.scanned_once(self.parts):
@@ -199,7 +199,7 @@ class Daemon:
         self._source.load_filter()  # first, so that no helper inherits the capabilities that this takes
         self._asynchronous = True
         self._loop.catch_signals((signal.SIGHUP, signal.SIGTERM, signal.SIGINT), self._on_signals)
-        open_ledger(self._pinner, self._report.note)
+        open_ledger(self._pinner, self._report.keep_warning)
         self._control_opening.open()
         self._pump.subscribe()
         self._reloader.start(self._lint_helpers)

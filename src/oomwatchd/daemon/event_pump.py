@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from oomwatchd.daemon.event_source import EventSource
 from oomwatchd.daemon.in_force import InForce
-from oomwatchd.daemon.journal import WARNING, Record
+from oomwatchd.daemon.log_records import WARNING, Record
 from oomwatchd.daemon.loop import Loop
 from oomwatchd.daemon.reporter import Reporter
 from oomwatchd.kernel.proc_connector import (

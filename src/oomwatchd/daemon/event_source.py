@@ -55,7 +55,7 @@ class EventSource:
         """Load the eBPF program if possible, and give up the capabilities that this takes."""
         try:
             self._loaded = ExecFilter()
-        except exec_filter.Unavailable as reason:
+        except exec_filter.FilterUnavailable as reason:
             self._not_loaded = str(reason)
         with contextlib.suppress(OSError):  # a sandbox without capset(2)
             exec_filter.give_up_capabilities()

@@ -2,7 +2,7 @@
 
 import os
 
-from oomwatchd.daemon.journal import ERR, Record
+from oomwatchd.daemon.log_records import ERR, Record
 
 _AGAIN_SECONDS = 60.0
 """How often the count of a kind is logged."""
@@ -18,7 +18,7 @@ class InternalErrors:
         self._kinds: dict[str, tuple[float, int, str]] = {}
         """By kind: when it was logged last, how often it has come since, and its last message."""
 
-    def note(self, error: Exception, now: float, doing: str = "") -> Record | None:
+    def record_or_count(self, error: Exception, now: float, doing: str = "") -> Record | None:
         """The record to log of an exception; None: its kind was logged before, so it is only counted. `doing`: during
         what it was raised, as the end of a phrase, such as " in answering a client"."""
         kind = f"{_place(error)}{doing}: {type(error).__name__}"

@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping
 
 from oomwatchd.daemon.in_force import InForce
-from oomwatchd.daemon.journal import Record, of_other_kill
 from oomwatchd.daemon.last_kill import write_last_kill
+from oomwatchd.daemon.log_records import Record, other_kill_record
 from oomwatchd.daemon.loop import Loop
 from oomwatchd.daemon.oom_kills import OomKills
 from oomwatchd.daemon.other_kills import OtherKills
@@ -97,7 +97,7 @@ class KillReports:
         now = time.monotonic()
         departed = self._pinner.ledger.take_departed()
         stopping = now - self._kernel_killed_at < _STOP_SECONDS
-        if self._other_kills.note(departed, self._kills.recent, now, kernel_killed=stopping):
+        if self._other_kills.add_dead(departed, self._kills.recent, now, kernel_killed=stopping):
             self._other_kills.look()
             self._loop.later(_JOURNAL_SECONDS, self._log_others)
 
@@ -105,4 +105,4 @@ class KillReports:
         # The part of the journal that isn't read yet is taken after the next scan.
         for kill, nodes in self._other_kills.take(time.monotonic()):
             self._kills.add(kill.killer, [node.rule for node in nodes])
-            self._log_kill([of_other_kill(kill.killer, node, kill.cgroup) for node in nodes])
+            self._log_kill([other_kill_record(kill.killer, node, kill.cgroup) for node in nodes])

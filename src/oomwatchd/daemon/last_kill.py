@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Sequence
 
-from oomwatchd.daemon.journal import Record
+from oomwatchd.daemon.log_records import Record
 
 NAME = "last-kill.json"
 

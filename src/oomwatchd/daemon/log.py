@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from oomwatchd.base.alarm import Interrupted
 from oomwatchd.base.text import decode
-from oomwatchd.daemon.journal import DEBUG, MESSAGE_IDS, WARNING, Record
+from oomwatchd.daemon.log_records import DEBUG, MESSAGE_IDS, WARNING, Record
 
 _JOURNAL_SOCKET = "/run/systemd/journal/socket"
 

@@ -19,8 +19,8 @@ from oomwatchd.control.connection import Connection
 from oomwatchd.control.protocol import Json, runtime_directory
 from oomwatchd.daemon.daemon import Daemon
 from oomwatchd.daemon.failure import Failure
-from oomwatchd.daemon.journal import ERR, Record
 from oomwatchd.daemon.log import Log, open_log
+from oomwatchd.daemon.log_records import ERR, Record
 from oomwatchd.daemon.parts import Parts
 from oomwatchd.daemon.runtime_lock import RuntimeLock, Taken
 from oomwatchd.kernel.proc_connector import Unavailable

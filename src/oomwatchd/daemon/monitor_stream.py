@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from oomwatchd.base.text import decode
 from oomwatchd.daemon.control_socket import ControlSocket
 from oomwatchd.daemon.hidden_processes import HiddenProcesses
-from oomwatchd.daemon.journal import Record
+from oomwatchd.daemon.log_records import Record
 from oomwatchd.kernel.proc_connector import NAMES, PROC_EVENT_EXIT, PROC_EVENT_FORK, Event
 from oomwatchd.pinning.decisions import Decision
 from oomwatchd.pinning.ledger import Ledger

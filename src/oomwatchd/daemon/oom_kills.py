@@ -4,8 +4,8 @@ import contextlib
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 
-from oomwatchd.daemon.journal import WARNING, Record, of_kill
-from oomwatchd.oomlog.kmsg import KernelLog, read_counters
+from oomwatchd.daemon.log_records import WARNING, Record, kill_records
+from oomwatchd.oomlog.kernel_log import KernelLog, read_counters
 from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.lineage import Node
 
@@ -59,7 +59,7 @@ class OomKills:
         for kill in believed(self.log.finish(), None if counted is None else counted - self._reported):
             killed = 1 + len(kill.also_killed)
             self._reported += 0 if counted is None else killed
-            records = of_kill(kill, self._victims)
+            records = kill_records(kill, self._victims)
             self._count(records, killed)
             yield records
         self._victims.clear()

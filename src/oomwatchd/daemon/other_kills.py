@@ -38,7 +38,7 @@ _NOHANG_PID = re.compile(r"\s*PID:\s+(\d{1,10}),")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JournalEntry:
     """A journal entry of another killer or of systemd."""
 
     unit: str
@@ -65,7 +65,7 @@ class OtherKill:
     """When the entry was written, seconds since the epoch."""
 
 
-def kills_in(entries: Iterable[Entry]) -> list[OtherKill]:
+def kills_in(entries: Iterable[JournalEntry]) -> list[OtherKill]:
     """The kills in the entries, in their order."""
     found = []
     waits, pid = False, None  # nohang names its victim in one line, and writes in a later one that it kills
@@ -107,7 +107,7 @@ class OtherKills:
     def __init__(self) -> None:
         self._departed: deque[tuple[float, Node]] = deque(maxlen=1024)
         """Pinned processes that have died, and when that was found (CLOCK_MONOTONIC, seconds)."""
-        self._found: deque[list[Entry]] = deque()
+        self._found: deque[list[JournalEntry]] = deque()
         """Entries that the thread has read."""
         self._kills: deque[tuple[float, OtherKill]] = deque(maxlen=256)
         """Kills, and when their entry was read (CLOCK_MONOTONIC, seconds)."""
@@ -116,7 +116,9 @@ class OtherKills:
         self._since_us = int(time.time() * 1e6)
         """Entries up to this time (realtime clock) have been read, or are from before the start."""
 
-    def note(self, departed: Sequence[Node], by_kernel: Collection[Node], now: float, *, kernel_killed: bool) -> bool:
+    def add_dead(
+        self, departed: Sequence[Node], by_kernel: Collection[Node], now: float, *, kernel_killed: bool
+    ) -> bool:
         """Take note of pinned processes that have died, except for those in `by_kernel`, which the kernel has killed.
         `kernel_killed`: whether the kernel has killed lately, so that systemd may stop a unit for it. Returns whether
         the journal has to be read."""
@@ -174,7 +176,7 @@ def others_run() -> bool:
     )
 
 
-def read_entries(since_us: int) -> tuple[list[Entry], int]:
+def read_entries(since_us: int) -> tuple[list[JournalEntry], int]:
     """The entries of the other killers and of systemd since `since_us`, and the time of the last one (microseconds
     since the epoch). Raises OSError."""
     from systemd import _reader  # type: ignore[attr-defined]  # no stubs. Imported here: 0.4 MiB, and seldom needed
@@ -187,7 +189,7 @@ def read_entries(since_us: int) -> tuple[list[Entry], int]:
         reader.add_match("_PID=1")
         reader.add_match(f"MESSAGE_ID={_UNIT_FAILED}")
         reader.seek_realtime(since_us + 1)
-        entries: list[Entry] = []
+        entries: list[JournalEntry] = []
         while len(entries) < _ENTRIES and reader._next():
             at = reader._get_realtime()
             if at > since_us:
@@ -198,7 +200,7 @@ def read_entries(since_us: int) -> tuple[list[Entry], int]:
         reader.close()
 
 
-def _entry(reader: object) -> Entry:
+def _entry(reader: object) -> JournalEntry:
     def field(name: str) -> str:
         try:
             raw: bytes = reader._get(name)  # type: ignore[attr-defined]
@@ -208,4 +210,4 @@ def _entry(reader: object) -> Entry:
 
     result = field("UNIT_RESULT")
     unit = field("UNIT") if result else field("_SYSTEMD_UNIT")
-    return Entry(unit, field("MESSAGE"), result)
+    return JournalEntry(unit, field("MESSAGE"), result)

@@ -6,7 +6,7 @@ from oomwatchd.base.helper import ForkServer
 from oomwatchd.base.notyet import NotYet
 from oomwatchd.base.text import printable
 from oomwatchd.daemon.helper_pool import Call, HelperPool
-from oomwatchd.daemon.journal import NOTICE, WARNING, Record
+from oomwatchd.daemon.log_records import NOTICE, WARNING, Record
 from oomwatchd.daemon.loop import Loop
 from oomwatchd.kernel import procfs
 from oomwatchd.kernel.command_lines import read_command_line
@@ -156,7 +156,7 @@ def _of_overdue(pid: int, rule: str, more: int) -> Record:
     return Record("pin-failed", WARNING, message, fields)
 
 
-def of_file_system(raw_path: bytes, rules: Iterable[Rule], *, answers: bool) -> Record:
+def file_system_record(raw_path: bytes, rules: Iterable[Rule], *, answers: bool) -> Record:
     """The record about a file system that doesn't answer, or answers again, found at the path of an executable.
     `rules`: all rules; those that ask for the path are named."""
     path = procfs.text(raw_path)

@@ -11,7 +11,7 @@ from oomwatchd.config.problems import Problem
 from oomwatchd.config.stamp import Stamp
 from oomwatchd.daemon.config_poll import ConfigPoll
 from oomwatchd.daemon.helper_pool import HelperPool
-from oomwatchd.daemon.journal import ERR, NOTICE, WARNING, Record
+from oomwatchd.daemon.log_records import ERR, NOTICE, WARNING, Record
 from oomwatchd.daemon.loop import Loop
 from oomwatchd.daemon.reload_pace import ReloadPace
 

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable
 
 from oomwatchd.daemon.in_force import InForce
 from oomwatchd.daemon.internal_errors import InternalErrors
-from oomwatchd.daemon.journal import NOTICE, WARNING, PinLog, Record, of_decision
 from oomwatchd.daemon.log import Log
+from oomwatchd.daemon.log_records import NOTICE, WARNING, PinLog, Record, decision_record
 from oomwatchd.daemon.loop import Loop
 from oomwatchd.daemon.monitor_stream import MonitorStream
-from oomwatchd.daemon.put_off import OverdueLog, of_file_system
+from oomwatchd.daemon.put_off import OverdueLog, file_system_record
 from oomwatchd.daemon.sd_notify import SdNotify
 from oomwatchd.kernel.proc_connector import Event
 from oomwatchd.pinning.pinner import Pinner
@@ -62,7 +62,7 @@ class Reporter:
         self.emit(record)
         self.show_status()
 
-    def note(self, text: str) -> None:
+    def keep_warning(self, text: str) -> None:
         """Keep a warning for the next emit_with_notes()."""
         self._notes.append(text)
 
@@ -77,7 +77,7 @@ class Reporter:
     def internal_error(self, error: Exception, doing: str = "") -> None:
         """Log an unexpected exception, or count it if its kind was logged before. `doing`: during what it was raised,
         as the end of a phrase, such as " in answering a client"."""
-        record = self._errors.note(error, time.monotonic(), doing)
+        record = self._errors.record_or_count(error, time.monotonic(), doing)
         if record is not None:
             self.emit(record)
 
@@ -121,13 +121,13 @@ class Reporter:
         self._log_overdue(now)
         for decision in decisions:
             if self._pin_log.admits(decision, now):
-                self.emit(of_decision(decision, dry_run=self._in_force.dry_run))
+                self.emit(decision_record(decision, dry_run=self._in_force.dry_run))
         self._stream.decisions(decisions, events, pinner.ledger)
 
     def _log_file_systems(self) -> None:
         """Log which file systems have stopped answering, and which answer again."""
         for path, answers in self._pinner.view.namespaces.files.take_news():
-            self.emit(of_file_system(path, self._in_force.config.rules, answers=answers))
+            self.emit(file_system_record(path, self._in_force.config.rules, answers=answers))
             if answers:
                 self._answers_again()
 

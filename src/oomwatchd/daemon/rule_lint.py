@@ -4,7 +4,7 @@ from oomwatchd.config.lint_files import lint_files
 from oomwatchd.config.load import Layout
 from oomwatchd.daemon.helper_pool import Call, HelperPool
 from oomwatchd.daemon.in_force import InForce
-from oomwatchd.daemon.journal import WARNING, Record
+from oomwatchd.daemon.log_records import WARNING, Record
 from oomwatchd.daemon.reporter import Reporter
 
 _SECONDS = 30.0

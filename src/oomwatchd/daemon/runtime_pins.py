@@ -13,7 +13,7 @@ from oomwatchd.pinning.ledger_codec import RuntimePin
 from oomwatchd.pinning.pinner import Pinner
 
 
-class Refused(Exception):
+class PinRefused(Exception):
     """The value of a pin could not be written. The message says why. `lacks_privilege`: a privilege was missing."""
 
     def __init__(self, reason: str, *, lacks_privilege: bool) -> None:
@@ -47,7 +47,7 @@ class RuntimePins:
         self._look_afresh(pin.pid)
         self.apply()
         reason = "it has ended" if number is None else os.strerror(number)
-        raise Refused(reason, lacks_privilege=number == errno.EACCES)
+        raise PinRefused(reason, lacks_privilege=number == errno.EACCES)
 
     def end(self, pin: RuntimePin) -> None:
         """End a pin. The process is released, or pinned by the first rule that fits it."""

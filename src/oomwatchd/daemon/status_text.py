@@ -2,7 +2,7 @@
 
 from oomwatchd.base.text import counted
 from oomwatchd.daemon.capabilities import losses
-from oomwatchd.daemon.journal import INFO, WARNING
+from oomwatchd.daemon.log_records import INFO, WARNING
 from oomwatchd.daemon.parts import Parts
 from oomwatchd.rules.criteria import Source
 from oomwatchd.rules.ruleset import needs

@@ -35,7 +35,7 @@ CHECKS: tuple[Callable[[System], Iterator[Finding]], ...] = (
 )
 
 
-def find(system: System) -> list[Finding]:
+def findings_of(system: System) -> list[Finding]:
     """All findings, the gravest first."""
     found = [finding for check in CHECKS for finding in check(system)]
     return sorted(found, key=lambda finding: (CRITICAL, WARNING, NOTICE).index(finding.severity))

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from oomwatchd.base.text import printable
-from oomwatchd.oom.files import PAGE
-from oomwatchd.oom.processes import Process
+from oomwatchd.oom.processes import OomProcess
+from oomwatchd.oom.small_files import PAGE
 
 CRITICAL, WARNING, NOTICE = "critical", "warning", "notice"
 
@@ -20,21 +20,16 @@ class Finding:
     advice: str  # one command or setting that mends it
 
 
-def name(process: Process) -> str:
+def name(process: OomProcess) -> str:
     """A process as people know it: "name (PID)"."""
     return f"{printable(process.task.comm)} ({process.task.pid})"
 
 
-def names(processes: Iterable[Process], most: int = 3) -> str:
+def names(processes: Iterable[OomProcess], most: int = 3) -> str:
     """The names of the first `most` processes, and how many more there are."""
     names = [name(process) for process in processes]
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def some(count: int, noun: str = "process", plural: str = "processes") -> str:
-    """A number and a noun: "1 process", "3 processes"."""
-    return f"{count} {noun if count == 1 else plural}"
 
 
 def mib(pages: int) -> str:
@@ -42,7 +37,7 @@ def mib(pages: int) -> str:
     return f"{pages * PAGE / 2**20:.0f} MiB"
 
 
-def own_memory(process: Process) -> int:
+def own_memory(process: OomProcess) -> int:
     """Pages that would become free if the process ended. Shared pages and pages of files aren't counted."""
     anon = process.task.rss if process.anon is None else process.anon
     return anon + process.task.swap + process.task.pgtables

@@ -13,7 +13,7 @@ from oomwatchd.oom.killers.model import Killer
 from oomwatchd.oom.killers.systemd_facts import unit_of_process
 from oomwatchd.oom.killers.systemd_oomd import Leaf, preference
 from oomwatchd.oom.memcgs import is_within
-from oomwatchd.oom.processes import Process
+from oomwatchd.oom.processes import OomProcess
 
 
 def daemon(system: System) -> Iterator[Finding]:
@@ -28,7 +28,7 @@ def daemon(system: System) -> Iterator[Finding]:
         )
 
 
-def lowered(system: System) -> list[Process]:
+def lowered(system: System) -> list[OomProcess]:
     """The processes that rules have pinned below their original value. Where the daemon can't be asked: all processes
     below 0."""
     kept = []
@@ -45,7 +45,7 @@ def lowered(system: System) -> list[Process]:
     return kept
 
 
-def _who(system: System, processes: list[Process]) -> str:
+def _who(system: System, processes: list[OomProcess]) -> str:
     rules = {system.pinned[p.task.pid].rule for p in processes} if system.pinned is not None else set()
     by = f", which {'rule' if len(rules) == 1 else 'rules'} {', '.join(map(repr, sorted(rules)))} lowered"
     return names(processes) + (by if rules else f", at oom_score_adj {min(p.task.oom_score_adj for p in processes)}")
@@ -93,7 +93,7 @@ def systemd_oomd(system: System) -> Iterator[Finding]:
     if killer is None:
         return
     pinned = lowered(system)
-    victims = {t.victim.cgroup for t in killer.triggers if t.victim is not None}
+    victims = {t.victim.cgroup for t in killer.conditions if t.victim is not None}
     for leaf in system.leaves:
         members = [p for p in pinned if is_within(p.task.memcg, leaf.path)]
         reasons = list(_watched(system, leaf))
@@ -165,7 +165,7 @@ def earlyoom(system: System) -> Iterator[Finding]:
             )
 
 
-def _why_earlyoom(killer: Killer, settings: Settings, process: Process) -> str | None:
+def _why_earlyoom(killer: Killer, settings: Settings, process: OomProcess) -> str | None:
     if _is_victim(killer, process):
         return "it is the first as things are"
     if settings.sort_by_rss and not fits(settings.avoid, process.task.comm):
@@ -180,7 +180,7 @@ def nohang(system: System) -> Iterator[Finding]:
     killer = _armed(system, "nohang")
     if killer is None:
         return
-    doubtful = any("can't be followed" in doubt for trigger in killer.triggers for doubt in trigger.doubts)
+    doubtful = any("can't be followed" in doubt for condition in killer.conditions for doubt in condition.doubts)
     if doubtful and system.uid != 0:
         yield Finding(
             "nohang-not-judged",
@@ -201,8 +201,8 @@ def nohang(system: System) -> Iterator[Finding]:
             )
 
 
-def _is_victim(killer: Killer, process: Process) -> bool:
-    return any(t.victim is not None and t.victim.pid == process.task.pid for t in killer.triggers)
+def _is_victim(killer: Killer, process: OomProcess) -> bool:
+    return any(t.victim is not None and t.victim.pid == process.task.pid for t in killer.conditions)
 
 
 def _armed(system: System, wanted: str, *, stuck: bool = False) -> Killer | None:

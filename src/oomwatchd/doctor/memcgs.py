@@ -2,19 +2,19 @@
 
 from collections.abc import Iterator
 
-from oomwatchd.base.text import printable
+from oomwatchd.base.text import counted, printable
 from oomwatchd.base.uapi import OOM_SCORE_ADJ_MIN
-from oomwatchd.doctor.finding import CRITICAL, NOTICE, WARNING, Finding, mib, names, own_memory, some
+from oomwatchd.doctor.finding import CRITICAL, NOTICE, WARNING, Finding, mib, names, own_memory
 from oomwatchd.doctor.system import System
 from oomwatchd.oom.badness import why_not_killable
 from oomwatchd.oom.memcgs import is_within
-from oomwatchd.oom.processes import Process
+from oomwatchd.oom.processes import OomProcess
 
 # The share (percent) of a limit from which on what is protected below it is worth a word.
 PROTECTED_IN_GROUP = 75
 
 
-def _members(system: System, path: bytes) -> list[Process]:
+def _members(system: System, path: bytes) -> list[OomProcess]:
     return [p for p in system.processes if not p.task.kernel_thread and is_within(p.task.memcg, path)]
 
 
@@ -41,7 +41,7 @@ def memcg_oom_group(system: System) -> Iterator[Finding]:
         yield Finding(
             "memcg-oom-group-plain",
             NOTICE,
-            f"memory.oom.group is set in {some(len(harmless), 'cgroup', 'cgroups')} ({', '.join(harmless[:3])}): all "
+            f"memory.oom.group is set in {counted(len(harmless), 'cgroup')} ({', '.join(harmless[:3])}): all "
             "processes of such a group but those at -1000 die together, whatever their values.",
             "OOMPolicy=continue in the unit, where that is not meant",
         )

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from oomwatchd.base.text import printable
+from oomwatchd.base.text import counted, printable
 from oomwatchd.base.uapi import CAP_DAC_OVERRIDE, CAP_NET_ADMIN, CAP_SYS_PTRACE, CAP_SYS_RESOURCE, CAP_SYSLOG
-from oomwatchd.doctor.finding import CRITICAL, NOTICE, WARNING, Finding, names, some
+from oomwatchd.doctor.finding import CRITICAL, NOTICE, WARNING, Finding, names
 from oomwatchd.doctor.system import System
 from oomwatchd.kernel.proc_status import has_capability
 
@@ -116,7 +116,7 @@ def unreadable(system: System) -> Iterator[Finding]:
     yield Finding(
         "processes-unreadable",
         NOTICE,
-        f"{some(system.unreadable)} may not be read, so that what concerns them is missing here.",
+        f"{counted(system.unreadable, 'process')} may not be read, so that what concerns them is missing here.",
         "run oomwatchctl doctor as root",
     )
 
@@ -162,7 +162,7 @@ def kernel_log(system: System) -> Iterator[Finding]:
 def lsm_denials(system: System) -> Iterator[Finding]:
     """A security module has refused oomwatchd something."""
     if system.denials:
-        times = some(len(system.denials), "time", "times")
+        times = counted(len(system.denials), "time")
         yield Finding(
             "lsm-denials",
             CRITICAL,
@@ -175,7 +175,7 @@ def lsm_denials(system: System) -> Iterator[Finding]:
         yield Finding(
             "lsm-refuses-exe",
             WARNING,
-            f"The executable of {some(len(seen))} can't be read in spite of CAP_SYS_PTRACE ({names(seen)}): a "
-            "security module refuses it, and rules with `exe` don't fit them.",
+            f"The executable of {counted(len(seen), 'process')} can't be read in spite of CAP_SYS_PTRACE "
+            f"({names(seen)}): a security module refuses it, and rules with `exe` don't fit them.",
             "allow ptrace (read) for oomwatchd in the policy",
         )

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator
 
+from oomwatchd.base.text import counted
 from oomwatchd.base.uapi import CAP_SYS_RESOURCE, OOM_SCORE_ADJ_MIN
-from oomwatchd.doctor.finding import CRITICAL, NOTICE, WARNING, Finding, mib, name, names, own_memory, some
+from oomwatchd.doctor.finding import CRITICAL, NOTICE, WARNING, Finding, mib, name, names, own_memory
 from oomwatchd.doctor.system import System
 from oomwatchd.kernel.proc_status import has_capability
 from oomwatchd.oom.badness import why_not_killable
-from oomwatchd.oom.processes import Process
+from oomwatchd.oom.processes import OomProcess
 
 # Shares (percent) of RAM from which on protection is worth a word.
 PROTECTED_OF_RAM, PROTECTED_OF_RAM_CRITICAL = 50, 80
@@ -59,8 +60,8 @@ def protected_share(system: System) -> Iterator[Finding]:
         yield Finding(
             "nothing-killable",
             CRITICAL,
-            f"None of the {some(len(users))} can be killed: out of memory the kernel would find nothing to kill, "
-            "and panic.",
+            f"None of the {counted(len(users), 'process')} can be killed: out of memory the kernel would find nothing "
+            "to kill, and panic.",
             "use -1000 for a few small processes, and values above it for the rest",
         )
         return
@@ -80,12 +81,12 @@ def protected_share(system: System) -> Iterator[Finding]:
 def unkillable_owners(system: System) -> Iterator[Finding]:
     """Processes at -1000 that are a shell or in a container: whatever they start can't be killed either."""
     by_pid = {p.task.pid: p for p in system.processes}
-    kinds: tuple[tuple[str, str, Callable[[Process], bool]], ...] = (
+    kinds: tuple[tuple[str, str, Callable[[OomProcess], bool]], ...] = (
         ("unkillable-shell", "shell", lambda p: p.task.comm in SHELLS),
         ("unkillable-container", "container", lambda p: p.nested),
     )
     for identity, kind, is_one in kinds:
-        owned: dict[int, list[Process]] = {}
+        owned: dict[int, list[OomProcess]] = {}
         for process in system.processes:
             if process.task.oom_score_adj == OOM_SCORE_ADJ_MIN and not process.task.kernel_thread and is_one(process):
                 owned.setdefault(_origin(process, by_pid).task.pid, []).append(process)
@@ -101,7 +102,7 @@ def unkillable_owners(system: System) -> Iterator[Finding]:
             )
 
 
-def _origin(process: Process, by_pid: dict[int, Process]) -> Process:
+def _origin(process: OomProcess, by_pid: dict[int, OomProcess]) -> OomProcess:
     """The topmost ancestor in an unbroken line that has the same value, or the process itself."""
     seen = set[int]()
     while process.task.pid not in seen:
@@ -116,8 +117,8 @@ def _origin(process: Process, by_pid: dict[int, Process]) -> Process:
 def leaks(system: System) -> Iterator[Finding]:
     """Lowered values and floors that children have inherited though they weren't meant for them."""
     by_pid = {p.task.pid: p for p in system.processes}
-    values: dict[int, list[Process]] = {}
-    floors: dict[int, list[Process]] = {}
+    values: dict[int, list[OomProcess]] = {}
+    floors: dict[int, list[OomProcess]] = {}
     for process in system.processes:
         parent = by_pid.get(process.ppid)
         if parent is None or parent.task.oom_score_adj >= 0 or process.task.kernel_thread:
@@ -133,8 +134,8 @@ def leaks(system: System) -> Iterator[Finding]:
         yield Finding(
             "leaked-value",
             WARNING,
-            f"{some(len(processes))} of other users inherited {owner.task.oom_score_adj} from {name(owner)}: "
-            f"{names(processes)}.",
+            f"{counted(len(processes), 'process')} of other users inherited {owner.task.oom_score_adj} from "
+            f"{name(owner)}: {names(processes)}.",
             'children = "reset" in the rule that lowers it',
         )
     for pid, processes in floors.items():
@@ -148,7 +149,7 @@ def leaks(system: System) -> Iterator[Finding]:
         )
 
 
-def _moved_the_floor(process: Process, parent: Process, system: System) -> bool:
+def _moved_the_floor(process: OomProcess, parent: OomProcess, system: System) -> bool:
     """Whether the higher value of `process` was probably written with CAP_SYS_RESOURCE, which also moves the floor. The
     writer may be the daemon, its parent, or itself (as sshd does it)."""
     return (

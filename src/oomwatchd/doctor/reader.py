@@ -4,19 +4,19 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 
-from oomwatchd.base.badness import era_of
+from oomwatchd.base.badness_formula import era_of
 from oomwatchd.base.uapi import CAP_SYS_PTRACE, INITIAL_PID_NS, INITIAL_USER_NS
 from oomwatchd.doctor.denials import read_denials
 from oomwatchd.doctor.system import Group, Pinned, Sysctls, System
 from oomwatchd.kernel.hidepid import read_hidepid
 from oomwatchd.kernel.proc_status import has_capability, parse_capabilities
 from oomwatchd.oom.badness import Machine
-from oomwatchd.oom.files import PAGE, kib, pages_of_kib, parse_fields, parse_pairs, read_file, read_number
-from oomwatchd.oom.killers.facts import Reader, Roots, read_memory
+from oomwatchd.oom.killers.killer_facts import Reader, Roots, read_memory
 from oomwatchd.oom.killers.systemd_facts import SystemdReader
 from oomwatchd.oom.machine import read_machine
 from oomwatchd.oom.memcgs import MemcgHierarchy, directory_of, find_hierarchy, read_memcg, walk
-from oomwatchd.oom.processes import Process, namespace, read_processes
+from oomwatchd.oom.processes import OomProcess, namespace, read_processes
+from oomwatchd.oom.small_files import PAGE, kib, pages_of_kib, parse_fields, parse_pairs, read_file, read_number
 
 
 def read_system(
@@ -69,7 +69,7 @@ def _read_machine(proc: str) -> Machine | None:
         return None
 
 
-def _read_processes(proc: str, hierarchy: MemcgHierarchy | None) -> tuple[list[Process], int]:
+def _read_processes(proc: str, hierarchy: MemcgHierarchy | None) -> tuple[list[OomProcess], int]:
     try:
         return read_processes(proc, None if hierarchy is None else hierarchy.version)
     except OSError:
@@ -150,7 +150,7 @@ def _hidepid(proc: str) -> str | None:
         return None
 
 
-def _find_daemon(processes: list[Process]) -> int | None:
+def _find_daemon(processes: list[OomProcess]) -> int | None:
     """The PID of the process of root that is called oomwatchd. Only root could fake that."""
     found = [p.task.pid for p in processes if p.task.comm == b"oomwatchd" and p.task.uid == 0]
     return min(found, default=None)
@@ -168,7 +168,7 @@ def _has_journal(root: str) -> bool:
     return False
 
 
-def _refused_links(proc: str, processes: list[Process]) -> tuple[int, ...]:
+def _refused_links(proc: str, processes: list[OomProcess]) -> tuple[int, ...]:
     """The PIDs of the processes whose exe link can't be read for lack of permission. PID 1 is left out, since no rule
     touches it. Kernel threads and zombies have no exe (ENOENT), which is no refusal."""
     refused = []

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from oomwatchd.oom.badness import Machine, Memcg
 from oomwatchd.oom.killers.aftermath import Unit
-from oomwatchd.oom.killers.model import Killer, Memory
+from oomwatchd.oom.killers.model import Killer, Meminfo
 from oomwatchd.oom.killers.systemd_oomd import Leaf, Watched
-from oomwatchd.oom.processes import Process
+from oomwatchd.oom.processes import OomProcess
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class System:
     machine: Machine | None
     commit_limit: int | None  # pages, CommitLimit
     committed: int | None  # pages, Committed_AS
-    processes: tuple[Process, ...]
+    processes: tuple[OomProcess, ...]
     unreadable: int  # processes that may not be read
     groups: tuple[Group, ...]
     daemon: int | None  # PID of the daemon, None: it doesn't run
@@ -70,7 +70,7 @@ class System:
     pinned: Mapping[int, Pinned] | None = None  # by PID; None: the daemon can't be asked
     missing_capabilities: tuple[str, ...] = ()  # as the daemon says itself
     not_watched: str = ""  # why the daemon isn't told when the configuration is saved
-    memory: Memory | None = None
+    memory: Meminfo | None = None
     killers: tuple[Killer, ...] = ()
     earlyoom_arguments: tuple[bytes, ...] = ()  # of the one that runs
     units: tuple[Unit, ...] = ()

@@ -34,7 +34,7 @@ _MEMBER = struct.Struct("=III")
 ALL_KINDS = 0xFFFFFFFF
 
 
-class Unavailable(Exception):
+class FilterUnavailable(Exception):
     """The filter can't be used. The message says why, for people."""
 
 
@@ -102,12 +102,12 @@ class PidTable:
 
 
 class ExecFilter:
-    """The filter, loaded into the kernel. Raises Unavailable if it can't be loaded."""
+    """The filter, loaded into the kernel. Raises FilterUnavailable if it can't be loaded."""
 
     def __init__(self) -> None:
         number = syscall_number()
         if number is None:
-            raise Unavailable(f"the number of bpf(2) on {os.uname().machine} isn't known")
+            raise FilterUnavailable(f"the number of bpf(2) on {os.uname().machine} isn't known")
         library = _open_library()
         try:
             self._program, descriptors = _load(library)
@@ -151,7 +151,7 @@ def _open_library() -> ctypes.CDLL:
     try:
         library = ctypes.CDLL(LIBRARY)
     except OSError:
-        raise Unavailable(f"{LIBRARY} isn't installed (on Debian: apt install libbpf1)") from None
+        raise FilterUnavailable(f"{LIBRARY} isn't installed (on Debian: apt install libbpf1)") from None
     library.bpf_object__open_file.restype = ctypes.c_void_p
     library.bpf_object__find_program_by_name.restype = ctypes.c_void_p
     library.libbpf_set_print(None)
@@ -159,26 +159,27 @@ def _open_library() -> ctypes.CDLL:
 
 
 def _load(library: ctypes.CDLL) -> tuple[int, list[int]]:
-    """Load the program. Returns its descriptor, and those of the maps in the order of _MAPS. Raises Unavailable."""
+    """Load the program. Returns its descriptor, and those of the maps in the order of _MAPS. Raises
+    FilterUnavailable."""
     path = os.path.join(os.path.dirname(__file__), PROGRAM)
     if not os.path.exists(path):
-        raise Unavailable(f"{PROGRAM} wasn't built (that needs clang and libbpf's headers)")
+        raise FilterUnavailable(f"{PROGRAM} wasn't built (that needs clang and libbpf's headers)")
     if not os.path.exists(KERNEL_TYPES):
-        raise Unavailable(f"this kernel has no {KERNEL_TYPES} (CONFIG_DEBUG_INFO_BTF)")
+        raise FilterUnavailable(f"this kernel has no {KERNEL_TYPES} (CONFIG_DEBUG_INFO_BTF)")
     ctypes.set_errno(0)
     loaded = library.bpf_object__open_file(os.fsencode(path), None)
     if not loaded:
-        raise Unavailable(f"{PROGRAM} can't be read (of another byte order, or damaged)")
+        raise FilterUnavailable(f"{PROGRAM} can't be read (of another byte order, or damaged)")
     opened = ctypes.c_void_p(loaded)
     try:
         result = library.bpf_object__load(opened)
         if result < 0:
-            raise Unavailable(_refusal(-result))
+            raise FilterUnavailable(_refusal(-result))
         program = ctypes.c_void_p(library.bpf_object__find_program_by_name(opened, b"exec_filter"))
         found = [library.bpf_program__fd(program)]
         found += [library.bpf_object__find_map_fd_by_name(opened, name.encode()) for name in _MAPS]
         if min(found) < 0:
-            raise Unavailable(f"{PROGRAM} is of another version")
+            raise FilterUnavailable(f"{PROGRAM} is of another version")
         program_descriptor, *maps = map(os.dup, found)  # libbpf closes its own below; these are close-on-exec
         return program_descriptor, maps
     finally:

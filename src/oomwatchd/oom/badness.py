@@ -1,7 +1,7 @@
 """The kernel's choice of a victim when memory runs out, as pure functions over facts of processes.
 
 All amounts are pages. Source: mm/oom_kill.c (oom_badness, oom_evaluate_task) and mm/memcontrol.c (mem_cgroup_get_max)
-of Linux 6.18. How older kernels differ is in `base.badness`.
+of Linux 6.18. How older kernels differ is in `base.badness_formula`.
 
 The kernel knows more than /proc shows: a vfork child before its exec, an address space that the reaper has already
 emptied, a task in swapoff (which is taken first of all), the nodes of a cpuset or memory policy."""
@@ -9,8 +9,8 @@ emptied, a task in swapoff (which is taken first of all), the nodes of a cpuset 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from oomwatchd.base import badness as formula
-from oomwatchd.base.badness import ERAS, Era
+from oomwatchd.base import badness_formula as formula
+from oomwatchd.base.badness_formula import ERAS, Era
 from oomwatchd.base.uapi import OOM_SCORE_ADJ_MIN
 
 

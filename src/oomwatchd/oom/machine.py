@@ -3,7 +3,7 @@
 import os
 
 from oomwatchd.oom.badness import Machine
-from oomwatchd.oom.files import kib, pages_of_kib, parse_fields, read_file, read_number
+from oomwatchd.oom.small_files import kib, pages_of_kib, parse_fields, read_file, read_number
 
 _USUAL_SWAPPINESS = 60
 

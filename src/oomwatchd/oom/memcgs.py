@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from oomwatchd.oom.badness import Machine, Memcg
-from oomwatchd.oom.files import PAGE, parse_pairs, read_file, read_number
+from oomwatchd.oom.small_files import PAGE, parse_pairs, read_file, read_number
 
 PAGE_COUNTER_MAX = (2**63 - 1) // PAGE
 """Pages that a group of version 1 without a limit shows (include/linux/page_counter.h)."""

@@ -12,11 +12,11 @@ from oomwatchd.kernel.proc_status import has_capability, parse_capabilities
 from oomwatchd.kernel.procfs import ProcessDir, Vanished
 from oomwatchd.kernel.systemd_cgroups import parse_hierarchies
 from oomwatchd.oom.badness import Task
-from oomwatchd.oom.files import kib, pages_of_kib, parse_fields, read_file
+from oomwatchd.oom.small_files import kib, pages_of_kib, parse_fields, read_file
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
+class OomProcess:
     """A process: the facts that the kernel's choice depends on, and further ones for `oomwatchctl doctor`."""
 
     task: Task
@@ -26,11 +26,11 @@ class Process:
     cap_eff: int
 
 
-def read_processes(proc: str = "/proc", version: int | None = None) -> tuple[list[Process], int]:
+def read_processes(proc: str = "/proc", version: int | None = None) -> tuple[list[OomProcess], int]:
     """Read every process in `proc`. Returns them, and the number of those that may not be read. This process itself is
     left out, since it ends before anyone acts on the result. `version`: that of the memory cgroups (see
     `memcgs.MemcgHierarchy`); None: there are none."""
-    found: list[Process] = []
+    found: list[OomProcess] = []
     refused = 0
     initial = namespace(proc, "pid") in (INITIAL_PID_NS, None)
     me = _own_name(proc)
@@ -64,7 +64,7 @@ def namespace(proc: str, kind: str) -> int | None:
     return int(inode) if inode.isdigit() else None
 
 
-def _read_process(directory: ProcessDir, version: int | None, initial_namespace: bool) -> Process:
+def _read_process(directory: ProcessDir, version: int | None, initial_namespace: bool) -> OomProcess:
     """Raises Vanished, and PermissionError if refused."""
     stat = directory.read_stat()
     raw_status = directory.read("status")
@@ -93,7 +93,7 @@ def _read_process(directory: ProcessDir, version: int | None, initial_namespace:
         memcg=cgroup,
     )
     anon = kib(memory, b"RssAnon")
-    return Process(
+    return OomProcess(
         task=task,
         ppid=stat.ppid,
         anon=None if anon is None else pages_of_kib(anon),

@@ -5,13 +5,13 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from oomwatchd.base.badness import Era, era_of
+from oomwatchd.base.badness_formula import Era, era_of
 from oomwatchd.base.text import printable
 from oomwatchd.oom import badness
 from oomwatchd.oom.badness import Candidate, Machine, Memcg, Task
 from oomwatchd.oom.machine import read_machine
 from oomwatchd.oom.memcgs import MemcgHierarchy, ancestry, find_hierarchy, group_path, is_within, read_memcg
-from oomwatchd.oom.processes import Process, read_processes
+from oomwatchd.oom.processes import OomProcess, read_processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Survey:
     asked: bytes | None  # the cgroup that was asked for
     machine: Machine
     memcg: Memcg | None  # the group that runs out of memory; None: the machine does
-    processes: tuple[Process, ...]  # all of the machine
+    processes: tuple[OomProcess, ...]  # all of the machine
     competing: tuple[Task, ...]  # those among whom the kernel chooses
     rooms: Mapping[int, int | None]  # by PID: pages it can still grow by
     refused: int  # processes that may not be read

@@ -46,6 +46,6 @@ def noise_pattern(prefix: str) -> re.Pattern[bytes]:
 
 
 @functools.lru_cache(maxsize=64)
-def rows_pattern(layout: line_tasks.Layout, prefix: str) -> line_tasks.RawRows:
+def rows_pattern(layout: line_tasks.TableLayout, prefix: str) -> line_tasks.RawRows:
     """Reads rows of a task table with a prefix of this shape()."""
     return layout.raw_pattern(prefix)

@@ -27,7 +27,7 @@ _WITHOUT_DATA = (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKT
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ArchiveEntry:
     """A file in an archive. `body`: its content. What isn't read of it is passed over when the next entry is asked for.
     `changed`: seconds since 1970; None: the archive doesn't say."""
 
@@ -36,7 +36,7 @@ class Entry:
     body: Stream
 
 
-def entries(stream: Stream, kind: str) -> Iterator[Entry]:
+def entries(stream: Stream, kind: str) -> Iterator[ArchiveEntry]:
     """The regular files of an archive of that kind ("tar", "zip", "mail"). Raises Damaged where it is cut or damaged,
     after what stands before that."""
     for count, entry in enumerate(_READERS[kind](stream)):
@@ -71,7 +71,7 @@ def _bounded(stream: Stream, size: int, padding: int = 0) -> Iterator[bytes]:
 # tar
 
 
-def _tar(stream: Stream) -> Iterator[Entry]:
+def _tar(stream: Stream) -> Iterator[ArchiveEntry]:
     name: str | None = None
     size: int | None = None
     while block := _header_block(stream):
@@ -84,7 +84,7 @@ def _tar(stream: Stream) -> Iterator[Entry]:
         length = info.size if size is None else size
         if info.type in _FILES and not block[:100].endswith(b"/"):
             body = Stream(_bounded(stream, length, -length % _BLOCK))
-            yield Entry(name or info.name, float(info.mtime), body)
+            yield ArchiveEntry(name or info.name, float(info.mtime), body)
         elif info.type not in _WITHOUT_DATA:
             stream.skip(length + -length % _BLOCK)
         name = size = None
@@ -160,7 +160,8 @@ _UNKNOWN = 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """A local header of a zip archive. `packed`: size in bytes, where the header knows it. `changed`: as in `Entry`."""
+    """A local header of a zip archive. `packed`: size in bytes; None: the header doesn't say. `changed`: as in
+    `ArchiveEntry`."""
 
     name: str
     flags: int
@@ -169,12 +170,12 @@ class _Member:
     changed: float | None
 
 
-def _zip(stream: Stream) -> Iterator[Entry]:
+def _zip(stream: Stream) -> Iterator[ArchiveEntry]:
     while stream.peek(4) == b"PK\x03\x04":
         member = _local_header(stream)
         body = _unpacked(stream, member)
         if not member.name.endswith("/"):
-            yield Entry(member.name, member.changed, body)
+            yield ArchiveEntry(member.name, member.changed, body)
         while body.read_some():
             pass
         raise_damage(body)
@@ -245,11 +246,11 @@ def _dos_time(date: int, time: int) -> float | None:
         return None
 
 
-def _mail(stream: Stream) -> Iterator[Entry]:
+def _mail(stream: Stream) -> Iterator[ArchiveEntry]:
     for name, changed, content in mail.parts(stream):
-        yield Entry(name, changed, Stream(iter((content,))))
+        yield ArchiveEntry(name, changed, Stream(iter((content,))))
 
 
-_READERS: dict[str, Callable[[Stream], Iterator[Entry]]] = {"tar": _tar, "zip": _zip, "mail": _mail}
+_READERS: dict[str, Callable[[Stream], Iterator[ArchiveEntry]]] = {"tar": _tar, "zip": _zip, "mail": _mail}
 ARCHIVES = frozenset(_READERS)
 """The kinds that `entries` reads."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from oomwatchd.oomlog.record import OomKill
-from oomwatchd.oomlog.report import Origin, Report, finish
+from oomwatchd.oomlog.report import LineOrigin, Report, finish
 from oomwatchd.oomlog.times import Calendar, time_of
 
 _SYSRQ_LINES = 50
@@ -52,7 +52,7 @@ class Assembly:
         self.reference = reference
         self.calendar = calendar
         self.report: Report | None = None
-        self.origin = Origin()
+        self.origin = LineOrigin()
         self.at_row = False
         self.broken: tuple[Reader, str] | None = None
         self.previous = ""
@@ -102,7 +102,7 @@ class Assembly:
     def end(self) -> None:
         """The log ends here, or is silent."""
         self.close()
-        self.origin = Origin()
+        self.origin = LineOrigin()
         self.previous = ""
         self._closed_any = False
 
@@ -141,5 +141,5 @@ class Assembly:
             return words.startswith("Memory") and 0 <= now - before < 0.05
         return words.startswith("Memory") and before is not None and before == now
 
-    def _time(self, origin: Origin) -> str | float | None:
+    def _time(self, origin: LineOrigin) -> str | float | None:
         return origin.time if origin.time is not None else time_of(origin.prefix, self.reference, self.calendar)

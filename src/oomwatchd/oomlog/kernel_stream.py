@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from oomwatchd.oomlog import line_outcome, lines, read_memory, read_outcome, read_request, read_tasks
 from oomwatchd.oomlog.assembly import Assembly, Reader
 from oomwatchd.oomlog.record import OomKill
-from oomwatchd.oomlog.report import Origin
+from oomwatchd.oomlog.report import LineOrigin
 
 # A broken line is put together again up to this length.
 _JOINED_MAX = 4096
@@ -83,7 +83,7 @@ class KernelStream:
         self.last_number = 0
         """The number of the last line that belonged to a report."""
 
-    def take(self, number: int, origin: Origin, text: str) -> list[OomKill]:
+    def take(self, number: int, origin: LineOrigin, text: str) -> list[OomKill]:
         """Take in a line that has a prefix."""
         assembly = self.assembly
         if text == assembly.previous and text and self._is_copy(text):
@@ -126,7 +126,7 @@ class KernelStream:
         width = len(self.assembly.origin.prefix)
         return width > 8 and line.startswith(" " * width)
 
-    def pass_over(self, origin: Origin, text: str) -> None:
+    def pass_over(self, origin: LineOrigin, text: str) -> None:
         """Take in a line that surely says nothing of an OOM."""
         self.assembly.origin = origin
         self.assembly.previous = text

@@ -55,7 +55,7 @@ def row_is_broken(text: str) -> bool:
     return _ROW_BROKEN.match(text) is not None
 
 
-class Layout:
+class TableLayout:
     """How to read the rows under one header. `counts_tables`: page tables are a number of pages in it."""
 
     def __init__(self, columns: tuple[str, ...]) -> None:
@@ -159,6 +159,6 @@ def _name(comm: str) -> str:
 
 
 @functools.lru_cache(maxsize=32)
-def layout(columns: tuple[str, ...]) -> Layout:
+def layout(columns: tuple[str, ...]) -> TableLayout:
     """The layout under a header. A machine has one kind of table, and a header in each report."""
-    return Layout(columns)
+    return TableLayout(columns)

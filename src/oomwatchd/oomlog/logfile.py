@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import BinaryIO
 
 from oomwatchd.oomlog import mail
-from oomwatchd.oomlog.archive import ARCHIVES, Entry, entries
+from oomwatchd.oomlog.archive import ARCHIVES, ArchiveEntry, entries
 from oomwatchd.oomlog.charset import as_utf8, is_text, why_no_text
 from oomwatchd.oomlog.line_breaks import with_line_feeds
 from oomwatchd.oomlog.spool import Spool
@@ -159,7 +159,7 @@ class _Finder:
         except Damaged as damage:
             self._failed(partly_read(name, str(damage)))
 
-    def _entry(self, name: str, entry: Entry, depth: int) -> Iterator[LogFile]:
+    def _entry(self, name: str, entry: ArchiveEntry, depth: int) -> Iterator[LogFile]:
         stream, kind = _peeled(entry.body, depth)
         changed = datetime.now() if not entry.changed else _local(entry.changed)
         if kind in ARCHIVES:

@@ -16,7 +16,7 @@ from oomwatchd.oomlog.learned import Learned
 from oomwatchd.oomlog.logline import LogLine
 from oomwatchd.oomlog.prefix import Line
 from oomwatchd.oomlog.record import OomKill
-from oomwatchd.oomlog.report import Origin
+from oomwatchd.oomlog.report import LineOrigin
 from oomwatchd.oomlog.times import Calendar
 
 PATIENCE = 2000
@@ -64,7 +64,7 @@ class Parser:
         """Matches lines with such a prefix that say nothing of an OOM."""
         self._as_is = False
         """Whether the last line could be read without cleaning: it has no colours, markup and the like."""
-        self._origin = Origin()
+        self._origin = LineOrigin()
 
     @property
     def busy(self) -> bool:
@@ -141,7 +141,7 @@ class Parser:
         self._drain()
         for stream in self._streams.values():
             self._done += stream.flush()
-        self._last, self._alike, self._noise, self._origin = _NO_LINE, None, None, Origin()
+        self._last, self._alike, self._noise, self._origin = _NO_LINE, None, None, LineOrigin()
         done, self._done = self._done, []
         return done
 
@@ -155,7 +155,7 @@ class Parser:
             return False
         prefix = match[0]
         if prefix != self._origin.prefix:
-            self._origin = Origin(prefix, None, self._last.host, self.file)
+            self._origin = LineOrigin(prefix, None, self._last.host, self.file)
         self._take_text(line[match.end() :])
         return True
 
@@ -232,7 +232,7 @@ class Parser:
         file = line.file or self.file
         self._stream = self._stream_of((line.file, host, parts.lead, True))
         self._last, self._alike, self._noise = _NO_LINE, None, None
-        self._origin = Origin(parts.prefix, line.time, host, file)
+        self._origin = LineOrigin(parts.prefix, line.time, host, file)
         self._done += self._stream.take(self._number, self._origin, parts.text or "")
 
     def _take(self, parts: Line) -> None:
@@ -244,7 +244,7 @@ class Parser:
             shape = alike.shape(parts)
             self._alike, self._noise = alike.alike_pattern(shape), alike.noise_pattern(shape)
         self._stream = self._stream_below_first(parts) or self._stream_of((None, parts.host, parts.lead, parts.dated))
-        self._origin = Origin(parts.prefix, None, parts.host, self.file)
+        self._origin = LineOrigin(parts.prefix, None, parts.host, self.file)
         self._take_text(parts.text or "")
 
     def _take_text(self, text: str) -> None:

@@ -1,15 +1,15 @@
 """Calculates the kernel's choice of a victim again, from the figures in a report. Pure.
 
-`rank` is oom_badness() (`base.badness`) over the rows of the task table. The columns of the table show most differences
-between kernels. The others go by the kernel's release: how equal and negative points count (`base.badness.ERAS`), and
-how large root's bonus was before 3.14."""
+`rank` is oom_badness() (`base.badness_formula`) over the rows of the task table. The columns of the table show most
+differences between kernels. The kernel's release tells the others: how equal and negative points count (`ERAS` in
+`base.badness_formula`), and how large root's bonus was before 3.14."""
 
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from oomwatchd.base.badness import ERAS, Era, badness, era_of, root_bonus
+from oomwatchd.base.badness_formula import ERAS, Era, badness, era_of, root_bonus
 from oomwatchd.base.uapi import OOM_SCORE_ADJ_MIN
 from oomwatchd.oomlog import line_request
 from oomwatchd.oomlog.record import OomKill, Task
@@ -29,7 +29,7 @@ class Ranked(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Replay:
+class ReplayedChoice:
     """The choice by the table. `predicted`: the task that it is; None: none could be chosen. `agrees`: whether that is
     what happened."""
 
@@ -145,7 +145,7 @@ def _root_has_bonus(kill: OomKill) -> bool:
     return errors[0] <= errors[1]
 
 
-def replay(kill: OomKill, ranked: list[Ranked] | None = None) -> Replay | None:
+def replay(kill: OomKill, ranked: list[Ranked] | None = None) -> ReplayedChoice | None:
     """The choice by the table, and whether it agrees with what happened. `ranked`: the result of `rank`, if there is
     one.
 
@@ -165,8 +165,8 @@ def replay(kill: OomKill, ranked: list[Ranked] | None = None) -> Replay | None:
         return None
     predicted = _predicted(kill, ranked)
     if kill.victim is None:
-        return Replay(predicted, predicted is None)
-    return Replay(predicted, predicted is not None and predicted.pid in _rows_of_chosen(kill))
+        return ReplayedChoice(predicted, predicted is None)
+    return ReplayedChoice(predicted, predicted is not None and predicted.pid in _rows_of_chosen(kill))
 
 
 def _predicted(kill: OomKill, ranked: list[Ranked]) -> Task | None:

@@ -37,7 +37,7 @@ _SUMS = {
 }
 
 
-class Origin(NamedTuple):
+class LineOrigin(NamedTuple):
     """Where a line was read. time: the container's, else None: it is in `prefix`. (One is made for each line.)"""
 
     prefix: str = ""
@@ -53,7 +53,7 @@ class Report:
     zones: by NUMA node and name. cgroups: memory cgroup to its figures, for the old statistics of each cgroup
     below the limit. page_kb: the page size, where a line shows it."""
 
-    origin: Origin
+    origin: LineOrigin
     invoker: Invoker | None = None
     invoker_pid: int | None = None
     kernel: str | None = None
@@ -64,7 +64,7 @@ class Report:
     task_memcg: str | None = None
     nodes: str | None = None
     mems_allowed: str | None = None
-    layout: line_tasks.Layout | None = None
+    layout: line_tasks.TableLayout | None = None
     tasks: list[Task] | None = None
     chosen: Chosen | None = None
     summary: line_outcome.Summary | None = None

@@ -4,8 +4,8 @@ from oomwatchd.base.text import printable
 from oomwatchd.base.uapi import OOM_SCORE_ADJ_MIN
 from oomwatchd.oomlog.amounts import held_kb, labelled, size
 from oomwatchd.oomlog.record import Killed, OomKill, Task
-from oomwatchd.oomlog.replay import Ranked, Replay, total_pages
-from oomwatchd.oomlog.what_if import Outlook
+from oomwatchd.oomlog.replay import Ranked, ReplayedChoice, total_pages
+from oomwatchd.oomlog.under_rules import ChoiceUnderRules
 
 # Of a list in a sentence, so many are named.
 MENTIONED = 5
@@ -66,7 +66,7 @@ def asker(kill: OomKill) -> str:
     return f"{printable(name or 'unknown')} ({'pid unknown' if pid is None else pid})"
 
 
-def verdict(again: Replay | None) -> str:
+def verdict(again: ReplayedChoice | None) -> str:
     """Whether the table explains the kernel's choice, as a clause."""
     if again is None:
         return "not possible: the log doesn't hold all that the choice was made from"
@@ -76,7 +76,7 @@ def verdict(again: Replay | None) -> str:
     return f"agrees: reckoned from the table, the choice is {who}" if again.agrees else f"differs: the table says {who}"
 
 
-def under_rules(kill: OomKill, outlook: Outlook | None) -> list[str]:
+def under_rules(kill: OomKill, outlook: ChoiceUnderRules | None) -> list[str]:
     """Whom the kernel would have taken under the rules, in sentences."""
     if outlook is None:
         return ["not possible: the log doesn't hold all that the choice was made from"]
@@ -100,7 +100,7 @@ def under_rules(kill: OomKill, outlook: Outlook | None) -> list[str]:
     return said
 
 
-def reasons(kill: OomKill, ranked: list[Ranked], again: Replay | None) -> list[str]:
+def reasons(kill: OomKill, ranked: list[Ranked], again: ReplayedChoice | None) -> list[str]:
     """Why the kernel chose this victim, in sentences."""
     said = _choice(kill, ranked, again)
     if kill.group is not None:
@@ -113,7 +113,7 @@ def reasons(kill: OomKill, ranked: list[Ranked], again: Replay | None) -> list[s
     return said
 
 
-def _choice(kill: OomKill, ranked: list[Ranked], again: Replay | None) -> list[str]:
+def _choice(kill: OomKill, ranked: list[Ranked], again: ReplayedChoice | None) -> list[str]:
     if kill.victim is None:
         return _nobody(kill)
     if kill.allocating_task:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from oomwatchd.oom.processes import Process
+from oomwatchd.oom.processes import OomProcess
 from oomwatchd.pinning.decisions import Trigger
 from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.ledger_codec import RuntimePin
@@ -33,7 +33,7 @@ class Outlook:
 
 
 def preview(
-    rules: Iterable[Rule], processes: Iterable[Process], pins: Iterable[CurrentPin] = (), proc: str = "/proc"
+    rules: Iterable[Rule], processes: Iterable[OomProcess], pins: Iterable[CurrentPin] = (), proc: str = "/proc"
 ) -> Mapping[int, Outlook]:
     """For each of `processes` its value under `rules`, which take the place of those that made `pins`. Pins made by
     `oomwatchctl pin` stay. Of today's rules the default `children` is assumed: they aren't known here."""
@@ -55,7 +55,7 @@ def preview(
     return outlooks
 
 
-def _ledger_of(everyone: list[Process], pins: Iterable[CurrentPin]) -> Ledger:
+def _ledger_of(everyone: list[OomProcess], pins: Iterable[CurrentPin]) -> Ledger:
     """A ledger, saved nowhere, as it would be with `pins` in force. Parents come before their children."""
     ledger = Ledger(None, "")
     pinned = {(pin.pid, pin.starttime): pin for pin in pins}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from oomwatchd.base.text import printable
 from oomwatchd.base.uapi import OOM_SCORE_ADJ_MIN
-from oomwatchd.oom.killers.model import Killer, Memory, Suspect, Trigger, Victim, by_distance, growth_until
+from oomwatchd.oom.killers.model import Condition, Killer, Meminfo, Suspect, Victim, by_distance, growth_until
 
 _SHORT_WITH_VALUE = frozenset("msMSNPr")
 _SHORT = frozenset("kingdvph")
@@ -46,7 +46,7 @@ class Settings:
     kernel_oom: bool = False  # --kernel-oom: it has the kernel choose
 
 
-def parse(arguments: Sequence[bytes], memory: Memory) -> Settings:
+def parse(arguments: Sequence[bytes], memory: Meminfo) -> Settings:
     """The settings of a command line of earlyoom (argv without the program) on a machine with `memory`. Sizes (-M, -S)
     become percents of MemTotal and SwapTotal, as earlyoom does it. Raises NotUnderstood."""
     found = _options([printable(argument) for argument in arguments])
@@ -148,7 +148,7 @@ def _merge(percent: tuple[float, float] | None, size: tuple[float, float]) -> tu
 
 
 def assess(
-    pid: int, arguments: Sequence[bytes], newer: bool | None, memory: Memory, suspects: Iterable[Suspect]
+    pid: int, arguments: Sequence[bytes], newer: bool | None, memory: Meminfo, suspects: Iterable[Suspect]
 ) -> Killer:
     """The earlyoom that runs as `pid` with these arguments. `newer`: whether it is 1.8 or later; None: not known."""
     try:
@@ -167,7 +167,7 @@ def assess(
         notes.append("-g: all of the victim's process group dies with it.")
     if settings.kernel_oom:
         doubts.append("--kernel-oom: it has the kernel choose.")
-    trigger = _trigger(settings, newer is not False, memory, chosen.victim, tuple(doubts))
+    condition = _condition(settings, newer is not False, memory, chosen.victim, tuple(doubts))
     armed = not (settings.dry_run or chosen.stuck)
     return Killer(
         "earlyoom",
@@ -175,14 +175,14 @@ def assess(
         present=True,
         armed=armed,
         heeds="partly" if settings.sort_by_rss else "yes",
-        triggers=by_distance([trigger]),
+        conditions=by_distance([condition]),
         notes=tuple(notes),
     )
 
 
-def _trigger(
-    settings: Settings, newer: bool, memory: Memory, victim: Victim | None, doubts: tuple[str, ...]
-) -> Trigger:
+def _condition(
+    settings: Settings, newer: bool, memory: Meminfo, victim: Victim | None, doubts: tuple[str, ...]
+) -> Condition:
     term, swap = settings.mem_percent[0], settings.swap_percent[0]
     base = f"{term:.4g} % of MemTotal"
     available = memory.available
@@ -191,9 +191,9 @@ def _trigger(
         base = f"{term:.4g} % of MemAvailable + AnonPages"
         user = available + memory.anon
         now, limit_kib = (100 * available / user if user else 0.0), term * user / 100
-    condition = f"MemAvailable at most {base} and SwapFree at most {swap:.4g} % (SIGTERM)"
+    text = f"MemAvailable at most {base} and SwapFree at most {swap:.4g} % (SIGTERM)"
     distance = growth_until(memory, limit_kib, swap * memory.swap_total / 100)
-    return Trigger("memory", condition, now, term, "percent", distance, victim, doubts)
+    return Condition("memory", text, now, term, "percent", distance, victim, doubts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,13 @@ take. Pure."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from oomwatchd.base.badness import Era
+from oomwatchd.base.badness_formula import Era
 from oomwatchd.base.text import printable
 from oomwatchd.oom import badness
 from oomwatchd.oom.badness import Candidate, Machine, Memcg, Task
-from oomwatchd.oom.files import PAGE
-from oomwatchd.oom.killers.model import Killer, Trigger, Victim, by_distance
+from oomwatchd.oom.killers.model import Condition, Killer, Victim, by_distance
 from oomwatchd.oom.memcgs import is_within
+from oomwatchd.oom.small_files import PAGE
 
 _NEAR_PERCENT = 10
 """A cgroup is near its limit if less than this share of the limit is left."""
@@ -18,7 +18,7 @@ _KIB = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Sysctls:
+class OomSysctls:
     """vm.panic_on_oom and vm.oom_kill_allocating_task; None: it can't be read."""
 
     panic_on_oom: int | None = None
@@ -33,7 +33,7 @@ class Scene:
     tasks: tuple[Task, ...]
     limited: tuple[Memcg, ...]  # memory cgroups with a limit
     era: Era
-    sysctls: Sysctls = Sysctls()
+    sysctls: OomSysctls = OomSysctls()
     tie_pages: int = 96  # RSS that is closer than this is a tie: per-CPU counters
 
 
@@ -42,14 +42,14 @@ def assess(scene: Scene) -> Killer:
     and kills nobody."""
     panic = scene.sysctls.panic_on_oom or 0
     notes = []
-    triggers = []
+    conditions = []
     if panic == 0:
-        triggers.append(_of_machine(scene))
+        conditions.append(_of_machine(scene))
     else:
         notes.append(f"vm.panic_on_oom is {panic}: when the machine runs out of memory the kernel panics.")
     if panic < 2:
-        triggers += [_of_group(scene, group) for group in near_their_limits(scene)]
-    return Killer("kernel", None, True, bool(triggers), "yes", by_distance(triggers), tuple(notes))
+        conditions += [_of_group(scene, group) for group in near_their_limits(scene)]
+    return Killer("kernel", None, True, bool(conditions), "yes", by_distance(conditions), tuple(notes))
 
 
 def near_their_limits(scene: Scene) -> list[Memcg]:
@@ -66,13 +66,13 @@ def near_their_limits(scene: Scene) -> list[Memcg]:
     return near
 
 
-def _of_machine(scene: Scene) -> Trigger:
+def _of_machine(scene: Scene) -> Condition:
     machine, room = scene.machine, scene.machine.room
     ranked = badness.rank(scene.tasks, machine.total, lambda _: None, scene.era)
     victim, doubts = _choice(ranked, scene, allocating=bool(scene.sysctls.oom_kill_allocating_task))
-    return Trigger(
+    return Condition(
         kind="memory",
-        condition="no memory and no swap left",
+        text="no memory and no swap left",
         now=None if room is None else max(machine.total - room, 0) * PAGE,
         limit=machine.total * PAGE,
         unit="bytes",
@@ -82,15 +82,15 @@ def _of_machine(scene: Scene) -> Trigger:
     )
 
 
-def _of_group(scene: Scene, group: Memcg) -> Trigger:
+def _of_group(scene: Scene, group: Memcg) -> Condition:
     total = group.total(scene.machine)
     room = group.room(scene.machine) or 0
     members = [task for task in scene.tasks if is_within(task.memcg, group.path)]
     ranked = badness.rank(members, total, lambda _: None, scene.era)
     victim, doubts = _choice(ranked, scene)
-    return Trigger(
+    return Condition(
         kind="memory-cgroup",
-        condition="its memory cgroup at its limit, if anything in it grows",
+        text="its memory cgroup at its limit, if anything in it grows",
         now=max(total - room, 0) * PAGE,
         limit=total * PAGE,
         unit="bytes",

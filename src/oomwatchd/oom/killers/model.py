@@ -7,7 +7,7 @@ NAMES = ("kernel", "systemd-oomd", "earlyoom", "nohang", "oomd")
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class Meminfo:
     """The machine's memory as the killers in user space read it in /proc/meminfo. All in KiB; None: no such line."""
 
     total: int
@@ -54,11 +54,11 @@ class Victim:
 
 
 @dataclass(frozen=True, slots=True)
-class Trigger:
+class Condition:
     """One condition on which a killer acts."""
 
     kind: str  # "memory", "swap", "pressure" or "memory-cgroup"
-    condition: str  # the same for people
+    text: str  # the same for people
     now: float | None
     limit: float | None
     unit: str  # of `now` and `limit`: "percent" or "bytes"
@@ -71,20 +71,20 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class Killer:
-    """A killer, with its triggers in the order in which they would be met."""
+    """A killer, with its conditions in the order in which they would be met."""
 
     name: str
     pid: int | None  # of a killer in user space that runs
     present: bool
     armed: bool  # it can act: present, and not disabled, stuck or without anything to watch
     heeds: str  # oom_score_adj: "yes", "partly" or "no"
-    triggers: tuple[Trigger, ...] = ()
+    conditions: tuple[Condition, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
-    def first(self) -> Trigger | None:
-        """The trigger that would be met first."""
-        return next(iter(self.triggers), None)
+    def first(self) -> Condition | None:
+        """The condition that would be met first."""
+        return next(iter(self.conditions), None)
 
     @property
     def distance(self) -> int | None:
@@ -114,12 +114,12 @@ def in_order(killers: Iterable[Killer]) -> list[Killer]:
     return sorted(killers, key=key)
 
 
-def by_distance(triggers: Sequence[Trigger]) -> tuple[Trigger, ...]:
+def by_distance(conditions: Sequence[Condition]) -> tuple[Condition, ...]:
     """Triggers in the order in which they would be met. Equals stay in their order."""
-    return tuple(sorted(triggers, key=lambda t: (t.distance is None, t.distance or 0)))
+    return tuple(sorted(conditions, key=lambda t: (t.distance is None, t.distance or 0)))
 
 
-def growth_until(memory: Memory, available: float, swap_free: float) -> int | None:
+def growth_until(memory: Meminfo, available: float, swap_free: float) -> int | None:
     """KiB by which processes can grow until at most `available` KiB of memory and `swap_free` KiB of swap are left.
     Memory is used up first, then swap. None: MemAvailable isn't known."""
     if memory.available is None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from oomwatchd.base.text import decode, printable
 from oomwatchd.oom.killers.earlyoom import Choice
-from oomwatchd.oom.killers.model import Killer, Memory, Suspect, Trigger, Victim, by_distance, growth_until
+from oomwatchd.oom.killers.model import Condition, Killer, Meminfo, Suspect, Victim, by_distance, growth_until
 
 SUBJECTS = ("NAME", "CGROUP_V1", "CGROUP_V2", "REALPATH", "CWD", "CMDLINE", "ENVIRON", "UID")
 """The facts that a rule of nohang's configuration can be about, in the order in which nohang tries them."""
@@ -18,7 +18,7 @@ _SUBJECT_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class BadnessRule:
     """A rule that changes the badness of the processes that it fits."""
 
     subject: str  # one of SUBJECTS
@@ -40,7 +40,7 @@ class Settings:
     max_psi: float = 40.0  # soft_threshold_max_psi
     psi_seconds: float = 30.0  # psi_excess_duration
     zram: bool = False
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[BadnessRule, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
 
@@ -54,7 +54,7 @@ def parse(text: str) -> Settings:
         if line.startswith("@"):
             soft_action = soft_action or line.startswith("@SOFT_ACTION_RE_")
             if (match := _RULE.match(line)) and match[1] in SUBJECTS:
-                rules.append(Rule(match[1], int(match[2]), match[3]))
+                rules.append(BadnessRule(match[1], int(match[2]), match[3]))
         elif line and line[0] not in "# \t":
             key, _, value = line.partition("=")
             values[key.strip()] = value.strip()
@@ -116,7 +116,7 @@ read."""
 
 
 def assess(
-    running: Running, memory: Memory, suspects: Iterable[Suspect], look: Look, pressure: Mapping[str, float]
+    running: Running, memory: Meminfo, suspects: Iterable[Suspect], look: Look, pressure: Mapping[str, float]
 ) -> Killer:
     """The nohang that runs. `pressure`: the values of /proc/pressure/memory in percent, by nohang's names, such as
     full_avg10."""
@@ -125,9 +125,9 @@ def assess(
         return Killer("nohang", running.pid, present=True, armed=True, heeds="yes", notes=(note,))
     settings = running.settings
     choice = choose(running.pid, settings, suspects, look)
-    triggers = [_trigger(settings, memory, choice)]
+    conditions = [_condition(settings, memory, choice)]
     if settings.psi and pressure:
-        triggers.append(_pressure(settings, memory, choice, pressure))
+        conditions.append(_pressure(settings, memory, choice, pressure))
     notes = [*settings.notes, *choice.notes]
     if settings.zram:
         notes.append("It also watches zram (zram_checking_enabled), which isn't reckoned here.")
@@ -137,31 +137,29 @@ def assess(
         present=True,
         armed=not choice.stuck,
         heeds="partly" if settings.ignore_positive else "yes",
-        triggers=by_distance(triggers),
+        conditions=by_distance(conditions),
         notes=tuple(notes),
     )
 
 
-def _trigger(settings: Settings, memory: Memory, choice: Choice) -> Trigger:
+def _condition(settings: Settings, memory: Meminfo, choice: Choice) -> Condition:
     mem, swap = _threshold(settings.min_mem, memory.total), _threshold(settings.min_swap, memory.swap_total)
-    condition = f"MemAvailable at most {settings.min_mem} and SwapFree at most {settings.min_swap} (SIGTERM)"
+    text = f"MemAvailable at most {settings.min_mem} and SwapFree at most {settings.min_swap} (SIGTERM)"
     distance = None if mem is None or swap is None else growth_until(memory, mem, swap)
     limit = None if mem is None or memory.total == 0 else 100 * mem / memory.total
-    return Trigger(
-        "memory", condition, memory.available_percent, limit, "percent", distance, choice.victim, choice.doubts
-    )
+    return Condition("memory", text, memory.available_percent, limit, "percent", distance, choice.victim, choice.doubts)
 
 
-def _pressure(settings: Settings, memory: Memory, choice: Choice, pressure: Mapping[str, float]) -> Trigger:
+def _pressure(settings: Settings, memory: Meminfo, choice: Choice, pressure: Mapping[str, float]) -> Condition:
     now = pressure.get(settings.psi_metrics)
     least = _threshold(settings.min_mem, memory.total)
-    condition = (
+    text = (
         f"{settings.psi_metrics} of {settings.psi_path} at least {settings.max_psi:g} % for "
         f"{settings.psi_seconds:g} s, MemAvailable at most {settings.min_mem}, and swap"
     )
     distance = None if least is None or memory.swap_total == 0 else growth_until(memory, least, memory.swap_free)
     doubts = (*choice.doubts, "When pressure rises can't be told from memory alone.")
-    return Trigger("pressure", condition, now, settings.max_psi, "percent", distance, choice.victim, doubts)
+    return Condition("pressure", text, now, settings.max_psi, "percent", distance, choice.victim, doubts)
 
 
 class _Rules:

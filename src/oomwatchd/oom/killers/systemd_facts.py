@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from oomwatchd.kernel.systemd_cgroups import parse_units
-from oomwatchd.oom.files import read_file, read_number
 from oomwatchd.oom.killers import aftermath, systemd_oomd
 from oomwatchd.oom.killers.aftermath import Unit
 from oomwatchd.oom.killers.unit_files import UnitFiles, read_conf
 from oomwatchd.oom.memcgs import MemcgHierarchy, directory_of, find_hierarchy, walk
-from oomwatchd.oom.processes import Process
+from oomwatchd.oom.processes import OomProcess
+from oomwatchd.oom.small_files import read_file, read_number
 
 _TRUE = frozenset((b"1", b"yes", b"y", b"true", b"t", b"on"))
 _USER_MANAGER = re.compile(rb"/user@(\d+)\.service(?=/)")
@@ -62,13 +62,13 @@ class SystemdReader:
                     found[path] = leaf
         return list(found.values())
 
-    def together(self) -> set[bytes]:
+    def oom_groups(self) -> set[bytes]:
         """All memory cgroups with memory.oom.group set."""
         hierarchy = self._hierarchy
         paths = [] if hierarchy is None else walk(hierarchy)
-        return {path for path in paths if _is_together(hierarchy, path)}  # type: ignore[arg-type]
+        return {path for path in paths if _has_oom_group(hierarchy, path)}  # type: ignore[arg-type]
 
-    def units(self, processes: Sequence[Process]) -> list[Unit]:
+    def units(self, processes: Sequence[OomProcess]) -> list[Unit]:
         """The services and scopes that have processes, with what systemd does after a kill in them."""
         if self._hierarchy is None:
             return []
@@ -150,7 +150,7 @@ def _marked(directory: bytes, name: str) -> bool:
         return False
 
 
-def _is_together(hierarchy: MemcgHierarchy, path: bytes) -> bool:
+def _has_oom_group(hierarchy: MemcgHierarchy, path: bytes) -> bool:
     return read_number(os.path.join(directory_of(hierarchy, path), b"memory.oom.group")) == 1
 
 
@@ -168,7 +168,7 @@ def _leaves_below(hierarchy: MemcgHierarchy, path: bytes) -> Iterator[bytes]:
     if not children:
         yield path
     for child in children:
-        if _is_together(hierarchy, child):
+        if _has_oom_group(hierarchy, child):
             yield child
         else:
             yield from _leaves_below(hierarchy, child)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from oomwatchd.base.text import printable
 from oomwatchd.base.timespan import parse_time_span
-from oomwatchd.oom.killers.model import Killer, Memory, Trigger, Victim, by_distance, growth_until
+from oomwatchd.oom.killers.model import Condition, Killer, Meminfo, Victim, by_distance, growth_until
 from oomwatchd.oom.memcgs import is_within
 
 _LEAST_SWAP_PERCENT = 5
@@ -122,34 +122,36 @@ def _rate(leaf: Leaf) -> int:
     return leaf.pgscan if leaf.scanned is None else leaf.scanned
 
 
-def assess(pid: int, settings: Settings, memory: Memory, watched: Sequence[Watched], leaves: Sequence[Leaf]) -> Killer:
+def assess(pid: int, settings: Settings, memory: Meminfo, watched: Sequence[Watched], leaves: Sequence[Leaf]) -> Killer:
     """The systemd-oomd that runs as `pid`."""
-    triggers = []
+    conditions = []
     notes = []
     swapping = [w for w in watched if w.swap]
     if swapping and memory.swap_total > 0:
-        triggers.append(_swap_trigger(settings, memory, swapping, leaves))
+        conditions.append(_swap_condition(settings, memory, swapping, leaves))
     elif swapping:
         notes.append("There is no swap, so it kills nobody for swap.")
-    triggers += [_pressure_trigger(settings, memory, w, leaves) for w in watched if w.pressure]
+    conditions += [_pressure_condition(settings, memory, w, leaves) for w in watched if w.pressure]
     if not watched:
         notes.append("No unit says ManagedOOMSwap=kill or ManagedOOMMemoryPressure=kill: it watches nothing.")
     if settings.dry_run:
         notes.append("--dry-run: it kills nobody.")
-    armed = bool(triggers) and not settings.dry_run
-    return Killer("systemd-oomd", pid, True, armed, "no", by_distance(triggers), tuple(notes))
+    armed = bool(conditions) and not settings.dry_run
+    return Killer("systemd-oomd", pid, True, armed, "no", by_distance(conditions), tuple(notes))
 
 
-def _swap_trigger(settings: Settings, memory: Memory, watched: Sequence[Watched], leaves: Sequence[Leaf]) -> Trigger:
+def _swap_condition(
+    settings: Settings, memory: Meminfo, watched: Sequence[Watched], leaves: Sequence[Leaf]
+) -> Condition:
     limit = settings.swap_used_percent
     free = 100 - limit
     ranked = by_swap(leaves, watched, memory.swap_total)
     doubts = _doubts(ranked, lambda leaf: leaf.swap, "swap", lambda leaf: preference(leaf, 0))
     if not ranked:
         doubts = (f"No cgroup that it may kill uses more than {_LEAST_SWAP_PERCENT} % of the swap yet.",)
-    return Trigger(
+    return Condition(
         kind="swap",
-        condition=f"less than {free:.4g} % of the swap free and less than {free:.4g} % of MemTotal available",
+        text=f"less than {free:.4g} % of the swap free and less than {free:.4g} % of MemTotal available",
         now=100 - memory.swap_free_percent,
         limit=limit,
         unit="percent",
@@ -159,7 +161,7 @@ def _swap_trigger(settings: Settings, memory: Memory, watched: Sequence[Watched]
     )
 
 
-def _pressure_trigger(settings: Settings, memory: Memory, watched: Watched, leaves: Sequence[Leaf]) -> Trigger:
+def _pressure_condition(settings: Settings, memory: Meminfo, watched: Watched, leaves: Sequence[Leaf]) -> Condition:
     limit = settings.pressure_percent if watched.limit_percent is None else watched.limit_percent
     seconds = settings.pressure_seconds if watched.seconds is None else watched.seconds
     ranked = by_pressure(leaves, watched)
@@ -175,9 +177,9 @@ def _pressure_trigger(settings: Settings, memory: Memory, watched: Watched, leav
         doubts = _doubts(ranked, _rate, "reclaim", lambda leaf: preference(leaf, watched.uid))
     if not over:
         doubts += ("When pressure rises can't be told from memory alone.",)
-    return Trigger(
+    return Condition(
         kind="pressure",
-        condition=f"full avg10 of its memory.pressure over {limit:.4g} % for {seconds:g} s, with reclaim",
+        text=f"full avg10 of its memory.pressure over {limit:.4g} % for {seconds:g} s, with reclaim",
         now=now,
         limit=limit,
         unit="percent",

@@ -7,7 +7,7 @@ is read as it is now."""
 import os
 from collections.abc import Callable, Iterable, Iterator
 
-from oomwatchd.oom.files import read_file
+from oomwatchd.oom.small_files import read_file
 
 # In the order of precedence (systemd.unit(5), "Unit File Load Path"; src/libsystemd/sd-path, path-lookup.c).
 _SYSTEM = (

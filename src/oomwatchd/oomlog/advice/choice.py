@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from oomwatchd.base.uapi import OOM_SCORE_ADJ_MIN
-from oomwatchd.oomlog.advice.commands import called
+from oomwatchd.oomlog.advice.commands import owner_name
 from oomwatchd.oomlog.advice.figures import and_swap, largest_holder, with_swap_kb
 from oomwatchd.oomlog.advice.model import Advice
 from oomwatchd.oomlog.amounts import size
@@ -60,7 +60,7 @@ def nobody_killed(kill: OomKill) -> Iterator[Advice]:
     protected = kill.tasks and all(task.oom_score_adj == OOM_SCORE_ADJ_MIN or task.pid == 1 for task in kill.tasks)
     if kill.no_killable and protected:
         in_cgroup = kill.scope == "memcg" and kill.memcg is not None
-        where = called(owner_of(kill.memcg or "")) if in_cgroup else "the machine"
+        where = owner_name(owner_of(kill.memcg or "")) if in_cgroup else "the machine"
         yield Advice(
             "nobody-killable",
             f"All processes of {where} are at -1000, so none could be killed. Have at least one above -1000: "
@@ -84,7 +84,7 @@ def settings(kill: OomKill) -> Iterator[Advice]:
             how = "OOMPolicy=continue (or stop) of the unit has one killed"
         else:
             how = "0 in its memory.oom.group has one killed"
-        yield Advice("oom-group", f"memory.oom.group of {called(owner)} had all its processes killed: {how}.")
+        yield Advice("oom-group", f"memory.oom.group of {owner_name(owner)} had all its processes killed: {how}.")
     if kill.scope == "sysrq":
         yield Advice(
             "sysrq",

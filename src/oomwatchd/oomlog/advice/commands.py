@@ -8,7 +8,7 @@ _ID_SHOWN = 12
 """So many characters of a container's ID are shown, as docker(1) and podman(1) do it."""
 
 
-def called(owner: Owner) -> str:
+def owner_name(owner: Owner) -> str:
     """The owner of a cgroup as people call it: "docker.service", "pod UID", "container ID"."""
     name = printable(owner.name)
     if owner.kind == "container":
@@ -44,11 +44,11 @@ def bound_command(owner: Owner | None) -> str:
     if owner is None or owner.kind == "cgroup":
         return "give it a limit (MemoryMax= of its unit; systemd-run -p MemoryMax=SIZE for a command)"
     if owner.kind == "container":
-        return f"give {called(owner)} a limit (docker update --memory, or the pod's resources.limits.memory)"
+        return f"give {owner_name(owner)} a limit (docker update --memory, or the pod's resources.limits.memory)"
     if owner.kind in ("unit", "user unit", "machine") and owner.unit is not None:
         user = " --user" if owner.kind == "user unit" else ""
         return f"systemctl{user} set-property {printable(owner.unit)} MemoryHigh=SIZE MemoryMax=SIZE"
-    return f"give {called(owner)} a limit"
+    return f"give {owner_name(owner)} a limit"
 
 
 def owner_of_victim(kill: OomKill) -> Owner | None:

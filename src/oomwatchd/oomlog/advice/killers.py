@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from oomwatchd.oomlog.advice.commands import called
+from oomwatchd.oomlog.advice.commands import owner_name
 from oomwatchd.oomlog.advice.model import Advice
 from oomwatchd.oomlog.owners import owner_of
 from oomwatchd.oomlog.record import OomKill
@@ -13,10 +13,10 @@ def systemd_oomd(kill: OomKill) -> Iterator[Advice]:
     if kill.killer != "systemd-oomd":
         return
     path = kill.task_memcg or ""
-    who = called(owner_of(path)) if path else "the cgroup"
+    who = owner_name(owner_of(path)) if path else "the cgroup"
     spare = f"ManagedOOMPreference=avoid of {who} has it take others first"
     if kill.memcg is not None:
-        watched = called(owner_of(kill.memcg))
+        watched = owner_name(owner_of(kill.memcg))
         yield Advice(
             "oomd-pressure",
             f"systemd-oomd ended {who} because {watched} waited for memory too long: raise "

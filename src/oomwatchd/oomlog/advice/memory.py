@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from oomwatchd.base.text import printable
-from oomwatchd.oomlog.advice.commands import bound_command, called, limit_command, owner_of_victim
+from oomwatchd.oomlog.advice.commands import bound_command, limit_command, owner_name, owner_of_victim
 from oomwatchd.oomlog.advice.figures import and_swap, largest_holder, total_kb, with_swap_kb
 from oomwatchd.oomlog.advice.model import Advice
 from oomwatchd.oomlog.amounts import held_kb, size
@@ -37,7 +37,7 @@ def at_limit(kill: OomKill) -> Iterator[Advice]:
     grows = "what grows in it" if largest is None else named(largest)
     yield Advice(
         "memory-limit",
-        f"{called(owner)} was at its limit ({figures}). More for all in it: "
+        f"{owner_name(owner)} was at its limit ({figures}). More for all in it: "
         f"{limit_command(owner, kill.memcg, more)}. Or bound {grows}.",
     )
 

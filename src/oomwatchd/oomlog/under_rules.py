@@ -27,7 +27,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class ChoiceUnderRules:
     """`first`: whom the kernel would have taken, None if nobody. `left_out`: rules that the log can't decide."""
 
     first: Task | None
@@ -51,7 +51,7 @@ class Rules:
         self._rules = RuleSet(decidable)
         self.left_out = tuple(left_out)
 
-    def outlook(self, kill: OomKill) -> Outlook | None:
+    def outlook(self, kill: OomKill) -> ChoiceUnderRules | None:
         """The choice under the rules; None where the log doesn't hold what it takes (see `replay.replay`)."""
         if replay.replay(kill) is None:
             return None
@@ -61,7 +61,7 @@ class Rules:
         values = {change.task: change.oom_score_adj for change in changes}
         ranked = replay.rank(kill, values.get)
         first = ranked[0].task if ranked and ranked[0].points is not None else None
-        return Outlook(first, tuple(changes), self.left_out)
+        return ChoiceUnderRules(first, tuple(changes), self.left_out)
 
     def _change(self, task: Task) -> Change | None:
         process = Process(task.pid, 0, 0, task.comm, session_leader=False, uid=task.uid, foreign_pid_ns=False)

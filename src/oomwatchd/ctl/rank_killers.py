@@ -8,8 +8,8 @@ from dataclasses import replace
 from oomwatchd.base.text import decode, printable
 from oomwatchd.ctl.table import print_table, wrap
 from oomwatchd.kernel.hidepid import hides_processes
-from oomwatchd.oom.killers.facts import Reader, Roots
-from oomwatchd.oom.killers.model import HEEDS, Killer, Trigger, Victim, in_order
+from oomwatchd.oom.killers.killer_facts import Reader, Roots
+from oomwatchd.oom.killers.model import HEEDS, Condition, Killer, Victim, in_order
 from oomwatchd.oom.survey import Survey
 
 _SECOND = 1.0
@@ -35,7 +35,7 @@ def _doubted(killers: list[Killer]) -> list[Killer]:
     """The killers with a doubt added to each victim, since some processes can't be read."""
     doubt = "Some processes can't be seen from here, and one of them may be the one; run rank as root."
     return [
-        replace(killer, triggers=tuple(replace(t, doubts=(*t.doubts, doubt)) for t in killer.triggers))
+        replace(killer, conditions=tuple(replace(t, doubts=(*t.doubts, doubt)) for t in killer.conditions))
         for killer in killers
     ]
 
@@ -49,10 +49,10 @@ def killers_as_json(today: Sequence[Killer], then: Sequence[Killer] | None = Non
         entry = _killer(killer, acts_first=killer is first)
         if then is not None:
             other = later[killer.name]
-            trigger = other.first
+            condition = other.first
             entry["with"] = {
                 "armed": other.armed,
-                "victim": None if trigger is None else _victim(trigger.victim),
+                "victim": None if condition is None else _victim(condition.victim),
                 "acts_first": other is _acts_first(then),
                 "notes": list(other.notes),
             }
@@ -68,7 +68,7 @@ def _acts_first(killers: Sequence[Killer]) -> Killer | None:
 
 def _killer(killer: Killer, *, acts_first: bool) -> dict[str, object]:
     first = killer.first
-    shown = dict.fromkeys(("trigger", "now", "limit", "unit", "victim")) if first is None else _trigger(first)
+    shown = dict.fromkeys(("trigger", "now", "limit", "unit", "victim")) if first is None else _condition(first)
     return {
         "name": killer.name,
         "present": killer.present,
@@ -78,23 +78,23 @@ def _killer(killer: Killer, *, acts_first: bool) -> dict[str, object]:
         "pid": killer.pid,
         "heeds_oom_score_adj": killer.heeds,
         "clear": first is not None and first.victim is not None and not first.doubts,
-        "triggers": [_trigger(trigger) for trigger in killer.triggers],
+        "triggers": [_condition(condition) for condition in killer.conditions],
         "notes": list(killer.notes),
     }
 
 
-def _trigger(trigger: Trigger) -> dict[str, object]:
+def _condition(condition: Condition) -> dict[str, object]:
     return {
-        "trigger": trigger.kind,
-        "condition": trigger.condition,
-        "cgroup": None if trigger.cgroup is None else decode(trigger.cgroup),
-        "now": None if trigger.now is None else round(trigger.now, 2),
-        "limit": None if trigger.limit is None else round(trigger.limit, 2),
-        "unit": trigger.unit,
-        "left_kb": trigger.distance,
-        "victim": _victim(trigger.victim),
-        "doubts": list(trigger.doubts),
-        "follows": list(trigger.follows),
+        "trigger": condition.kind,
+        "condition": condition.text,
+        "cgroup": None if condition.cgroup is None else decode(condition.cgroup),
+        "now": None if condition.now is None else round(condition.now, 2),
+        "limit": None if condition.limit is None else round(condition.limit, 2),
+        "unit": condition.unit,
+        "left_kb": condition.distance,
+        "victim": _victim(condition.victim),
+        "doubts": list(condition.doubts),
+        "follows": list(condition.follows),
     }
 
 
@@ -115,9 +115,9 @@ _COLUMNS = ("order", "killer", "acts on", "now", "at", "left", "takes")
 
 
 def print_killers(today: Sequence[Killer], then: Sequence[Killer] | None = None) -> None:
-    """Print a table with a row for each trigger, in the order in which they would be met, and remarks below."""
+    """Print a table with a row for each condition, in the order in which they would be met, and remarks below."""
     later = {killer.name: killer for killer in then or ()}
-    met = [(k, t) for k in today if k.armed for t in k.triggers]
+    met = [(k, t) for k in today if k.armed for t in k.conditions]
     met.sort(key=lambda pair: (pair[1].distance is None, pair[1].distance or 0, pair[0].name == "kernel"))
     rows = [_row(place, *pair, later) for place, pair in enumerate(met, 1)]
     columns = _COLUMNS if then is None else (*_COLUMNS, "then")
@@ -129,24 +129,24 @@ def print_killers(today: Sequence[Killer], then: Sequence[Killer] | None = None)
     print()
 
 
-def _row(place: int, killer: Killer, trigger: Trigger, later: Mapping[str, Killer]) -> list[object]:
-    where = "" if trigger.cgroup is None else f" in {printable(trigger.cgroup)}"
+def _row(place: int, killer: Killer, condition: Condition, later: Mapping[str, Killer]) -> list[object]:
+    where = "" if condition.cgroup is None else f" in {printable(condition.cgroup)}"
     row: list[object] = [
         place,
         killer.name,
-        f"{trigger.kind}{where}",
-        _amount(trigger.now, trigger.unit),
-        _amount(trigger.limit, trigger.unit),
-        None if trigger.distance is None else _size(trigger.distance),
-        _name(trigger.victim) + ("?" if trigger.doubts and trigger.victim is not None else ""),
+        f"{condition.kind}{where}",
+        _amount(condition.now, condition.unit),
+        _amount(condition.limit, condition.unit),
+        None if condition.distance is None else _size(condition.distance),
+        _name(condition.victim) + ("?" if condition.doubts and condition.victim is not None else ""),
     ]
     if later:
-        row.append(_name_then(killer, trigger, later[killer.name]))
+        row.append(_name_then(killer, condition, later[killer.name]))
     return row
 
 
-def _name_then(killer: Killer, trigger: Trigger, then: Killer) -> str:
-    same = [t for t in then.triggers if (t.kind, t.cgroup) == (trigger.kind, trigger.cgroup)]
+def _name_then(killer: Killer, condition: Condition, then: Killer) -> str:
+    same = [t for t in then.conditions if (t.kind, t.cgroup) == (condition.kind, condition.cgroup)]
     return _name(same[0].victim) if then.armed and same else "nobody"
 
 
@@ -171,7 +171,7 @@ def _size(kib: int) -> str:
 
 
 def _states(killers: Sequence[Killer]) -> Iterator[str]:
-    """Remarks about killers, not about a single trigger."""
+    """Remarks about killers, not about a single condition."""
     for killer in killers:
         for note in killer.notes:
             yield f"{killer.name}: {note}"
@@ -180,13 +180,13 @@ def _states(killers: Sequence[Killer]) -> Iterator[str]:
         yield f"Not running: {', '.join(missing)}."
 
 
-def _remarks(met: Sequence[tuple[Killer, Trigger]]) -> Iterator[str]:
-    """Remarks about triggers: why a victim isn't certain (it has a question mark in the table), and what follows the
+def _remarks(met: Sequence[tuple[Killer, Condition]]) -> Iterator[str]:
+    """Remarks about conditions: why a victim isn't certain (it has a question mark in the table), and what follows the
     kill."""
     said = set()
-    for killer, trigger in met:
-        for text in (*trigger.doubts, *trigger.follows):
-            line = f"{killer.name}, {trigger.kind}: {text}"
+    for killer, condition in met:
+        for text in (*condition.doubts, *condition.follows):
+            line = f"{killer.name}, {condition.kind}: {text}"
             if line not in said:
                 said.add(line)
                 yield line

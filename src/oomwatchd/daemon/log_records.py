@@ -50,7 +50,7 @@ class Record:
 _PRIORITIES = {"drift": NOTICE, "contended": WARNING, "pin-failed": WARNING}
 
 
-def of_decision(decision: Decision, *, dry_run: bool = False) -> Record:
+def decision_record(decision: Decision, *, dry_run: bool = False) -> Record:
     """The record of a decision. `dry_run`: nothing was written."""
     fields: dict[str, str | int] = {
         "OBJECT_PID": decision.pid,
@@ -110,7 +110,7 @@ def _advice(decision: Decision) -> str:
     return ""
 
 
-def of_kill(kill: "OomKill", nodes: Mapping[int, Node | None]) -> list[Record]:
+def kill_records(kill: "OomKill", nodes: Mapping[int, Node | None]) -> list[Record]:
     """The records of a kill by the kernel: one about the victim, and one about each process that a rule pinned and that
     died with it. `nodes`: the ledger's nodes by PID, as far as there are any. Raises ValueError if the kill has no
     victim."""
@@ -183,7 +183,7 @@ def _kill_record(message: str, pin: Pin | None, fields: Mapping[str, str | int |
     return Record("oom-kill", CRIT if pin is not None and pin.lowers else WARNING, message, known)
 
 
-def of_other_kill(killer: str, node: Node, cgroup: str | None) -> Record:
+def other_kill_record(killer: str, node: Node, cgroup: str | None) -> Record:
     """The record of a pinned process that another killer than the kernel has taken. `killer`: its name; "systemd": it
     stopped the unit after an OOM kill in it. `cgroup`: the killer took all of that cgroup. Raises ValueError if the
     process isn't pinned."""

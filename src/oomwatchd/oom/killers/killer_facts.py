@@ -8,16 +8,16 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from oomwatchd.base.badness import Era
+from oomwatchd.base.badness_formula import Era
 from oomwatchd.oom import badness
 from oomwatchd.oom.badness import Machine, Memcg
-from oomwatchd.oom.files import PAGE, kib, pages_of_kib, parse_fields, read_file, read_number
 from oomwatchd.oom.killers import earlyoom, kernel, nohang, systemd_oomd
 from oomwatchd.oom.killers.aftermath import follows
-from oomwatchd.oom.killers.model import NAMES, Killer, Memory, Suspect, absent
+from oomwatchd.oom.killers.model import NAMES, Killer, Meminfo, Suspect, absent
 from oomwatchd.oom.killers.systemd_facts import SystemdReader, parse_pressure
 from oomwatchd.oom.memcgs import find_hierarchy, is_within, read_memcg, walk
-from oomwatchd.oom.processes import Process
+from oomwatchd.oom.processes import OomProcess
+from oomwatchd.oom.small_files import PAGE, kib, pages_of_kib, parse_fields, read_file, read_number
 
 _PYTHON = re.compile(rb"python[0-9.]*$")
 _TIE_PAGES = 96
@@ -52,7 +52,7 @@ class Reader:
     there is only one look."""
 
     def __init__(
-        self, roots: Roots, processes: Sequence[Process], era: Era, pause: Callable[[], None] | None = None
+        self, roots: Roots, processes: Sequence[OomProcess], era: Era, pause: Callable[[], None] | None = None
     ) -> None:
         self.roots = roots
         self.processes = processes
@@ -75,7 +75,7 @@ class Reader:
             )
         return found
 
-    def _assess(self, name: str, pid: int, memory: Memory, values: Mapping[int, int]) -> Killer:
+    def _assess(self, name: str, pid: int, memory: Meminfo, values: Mapping[int, int]) -> Killer:
         if name == "systemd-oomd":
             # It doesn't look at oom_score_adj, so other values change nothing; and looking at it may take a second.
             self._oomd = self._oomd or self._systemd_oomd(pid, memory)
@@ -180,20 +180,20 @@ class Reader:
                 tasks=tuple(tasks),
                 limited=tuple(group for group in self._memcgs(machine) if group.limit is not None),
                 era=self.era,
-                sysctls=kernel.Sysctls(
+                sysctls=kernel.OomSysctls(
                     read_number(f"{vm}/panic_on_oom"), read_number(f"{vm}/oom_kill_allocating_task")
                 ),
                 tie_pages=_TIE_PAGES * (os.cpu_count() or 1),
             )
         )
-        together, units = self._systemd.together(), self._systemd.units(self.processes)
+        together, units = self._systemd.oom_groups(), self._systemd.units(self.processes)
         return replace(
             found,
-            triggers=tuple(
+            conditions=tuple(
                 t
                 if t.victim is None
                 else replace(t, follows=follows(t.victim.cgroup, t.cgroup or b"/", together, units))
-                for t in found.triggers
+                for t in found.conditions
             ),
         )
 
@@ -205,7 +205,7 @@ class Reader:
             if memcg is not None:
                 yield memcg
 
-    def _systemd_oomd(self, pid: int, memory: Memory) -> Killer:
+    def _systemd_oomd(self, pid: int, memory: Meminfo) -> Killer:
         settings = systemd_oomd.settings_of(self._systemd.oomd_conf(), self.command_line(pid))
         watched = self._systemd.watched()
         leaves = self._systemd.leaves(watched)
@@ -220,7 +220,9 @@ class Reader:
         return systemd_oomd.assess(pid, settings, memory, watched, leaves)
 
 
-def find_running(processes: Sequence[Process], command_line: Callable[[int], list[bytes]]) -> Iterator[tuple[str, int]]:
+def find_running(
+    processes: Sequence[OomProcess], command_line: Callable[[int], list[bytes]]
+) -> Iterator[tuple[str, int]]:
     """The killers in user space that run: name and PID. Processes in a container, and processes below user.slice that
     aren't root's, don't count, whatever their name: they can kill only their own user's processes."""
     for process in sorted(processes, key=lambda p: -p.task.pid):
@@ -236,17 +238,17 @@ def find_running(processes: Sequence[Process], command_line: Callable[[int], lis
             yield name, task.pid
 
 
-def _is_system(process: Process) -> bool:
+def _is_system(process: OomProcess) -> bool:
     return process.task.uid == 0 or not is_within(process.task.memcg, b"/user.slice")
 
 
-def read_memory(proc: str) -> Memory | None:
+def read_memory(proc: str) -> Meminfo | None:
     """The machine's memory; None if /proc/meminfo can't be read."""
     fields = parse_fields(read_file(f"{proc}/meminfo") or b"")
     total = kib(fields, b"MemTotal")
     if total is None:
         return None
-    return Memory(
+    return Meminfo(
         total=total,
         available=kib(fields, b"MemAvailable"),
         anon=kib(fields, b"AnonPages"),

@@ -141,7 +141,7 @@ def _is_kmsg(descriptor: int) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Counters:
+class KillCounters:
     """Counters of the kernel since boot, for the whole machine."""
 
     kills: int | None
@@ -150,7 +150,7 @@ class Counters:
     """How often a process had to wait for memory (direct reclaim)."""
 
 
-def read_counters(proc: str = "/proc") -> Counters:
+def read_counters(proc: str = "/proc") -> KillCounters:
     """Read the counters in /proc/vmstat. Where it can't be read, the kills are None and the stalls 0."""
     pieces = []
     try:
@@ -161,7 +161,7 @@ def read_counters(proc: str = "/proc") -> Counters:
         finally:
             os.close(descriptor)
     except OSError:
-        return Counters(None, 0)
+        return KillCounters(None, 0)
     raw = b"".join(pieces)
     kills = _KILLS.search(raw)
-    return Counters(None if kills is None else int(kills[1]), sum(map(int, _STALLS.findall(raw))))
+    return KillCounters(None if kills is None else int(kills[1]), sum(map(int, _STALLS.findall(raw))))
