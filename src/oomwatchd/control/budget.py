@@ -1,7 +1,8 @@
-"""Limits the CPU time that clients take: a burst, and then a share of the time. Pure: time enters as an argument."""
+"""Limits the CPU time that clients take: some seconds at once, and then a share of the time. Pure: time enters as an
+argument."""
 
 _RESUME_SECONDS = 0.005
-"""Whoever has used up a budget waits until this much of it has come back."""
+"""When a budget is used up, nothing may be spent until this much CPU time has come back."""
 
 
 class Budget:

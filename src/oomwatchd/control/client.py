@@ -25,7 +25,7 @@ class OtherVersion(KeyError):
 
 
 class _Reply(dict[str, object]):
-    """A JSON object of a reply. A key that it hasn't raises OtherVersion."""
+    """A JSON object of a reply. Reading a key that is missing raises OtherVersion."""
 
     def __missing__(self, key: str) -> object:
         raise OtherVersion(key)
@@ -71,8 +71,8 @@ class Client:
         self.socket.sendall(json.dumps(request).encode() + b"\n")
 
     def receive(self) -> Json:
-        """The next reply. Raises NoAnswer if the daemon doesn't reply in time, hangs up, or sends no JSON object. To
-        take a key of it that is missing raises OtherVersion."""
+        """The next reply. Raises NoAnswer if the daemon doesn't reply in time, hangs up, or sends no JSON object.
+        Reading a missing key of the reply raises OtherVersion."""
         try:
             line = self._file.readline()
         except TimeoutError:

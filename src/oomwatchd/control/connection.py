@@ -31,7 +31,7 @@ class Connection:
         self._deferred = False
         """Whether the reply comes later, by send()."""
         self._monitoring = False
-        """Whether it is a monitor: it gets lines by offer()."""
+        """Whether the client is a monitor, which gets lines by offer()."""
         self._missed = 0
         """How many lines were left out since the last line that was sent to the monitor."""
         self._ended = False
@@ -122,7 +122,7 @@ class Connection:
         self._deferred = True
 
     def monitor(self) -> None:
-        """Make it a monitor: from now on it gets lines by offer(), and its requests aren't read any more."""
+        """Make the client a monitor: from now on it gets lines by offer(), and its requests aren't read any more."""
         self._monitoring = True
 
     def send(self, reply: Json) -> None:

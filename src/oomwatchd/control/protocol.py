@@ -9,9 +9,9 @@ SOCKET_NAME = "control"
 REQUEST_BYTES = 64 << 10
 """A longer request is refused, and its connection is closed."""
 LINEAGE_PIDS = 32
-"""A request `lineage` asks for at most so many PIDs: each costs the daemon some system calls."""
+"""The most PIDs of one request `lineage`. The number is limited, since each PID costs the daemon some system calls."""
 
-# Not typing's name for it: typing is 0.5 MiB of memory, and nothing else in the daemon loads it.
+# Not typing.TypeAlias: typing takes 0.5 MiB of memory, and nothing else in the daemon loads it.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any

@@ -15,29 +15,31 @@ _CLIENTS = 64
 _CLIENTS_PER_USER = 16
 _IDLE_SECONDS = 60.0
 _WAITING_TO_BE_ACCEPTED = 128
-"""Whoever opens connections without end shall not keep root from getting into the queue, listen(2)."""
-# CPU time for clients, at the daemon's real-time priority: share of the time, and seconds at once.
+"""How many connections may wait to be accepted, listen(2). The queue is long, so that a user who opens many connections
+can't keep root out of it."""
+# Budgets of CPU time for clients: the share of the time, and the seconds that may be spent at once. They are needed
+# since the daemon answers at its real-time priority.
 _USER_BUDGET = (0.05, 0.1)
 _ALL_USERS_BUDGET = (0.1, 0.2)
-"""For all users but root taken together: one user can have many uids, user_namespaces(7)."""
+"""For all users but root together, since one user can have many uids: user_namespaces(7)."""
 _ROOT_BUDGET = (0.5, 1.0)
 _ACCEPT_BUDGET = (0.1, 0.1)
-"""For accepting connections. Whose it is shows only then, so it is one of its own: requests of others don't keep root
-from getting in."""
+"""For accepting connections. It is a budget of its own, since the user of a connection is known only after accept(2).
+So requests of other users can't keep root from being accepted."""
 _PRUNE_SECONDS = 1.0
 
 ErrorHandler = Callable[[Connection, Exception], None]
 
 
 def _bound(path: str) -> socket.socket:
-    """A socket that listens at `path`, in the place of what is there. Raises OSError."""
+    """Make a socket that listens at `path`, and remove what was there before. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     try:
         with address(path) as short:
             made.bind(short)
-        os.chmod(path, 0o666)  # everyone may ask; the uid of the client decides who may send admin requests
+        os.chmod(path, 0o666)  # everybody may send requests; the uid of the client decides about admin requests
         made.listen(_WAITING_TO_BE_ACCEPTED)
     except OSError:
         made.close()
@@ -46,7 +48,7 @@ def _bound(path: str) -> socket.socket:
 
 
 class User:
-    """One uid's connections, and the CPU time that it may have."""
+    """The connections of one uid, and its budget of CPU time."""
 
     def __init__(self, *, privileged: bool) -> None:
         self.privileged = privileged
@@ -54,11 +56,12 @@ class User:
         self.budget = Budget(*(_ROOT_BUDGET if privileged else _USER_BUDGET))
         self.epoll = select.epoll()
         self.paused = False
-        """Whether the server doesn't listen to it, for it has used up its CPU time."""
+        """Whether the server ignores its connections for now, since it has used up its CPU time."""
 
 
 class Server:
-    """The daemon's end: a listening socket and its clients, all behind one descriptor to wait for.
+    """The daemon's end of the control socket: a listening socket and its clients. The caller waits for one descriptor,
+    that of fileno().
 
     `cpu_clock` gives the CPU time of this thread in seconds."""
 
@@ -80,8 +83,8 @@ class Server:
         return self._epoll.fileno()
 
     def bind_again(self) -> None:
-        """Listen at the path by another socket: the one there has been removed. Those who are connected stay so. Raises
-        OSError."""
+        """Listen at the path by a new socket, after somebody has removed the file of the old one. Open connections stay
+        open. Raises OSError."""
         fresh = _bound(self.path)
         self._listen(self.socket.fileno(), self._listening, False)
         self.socket.close()
@@ -90,14 +93,14 @@ class Server:
 
     @property
     def connections(self) -> list[Connection]:
-        """All that are open."""
+        """All open connections."""
         return [connection for user in self._users.values() for connection in user.connections.values()]
 
     def turn(self, handle: Handler, on_error: ErrorHandler, now: float) -> float | None:
-        """One step of one client: however many there are and whatever they want, process events have to wait for no
-        more than that. The kernel takes users in turn, and the connections of each, epoll(7). An exception that
-        `handle` lets go ends the connection, and `on_error` is told. Returns after how many seconds to call resume();
-        None: nobody waits."""
+        """Do one step for one client. So process events never wait for more than one step, however many clients there
+        are. The kernel takes the users in turn, and the connections of each user in turn: epoll(7). If `handle` raises
+        an exception, the connection is closed, and `on_error` is called. Returns in how many seconds to call resume();
+        None: no user waits for CPU time."""
         for descriptor, _ in self._epoll.poll(0, 1):
             began = self._cpu_clock()
             if descriptor == self.socket.fileno():
@@ -123,7 +126,8 @@ class Server:
             self.mind(connection, descriptor)
 
     def mind(self, connection: Connection, descriptor: int | None = None) -> None:
-        """Wake up for what the connection waits for now."""
+        """Have epoll(7) wake up for what the connection waits for now. `descriptor`: that of the connection, where it
+        may be closed. A closed connection is forgotten."""
         number = connection.fileno() if descriptor is None else descriptor
         user = self._users[connection.uid]
         if connection.closed:
@@ -136,8 +140,8 @@ class Server:
     # CPU time
 
     def resume(self, now: float) -> float | None:
-        """Listen to those who have CPU time left, and not to those who have used it up. Returns after how many seconds
-        one of these has some again; None: there are none."""
+        """Listen to the users who have CPU time left, and ignore those who have used it up. Returns in how many seconds
+        the first of the latter has CPU time again; None: nobody has used it up."""
         waits = [self._accepting.wait(now)]
         self._listening = self._listen(self.socket.fileno(), self._listening, waits[0] == 0)
         everyone = self._all_users.wait(now)
@@ -148,7 +152,8 @@ class Server:
         return min((wait for wait in waits if wait > 0), default=None)
 
     def _listen(self, descriptor: int, listening: bool, wanted: bool) -> bool:
-        """Wake up for a descriptor, or don't, as is `wanted`. Returns that."""
+        """Wake up for a descriptor if that is `wanted`, else don't. `listening`: whether the server wakes up for it
+        now. Returns `wanted`."""
         if wanted and not listening:
             self._epoll.register(descriptor, select.EPOLLIN)
         elif listening and not wanted:
@@ -158,13 +163,13 @@ class Server:
     # Connections
 
     def monitor(self, connection: Connection) -> None:
-        """From now on the connection is told what happens, and may ask no more."""
+        """Make the connection a monitor: it gets lines by offer(), and may send no more requests."""
         connection.monitor()
         self.monitors.append(connection)
 
     def offer(self, connection: Connection, line: bytes) -> None:
-        """Tell a monitor, as soon as nothing else is to be done; its user may have used up its CPU time, and then
-        misses it."""
+        """Send a line to a monitor, in a later turn(). If its user has used up the CPU time, the monitor misses the
+        line."""
         if self._users[connection.uid].paused:
             connection.skip()
             return
@@ -174,7 +179,7 @@ class Server:
             self.mind(connection)
 
     def reply(self, connection: Connection, reply: Json) -> None:
-        """The reply of a connection that was deferred."""
+        """Reply to a request that was deferred: see Connection.defer()."""
         if not connection.closed:
             connection.send(reply)
             self.mind(connection)
@@ -183,7 +188,7 @@ class Server:
         try:
             sock, _ = self.socket.accept()
         except OSError:
-            return  # gone again, or we have no descriptors left
+            return  # the client is gone, or this process has no descriptors left
         connection = Connection(sock, now)
         if now - self._pruned >= _PRUNE_SECONDS:
             self.prune(now)
@@ -210,14 +215,15 @@ class Server:
         return user
 
     def prune(self, now: float) -> None:
-        """Drop clients that for long have neither said nor taken anything, and users that are gone."""
+        """Close the connections that have sent and taken nothing for a minute, and forget users without connections.
+        `now` is CLOCK_MONOTONIC in seconds."""
         self._pruned = now
         for uid, user in list(self._users.items()):
             for descriptor, connection in list(user.connections.items()):
                 if not connection.waits_for_us and now - connection.active > _IDLE_SECONDS:
                     connection.close()
                     self.mind(connection, descriptor)
-            # One with a debt is remembered, or a new connection would be a new budget.
+            # A user who has spent CPU time is remembered. Else a new connection would have a new budget.
             if not user.connections and (user.budget.full(now) or len(self._users) > _CLIENTS):
                 del self._users[uid], self._by_epoll[user.epoll.fileno()]
                 user.epoll.close()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _HELPERS = 2
 _OVERDUE_SECONDS = 60.0
-"""A helper that hasn't got an answer in this time is ended, and the next one asks again."""
+"""How long a helper may take. Then it is ended, and a new helper asks again."""
 _INTERVAL_SECONDS = 30.0
 """How often name services are asked again. They don't report changes."""
 _WAIT_SECONDS = 1.0

@@ -1,5 +1,5 @@
-"""Answers admin requests, which change something: reload, restore, pin, unpin. requests.py lets only root send
-these."""
+"""Answers admin requests, which change something: reload, restore, pin, unpin. requests.py accepts them from root
+alone, and from the user that runs the daemon."""
 
 from dataclasses import asdict
 

@@ -71,7 +71,7 @@ class Applier:
         self._newest = fresh
 
         def apply() -> None:
-            if self._newest is fresh:  # if not, another one was read meanwhile, which is in force or will be
+            if self._newest is fresh:  # else a newer one was read meanwhile, and is applied in its place
                 self._apply(config.resolve_again(fresh, self._accounts))
             self._waiting.append(done)
 
@@ -98,8 +98,8 @@ class Applier:
         footprint.release()
 
     def _change_dryness(self) -> None:
-        """Go on with another ledger. That of a dry run has pins that were never written, and no file. The real one
-        stays in its file meanwhile."""
+        """Replace the ledger when a dry run begins or ends. The ledger of a dry run holds pins that were never written,
+        and has no file. The real ledger stays in its file during a dry run."""
         pinner = self._pinner
         pinner.ledger.flush()
         pinner.ledger.close()
@@ -117,12 +117,13 @@ class Applier:
         while not known and turn():
             pass
         self._in_force.renumber(config.resolve_again(self._in_force.config, self._accounts))
-        # The configuration has the numbers that were answered meanwhile. The pinner hasn't yet.
+        # The configuration has the numbers that name services have told meanwhile. The pinner doesn't have them yet.
         if self._in_force.config.rules != self._pinner.rules.rules:
             self._pinner.set_rules(RuleSet(self._in_force.config.rules))
 
     def resolve_again(self) -> None:
-        """After users or groups have come, gone, or changed their numbers: go by the numbers of now."""
+        """Apply the present numbers of users and groups, after some have been added, removed, or given other
+        numbers."""
         before = self._in_force.config
         now = config.resolve_again(before, self._accounts)
         self._in_force.renumber(now)

@@ -12,14 +12,14 @@ _SECONDS = 30.0
 
 class ConfigPoll:
     """Calls `changed` when a file of the configuration has changed. Where a file system may not answer, a helper calls
-    stat(2), once start() has been called. `seen` is the stamp of the files from before they were read."""
+    stat(2), once start() has been called. `seen`: the stamp of the files, taken before they were read."""
 
     def __init__(self, where: Layout, seen: Stamp, changed: Callable[[], None]) -> None:
         self._where = where
         self._changed = changed
         self._helpers: HelperPool | None = None
         self._asked = False
-        """Whether a helper is at it."""
+        """Whether a helper is calling stat(2) now."""
         self._last = seen
         self._local = waits_for_nobody(seen)
 
@@ -31,8 +31,8 @@ class ConfigPoll:
         return stamp(self._where.main_file, self._where.drop_in_dirs)
 
     def renew(self) -> None:
-        """Take the files as they are now for known. Called before the configuration is read. It may wait for a file
-        system, as reading does."""
+        """Note the present state of the files, so that only later changes count. Called before the configuration is
+        read. It may wait for a file system, as reading does."""
         self._last = self._stamp()
         self._local = waits_for_nobody(self._last)
 

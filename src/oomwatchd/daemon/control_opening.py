@@ -10,8 +10,8 @@ from oomwatchd.daemon.reporter import Reporter
 
 
 class ControlOpening:
-    """Opens the control socket at the start, and tries again after each scan. Where it fails as root, the daemon starts
-    without."""
+    """Opens the control socket at the start, and tries again after each scan. If opening fails and this is root, the
+    daemon starts without the socket."""
 
     def __init__(self, control: ControlSocket, in_force: InForce, report: Reporter, directory: str) -> None:
         self._control = control
@@ -41,7 +41,7 @@ class ControlOpening:
         return f"Failed to open the control socket in '{self._directory}': {error.strerror}"
 
     def _warn(self, error: OSError) -> None:
-        """Tell once of a failure that isn't the end."""
+        """Report, once, a failure that doesn't end the start."""
         self._failed = True
         self._report.emit(Record("summary", WARNING, f"{self._message(error)}; going on without, and trying again"))
 

@@ -14,8 +14,8 @@ from oomwatchd.daemon.loop import Loop
 class ControlSocket:
     """The control socket. Where it isn't open, its methods do nothing.
 
-    `handle` deals with each request; `failed` is called with each exception in that, and during what; `watching` is
-    called with whether anybody monitors."""
+    `handle` answers each request. `failed` is called with each exception that `handle` raises, and with a phrase that
+    says during what. `watching` is called with whether anybody monitors, after each step."""
 
     def __init__(
         self,

@@ -69,7 +69,7 @@ class Daemon:
         root: str = "/",
         dry_run: bool = False,
     ) -> None:
-        """`seen` is the stamp of the configuration's files from before `loaded` was read, so that the first scan finds
+        """`seen`: the stamp of the configuration's files, taken before `loaded` was read, so that the first scan finds
         what is saved meanwhile. `request_handler` answers the requests that come over the control socket. `dry_run`:
         the command line has --dry-run."""
         self._where = where
@@ -126,7 +126,7 @@ class Daemon:
         self._control_opening = ControlOpening(self._control, self._in_force, self._report, directory)
         self._kills = KillReports(loop, self._pinner, self._in_force, self._report, directory)
 
-    def _assemble_work(self) -> None:  # long, since each part is named with all that it needs
+    def _assemble_work(self) -> None:  # long, since it names each part and what the part needs; it decides nothing
         """Make the parts that apply the rules: events, scans, runtime pins, and the configuration."""
         loop, pinner, source, report = self._loop, self._pinner, self._source, self._report
         self._scanner = Scanner(
@@ -195,7 +195,8 @@ class Daemon:
         self._stop()
 
     def _start(self) -> None:
-        """Do all that comes before READY=1. Then each process that a rule fits is pinned, if its facts came in time."""
+        """Do all that comes before READY=1. At its end, each process that a rule fits is pinned, if its facts came in
+        time."""
         self._source.load_filter()  # first, so that no helper inherits the capabilities that this takes
         self._asynchronous = True
         self._loop.catch_signals((signal.SIGHUP, signal.SIGTERM, signal.SIGINT), self._on_signals)

@@ -8,14 +8,14 @@ from oomwatchd.base.helper import ForkServer, Helper, HelperError
 from oomwatchd.daemon.loop import Loop
 
 Done = Callable[[object], None]
-"""Called with the result of a call; None: the call did not return in its time."""
+"""Called with the result of a call; None: the call didn't return in its time."""
 
 _IDLE_SECONDS = 30.0
-"""A helper that hasn't been needed for so long is ended."""
+"""How long a helper may be idle before it is ended, seconds."""
 _QUEUE = 512
-"""At most so many calls of one owner wait."""
+"""The most calls of one owner that may wait."""
 _OWNERS = 64
-"""At most so many owners have calls that wait."""
+"""The most owners that may have waiting calls."""
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ class HelperPool:
             queue = self._queues.pop(owner)
             call = queue.popleft()
             if queue:
-                self._queues[owner] = queue  # behind the other owners
+                self._queues[owner] = queue  # last, so that the other owners are served before it
             worker.start(call)
 
     def _free_worker(self) -> "_Worker | None":

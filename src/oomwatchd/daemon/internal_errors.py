@@ -7,7 +7,8 @@ from oomwatchd.daemon.log_records import ERR, Record
 _AGAIN_SECONDS = 60.0
 """How often the count of a kind is logged."""
 _KINDS = 64
-"""At most so many kinds are told apart; all others count as one more kind. A process may be able to cause many."""
+"""The most kinds that are told apart; all others count as one more kind. A limit is needed, since a process may be able
+to cause many kinds."""
 
 
 class InternalErrors:

@@ -15,11 +15,11 @@ from oomwatchd.daemon.reporter import Reporter
 from oomwatchd.pinning.pinner import Pinner
 
 _REPORT_SECONDS = 0.3
-"""The kernel writes an OOM report without a pause. After so long without a line, the report is complete."""
+"""Seconds without a line after which an OOM report is complete. The kernel writes a report without a pause."""
 _JOURNAL_SECONDS = 0.5
-"""How long the thread that reads the journal has for it before its result is taken."""
+"""Seconds from the start of the thread that reads the journal until its result is taken."""
 _STOP_SECONDS = 120.0
-"""systemd stops a unit within this time after a kill in it, if TimeoutStopSec= isn't longer than the default."""
+"""Seconds within which systemd stops a unit after a kill in it, if TimeoutStopSec= isn't longer than the default."""
 
 
 class KillReports:
@@ -77,7 +77,7 @@ class KillReports:
     def count(self) -> None:
         """Compare the kills in the kernel's log with the kernel's counter, and log those that are missing in its log.
         Called at each scan."""
-        # First the counter, then the log: the kernel counts a kill before it writes it to the log.
+        # The counter is read before the log, since the kernel counts a kill before it writes the log.
         if self._kills.count():
             self._pinner.prefilter.doubt_all()  # the kernel may have had no memory for events
         self._on_kernel_log()

@@ -1,5 +1,5 @@
-"""Writes last-kill.json, which has the last kill. oomwatchd-kill.path starts a service when it is replaced, so that the
-daemon itself executes nothing."""
+"""Writes last-kill.json, which has the last kill. When the file is replaced, oomwatchd-kill.path starts a service. So
+the daemon itself executes nothing."""
 
 import json
 import os

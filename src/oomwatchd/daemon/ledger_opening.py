@@ -10,13 +10,13 @@ from oomwatchd.pinning.pinner import Pinner
 
 
 def new_ledger(directory: str, *, dry_run: bool) -> Ledger:
-    """An empty ledger, for the file in the runtime directory. That of a dry run has no file, since its pins were never
-    written."""
+    """Make an empty ledger, for the file in the runtime directory. The ledger of a dry run has no file, since its pins
+    were never written."""
     return Ledger(None if dry_run else f"{directory}/ledger.json", procfs.read_boot_id())
 
 
-def open_ledger(pinner: Pinner, note: Callable[[str], None]) -> None:
-    """Read the pinner's ledger from its file. `note` is called with a warning if the file is damaged. Raises Failure if
+def open_ledger(pinner: Pinner, warn: Callable[[str], None]) -> None:
+    """Read the pinner's ledger from its file. `warn` is called with a message if the file is damaged. Raises Failure if
     the file can't be written and this isn't root. As root, the daemon starts all the same, and tries again."""
     ledger = pinner.ledger
     if ledger.path is None:
@@ -26,4 +26,4 @@ def open_ledger(pinner: Pinner, note: Callable[[str], None]) -> None:
         raise Failure(f"Failed to write '{ledger.path}': {ledger.trouble}. Run as root, or --dry-run")
     pinner.tracking.use(pinner.tracking.table)
     if damage is not None:
-        note(f"The ledger '{ledger.path}' is damaged: {damage}; going on with what could be read of it")
+        warn(f"The ledger '{ledger.path}' is damaged: {damage}; going on with what could be read of it")

@@ -18,11 +18,11 @@ _JOURNAL_SOCKET = "/run/systemd/journal/socket"
 _SEND_SECONDS = 0.002
 """How long sending one record may take."""
 _RETRY_SECONDS, _RETRY_LIMIT_SECONDS = 0.05, 1.0
-"""When to send kept records: the first time, and at the latest."""
+"""In how many seconds to send kept records again: the first time, and the longest interval."""
 KEPT_RECORDS = 4096
-"""At most so many records are kept."""
+"""The most records that are kept."""
 _KEPT_CHARACTERS = 1 << 20
-"""All records that are kept have at most so many characters together."""
+"""The most characters that all kept records may have together."""
 
 
 class Log:
@@ -37,7 +37,7 @@ class Log:
         return None
 
     def flush(self) -> None:
-        """Send the records that were kept, as many as are taken now."""
+        """Send the records that were kept, until the reader takes no more."""
 
 
 class StderrLog(Log):

@@ -1,4 +1,4 @@
-"""Makes records for the journal out of decisions and kills, and decides which decisions are logged each.
+"""Makes records for the journal out of decisions and kills, and decides which decisions are logged one by one.
 
 The fields are those of systemd.journal-fields(7) and of oomwatchd(8), "JOURNAL". The catalog
 (systemd/oomwatchd.catalog) explains each MESSAGE_ID."""
@@ -212,14 +212,14 @@ def _shown(text: str | None) -> str | None:
     return None if text is None else printable(text)
 
 
-# Which decisions are logged each
+# Which decisions are logged one by one
 
 _BURST = 20
-"""At most so many decisions of one rule and event are logged each in a window."""
+"""The most decisions of one rule and event that are logged one by one in a window."""
 _FIRST_WINDOW_SECONDS = 10.0
-"""The length of a window after a quiet time."""
+"""The length of a window after a quiet time, seconds."""
 _WINDOW_SECONDS = 60.0
-"""The length of a window after one with more than _BURST decisions."""
+"""The length of a window that follows one with more than _BURST decisions, seconds."""
 
 
 @dataclass(slots=True)
@@ -229,11 +229,11 @@ class _Flow:
     start: float
     """CLOCK_MONOTONIC, seconds."""
     count: int = 0
-    """How many there were."""
+    """How many decisions there were."""
     suppressed: int = 0
-    """How many of these were not logged."""
+    """How many of the decisions were not logged."""
     flooded: bool = False
-    """Whether the window before had more than _BURST."""
+    """Whether the window before had more than _BURST decisions."""
 
     @property
     def length(self) -> float:
@@ -242,8 +242,8 @@ class _Flow:
 
 
 class PinLog:
-    """Decides which decisions are logged each and which are summed up, by `log_pins` of the configuration. Time enters
-    as an argument: CLOCK_MONOTONIC seconds."""
+    """Decides which decisions are logged one by one and which are summed up, by `log_pins` of the configuration. Time
+    enters as an argument: CLOCK_MONOTONIC seconds."""
 
     def __init__(self, mode: str) -> None:
         self._mode = mode

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 _AT_ONCE = 16
-"""At most so many descriptors are dealt with in one turn. Room for them is allocated at each turn."""
+"""The most descriptors that are dealt with in one turn. It is small, since each turn allocates room for all of them."""
 
 
 class Loop:
@@ -27,7 +27,8 @@ class Loop:
         self._handlers[descriptor] = handler
 
     def remove(self, descriptor: int) -> None:
-        """Call its handler no more. It is no error if the descriptor was never added, or is closed."""
+        """Stop calling the handler of the descriptor. It is no error if the descriptor was never added, or is
+        closed."""
         self._handlers.pop(descriptor, None)
         with contextlib.suppress(OSError):  # the kernel has removed a closed descriptor already
             self._epoll.unregister(descriptor)
@@ -36,15 +37,15 @@ class Loop:
         return descriptor in self._handlers
 
     def later(self, seconds: float, do: Callable[[], None]) -> None:
-        """Call `do` once, after `seconds`. If it is to be called already, that call is moved."""
+        """Call `do` once, after `seconds`. If a call of `do` is planned already, its time is changed."""
         self._timers[do] = time.monotonic() + seconds
 
     def cancel(self, do: Callable[[], None]) -> None:
-        """Don't call `do` after all. It is no error if it isn't to be called."""
+        """Cancel the planned call of `do`. It is no error if there is none."""
         self._timers.pop(do, None)
 
     def awaits(self, do: Callable[[], None]) -> bool:
-        """Whether `do` is to be called later."""
+        """Whether a call of `do` is planned."""
         return do in self._timers
 
     def turn(self, *, wait: bool) -> None:
@@ -57,7 +58,7 @@ class Loop:
             handler = self._handlers.get(descriptor)
             if handler is None:
                 continue
-            try:  # as guard() does: a pin may wait for this
+            try:  # written out, not by guard(), since a pin may wait for each call here
                 handler()
             except Exception as error:
                 self._on_error(error)

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class OomKills:
-    """The OOM kills since the start. A report in the kernel's log is believed only if the kernel's counter has grown by
-    it. Each kill is returned once: by its report, or only counted where there is no report."""
+    """The OOM kills since the start. A report in the kernel's log is believed only if the kernel's counter has grown as
+    well. Each kill is returned once: by its report, or only counted where there is no report."""
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, str]] = Counter({("kernel", ""): 0})
         """How many processes were killed, by killer and by the rule that pinned them (empty: none did)."""
         self.log: KernelLog | None = None
-        """None: it may not be read, so that only the counter shows kills."""
+        """The kernel's log; None: it may not be read, so that only the counter shows kills."""
         # The counter is read before the log is opened, so that no kill between the two is missed.
         self._counters = read_counters()
         self._reported = self._counters.kills or 0
@@ -93,8 +93,8 @@ class OomKills:
         """A record of the kills that the kernel has counted and that its log doesn't have: lines may be lost, and the
         log may not be readable. None: there are none. Called after count(), and never while a report is under way.
 
-        The kernel counts a kill a moment before it writes the line. So only those count that were on the counter at the
-        call before."""
+        The kernel counts a kill a moment before it writes the line. So only kills count that the counter showed at the
+        previous call."""
         if self._counters.kills is None:
             return None
         unseen = max(self._counters.kills - self._reported, 0)

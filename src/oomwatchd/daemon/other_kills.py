@@ -26,12 +26,12 @@ _ROOTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified")
 _UNIT_FAILED = "d9b373ed55a64feb8242e02dbe79a49c"
 """MESSAGE_ID of "the unit has entered the 'failed' state" (systemd's sd-messages.h)."""
 _KEPT_SECONDS = 30.0
-"""How long after a death an entry of the journal about it is still awaited."""
+"""Seconds after a death for which an entry of the journal about it is awaited."""
 _UNKNOWN_SECONDS = 10.0
-"""How long after a death an entry about it is awaited where no other killer runs and no kill by the kernel is known. A
+"""Seconds after a death for which an entry is awaited where no other killer runs and no kill by the kernel is known. A
 kill in the same unit may still become known."""
 _ENTRIES = 2000
-"""At most so many entries are read at a time."""
+"""The most entries that are read at a time."""
 _OOMD = re.compile(r"(?:Killed|Marked) (/.*?) (?:for killing )?due to ")
 _EARLYOOM = re.compile(r"sending SIG[A-Z]+ to process (\d{1,10}) uid ")
 _NOHANG_PID = re.compile(r"\s*PID:\s+(\d{1,10}),")

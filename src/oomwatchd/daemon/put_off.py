@@ -17,21 +17,21 @@ from oomwatchd.rules.search import search
 _SEARCHERS = 1
 """Helpers for searches. Each search has a limit of CPU time, so one helper is enough."""
 _STATTERS, _STATTERS_PER_USER = 6, 2
-"""Helpers for stat(2), and how many of them one user's files may make hang. A file system may make one hang for
-ever."""
+"""Helpers for stat(2), and how many of them the files of one user may make hang. A file system may make a helper hang
+for ever."""
 _FILE_SECONDS = 1.0
 """How long stat(2) may take."""
 _READERS, _READ_SECONDS = 4, 0.3
-"""Helpers for command lines, and how long reading one may take. A helper that waits there can be killed."""
+"""Helpers for command lines, and how many seconds reading one may take. A helper that waits there can be killed."""
 _FINISH_SECONDS = 2.0
 """How long READY=1 waits for the looks that the first scan has put off."""
 _LOGGED_SECONDS, _LOGGED = 60.0, 20
-"""At most so many processes are logged in so many seconds; the others are counted."""
+"""The most processes that are logged, and in how many seconds. The others are counted."""
 
 
 class PutOff:
-    """Has helpers answer questions, and then looks at the processes again. `look` is called with a PID and the trigger
-    of the look that was put off."""
+    """Has helpers answer questions, and then has the processes looked at again. `look` is called with a PID and the
+    trigger of the look that was put off."""
 
     def __init__(self, loop: Loop, server: ForkServer, look: Callable[[int, Trigger], None]) -> None:
         self._loop = loop
@@ -64,7 +64,7 @@ class PutOff:
 
         pool, seconds = self._pools.get(question.function.__name__, (self._statters, _FILE_SECONDS))
         if pool.submit(Call(question.function.__name__, question.arguments, done, owner, seconds)):
-            self._waiting.add(pid)  # else the next scan asks again
+            self._waiting.add(pid)  # without an answer that is awaited, the next scan asks again
 
     def when_done(self, do: Callable[[], None]) -> None:
         """Call `do` when all looks that are put off now are done."""

@@ -4,8 +4,8 @@ _LEAST_SECONDS = 0.2
 _MOST_SECONDS = 5.0
 """The least and the longest time from one reload to the next."""
 _TIMES = 4
-"""The next reload waits for this multiple of the time that the last one took, within the limits above. So reloads take
-at most a fifth of the time."""
+"""The pause before the next reload is this multiple of the CPU time that the last reload took, within the limits above.
+So reloads take at most a fifth of the time."""
 
 
 class ReloadPace:

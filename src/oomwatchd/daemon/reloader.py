@@ -25,13 +25,13 @@ _SAVING_SECONDS = 0.1
 """Editors save in several steps. Changes within this time count as one."""
 
 Answer = Callable[[tuple[Problem, ...]], None]
-"""Called with the errors of the configuration; without any when it is in force on all processes."""
+"""Called with the errors of the configuration; with none when the configuration is in force on all processes."""
 
 
 class Reloader:
-    """Reads the configuration again when it changes, or when a reload is asked for. `seen`: the stamp of its files from
-    before `loaded` was read. `load` reads it. `apply` puts it in force, and calls its second argument when that is done
-    on all processes. `emit` logs a record."""
+    """Reads the configuration again when it changes, or when a reload is asked for. `seen`: the stamp of its files,
+    taken before `loaded` was read. `load` reads it. `apply` puts it in force, and calls its second argument when that
+    is done on all processes. `emit` logs a record."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Reloader:
         self._poll = ConfigPoll(where, seen, self._changed_on_disk)
         self._pace = ReloadPace()
         self._asked: list[Answer] = []
-        """Those who wait for the next reload."""
+        """Functions to be called after the next reload."""
 
     def start(self, helpers: HelperPool) -> None:
         """Watch the files from now on. `helpers` call stat(2) where a file system may not answer."""
@@ -141,7 +141,7 @@ class Reloader:
             self._apply(fresh, lambda: None)
 
     def _hold_back(self, lost: tuple[Problem, ...]) -> None:
-        """Keep the old rules in force, since the files in `lost` may have lost their rules by accident."""
+        """Keep the old rules in force, since the files that `lost` names may have lost their rules by accident."""
         text = "\n".join(map(str, lost))
         if text == self.error:
             return
@@ -154,7 +154,7 @@ class Reloader:
 
     def request(self, done: Answer = lambda problems: None) -> None:
         """Reload, since somebody has asked for it. Requests that come before the reload begins become one. `done` is
-        called with the errors of the configuration; without any when it is in force on all processes."""
+        called with the errors of the configuration; with none when it is in force on all processes."""
         self._asked.append(done)
         if not self._loop.awaits(self._reload):
             self._loop.later(self._pace.wait(time.monotonic()), self._reload)

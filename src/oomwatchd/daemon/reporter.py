@@ -47,7 +47,7 @@ class Reporter:
         self._unread_log = OverdueLog()
         self._notes: list[str] = []
         self._ledger_trouble = ""
-        """The trouble of the ledger that was logged last; empty: none, or that it is over."""
+        """The trouble of the ledger that was logged last; empty: none, or its end was logged."""
 
     # Records
 
@@ -82,8 +82,8 @@ class Reporter:
             self.emit(record)
 
     def summaries(self, now: float, *, final: bool = False) -> None:
-        """Log how many decisions and exceptions were not logged each. `now` is CLOCK_MONOTONIC in seconds. `final`:
-        there will be no later call."""
+        """Log how many decisions and exceptions were only counted. `now` is CLOCK_MONOTONIC in seconds. `final`: there
+        will be no later call."""
         for record in (*self._pin_log.summaries(now, final=final), *self._errors.summaries(now, final=final)):
             self.emit(record)
 
@@ -94,7 +94,7 @@ class Reporter:
             self._loop.later(seconds, self.flush)
 
     def flush(self) -> None:
-        """Send the records that the log has kept, as many as are taken now."""
+        """Send the records that the log has kept, until its reader takes no more."""
         self._log.flush()
         self._await_log()
 

@@ -24,9 +24,9 @@ from oomwatchd.pinning.decisions import LATENCY_BOUNDS_US, runtime_rule
 from oomwatchd.pinning.lineage import Node
 
 PIECE_MEMBERS = 100
-"""A long list is sent in pieces of so many members."""
+"""The number of members in one piece of a long list."""
 PIECE_CHARACTERS = 64 << 10
-"""A long text is sent in pieces of so many characters."""
+"""The number of characters in one piece of a long text."""
 
 
 def answer(parts: Parts, connection: Connection, request: Json) -> None:
@@ -93,7 +93,7 @@ def _pin(parts: Parts, node: Node, connection: Connection) -> Json:
     pin = node.pin
     if pin is None:
         raise ValueError("not pinned")
-    # Others may not read /proc/PID/exe, so they don't get it here either.
+    # Other users may not read /proc/PID/exe, so they don't get the path here either.
     may_know = connection.privileged or connection.uid == node.uid
     return {
         "pid": node.pid,

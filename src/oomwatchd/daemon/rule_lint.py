@@ -10,7 +10,7 @@ from oomwatchd.daemon.reporter import Reporter
 _SECONDS = 30.0
 """How long the helper may take."""
 _LOGGED = 20
-"""At most so many warnings are logged. `oomwatchctl check` shows all."""
+"""The most warnings that are logged. `oomwatchctl check` shows all."""
 
 
 class RuleLint:

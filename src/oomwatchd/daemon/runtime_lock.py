@@ -1,5 +1,5 @@
-"""Keeps a second daemon from the same runtime directory: by flock(2) on a file in it. The kernel releases the lock when
-the process ends."""
+"""Makes sure that one daemon alone uses a runtime directory, by flock(2) on a file in it. The kernel releases the lock
+when the process ends."""
 
 import contextlib
 import fcntl

@@ -9,7 +9,7 @@ from oomwatchd.daemon.loop import Loop
 _SEND_SECONDS = 0.1
 """How long sending one state may take, where the service manager doesn't read."""
 _KEPT = 8
-"""At most so many states that weren't taken are kept."""
+"""The most states that are kept until the service manager takes them."""
 _WATCHDOG_SHARE = 0.4
 """The interval of pings, as a share of the time that the watchdog allows."""
 
@@ -51,8 +51,8 @@ class SdNotify:
             self.tell(f"STATUS={status}")
 
     def keep_pinging(self, loop: Loop) -> None:
-        """Ping the watchdog at its interval from now on, if there is one. The pings come from the loop, so they end
-        when that hangs."""
+        """Ping the watchdog at its interval from now on, if there is a watchdog. The loop sends the pings, so they end
+        when the loop hangs."""
         seconds = self.ping_seconds
         if seconds is not None:
             self.tell("WATCHDOG=1")

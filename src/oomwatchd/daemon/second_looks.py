@@ -12,11 +12,11 @@ _SECONDS = 0.5
 """When the second look follows. A move to another cgroup and setsid(2) raise no event, and most of them follow soon
 after the start of the program."""
 _MOST = 4096
-"""At most so many processes wait for a second look. Scans look at the others."""
+"""The most processes that wait for a second look. Scans look at the others."""
 
 
 class SecondLooks:
-    """The processes that wait for a second look. There are none unless rules ask for a fact that changes without an
+    """The processes that wait for a second look. No process waits unless rules ask for a fact that changes without an
     event. `done` is called after looks."""
 
     def __init__(self, loop: Loop, pinner: Pinner, done: Callable[[], None]) -> None:
