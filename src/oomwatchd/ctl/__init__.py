@@ -1,5 +1,4 @@
-"""oomwatchctl, the command line. Each verb is in a module of this package, which is imported when the verb is asked
-for."""
+"""oomwatchctl, the command line. Each verb is in a module of this package, which is imported when the verb is used."""
 
 import argparse
 import os
@@ -17,30 +16,30 @@ from oomwatchd.control.client import OtherVersion
 from oomwatchd.ctl.arguments import joined
 from oomwatchd.ctl.errors import CommandError
 
-# verb -> (module of this package, one line for the help). A module has, for its verb VERB,
-# `configure_VERB(parser)`, which adds arguments, and `run_VERB(arguments)`, which returns the exit status.
+# Each verb with its module in this package, and its line in the help. For a verb VERB the module has
+# `configure_VERB(parser)`, which adds the arguments, and `run_VERB(arguments)`, which returns the exit status.
 VERBS: dict[str, tuple[str, str]] = {
     "status": ("state", "show the daemon at a glance"),
     "list": ("state", "show every pinned process"),
     "rules": ("state", "show every rule, and what it matches"),
     "explain": ("explain", "show why a process is or is not pinned"),
     "check": ("check", "validate a configuration, and warn of mistakes in it"),
-    "edit": ("edit", "edit the configuration, and put it in place only if it holds"),
-    "restore": ("admin", "give every held process back what it had, and hold nobody"),
+    "edit": ("edit", "edit the configuration, and put it in place only if it is valid"),
+    "restore": ("admin", "give every pinned process its original value back, and pin nobody"),
     "config": ("check", "show the merged configuration"),
     "rank": ("rank", "show whom the kernel would kill next, in its order"),
     "doctor": ("doctor", "show what in this system weakens or defeats the pins"),
-    "postmortem": ("postmortem", "show past OOM kills out of the kernel log, and why"),
+    "postmortem": ("postmortem", "show past OOM kills from logs, and why they happened"),
     "monitor": ("monitor", "show each event as it comes, and what was decided"),
     "pin": ("admin", "pin one process at run time"),
-    "unpin": ("admin", "end such a pin"),
-    "reload": ("admin", "reload the configuration, and wait for the verdict"),
+    "unpin": ("admin", "end a pin that `pin` has made"),
+    "reload": ("admin", "reload the configuration, and wait for the result"),
     "metrics": ("metrics", "print figures as OpenMetrics text"),
 }
 PAGED = ("list", "rules", "explain", "config", "rank", "doctor")
 """Verbs whose output goes through a pager on a terminal. `postmortem` does that itself."""
 _GROUPS = {
-    "status": "What the daemon has in hand",
+    "status": "State of the daemon",
     "check": "The configuration",
     "rank": "Out of memory",
     "monitor": "Watching and control",
@@ -63,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"oomwatchctl: {error}; to run the installed one: systemctl restart oomwatchd", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        # The reader has seen enough (`| head`). Python would complain once more when it closes stdout.
+        # The reader has closed the pipe (`| head`). Without this, Python would report the error a second time when it
+        # closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except OSError as error:
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: Sequence[str]) -> int:
-    if len(words) == 2 and words[0] == "__complete":  # a shell asks
+    if len(words) == 2 and words[0] == "__complete":  # a shell asks for completions
         from oomwatchd.ctl.completion import print_candidates
 
         return print_candidates(words[1])
@@ -90,7 +90,7 @@ def _run(words: Sequence[str]) -> int:
 
 
 _WITH_VALUE = ("--root", "-c")
-"""Options that may stand before the verb, and take the next word."""
+"""Options that may stand before the verb, and whose value is the next word."""
 
 
 def _verb_first(words: Sequence[str]) -> list[str]:

@@ -16,7 +16,7 @@ from oomwatchd.ctl.errors import CommandError
 
 
 def configure_reload(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="the verdict as one JSON object")
+    parser.add_argument("--json", action="store_true", help="the result as one JSON object")
     add_root(parser)
 
 
@@ -36,7 +36,7 @@ def run_reload(arguments: argparse.Namespace) -> int:
 
 
 def _all_warnings(root: str, told: list[Json]) -> list[Json]:
-    """All warnings of `check`. Where the files can't be read here: `told`, the warnings that the daemon has told."""
+    """All warnings of `check`. Where this user can't read the files: `told`, the warnings in the daemon's reply."""
     from dataclasses import asdict
 
     from oomwatchd.config.load import ConfigError, load
@@ -55,7 +55,7 @@ def _all_warnings(root: str, told: list[Json]) -> list[Json]:
 
 
 def configure_restore(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = "When the command returns, it is done. `oomwatchctl reload` has the rules in force again."
+    parser.epilog = "The command returns when that is done. `oomwatchctl reload` puts the rules in force again."
     parser.add_argument("--json", action="store_true", help="one JSON object")
     add_root(parser)
 

@@ -6,15 +6,16 @@ import sys
 from collections.abc import Sequence
 
 _MOST_DIGITS = 18
-"""A number of so many digits fits into 64 bits. Python refuses very long ones: sys.get_int_max_str_digits()."""
+"""The most digits that are parsed: they fit into 64 bits. Python refuses very long numbers:
+sys.get_int_max_str_digits()."""
 
 _TIMES = ("--since", "-S", "--until", "-U")
 """Options whose values may begin with a dash."""
 
 
 def joined(words: Sequence[str]) -> list[str]:
-    """`--since -2h` as one word, which argparse takes: it takes a word that begins with a dash for an option, where
-    getopt(3) takes it for the value of the option before."""
+    """Join `--since -2h` to the one word `--since=-2h`. argparse takes a word that begins with a dash for an option,
+    where getopt(3) takes it for the value of the option before it."""
     found: list[str] = []
     for word in words:
         if found and found[-1] in _TIMES and re.match("-[0-9]", word):

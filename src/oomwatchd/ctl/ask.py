@@ -25,15 +25,16 @@ def connect(root: str) -> Client:
 
 
 def ask(root: str, request: Json) -> Json:
-    """Connect to the daemon of `root`, and return its reply to `request`. Raises CommandError if none runs, or if it
-    refuses."""
+    """Connect to the daemon of `root`, and return its reply to `request`. Raises CommandError if no daemon runs, or if
+    it refuses."""
     with connect(root) as client:
         return reply_to(client, request)
 
 
 def reply_to(client: Client, request: Json) -> Json:
-    """The daemon's reply to `request` on an open connection. Raises CommandError if it refuses or hangs up."""
-    with contextlib.suppress(OSError):  # it may have said why before it hung up
+    """The daemon's reply to `request` on an open connection. Raises CommandError if it refuses or closes the
+    connection."""
+    with contextlib.suppress(OSError):  # the daemon may have sent the reason before it closed the connection
         client.send(request)
     try:
         reply = client.receive()

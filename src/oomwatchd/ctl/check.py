@@ -69,7 +69,7 @@ def summary(valid: Iterable[Config], warnings: int) -> str:
 
 def lint(loaded: Config) -> list[Problem]:
     """All warnings about a valid configuration, in the order of its files and lines."""
-    # A user's look at a machine costs some 100 ms; a broken file is told of without.
+    # This looks at all processes and takes some 100 ms, so it is left out where the configuration has errors.
     from oomwatchd.config.lint import warnings
     from oomwatchd.ctl.protection import too_wide
 
@@ -90,7 +90,7 @@ def _as_json(problems: Iterable[Problem]) -> list[dict[str, object]]:
 
 
 def configure_config(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = "What is printed is a configuration by itself: -c takes it."
+    parser.epilog = "The output is a complete configuration: -c takes it."
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument("--no-legend", action="store_true", help="no comments")
     add_options(parser)
@@ -145,8 +145,8 @@ def _print_toml(loaded: Config, tables: Iterable[dict[str, object]], *, legend: 
 
 
 def as_toml(value: object) -> str:
-    """A value of a configuration as TOML. A string is written as in JSON, which TOML reads in the same way, except for
-    DEL."""
+    """A value of a configuration as TOML. A string is written as in JSON, with DEL escaped: TOML reads all else in the
+    same way."""
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {as_toml(member)}" for key, member in value.items()) + " }"
     if isinstance(value, list):

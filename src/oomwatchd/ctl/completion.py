@@ -85,8 +85,8 @@ def _argument(verb: str, action: argparse.Action) -> Argument:
 
 
 def candidates(kind: str) -> Iterator[tuple[str, str]]:
-    """The words of a kind that a shell offers, each with its description. There are none where the daemon doesn't
-    run."""
+    """The words of a kind that a shell offers, each with its description. Words that only the daemon knows are left out
+    where no daemon runs."""
     from oomwatchd.ctl.ask import ask
     from oomwatchd.ctl.errors import CommandError
 

@@ -31,13 +31,14 @@ def configure_doctor(parser: argparse.ArgumentParser) -> None:
 def run_doctor(arguments: argparse.Namespace) -> int:
     """Exit status: 0 no findings; 1 findings."""
     daemon = _ask_daemon(arguments.root)
-    # A tree with a /proc is looked at as a whole; else --root says which daemon on this machine.
+    # A directory with a /proc is examined as a whole system. Else --root only says which daemon on this machine is
+    # meant.
     root = arguments.root if os.path.exists(os.path.join(arguments.root, "proc/meminfo")) else "/"
     events = daemon.events
     if daemon.pid is None and os.geteuid() == 0 and root == "/":
         events = _try_events()
     system = read_system(root, daemon.pid, events, daemon.pinned)
-    if daemon.pid is not None:  # it may be in a sandbox, and see another /proc than we do
+    if daemon.pid is not None:  # the daemon may be in a sandbox, and see another /proc than this process
         system = replace(
             system,
             hidepid=daemon.hidepid,

@@ -81,7 +81,7 @@ def _words(command: str) -> list[str]:
 
 
 def _run_editor(path: str) -> str:
-    """Run an editor on the file `path`. Returns why that failed; empty: it didn't."""
+    """Run an editor on the file `path`. Returns why that failed; empty: it succeeded."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the editor
     try:
         for command, variable in editors(os.environ):
@@ -119,8 +119,8 @@ def _edit(where: Layout, copy: Copy) -> int:
 
 
 def _again(copy: Copy) -> bool:
-    """Ask what is to be done with a file that has errors. True: edit it again. False: drop it. Raises CommandError to
-    keep it and leave."""
+    """Ask the user what is to be done with a file that has errors. True: edit it again. False: drop it. Raises
+    CommandError to keep it and leave."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise copy.keep("The configuration has errors")
     while True:
@@ -145,8 +145,8 @@ def _again(copy: Copy) -> bool:
 
 
 def _checked(where: Layout, target: Target, content: bytes) -> str | None:
-    """Check the configuration with `content` in the place of the file, and print errors and warnings. Returns a
-    sentence about it; None: the file has errors. Errors of other files don't count."""
+    """Check the configuration with `content` in place of the file, and print errors and warnings. Returns a sentence
+    about the result; None: the file has errors. Errors in other files don't count."""
     try:
         source = ConfigFile(target.path, decode(content))
         loaded = config.parse(_sources(where, source))

@@ -38,7 +38,7 @@ def find_target(where: Layout, name: str | None) -> Target:
             raise CommandError(1, f"{where.main_file} is read alone, without drop-ins: the daemon was started with -c")
         file = name if name.endswith(".toml") else f"{name}.toml"
         path = os.path.join(where.drop_in_dirs[0], file)
-        for directory in where.drop_in_dirs[1:]:  # one there would be masked by what is written here
+        for directory in where.drop_in_dirs[1:]:  # a drop-in of that name there will be masked by the new one
             with contextlib.suppress(OSError), open(os.path.join(directory, file), "rb") as other:
                 begin = other.read()
                 print(f"Beginning with {printable(other.name)}, which {printable(path)} will mask")
@@ -75,7 +75,7 @@ class Copy:
         if not os.path.isdir(self._parent):
             os.mkdir(self._parent, 0o755)
             self._made_parent = True
-        # Hidden, and no name of a drop-in: the daemon passes it over.
+        # A hidden name, which doesn't end in .toml: the daemon ignores it.
         self._directory = tempfile.mkdtemp(prefix=".oomwatchd-edit-", dir=self._parent)
         self.path = os.path.join(self._directory, os.path.basename(self.target.path))
         with open(self.path, "xb") as file:

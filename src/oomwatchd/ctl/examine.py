@@ -33,7 +33,7 @@ class RuleVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """All there is to say of one process, or of one that doesn't run yet."""
+    """The explanation of one process, or of one that doesn't run yet."""
 
     pid: int | None
     process: Process | None
@@ -45,13 +45,13 @@ class Explanation:
     verdicts: tuple[RuleVerdict, ...]
     decided: Rule | None
     action: str
-    """What is done: "pin", "ignore", "release" (it gets back its original value), "children" (it gets what `children`
-    of an ancestor's rule says) or "none"."""
+    """What is done: "pin", "ignore", "release" (the process gets its original value back), "children" (it gets what
+    `children` of an ancestor's rule says) or "none"."""
     target: int | None
     node: Node | None
-    """What the daemon's ledger has on the process."""
+    """What the daemon's ledger knows of the process."""
     refused: str = ""
-    """Why the kernel refused the last write; empty: it didn't."""
+    """Why the kernel refused the last write; empty: it refused none."""
     contended: bool = False
 
 
@@ -123,16 +123,16 @@ class Examiner:
         process = settled(lambda: read_process(directory, stat, exe, EVERYTHING, self.view, ancestors, verify=True))
         before = lineage.get("exe_before")
         if before is not None and (before != process.exe or not lineage["exe_verified"]):
-            # The daemon has verified it when it led there.
+            # The daemon verified the path while it led to the executable.
             doubt = f"now {process.exe}" if before != process.exe else "replaced since"
             return replace(process, exe=before, exe_verified=True, exe_doubt=doubt)
         if lineage.get("exe_verified") is None:
             return process
-        # The daemon's view counts, which may be another than ours (PrivateTmp=).
+        # The daemon's view of the path counts. It may differ from the one here (PrivateTmp=).
         return replace(process, exe_verified=lineage["exe_verified"], exe_doubt=lineage["exe_doubt"])
 
     def _ancestors(self, pid: int) -> frozenset[str]:
-        """The names of the rules that would pin the ancestors that live, from `pid` up."""
+        """The names of the rules that would pin `pid` and those of its ancestors that still run."""
         chain: list[int] = []
         names: frozenset[str] = frozenset()
         while pid > 1 and pid not in chain:
@@ -196,7 +196,7 @@ def _why_not(rule: Rule, process: Process, pinned_by: str | None) -> Mismatch | 
 
 
 def _outcome(rule: Rule | None, node: Node, value: int) -> tuple[str, int | None]:
-    """What is done to a process that has `value`, and the value that it has afterwards (None: the present one)."""
+    """What is done to a process that has `value`, and the value that it has afterwards (None: it is unchanged)."""
     if rule is not None and rule.action.ignore:
         return "ignore", None
     if rule is not None:

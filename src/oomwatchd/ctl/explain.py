@@ -1,4 +1,4 @@
-"""`oomwatchctl explain`: for each rule why it fits or doesn't, the decision, and where the value comes from."""
+"""`oomwatchctl explain`: why each rule fits or doesn't, the decision, and where the value comes from."""
 
 import argparse
 import grp
@@ -30,7 +30,7 @@ def configure_explain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-legend", action="store_true", help="no table header")
     add_options(parser)
     facts = parser.add_argument_group(
-        "a process that doesn't run yet", "What isn't given fits no rule that asks for it."
+        "a process that doesn't run yet", "A rule that asks for a fact which isn't given doesn't fit."
     )
     for key in _FACTS:
         facts.add_argument(
@@ -42,7 +42,7 @@ def configure_explain(parser: argparse.ArgumentParser) -> None:
 
 
 def run_explain(arguments: argparse.Namespace) -> int:
-    """Exit status: 0 a rule fits one of them; 1 none."""
+    """Exit status: 0 a rule fits one of the processes; 1 no rule does."""
     given = [key for key in _FACTS if getattr(arguments, key) is not None]
     if "" in (getattr(arguments, key) for key in given if key != "cmdline"):
         arguments.usage_error("what a process would be can't be empty")

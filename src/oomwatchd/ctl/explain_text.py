@@ -13,11 +13,11 @@ from oomwatchd.rules.criteria import COMMAND_LINE_PART, Process
 from oomwatchd.rules.match import Mismatch
 
 _SHOWN = 400
-"""At most so many characters of a value are shown."""
+"""The most characters of a value that are shown."""
 
 
 def show(explanation: Explanation, book: Rulebook, *, legend: bool) -> None:
-    """Print the explanation of one process by the rules of `book`. `legend`: with the headers of the table."""
+    """Print the explanation of one process by the rules of `book`. `legend`: whether the table has its header."""
     process = explanation.process
     if process is None:
         print(wrap(f"{explanation.pid}: {explanation.note}"))

@@ -1,7 +1,8 @@
 """`oomwatchctl metrics`: figures as OpenMetrics text, for a scraper.
 
-https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md. Only what the older text format of
-Prometheus has, too, since node_exporter's textfile collector reads that: no info, no stateset, no timestamps."""
+https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md. Only features that the older text
+format of Prometheus has, too, are used, since node_exporter's textfile collector reads that: no info, no stateset, no
+timestamps."""
 
 import argparse
 import json
@@ -35,7 +36,7 @@ def run_metrics(arguments: argparse.Namespace) -> int:
 
 
 def as_text(figures: Json) -> Iterator[str]:
-    """The lines of the text, for the figures that the daemon has told."""
+    """The lines of the text. `figures`: the daemon's reply."""
     counters, rules = figures["counters"], figures["rules"]
     version = figures["version"]
     yield from _family("build_info", "gauge", "The version that runs.", [(f'{{version="{_escaped(version)}"}}', 1)])

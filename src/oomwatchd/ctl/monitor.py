@@ -16,14 +16,14 @@ _LINE = "{:12}  {:6}  {:11}  {:>7}  {:15}  {:>5}  {:>5}  {:>8}  {}"
 
 
 def configure_monitor(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = "Ends with Ctrl-C. What comes faster than it is read is left out, and counted."
+    parser.epilog = "Ends with Ctrl-C. Lines that come faster than they are read are left out, and counted."
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--no-legend", action="store_true", help="no header")
     add_root(parser)
 
 
 def run_monitor(arguments: argparse.Namespace) -> int:
-    """Exit status: 0 ended by Ctrl-C; 3 not running, or not any more."""
+    """Exit status: 0 ended by Ctrl-C; 3 the daemon doesn't run, or has ended."""
     with connect(arguments.root) as client:
         try:
             reply_to(client, {"verb": "monitor"})
@@ -43,8 +43,8 @@ def run_monitor(arguments: argparse.Namespace) -> int:
 
 
 def _comm_of(pid: int) -> str | None:
-    """The name of a process; None: it is gone. The daemon doesn't read the names of processes that no rule asks
-    about."""
+    """The name of a process; None: it is gone. It is read here, since the daemon doesn't read a name that no rule asks
+    for."""
     try:
         with open(f"/proc/{pid}/comm", "rb") as file:
             return decode(file.read().removesuffix(b"\n"))

@@ -13,7 +13,8 @@ _SYSTEMCTL_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a value comes from. `kind`: one of the constants above. `pid`: the process that it is inherited from."""
+    """Where a value of oom_score_adj comes from. `kind`: one of the constants above. `pid`: the process that it is
+    inherited from."""
 
     kind: str
     rule: str | None = None
@@ -55,8 +56,8 @@ def unit_oom_score_adjust(unit: str) -> int | None:
 
 
 def _inherited_from(pid: int, value: int, proc: str) -> tuple[int, str] | None:
-    """The topmost ancestor with the same value, if all between have it too: its PID and name. None: the parent has
-    another value."""
+    """The topmost ancestor from which `value` can be inherited: its PID and name. It and all processes between have the
+    same value. None: the parent has another value."""
     found = None
     while pid > 0:
         try:

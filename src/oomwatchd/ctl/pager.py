@@ -16,7 +16,7 @@ from typing import BinaryIO, cast
 _USUAL = (("less",), ("more",))
 _LESS_OPTIONS = "FRSXMK"
 """The options that systemd uses: quit if the output fits one screen, let colours through, chop long lines, leave the
-screen as it is."""
+output on the screen."""
 
 
 class _ToPager(io.TextIOWrapper):
@@ -29,7 +29,7 @@ class _ToPager(io.TextIOWrapper):
 def page(show: Callable[[], int], *, wanted: bool = True) -> int:
     """Run `show`, which prints, with a pager behind standard output if `wanted` and if it is a terminal.
 
-    Returns what `show` returns; 0 if the reader quit the pager before `show` had printed all."""
+    Returns the result of `show`; 0 if the reader quit the pager before `show` had printed all."""
     process = _start(os.environ) if wanted and sys.stdout.isatty() else None
     if process is None:
         return show()
@@ -97,8 +97,8 @@ def _words(command: str) -> list[str]:
 
 
 def _end(process: "subprocess.Popen[bytes]", paged: _ToPager) -> None:
-    """Wait until the reader leaves the pager. Ctrl-C is ignored here: it is for the pager, which would else be left
-    behind on the terminal."""
+    """Wait until the reader leaves the pager. Ctrl-C is ignored here, since the pager handles it. Otherwise the pager
+    would go on alone on the terminal."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         paged.close()

@@ -1,4 +1,4 @@
-"""Keeps pieces of text until all are known, in a temporary file without a name, so that they take no memory."""
+"""Keeps pieces of text in a temporary file without a name until all are known, so that they take no memory."""
 
 import tempfile
 from collections.abc import Iterator

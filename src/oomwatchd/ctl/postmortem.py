@@ -38,19 +38,21 @@ def configure_postmortem(parser: argparse.ArgumentParser) -> None:
         "files",
         nargs="*",
         metavar="FILE",
-        help="logs, packed or not, archives, folders, journal files; -: stdin; none: the journal",
+        help="logs (also compressed), archives, folders, journal files; -: stdin; without FILE: the journal",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument("-n", "--lines", type=_count, metavar="N", help="the newest N kills alone; all: all")
-    parser.add_argument("-S", "--since", type=_moment, metavar="TIME", help="kills from then on (systemd.time(7))")
-    parser.add_argument("-U", "--until", type=_moment, metavar="TIME", help="kills up to then")
+    parser.add_argument("-S", "--since", type=_moment, metavar="TIME", help="kills since that time (systemd.time(7))")
+    parser.add_argument("-U", "--until", type=_moment, metavar="TIME", help="kills up to that time")
     parser.add_argument("-b", "--boot", type=_boot, metavar="BOOT", help="kills of that boot: 0, -1, an ID, all")
     parser.add_argument("-r", "--reverse", action="store_true", help="the newest first")
     parser.add_argument(
-        "--replay", action="store_true", help="reckon the kernel's choice anew, as it was and under the rules"
+        "--replay",
+        action="store_true",
+        help="calculate the kernel's choice again, as it was and under the rules",
     )
     parser.add_argument("--html", metavar="FILE", help="write a page with a timeline and all tables")
-    parser.add_argument("--no-legend", action="store_true", help="leave the tables' headers out")
+    parser.add_argument("--no-legend", action="store_true", help="tables without their headers")
     parser.add_argument("--no-pager", action="store_true", help="don't send long output through a pager")
     add_options(parser)
 
@@ -77,7 +79,7 @@ def _boot(text: str) -> str:
 
 
 class _Reading:
-    """The reading of the logs that were asked for, and the errors in it."""
+    """Reads the logs that were asked for, and prints the errors."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         since, until = arguments.since, arguments.until
@@ -102,8 +104,8 @@ class _Reading:
             self.unread += 1
 
     def kills(self) -> Iterator[tuple[OomKill, Growth | None]]:
-        """The kills that were asked for, in the order of time. Each comes with the growth of its victim's name over the
-        kills before it."""
+        """The kills that were asked for, in the order of time. With each kill comes how much the victims of its name
+        have grown; None: that isn't known."""
         history = History()
         found = ((kill, history.take(kill)) for kill in self._within(self._read()))
         return found if self.newest is None else iter(deque(found, maxlen=self.newest))
@@ -150,7 +152,8 @@ class _Reading:
 
 
 def run_postmortem(arguments: argparse.Namespace) -> int:
-    # Millions of rows are made and dropped, none of them in a cycle: looking for these takes a tenth of the time.
+    # Millions of rows are made and dropped, and none is in a reference cycle. The search for cycles would take a tenth
+    # of the time.
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -176,7 +179,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _show(reading: _Reading, arguments: argparse.Namespace, rules: Rules | None) -> bool:
-    """Show the kills to people. All logs are read before anything is shown, since a summary comes first."""
+    """Show the kills to people. Returns whether there was one. All logs are read before anything is shown, since a
+    summary comes first."""
     history = History()
     show_file = len(reading.files) > 1 or any(kind in "".join(reading.files) for kind in ("/", "*"))
     with Pieces() as pieces:
@@ -225,8 +229,8 @@ def _printer(history: History, pieces: Pieces, *, reverse: bool) -> Callable[[],
 
 
 def print_json(kills: Iterable[tuple[OomKill, Growth | None]], *, reverse: bool = False) -> bool:
-    """Print one object, kill by kill, so that a log of any size takes no more memory than its largest report.
-    Returns whether there was one."""
+    """Print one JSON object, kill by kill, so that a log of any size takes no more memory than its largest report.
+    Returns whether there was a kill."""
     texts = (json.dumps(as_json(kill, advise(kill, growth))) for kill, growth in kills)
     if not reverse:
         return _print_json_pieces(texts)
@@ -248,7 +252,7 @@ def _print_json_pieces(texts: Iterable[str]) -> bool:
 
 
 def as_json(kill: OomKill, advice: Iterable[Advice] = ()) -> dict[str, Any]:
-    """The event as programs get it; oomwatchctl(1) documents the keys."""
+    """The JSON object of one event. oomwatchctl(1) documents the keys."""
     again = replay.replay(kill)
     asked = kill.invoker
     return {

@@ -23,7 +23,7 @@ from oomwatchd.oomlog.history import History
 from oomwatchd.oomlog.record import OomKill
 from oomwatchd.oomlog.under_rules import Rules
 
-# More marks than this are a blur; the rest are counted.
+# More marks than this can't be told apart. The other kills are only counted.
 MARKS = 2000
 ROWS = 1000
 _HOSTS = 20
@@ -61,7 +61,7 @@ input.box { position: absolute; left: -99rem }
 
 @dataclass(slots=True)
 class _Found:
-    """What is known at the end, for the head of the page."""
+    """Facts for the head of the page. They are known only when all kills have been read."""
 
     history: History = field(default_factory=History)
     marks: list[Mark] = field(default_factory=list)
@@ -71,8 +71,8 @@ class _Found:
 
 
 def write_page(path: str, kills: Iterable[tuple[OomKill, tuple[Advice, ...]]], rules: Rules | None, log: str) -> None:
-    """Write the page. `log`: what was read, for its head. It appears under its name when it is whole, or not at all.
-    Raises OSError."""
+    """Write the page to `path`. `log`: the names of the logs, for the head of the page. The file appears under its name
+    only when it is complete. Raises OSError."""
     found = _Found()
     with Pieces() as sections:
         for kill, advice in kills:

@@ -1,4 +1,4 @@
-"""The text for people: one OOM event, and what several events have in common."""
+"""The output of `oomwatchctl postmortem` for people: one OOM event, and a summary of several."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from oomwatchd.oomlog.history import History
 from oomwatchd.oomlog.record import OomKill
 from oomwatchd.oomlog.under_rules import Rules
 
-# Rows that are shown to people. Programs get them all.
+# The number of rows that are shown to people. JSON has all.
 SHOWN = 10
 BAR = 24
 _NAMED = 5
@@ -44,8 +44,8 @@ def _most(counts: Counter[str]) -> str:
 def describe(
     kill: OomKill, advice: Iterable[Advice], rules: Rules | None, *, legend: bool, show_file: bool = False
 ) -> list[str]:
-    """Lines about one event: when and what, who died, why, what to do; then who asked for memory, the state of memory,
-    and the table. With `rules`, also whom the kernel would have taken under them."""
+    """Lines about one event: its time and kind, who died, why, what to do; then who asked for memory, the state of
+    memory, and the table. With `rules`, also whom the kernel would have taken under these rules."""
     ranked = replay.rank(kill)
     again = replay.replay(kill, ranked)
     kernel = f" (Linux {printable(kill.kernel)})" if kill.kernel else ""

@@ -15,7 +15,8 @@ _SHARE = 0.5
 
 
 def too_wide(rules: Sequence[Rule], proc: str = "/proc") -> list[Problem]:
-    """A warning at the rule that holds the most, if the rules would make most of the memory unkillable."""
+    """A warning at the rule that protects the most memory, if rules would put most of the memory out of the OOM
+    killer's reach."""
     if not any(rule.enabled and rule.action.low == OOM_SCORE_ADJ_MIN for rule in rules):
         return []
     processes, _ = read_processes(proc)

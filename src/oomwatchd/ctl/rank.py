@@ -53,14 +53,14 @@ _CLEAR = "\x1b[H\x1b[2J"
 def configure_rank(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = FORMULA + "\n".join(f"  {since(era)}: {era.note}" for era in ERAS)
-    parser.add_argument("-n", type=count, metavar="N", help="only the first N, today or under FILE")
+    parser.add_argument("-n", type=count, metavar="N", help="only the first N, now or under FILE")
     parser.add_argument(
         "--cgroup",
         metavar="PATH",
         help="if this memory cgroup ran out: /a/b, as in /proc/PID/cgroup, or a directory in /sys/fs/cgroup",
     )
-    parser.add_argument("--with", metavar="FILE", dest="file", help="beside it the order under the rules of FILE")
-    parser.add_argument("-c", metavar="FILE", dest="config", help="as if the rules of FILE were in force today")
+    parser.add_argument("--with", metavar="FILE", dest="file", help="also show the order under the rules of FILE")
+    parser.add_argument("-c", metavar="FILE", dest="config", help="as if the rules of FILE were in force now")
     parser.add_argument("--watch", action="store_true", help="again every 2 s, until it is interrupted")
     add_root(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object; amounts are pages")
@@ -114,9 +114,9 @@ def _run_once(arguments: argparse.Namespace) -> None:
 
 
 def _outlooks(survey: Survey, file: str, root: str) -> Mapping[int, "Outlook"]:
-    """The value that each process would have under the rules of `file` alone, by PID. If a daemon runs, it is asked for
-    the present pins. Raises CommandError if the file is invalid."""
-    # Most runs of rank need neither.
+    """The value that each process would have under the rules of `file` alone, by PID. If a daemon runs, it tells the
+    present pins. Raises CommandError if the file is invalid."""
+    # Imported here, since most runs of rank need neither.
     from oomwatchd.config import load as config
     from oomwatchd.pinning.what_if import preview
 

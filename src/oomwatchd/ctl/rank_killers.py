@@ -19,9 +19,9 @@ _MOST_ROWS = 10
 def assess_killers(
     survey: Survey, roots: Roots, others: Mapping[int, int] | None = None
 ) -> tuple[list[Killer], list[Killer] | None]:
-    """The killers in the order in which they would act, as things are; and, if `others` has values of oom_score_adj by
-    PID, the killers under these values. It takes a second where there is memory pressure, since two looks show from
-    which cgroups the kernel reclaims."""
+    """The killers in the order in which they would act now. Also the killers under other values of oom_score_adj, if
+    `others` has such values by PID. It takes a second where there is memory pressure, since the cgroups must be read
+    twice to show where the kernel reclaims."""
     reader = Reader(roots, survey.processes, survey.era, lambda: time.sleep(_SECOND))
     hidden = survey.refused > 0 or (os.geteuid() != 0 and hides_processes(roots.proc))
     today = reader.killers(survey.machine, survey.values)
@@ -32,7 +32,7 @@ def assess_killers(
 
 
 def _doubted(killers: list[Killer]) -> list[Killer]:
-    """The killers with a doubt added to each victim, since some processes can't be read."""
+    """The killers, with a doubt added to each victim since some processes can't be read."""
     doubt = "Some processes can't be seen from here, and one of them may be the one; run rank as root."
     return [
         replace(killer, conditions=tuple(replace(t, doubts=(*t.doubts, doubt)) for t in killer.conditions))
@@ -61,7 +61,7 @@ def killers_as_json(today: Sequence[Killer], then: Sequence[Killer] | None = Non
 
 
 def _acts_first(killers: Sequence[Killer]) -> Killer | None:
-    """The killer that acts first: the first one of whom it is known when it acts, else the kernel."""
+    """The killer that acts first: the first one whose distance is known, else the kernel."""
     known = next((killer for killer in killers if killer.distance is not None), None)
     return known or next((killer for killer in killers if killer.name == "kernel" and killer.armed), None)
 

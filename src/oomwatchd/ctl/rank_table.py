@@ -1,4 +1,4 @@
-"""The output of `oomwatchctl rank` for people: a table in the kernel's order, as things are, or beside the order under
+"""The output of `oomwatchctl rank` for people: a table in the kernel's order as it is now, also beside the order under
 other rules."""
 
 import os
@@ -25,7 +25,7 @@ class Outcome:
 
 
 def among_first(place: int, candidate: Candidate, count: int | None, other: Mapping[int, Outcome] | None) -> bool:
-    """Whether a process is among the first `count`, as things are or under the other rules."""
+    """Whether a process is among the first `count`, now or under the other rules."""
     return count is None or place <= count or (other is not None and other[candidate.task.pid].place <= count)
 
 
@@ -43,9 +43,9 @@ def size(pages: int) -> str:
 
 
 def bar(candidate: Candidate, most: int, room: int, characters: str = "█░") -> str:
-    """A bar for the points of `candidate`. `most`, the highest points of all, fill `room` characters. The first part
-    is its memory, the second what oom_score_adj adds; where oom_score_adj takes away, the bar is shorter than the
-    memory."""
+    """A bar for the points of `candidate`. `most`, the highest points of all processes, fill `room` characters. The
+    first part of the bar is the memory, the second what oom_score_adj adds. Where oom_score_adj is negative, the bar is
+    shorter than the memory."""
     if candidate.why_not is not None or candidate.points <= 0 or most <= 0:
         return ""
     width = max(1, round(room * candidate.points / most))
@@ -56,7 +56,7 @@ def bar(candidate: Candidate, most: int, room: int, characters: str = "█░") 
 COLUMNS = ("rank", "pid", "user", "comm", "badness", "rss", "swap", "pgtables", "adj", "adj part", "grow")
 RIGHT = frozenset({0, 1, 4, 5, 6, 7, 8, 9, 10})
 BAR_MIN, BAR_MAX = 8, 40
-"""The bar has at least and at most so many characters. Where less room is left, there is none."""
+"""The least and the most characters of a bar. Where there is less room, no bar is shown."""
 
 
 def show(survey: Survey, count: int | None, *, legend: bool) -> None:
@@ -81,7 +81,7 @@ BESIDE = ("rank", "then", "pid", "user", "comm", "badness", "then", "adj", "then
 
 
 def show_beside(survey: Survey, other: Mapping[int, Outcome], count: int | None, *, legend: bool) -> None:
-    """Print the kernel's order as things are, and beside it the order under other rules."""
+    """Print the kernel's order now, and beside it the order under other rules."""
     rows = []
     candidates = survey.ranked()
     for place, candidate in enumerate(candidates, 1):

@@ -15,7 +15,7 @@ from oomwatchd.ctl.errors import CommandError
 from oomwatchd.pinning.ledger_codec import RuntimePin
 
 PATIENCE_SECONDS = 5.0
-"""So long a daemon may take for its first answer."""
+"""How long the daemon may take for its first reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,8 @@ def open_rulebook(arguments: argparse.Namespace) -> Rulebook:
 
 
 def find_daemon(arguments: argparse.Namespace) -> Client | None:
-    """The daemon, if it runs and answers. What works without it works beside one that hangs, too."""
+    """A connection to the daemon; None: no daemon runs, or it doesn't answer. So verbs that can do without the daemon
+    work beside one that hangs."""
     directory = runtime_directory(arguments.root or "/")
     try:
         with Client(directory, seconds=PATIENCE_SECONDS) as client:
@@ -67,7 +68,8 @@ def find_daemon(arguments: argparse.Namespace) -> Client | None:
 
 
 def find_layout(arguments: argparse.Namespace) -> Layout:
-    """The files that the daemon would load. A daemon that runs is asked, unless the arguments name another place."""
+    """The files that the daemon would load. A running daemon tells which these are, unless the arguments name
+    others."""
     if arguments.file is None and arguments.root is None and (daemon := find_daemon(arguments)) is not None:
         with daemon:
             return layout_of_daemon(daemon)
@@ -88,7 +90,7 @@ def _loaded(daemon: Client) -> Rulebook:
     try:
         return Rulebook(config.parse(sources), daemon, True, pins, hidden)
     except ConfigError as error:
-        # A descendant_of that names a rule which we may not see; or a daemon of another version.
+        # Either descendant_of names a rule that this user may not see, or the daemon is of another version.
         hint = f"; not shown to you: {', '.join(map(printable, hidden))}" if hidden else ""
         message = f"the rules that the daemon has loaded can't be read here{hint}:"
         raise CommandError(1, message, error.problems) from None

@@ -90,7 +90,7 @@ def _status_rows(status: Json) -> list[tuple[str, str, str | None]]:
 
 
 def printable_lines(text: str) -> str:
-    """A text of several lines, each of them safe to show."""
+    """A text of several lines, with each line made safe to show."""
     return "\n".join(map(printable, text.split("\n")))
 
 

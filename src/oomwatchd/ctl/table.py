@@ -58,7 +58,7 @@ def table_lines(
 
 
 _NARROWEST = 8
-"""A text is never cut to fewer columns than this."""
+"""The fewest columns to which a text is cut."""
 
 
 def _narrowed(widths: Sequence[int], fixed: frozenset[int], limit: int) -> list[int]:
@@ -118,6 +118,6 @@ def _cut(text: str, width: int) -> str:
 
 
 def terminal_columns() -> int:
-    import shutil  # it brings all compressors along, which `status` hasn't the time for
+    import shutil  # it imports all compression modules, which would slow down `status`
 
     return shutil.get_terminal_size().columns

@@ -9,7 +9,7 @@ from oomwatchd.oomlog.times import seconds_of
 _WIDTH, _HEIGHT, _MARGIN = 1000, 120, 30
 _STACK = 6
 
-# Colours that differ in lightness too, and that are seen on white and on black.
+# The colours differ in lightness, too, and can be seen on white and on black.
 KINDS = {
     "global": ("#d62839", "machine out of memory"),
     "memcg": ("#2f86c1", "memory cgroup at its limit"),
@@ -22,7 +22,7 @@ KINDS = {
 
 
 class Mark(NamedTuple):
-    """A kill on the timeline. `time` is as in `OomKill`."""
+    """A kill on the timeline. `time`: ISO 8601, or seconds since boot (a float), or None: not known."""
 
     time: str | float | None
     kind: str
@@ -37,8 +37,8 @@ def kind_of(kill: OomKill) -> str:
 
 
 def timeline(marks: list[Mark]) -> str:
-    """The timeline as SVG. The marks stand at their times; if not all have times of one kind, they stand one after the
-    other."""
+    """The timeline as SVG. The marks stand at their times. If some have dates and others seconds since boot, the marks
+    stand one after the other at equal distances."""
     seconds = [seconds_of(mark.time) for mark in marks]
     timed = len({type(mark.time) for mark in marks}) == 1 and None not in seconds
     places = [second or 0.0 for second in seconds] if timed else [float(n) for n in range(len(marks))]

@@ -58,7 +58,7 @@ class Loop:
             handler = self._handlers.get(descriptor)
             if handler is None:
                 continue
-            try:  # written out, not by guard(), since a pin may wait for each call here
+            try:  # not by guard(), since its call takes time, and a pin may wait for it
                 handler()
             except Exception as error:
                 self._on_error(error)

@@ -119,7 +119,7 @@ class OtherKills:
     def add_dead(
         self, departed: Sequence[Node], by_kernel: Collection[Node], now: float, *, kernel_killed: bool
     ) -> bool:
-        """Take note of pinned processes that have died, except for those in `by_kernel`, which the kernel has killed.
+        """Add pinned processes that have died, except for those in `by_kernel`, which the kernel has killed.
         `kernel_killed`: whether the kernel has killed lately, so that systemd may stop a unit for it. Returns whether
         the journal has to be read."""
         if not self._departed and not departed:

@@ -64,7 +64,7 @@ class PutOff:
 
         pool, seconds = self._pools.get(question.function.__name__, (self._statters, _FILE_SECONDS))
         if pool.submit(Call(question.function.__name__, question.arguments, done, owner, seconds)):
-            self._waiting.add(pid)  # without an answer that is awaited, the next scan asks again
+            self._waiting.add(pid)  # if too many calls wait, the PID isn't added, so that the next scan asks again
 
     def when_done(self, do: Callable[[], None]) -> None:
         """Call `do` when all looks that are put off now are done."""

@@ -14,7 +14,8 @@ from oomwatchd.pinning.pinner import Pinner
 
 
 class PinRefused(Exception):
-    """The value of a pin could not be written. The message says why. `lacks_privilege`: a privilege was missing."""
+    """The value of a pin couldn't be written. The message says why. `lacks_privilege`: whether a privilege was
+    missing."""
 
     def __init__(self, reason: str, *, lacks_privilege: bool) -> None:
         super().__init__(reason)
@@ -31,7 +32,7 @@ class RuntimePins:
         self._done = done
 
     def put_in_force(self, pin: RuntimePin) -> None:
-        """Pin a process. Raises Refused; then everything is as it was before."""
+        """Pin a process. If it raises PinRefused, nothing has changed."""
         ledger = self._pinner.ledger
         before = ledger.runtime_pins.get(pin.pid)
         ledger.add_pin(pin)
