@@ -75,7 +75,8 @@ def test_all_kinds_of_names_are_put_together() -> None:
         texts, ids = frozenset(map(str, numbers)), frozenset(numbers)
         return KernelNames(texts, texts, texts, ids, ids)
 
-    assert names(1) | names(2) == names(1, 2)
+    assert KernelNames.union([names(1), names(2)]) == names(1, 2)
+    assert KernelNames.union([]) == KernelNames()
 
 
 def test_rule_that_is_disabled_says_nothing_of_those_behind_it() -> None:

@@ -358,6 +358,22 @@ def test_globs_are_translated_once_and_whole() -> None:
     assert re.compile(fnmatch.translate("*")).match("x")
 
 
+@given(st.text("ab*?[]!-\n", min_size=1, max_size=6), st.text("ab*?[]!-\n", max_size=6))
+def test_globs_match_what_fnmatch_does(glob: str, value: str) -> None:
+    pattern = literal_or_glob(glob)
+    assert bool(pattern.matches(value)) is fnmatch.fnmatchcase(value, glob)
+    assert pattern.literal is not pattern.is_glob
+
+
+def test_a_glob_that_ends_with_its_only_star_needs_no_regular_expression() -> None:
+    pattern = literal_or_glob("/opt/my app/*")
+    assert (pattern.regex, pattern.is_glob, pattern.literal, str(pattern)) == (None, True, False, "/opt/my app/*")
+    assert pattern.matches("/opt/my app/bin/java")
+    assert not pattern.matches("/opt/my app")
+    rule = Rule("r", (Criterion("exe", (pattern,)),), Action(500, 500))
+    assert RuleSet((rule,)).searches.keys == ()  # nothing that could take long
+
+
 values = st.sampled_from(["a", "ab", "b", "", None, "c*", "/a"])
 
 

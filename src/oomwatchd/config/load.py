@@ -191,7 +191,7 @@ def _guarded(placed: Sequence[Placed]) -> list[Rule]:
     guarded."""
     rules = []
     for each, guarded in zip(placed, guarded_rules(each.rule for each in placed), strict=True):
-        rule = replace(each.rule, guarded=guarded)
+        rule = each.rule if each.rule.guarded is guarded else replace(each.rule, guarded=guarded)
         if rule.asks_to_lower and not rule.guarded and each.sound:
             asked = ", ".join(criterion.key for criterion in rule.criteria) or "nothing"
             each.error(

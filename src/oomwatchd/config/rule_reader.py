@@ -111,7 +111,8 @@ class _Reader:
         return self._criteria(("not",), table)
 
     def _criteria(self, below: Path, table: Mapping[str, object]) -> tuple[Criterion, ...]:
-        found = (self._criterion((*below, key), key, table[key]) for key in table if key in CRITERIA)
+        # By the key of CRITERIA: the reader of TOML has made a text of its own for each rule.
+        found = (self._criterion((*below, row.key), row.key, table[row.key]) for row in map(CRITERIA.get, table) if row)
         return tuple(criterion for criterion in found if criterion is not None)
 
     def _criterion(self, at: Path, key: str, value: object) -> Criterion | None:

@@ -73,11 +73,11 @@ def _contains(wide: Pattern, narrow: Pattern) -> bool:
     if (wide.text, wide.is_glob, wide.literal) == (narrow.text, narrow.is_glob, narrow.literal):
         return True
     if narrow.literal:
-        return wide.regex is not None and wide.regex.search(narrow.text) is not None
+        return wide.matches(narrow.text) is True
     # A glob of stars alone matches the text of another glob only where it matches all that this one stands for.
-    if not (wide.is_glob and narrow.is_glob) or set("?[") & set(wide.text) or wide.regex is None:
+    if not (wide.is_glob and narrow.is_glob) or set("?[") & set(wide.text):
         return False
-    return wide.regex.search(narrow.text) is not None
+    return wide.matches(narrow.text) is True
 
 
 class _Index:

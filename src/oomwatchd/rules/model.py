@@ -26,12 +26,13 @@ class Pattern:
 
     text: str
     regex: re.Pattern[str] | None = None
+    """None: the pattern is literal, or a glob whose only wildcard is a star at its end."""
     is_glob: bool = False
 
     def matches(self, value: str) -> bool | None:
         """Whether the pattern matches `value`. None: finding out takes too long."""
         if self.regex is None:
-            return value == self.text
+            return value.startswith(self.text[:-1]) if self.is_glob else value == self.text
         if isinstance(value, Searched):
             found = value.found.get(self.regex.pattern, OVERDUE)
             return None if found == OVERDUE else found == YES
@@ -39,7 +40,7 @@ class Pattern:
 
     @property
     def literal(self) -> bool:
-        return self.regex is None
+        return self.regex is None and not self.is_glob
 
     def __str__(self) -> str:
         return self.text if self.literal or self.is_glob else f"regex {self.text}"
@@ -49,6 +50,8 @@ def literal_or_glob(text: str) -> Pattern:
     """A pattern out of a plain string of the configuration."""
     if not any(c in text for c in "*?["):
         return Pattern(text)
+    if text.endswith("*") and not any(c in text[:-1] for c in "*?["):
+        return Pattern(text, is_glob=True)
     return Pattern(text, re.compile(r"\A" + fnmatch.translate(text)), is_glob=True)
 
 
