@@ -19,8 +19,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from oomwatchd.config.watch import ConfigWatch
 
-_WATCH_SECONDS = 20.0
-"""How often a scan checks whether other directories have to be watched."""
+_WATCH_SECONDS = 60.0
+"""How often a scan checks whether other directories have to be watched. What changes in one that isn't watched yet is
+found by each scan in any case, and then they are watched at once."""
 _SAVING_SECONDS = 0.1
 """Editors save in several steps. Changes within this time count as one."""
 
