@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench import measure
 from bench.measure import Row
-from bench.running import build
+from bench.running import build, compile_package
 
 RESULTS = Path("build/bench.json")
 
@@ -59,6 +59,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="oomwatchd-bench-") as name:
         directory = Path(name)
         build(directory)
+        compile_package()
         for number, step in enumerate(steps(directory, scale), 1):
             if only and str(number) not in only:
                 continue

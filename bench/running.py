@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
+import oomwatchd
 from oomwatchd.control.client import Client
 from oomwatchd.control.protocol import Json
 
@@ -23,6 +24,15 @@ def build(directory: Path) -> None:
     for source in HERE.glob("*.c"):
         flags = ["-nostdlib", "-fno-builtin"] if source.stem == "instant" else []
         subprocess.run(["cc", "-O2", "-Wall", "-static", *flags, "-o", directory / source.stem, source], check=True)
+
+
+def compile_package() -> None:
+    """Have byte code of oomwatchd, as an installed one has, also where the environment says that none is to be kept.
+    Without it each start would compile some hundred modules, and keep what memory that took."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(Path("build/pycache").absolute())
+    package = Path(oomwatchd.__file__).parent
+    subprocess.run([sys.executable, "-m", "compileall", "-q", package], check=True)
 
 
 def with_instant_target(directory: Path) -> Path:
