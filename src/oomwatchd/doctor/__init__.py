@@ -36,6 +36,6 @@ CHECKS: tuple[Callable[[System], Iterator[Finding]], ...] = (
 
 
 def findings_of(system: System) -> list[Finding]:
-    """All findings, the gravest first."""
+    """All findings, the most severe first."""
     found = [finding for check in CHECKS for finding in check(system)]
     return sorted(found, key=lambda finding: (CRITICAL, WARNING, NOTICE).index(finding.severity))

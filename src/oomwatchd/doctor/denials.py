@@ -6,14 +6,15 @@ from contextlib import suppress
 from oomwatchd.base.kmsg import waiting_records
 
 LOG_TAIL = 1 << 20
-"""So many bytes at the end of the audit log are looked through."""
+"""The number of bytes at the end of the audit log that are searched."""
 _RING_RECORDS = 1_000_000
-"""More than the kernel's ring can hold; so the reading ends though new records come all the time."""
+"""The most records that are read. It is more than the kernel's ring buffer can hold, and it ends the reading though new
+records come all the time."""
 
 
 def read_denials(root: str) -> list[str]:
     """Lines of the kernel's log and the audit log below `root` in which a security module refuses oomwatchd something.
-    A log that can't be read has none."""
+    A log that can't be read is left out."""
     lines = _read_tail(os.path.join(root, "var/log/audit/audit.log")) + _read_ring(os.path.join(root, "dev/kmsg"))
     return [line.decode("utf-8", "backslashreplace") for line in lines if is_denial(line)]
 

@@ -14,8 +14,8 @@ CRITICAL, WARNING, NOTICE = "critical", "warning", "notice"
 class Finding:
     """One thing that weakens or defeats the pins."""
 
-    id: str  # stable
-    severity: str  # critical: pins are void; warning: some are weakened; notice: worth knowing
+    id: str  # doesn't change between versions
+    severity: str  # critical: pins have no effect; warning: some are weakened; notice: worth knowing
     message: str  # one sentence why
     advice: str  # one command or setting that mends it
 

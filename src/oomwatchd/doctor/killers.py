@@ -1,4 +1,5 @@
-"""Findings about programs that end a pinned process in spite of its pin: other killers, and systemd after a kill."""
+"""Findings about programs that end a pinned process in spite of its pin: other killers, and systemd, which may stop a
+unit after a kill in it."""
 
 import re
 from collections.abc import Iterator
@@ -137,7 +138,7 @@ def _omit(leaf: Leaf) -> str:
 
 
 def earlyoom(system: System) -> Iterator[Finding]:
-    """Lowered processes that earlyoom would take, by its options or since it goes by RSS."""
+    """Lowered processes that earlyoom would take, because of its options or because it sorts by RSS."""
     killer = _armed(system, "earlyoom", stuck=True)
     if killer is None or system.memory is None:
         return

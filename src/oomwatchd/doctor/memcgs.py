@@ -10,7 +10,7 @@ from oomwatchd.oom.badness import why_not_killable
 from oomwatchd.oom.memcgs import is_within
 from oomwatchd.oom.processes import OomProcess
 
-# The share (percent) of a limit from which on what is protected below it is worth a word.
+# Percent of a limit. If protected processes hold more of it, there is a finding.
 PROTECTED_IN_GROUP = 75
 
 

@@ -8,7 +8,7 @@ from oomwatchd.doctor.finding import CRITICAL, NOTICE, WARNING, Finding, names
 from oomwatchd.doctor.system import System
 from oomwatchd.kernel.proc_status import has_capability
 
-# What the daemon can't do without each (field by field in oomwatchd(8)).
+# What the daemon can't do without each capability. oomwatchd(8) describes them.
 CAPABILITIES = (
     ("sys-resource", CAP_SYS_RESOURCE, "values can be raised but not lowered, and no floor moves", CRITICAL),
     ("dac-override", CAP_DAC_OVERRIDE, "values of other users' processes can't be written", CRITICAL),
@@ -26,12 +26,13 @@ _ALL = -1  # all bits
 
 
 def _subject(system: System) -> tuple[str, int]:
-    """Whose capabilities count, as the beginning of a sentence, and the set of these. It is the daemon; if none runs,
-    this process, since a daemon that is started from here would have its capabilities."""
+    """The beginning of a sentence that names the process whose capabilities count, and the set of these. It is the
+    daemon; if none runs, it is this process, since a daemon that is started from here would have the same
+    capabilities."""
     if system.daemon is None:
         who, held = "The daemon doesn't run, and started from here it", system.cap_eff
     else:
-        who, held = f"The daemon ({system.daemon})", _ALL  # unless it can be seen that it hasn't
+        who, held = f"The daemon ({system.daemon})", _ALL  # unless /proc shows that it lacks some
         for process in system.processes:
             if process.task.pid == system.daemon:
                 held = process.cap_eff
@@ -39,7 +40,7 @@ def _subject(system: System) -> tuple[str, int]:
             if _cap_name(name) in system.missing_capabilities:
                 held &= ~(1 << number)
     if system.initial_user_ns is False:
-        held &= ~(1 << CAP_SYS_RESOURCE)  # __set_oom_adj in fs/proc/base.c asks for that of the initial one
+        held &= ~(1 << CAP_SYS_RESOURCE)  # __set_oom_adj in fs/proc/base.c wants it in the initial user namespace
     return who, held
 
 
@@ -122,7 +123,7 @@ def unreadable(system: System) -> Iterator[Finding]:
 
 
 def proc_connector(system: System) -> Iterator[Finding]:
-    """Process events can't be had."""
+    """There are no process events."""
     reasons = list(_no_events(system)) if system.events is None else [] if system.events[0] else [system.events[1]]
     if reasons:
         yield Finding(
@@ -134,7 +135,7 @@ def proc_connector(system: System) -> Iterator[Finding]:
 
 
 def _no_events(system: System) -> Iterator[str]:
-    """The reasons why process events can't be had, as far as they can be seen without trying."""
+    """The reasons why there can be no process events, as far as they can be seen without trying."""
     if system.initial_pid_ns is False:
         yield "not in the initial PID namespace"
     if system.initial_user_ns is False:
@@ -144,7 +145,7 @@ def _no_events(system: System) -> Iterator[str]:
 
 
 def kernel_log(system: System) -> Iterator[Finding]:
-    """The kernel's log can't be read, so that OOM kills aren't told of."""
+    """The kernel's log can't be read, so that OOM kills aren't explained."""
     _, held = _subject(system)
     restricted = system.sysctls.dmesg_restrict == 1 and not has_capability(held, CAP_SYSLOG)
     if system.journal or (system.kmsg_readable and not restricted):

@@ -10,7 +10,7 @@ from oomwatchd.kernel.proc_status import has_capability
 from oomwatchd.oom.badness import why_not_killable
 from oomwatchd.oom.processes import OomProcess
 
-# Shares (percent) of RAM from which on protection is worth a word.
+# Percent of RAM. If protected processes hold more of it, there is a finding.
 PROTECTED_OF_RAM, PROTECTED_OF_RAM_CRITICAL = 50, 80
 
 SHELLS = frozenset(b"ash bash busybox csh dash elvish fish ksh mksh nu pwsh sh tcsh zsh".split())
@@ -79,7 +79,7 @@ def protected_share(system: System) -> Iterator[Finding]:
 
 
 def unkillable_owners(system: System) -> Iterator[Finding]:
-    """Processes at -1000 that are a shell or in a container: whatever they start can't be killed either."""
+    """Shells and containers with processes at -1000: what they start can't be killed either."""
     by_pid = {p.task.pid: p for p in system.processes}
     kinds: tuple[tuple[str, str, Callable[[OomProcess], bool]], ...] = (
         ("unkillable-shell", "shell", lambda p: p.task.comm in SHELLS),
@@ -103,7 +103,8 @@ def unkillable_owners(system: System) -> Iterator[Finding]:
 
 
 def _origin(process: OomProcess, by_pid: dict[int, OomProcess]) -> OomProcess:
-    """The topmost ancestor in an unbroken line that has the same value, or the process itself."""
+    """The topmost ancestor from which the value can be inherited: it and all processes between have the same value. The
+    process itself, if its parent has another value."""
     seen = set[int]()
     while process.task.pid not in seen:
         seen.add(process.task.pid)
@@ -151,7 +152,7 @@ def leaks(system: System) -> Iterator[Finding]:
 
 def _moved_the_floor(process: OomProcess, parent: OomProcess, system: System) -> bool:
     """Whether the higher value of `process` was probably written with CAP_SYS_RESOURCE, which also moves the floor. The
-    writer may be the daemon, its parent, or itself (as sshd does it)."""
+    writer may be the daemon, the parent, or the process itself (as sshd does)."""
     return (
         system.daemon is not None
         or has_capability(process.cap_eff, CAP_SYS_RESOURCE)

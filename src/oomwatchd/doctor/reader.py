@@ -27,9 +27,8 @@ def read_system(
 ) -> System:
     """Gather the facts of the system whose /proc, /sys, /dev, /var and /run are below `root`.
 
-    `daemon`: the PID of the daemon, where that is known; else it is looked for by its name. `events`: whether process
-    events can be had, and if not, why, where that has been tried. `pinned`: whom the daemon has pinned, where it says
-    so."""
+    `daemon`: the PID of the daemon; None: it isn't known, and is looked for by its name. `events`: whether there are
+    process events, and if not, why; None: that wasn't tried. `pinned`: whom the daemon has pinned, where it says so."""
     proc = os.path.join(root, "proc")
     machine = _read_machine(proc)
     hierarchy = find_hierarchy(os.path.join(root, "sys/fs/cgroup"))
@@ -151,7 +150,7 @@ def _hidepid(proc: str) -> str | None:
 
 
 def _find_daemon(processes: list[OomProcess]) -> int | None:
-    """The PID of the process of root that is called oomwatchd. Only root could fake that."""
+    """The PID of root's process with the name oomwatchd. Only root can make such a process."""
     found = [p.task.pid for p in processes if p.task.comm == b"oomwatchd" and p.task.uid == 0]
     return min(found, default=None)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from oomwatchd.doctor.finding import CRITICAL, NOTICE, WARNING, Finding, mib
 from oomwatchd.doctor.system import System
 
-# Shares (percent) from which on it is worth a word.
+# Percent. Above these there is a finding.
 COMMITTED = 90
 LITTLE_SWAP = 5
 
@@ -25,7 +25,7 @@ def panic_on_oom(system: System) -> Iterator[Finding]:
 
 
 def oom_kill_allocating_task(system: System) -> Iterator[Finding]:
-    """vm.oom_kill_allocating_task: whoever asks for memory dies, whatever its value."""
+    """vm.oom_kill_allocating_task: the process that asks for memory dies, whatever its value."""
     if system.sysctls.oom_kill_allocating_task in (None, 0):
         return
     yield Finding(

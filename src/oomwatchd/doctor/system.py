@@ -1,7 +1,6 @@
-"""What in a system bears on the OOM killer and on the daemon: the facts that the findings are made of. Pure.
+"""The facts of a system that the findings are made of. Pure.
 
-An absent fact is None or empty, and no finding comes of it.
-"""
+An absent fact is None or empty, and leads to no finding."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -58,21 +57,21 @@ class System:
     daemon: int | None  # PID of the daemon, None: it doesn't run
     uid: int  # effective, of this process
     cap_eff: int  # of this process
-    hidepid: str | None  # value of the mount option of the daemon's /proc, or of ours if it doesn't run
+    hidepid: str | None  # value of the mount option of the daemon's /proc; if no daemon runs, of this process's /proc
     initial_pid_ns: bool | None
     initial_user_ns: bool | None
-    events: tuple[bool, str] | None  # whether process events can be had, and why not; None: not tried
+    events: tuple[bool, str] | None  # whether there are process events, and why not; None: not tried
     connector: bool  # /proc/net/connector lists cn_proc: built in, and this is the initial network namespace
     kmsg_readable: bool  # by this process, as far as the file's mode says
     journal: bool  # there is a journal that this process may read
     denials: tuple[str, ...]  # log lines of a security module about oomwatchd
     refused_links: tuple[int, ...]  # PIDs whose exe is refused in spite of CAP_SYS_PTRACE
     pinned: Mapping[int, Pinned] | None = None  # by PID; None: the daemon can't be asked
-    missing_capabilities: tuple[str, ...] = ()  # as the daemon says itself
+    missing_capabilities: tuple[str, ...] = ()  # by the daemon's own reply
     not_watched: str = ""  # why the daemon isn't told when the configuration is saved
     memory: Meminfo | None = None
     killers: tuple[Killer, ...] = ()
-    earlyoom_arguments: tuple[bytes, ...] = ()  # of the one that runs
+    earlyoom_arguments: tuple[bytes, ...] = ()  # of the earlyoom that runs
     units: tuple[Unit, ...] = ()
     watched: tuple[Watched, ...] = ()  # cgroups that systemd-oomd watches
-    leaves: tuple[Leaf, ...] = ()  # cgroups that it may kill
+    leaves: tuple[Leaf, ...] = ()  # cgroups that systemd-oomd may kill

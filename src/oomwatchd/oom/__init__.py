@@ -1,1 +1,1 @@
-"""Whom the OOM killer would take: the kernel's formula and the facts for it."""
+"""Finds whom the OOM killer would take: the kernel's formula, and the facts that it needs."""

@@ -26,7 +26,7 @@ class Task:
     swap: int  # MM_SWAPENTS
     pgtables: int  # mm_pgtables_bytes / PAGE_SIZE
     starttime: int = 0  # clock ticks since boot; stands for the order of the kernel's list of processes
-    has_mm: bool = True  # any thread of it still has an address space
+    has_mm: bool = True  # whether any of its threads still has an address space
     kernel_thread: bool = False  # PF_KTHREAD
     global_init: bool = False  # PID 1 of the initial PID namespace
     sys_admin: bool = False  # CAP_SYS_ADMIN is effective
@@ -43,14 +43,14 @@ class Candidate:
     """One process in the kernel's order."""
 
     task: Task
-    points: int  # by the formula, also for the unkillable, for whom the kernel doesn't reckon it
-    why_not: str | None  # why it can never be chosen; None: it can
+    points: int  # by the formula, also for processes that can't be chosen, for which the kernel doesn't calculate it
+    why_not: str | None  # why it can never be chosen; None: it can be
     grow: int | None  # pages it must grow to become the victim; None: never, within what is left
 
 
 def points(task: Task, total: int, era: Era = ERAS[0]) -> int:
-    """oom_badness() of `task` where `total` pages (`totalpages`) are at stake, before any clamping. The kernel divides
-    `total` by 1000 first, so that below 1000 pages oom_score_adj counts for nothing."""
+    """oom_badness() of `task` before any clamping, in pages. `total`: `totalpages` of the kernel, the memory that runs
+    out. The kernel divides `total` by 1000 first, so that below 1000 pages oom_score_adj counts for nothing."""
     bonus = formula.root_bonus(task.memory) if era.root_bonus and task.sys_admin else 0
     return formula.badness(task.memory - bonus, task.oom_score_adj, total)
 
@@ -69,7 +69,7 @@ def oom_score(task: Task, total: int, era: Era = ERAS[0]) -> int:
 
 
 def why_not_killable(task: Task) -> str | None:
-    """Why the kernel never chooses `task`, or None."""
+    """Why the kernel never chooses `task`; None: it can be chosen."""
     if task.global_init:
         return "PID 1 of the initial PID namespace"
     if task.kernel_thread:
@@ -90,9 +90,9 @@ def rank(
     """All of `tasks` in the order in which the kernel would choose them. Those that it never chooses come last.
 
     `room(task)` is the number of pages by which that process can still grow before memory runs out (None: without
-    bound). A process that grows becomes the victim when its points pass those of the first one; equal points are enough
-    if the order of scanning favours it. When it has used up its `room`, memory runs out: if it needs to grow by more
-    than that, the first one dies."""
+    bound). A process that grows becomes the victim when its points exceed those of the first one; equal points are
+    enough if the kernel prefers it by the order of scanning. When a process has used up its `room`, memory runs out. If
+    it must grow by more than that, the first one dies."""
 
     def key(task: Task) -> tuple[int, int, int]:
         score = points(task, total, era)
@@ -119,7 +119,7 @@ def _growth_needed(task: Task, first: Task, key: Callable[[Task], tuple[int, int
     return key(first)[0] - raw + (0 if wins_a_tie else 1)
 
 
-# --- How much memory is at stake, and how much of it is left --------------------------------------------
+# --- How much memory can run out, and how much of it is left --------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +186,9 @@ class Memcg:
 
 
 def tightest(groups: Sequence[Memcg], machine: Machine) -> Memcg | None:
-    """The group that runs out of memory first when a process grows: of the process's group and its ancestors (nearest
-    first) the one with the least room, and of equals the nearest. None: only the machine itself can run out."""
+    """The group that runs out of memory first when a process grows. `groups`: the group of the process and its
+    ancestors, the nearest first. It is the group with the least room; of equal ones, the nearest. None: only the
+    machine itself can run out."""
     limited = [(room, group) for group in groups if (room := group.room(machine)) is not None]
     if not limited:
         return None

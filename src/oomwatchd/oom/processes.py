@@ -22,14 +22,14 @@ class OomProcess:
     task: Task
     ppid: int
     anon: int | None  # pages: RssAnon, None on kernels before 4.5
-    nested: bool  # lives in a PID namespace below the reader's (a container)
+    nested: bool  # whether it is in a PID namespace below that of this process (a container)
     cap_eff: int
 
 
 def read_processes(proc: str = "/proc", version: int | None = None) -> tuple[list[OomProcess], int]:
-    """Read every process in `proc`. Returns them, and the number of those that may not be read. This process itself is
-    left out, since it ends before anyone acts on the result. `version`: that of the memory cgroups (see
-    `memcgs.MemcgHierarchy`); None: there are none."""
+    """Read every process in `proc`. Returns the processes, and the number of processes that may not be read. This
+    process itself is left out, since it ends before anyone acts on the result. `version`: that of the memory cgroups
+    (see `memcgs.MemcgHierarchy`); None: there are none."""
     found: list[OomProcess] = []
     refused = 0
     initial = namespace(proc, "pid") in (INITIAL_PID_NS, None)

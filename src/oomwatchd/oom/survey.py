@@ -16,8 +16,7 @@ from oomwatchd.oom.processes import OomProcess, read_processes
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """The processes that the kernel would choose from, and the memory that would run out. Plain data: nothing is read
-    any more."""
+    """The processes that the kernel would choose from, and the memory that would run out. Plain data."""
 
     asked: bytes | None  # the cgroup that was asked for
     machine: Machine
@@ -69,9 +68,9 @@ def take_survey(
     cgroup: str = "/sys/fs/cgroup",
     era: Era | None = None,
 ) -> Survey:
-    """Read everyone below `proc`: all compete, or, where `asked` is a memory cgroup, those in the group that it runs
-    out of memory with, which is itself or an ancestor. `era` is that of the running kernel by default. Raises
-    OSError with a sentence for the user."""
+    """Read all processes below `proc`. The kernel chooses among all of them; or, where `asked` is a memory cgroup,
+    among those in the group that runs out of memory first: `asked` itself or an ancestor. `era` is that of the running
+    kernel by default. Raises OSError with a sentence for the user."""
     machine = read_machine(proc)
     hierarchy = find_hierarchy(cgroup)
     group = None if asked is None else _find_group(hierarchy, asked)

@@ -19,15 +19,15 @@ _LONG = ("dryrun", "ignore-root-user", "sort-by-rss", "syslog", "kernel-oom", "h
 _SCORE_BONUS = 300
 _RSS_BONUS_KIB = 3 << 20
 _CLEAR_KIB = 4 << 10
-"""KiB. Two processes whose RSS or points are closer than this may change places until earlyoom acts."""
+"""KiB. Two processes whose RSS or points are closer than this may change places before earlyoom acts."""
 _SCORES_CLEAR = 3
-"""Two processes whose oom_score is closer than this may change places until earlyoom acts. One unit of oom_score is 1.5
-permille of all memory and swap, and the kernel rounds down. Scores that are 3 apart mean points that are at least 3
+"""Two processes whose oom_score is closer than this may change places before earlyoom acts. One unit of oom_score is
+1.5 permille of all memory and swap, and the kernel rounds down. Scores that are 3 apart mean points that are at least 3
 permille apart; scores that are 2 apart may mean only 1.5."""
 
 
 class NotUnderstood(Exception):
-    """A command line that earlyoom itself would refuse, and why."""
+    """Earlyoom would refuse this command line. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,7 @@ class Choice:
     """Whom a killer that chooses a process would take, and remarks on that."""
 
     victim: Victim | None
-    stuck: bool = False  # it would pick itself, and kills nobody
+    stuck: bool = False  # whether it would choose itself, and so kill nobody
     doubts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 

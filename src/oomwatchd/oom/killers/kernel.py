@@ -53,7 +53,7 @@ def assess(scene: Scene) -> Killer:
 
 
 def near_their_limits(scene: Scene) -> list[Memcg]:
-    """The groups with processes that are near their limits, and that would run out before the machine does."""
+    """The groups that have processes, are near their limits, and would run out of memory before the machine does."""
     machine = scene.machine.room
     near = []
     for group in scene.limited:

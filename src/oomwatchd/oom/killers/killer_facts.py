@@ -21,7 +21,7 @@ from oomwatchd.oom.small_files import PAGE, kib, pages_of_kib, parse_fields, rea
 
 _PYTHON = re.compile(rb"python[0-9.]*$")
 _TIE_PAGES = 96
-"""Pages. For each CPU, the kernel's counters may differ by so much from what it shows."""
+"""Pages for each CPU by which the kernel's counters may differ from what /proc shows."""
 _COMMAND_LINE_BYTES = 1 << 16
 _PROGRAM_BYTES = 4 << 20
 _NEWER_EARLYOOM = b"user mem total"  # which its first lines of output have had since 1.8
@@ -29,7 +29,7 @@ _NEWER_EARLYOOM = b"user mem total"  # which its first lines of output have had 
 
 @dataclass(frozen=True, slots=True)
 class Roots:
-    """The directories to look in. `root` is for configuration: etc, run and usr are below it."""
+    """The directories to read. Configuration is read in etc, run and usr below `root`."""
 
     root: str = "/"
     proc: str = "/proc"
@@ -48,8 +48,8 @@ def roots_below(root: str) -> Roots:
 
 
 class Reader:
-    """Reads one system. `pause` waits for a second, between two looks at what the kernel reclaims from cgroups; None:
-    there is only one look."""
+    """Reads the facts of one system. `pause` waits for a second between two readings of what the kernel has reclaimed
+    from cgroups; None: it is read once."""
 
     def __init__(
         self, roots: Roots, processes: Sequence[OomProcess], era: Era, pause: Callable[[], None] | None = None
@@ -77,7 +77,8 @@ class Reader:
 
     def _assess(self, name: str, pid: int, memory: Meminfo, values: Mapping[int, int]) -> Killer:
         if name == "systemd-oomd":
-            # It doesn't look at oom_score_adj, so other values change nothing; and looking at it may take a second.
+            # systemd-oomd ignores oom_score_adj, so other values change nothing. Reading its facts again might take a
+            # second.
             self._oomd = self._oomd or self._systemd_oomd(pid, memory)
             return self._oomd
         if name == "oomd":
@@ -96,8 +97,8 @@ class Reader:
         return raw.removesuffix(b"\0").split(b"\0") if raw else []
 
     def suspects(self, values: Mapping[int, int]) -> list[Suspect]:
-        """All processes with their oom_score. It is the kernel's, or, where that can't be read or `values` has another
-        oom_score_adj, the one that the kernel would show."""
+        """All processes with their oom_score. It is read, or calculated by the kernel's formula where it can't be read
+        or `values` has another oom_score_adj."""
         fields = parse_fields(read_file(f"{self.roots.proc}/meminfo") or b"")
         total = sum(pages_of_kib(kib(fields, key)) for key in (b"MemTotal", b"SwapTotal"))
         made = []

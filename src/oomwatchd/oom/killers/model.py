@@ -1,4 +1,4 @@
-"""What there is to say of a killer: on what it acts, how far it is from acting, whom it would take. Pure."""
+"""The assessment of a killer: on which conditions it acts, how far it is from acting, whom it would take. Pure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ class Condition:
     """One condition on which a killer acts."""
 
     kind: str  # "memory", "swap", "pressure" or "memory-cgroup"
-    text: str  # the same for people
+    text: str  # the condition in words, for people
     now: float | None
     limit: float | None
     unit: str  # of `now` and `limit`: "percent" or "bytes"
@@ -66,7 +66,7 @@ class Condition:
     victim: Victim | None
     doubts: tuple[str, ...] = ()  # why the victim isn't certain
     cgroup: bytes | None = None  # whose pressure or limit it is; None: the machine's
-    follows: tuple[str, ...] = ()  # what else comes of it
+    follows: tuple[str, ...] = ()  # what else follows from the kill
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Killer:
     name: str
     pid: int | None  # of a killer in user space that runs
     present: bool
-    armed: bool  # it can act: present, and not disabled, stuck or without anything to watch
+    armed: bool  # whether it can act: it is present, isn't disabled or stuck, and has something to watch
     heeds: str  # oom_score_adj: "yes", "partly" or "no"
     conditions: tuple[Condition, ...] = ()
     notes: tuple[str, ...] = ()
@@ -101,9 +101,9 @@ HEEDS = {"kernel": "yes", "systemd-oomd": "no", "earlyoom": "yes", "nohang": "ye
 
 
 def in_order(killers: Iterable[Killer]) -> list[Killer]:
-    """Killers in the order in which they would act. Those of whom that isn't known come later, and those that can't act
-    come last. Of equals, a killer in user space comes before the kernel, since it acts while the kernel still reclaims
-    memory."""
+    """Killers in the order in which they would act. Killers whose distance isn't known come later, and killers that
+    can't act come last. Of equals, a killer in user space comes before the kernel, since it acts while the kernel still
+    reclaims memory."""
 
     def key(killer: Killer) -> tuple[int, int, int]:
         if killer.distance is not None:

@@ -12,7 +12,7 @@ SUBJECTS = ("NAME", "CGROUP_V1", "CGROUP_V2", "REALPATH", "CWD", "CMDLINE", "ENV
 """The facts that a rule of nohang's configuration can be about, in the order in which nohang tries them."""
 _RULE = re.compile(r"@BADNESS_ADJ_RE_(\w+?)\s+(-?\d+)\s*///\s*(.*?)\s*$")
 _SCORES_CLEAR = 3
-"""Two processes whose badness is closer than this may change places until nohang acts: see earlyoom._SCORES_CLEAR."""
+"""Two processes whose badness is closer than this may change places before nohang acts: see earlyoom._SCORES_CLEAR."""
 _SUBJECT_MAX = 4096
 """Characters of a subject that a rule is tried on: enough for a name or path, and bounded for a command line."""
 
@@ -103,7 +103,7 @@ def _threshold(text: str, total: int) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A nohang that runs: its PID, its settings (None: they can't be read) and where they stand."""
+    """A nohang that runs: its PID, its settings (None: they can't be read) and the path of their file."""
 
     pid: int
     config: str
@@ -176,7 +176,7 @@ class _Rules:
             try:
                 self._patterns.append((rule, re.compile(rule.pattern)))
             except re.error:
-                self.unread.add(rule.subject)  # nohang would not have started with it: written since
+                self.unread.add(rule.subject)  # nohang would not have started with this rule, so it was written later
 
     def badness(self, suspect: Suspect) -> int:
         """The points of a process, at least 0."""

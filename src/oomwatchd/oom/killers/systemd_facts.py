@@ -1,4 +1,5 @@
-"""Reads facts about cgroups that systemd and systemd-oomd go by: their units, marks, and the pages that were reclaimed.
+"""Reads what systemd and systemd-oomd decide by: the units of cgroups, their marks, and the pages that were reclaimed
+from them.
 
 Only cgroups of version 2 are read: neither systemd-oomd nor OOMPolicy= works on version 1."""
 

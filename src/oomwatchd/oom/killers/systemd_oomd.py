@@ -15,7 +15,7 @@ from oomwatchd.oom.memcgs import is_within
 _LEAST_SWAP_PERCENT = 5
 """A cgroup that uses no more than this share of all swap isn't killed when swap is full."""
 _CLEAR_BYTES = 4 << 20
-"""Bytes. Two cgroups whose memory or swap is closer than this may change places until systemd-oomd acts."""
+"""Bytes. Two cgroups whose memory or swap is closer than this may change places before systemd-oomd acts."""
 _SCALES = (("%", 1.0), ("‰", 0.1), ("‱", 0.01))
 
 
@@ -173,7 +173,7 @@ def _pressure_condition(settings: Settings, memory: Meminfo, watched: Watched, l
     elif not any(leaf.scanned for leaf in ranked):
         doubts = ("Nothing is reclaimed at present: whom reclaim will fall upon can't be told before.",)
     else:
-        # Pages that were scanned in one second; the next second may be another.
+        # These pages were scanned in one second. In the next second the numbers may differ.
         doubts = _doubts(ranked, _rate, "reclaim", lambda leaf: preference(leaf, watched.uid))
     if not over:
         doubts += ("When pressure rises can't be told from memory alone.",)

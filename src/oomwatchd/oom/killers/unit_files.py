@@ -1,8 +1,8 @@
 """Reads the settings of systemd's units and daemons from their files (systemd.unit(5), systemd-system.conf(5)).
 
 Settings at run time are in files, too: transient units and `systemctl set-property` write below /run and /etc. So
-systemd needn't be asked, and a tree that doesn't run can be read. A file that was changed since the last daemon-reload
-is read as it is now."""
+systemd needn't be asked, and the tree of a system that doesn't run can be read. A file that was changed since the last
+daemon-reload is read as it is now."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -156,8 +156,8 @@ def _logical_lines(text: str) -> Iterator[str]:
 
 
 def read_conf(name: str, section: str, root: str = "/") -> dict[str, str]:
-    """The settings of /etc/systemd/NAME and its drop-ins (NAME.d/*.conf), as systemd's own daemons read theirs: the
-    main file from the first place that has it, then the drop-ins by name, a name in an earlier place masking the same
+    """The settings of /etc/systemd/NAME and its drop-ins (NAME.d/*.conf), as systemd's own daemons read them: the main
+    file from the first directory that has it, then the drop-ins by name. A name in an earlier directory masks the same
     name in a later one."""
     values: dict[str, str] = {}
     for path in conf_files(name, root):
