@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from oomwatchd.doctor.finding import CRITICAL, NOTICE, WARNING, Finding, mib
 from oomwatchd.doctor.system import System
 
-# Percent. Above these there is a finding.
+# Percent: of the commit limit, above which there is a finding; of RAM, below which there is little swap.
 COMMITTED = 90
 LITTLE_SWAP = 5
 

@@ -1,5 +1,5 @@
-"""Finds lines whose prefix differs from that of the line before only in the time. They needn't be taken apart again.
-Pure."""
+"""Finds lines whose prefix differs from the prefix of the line before only in the time. Such a prefix needn't be parsed
+again. Pure."""
 
 import functools
 import re
@@ -28,8 +28,8 @@ _ESCAPES = {code: f"\\{chr(code)}" for code in b"\\.^$*+?{}[]|()-#&~"}
 
 
 def is_alike(line: Line) -> bool:
-    """Whether prefixes that differ from this one only in digits mean the same. They don't if digits are a syslog
-    priority."""
+    """Whether prefixes that differ from this one only in digits have the same meaning. If the digits are a syslog
+    priority, they haven't."""
     return line.sure and not line.lead and line.prefix.endswith(("kernel: ", "] ")) and "<" not in line.prefix
 
 

@@ -18,7 +18,7 @@ def size(kb: int) -> str:
 
 
 def held_kb(kill: OomKill, task: Task) -> int:
-    """What killing the task's process would give back, KiB: resident memory, swap and page tables."""
+    """The memory that killing the task's process would free, KiB: resident memory, swap and page tables."""
     return kill.page_kb * (task.rss + (task.swapents or 0)) + (task.pgtables_bytes or 0) // 1024
 
 

@@ -1,9 +1,9 @@
 """Reads the members of a tar or zip archive in one pass, from first to last.
 
-So standard input will do, a cut archive is read up to the cut, and memory stays flat, however many members there are
-and whatever their headers claim. Python's tarfile and zipfile keep the names of all members, and zipfile needs the end
-of the file. So the headers are read here: tar's by `tarfile.TarInfo`, zip's local headers by APPNOTE.TXT 4.3.7. Names
-are only shown, and nothing is written under them. Links and devices are passed over."""
+So an archive can come from standard input, a cut archive is read up to the cut, and the memory that this takes doesn't
+grow with the number of members or with what their headers claim. Python's tarfile and zipfile keep the names of all
+members, and zipfile needs the end of the file. So the headers are read here: tar's by `tarfile.TarInfo`, zip's local
+headers by APPNOTE.TXT 4.3.7. Names are only shown, and nothing is written under them. Links and devices are skipped."""
 
 import struct
 import tarfile
@@ -28,7 +28,7 @@ _WITHOUT_DATA = (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKT
 
 @dataclass(frozen=True, slots=True)
 class ArchiveEntry:
-    """A file in an archive. `body`: its content. What isn't read of it is passed over when the next entry is asked for.
+    """A file in an archive. `body`: its content. A part that isn't read is skipped when the next entry is asked for.
     `changed`: seconds since 1970; None: the archive doesn't say."""
 
     name: str
@@ -57,7 +57,7 @@ def _exactly(stream: Stream, size: int) -> bytes:
 
 
 def _bounded(stream: Stream, size: int, padding: int = 0) -> Iterator[bytes]:
-    """The next `size` bytes of `stream`, and `padding` passed over."""
+    """The next `size` bytes of `stream`. The `padding` bytes behind them are skipped."""
     while size > 0:
         piece = stream.read(min(size, PIECE))
         if not piece:
@@ -116,8 +116,8 @@ def _tar_info(block: bytes) -> tarfile.TarInfo:
 def _extended(
     stream: Stream, info: tarfile.TarInfo, name: str | None, size: int | None
 ) -> tuple[str | None, int | None]:
-    """Read a header that stands before the member's own. Returns the name and size of that member, as far as one of
-    these headers tells them; `name` and `size` are what the ones before have told."""
+    """Read a header that stands before the member's own. Returns the name and size of the member, as far as such
+    headers tell them. `name` and `size`: what the headers before this one have told; None: nothing."""
     text = _exactly(stream, info.size)
     stream.skip(-info.size % _BLOCK)
     if info.type == _LONG_NAME:

@@ -1,8 +1,8 @@
-"""The reports of one stream put together: which report a line belongs to, when one ends and another begins. Pure.
+"""Puts the reports of one stream together: to which report a line belongs, and where one report ends and another
+begins. Pure.
 
-A stream is what one kernel wrote to one log. It holds one open report at a time: a line that the open report has
-already had begins another.
-"""
+A stream is what one kernel wrote to one log. It has at most one open report. A line of a kind that the open report
+already has begins another report."""
 
 from collections import deque
 from collections.abc import Callable
@@ -26,16 +26,16 @@ class SysrqKey:
         self._lines = 0
 
     def press(self) -> None:
-        """The log says that sysrq-f was pressed."""
+        """Note that the log says that sysrq-f was pressed."""
         self._lines = _SYSRQ_LINES
 
     def pass_lines(self, count: int = 1) -> None:
-        """So many lines say nothing of an OOM."""
+        """Note that `count` lines say nothing of an OOM."""
         if self._lines > 0:
             self._lines = max(0, self._lines - count)
 
     def take_press(self) -> bool:
-        """Whether it was pressed just before. One press asks for one report, so that it is forgotten then."""
+        """Whether the key was pressed just before. One press leads to one report, so the press is forgotten."""
         pressed, self._lines = self._lines > 0, 0
         return pressed
 
@@ -100,7 +100,7 @@ class Assembly:
         self._done.append(kill)
 
     def end(self) -> None:
-        """The log ends here, or is silent."""
+        """Complete the open report, since the log ends, or no more lines come."""
         self.close()
         self.origin = LineOrigin()
         self.previous = ""
@@ -112,8 +112,8 @@ class Assembly:
         return done
 
     def await_rest(self, read: Reader, text: str) -> bool:
-        """Keep a line that a name, a mailer or an editor broke, and its reader: its rest may follow. Returns True: the
-        line is understood so far."""
+        """Keep a line that a name, a mailer or an editor has broken, and its reader, since the other part may follow.
+        Returns True: the line is understood so far."""
         self.broken = (read, text)
         return True
 
@@ -122,13 +122,13 @@ class Assembly:
         return pid in self._victims
 
     def waits(self) -> bool:
-        """Whether every line has to be looked at now: a broken line or the open report may go on in any form."""
+        """Whether every line has to be read now, since a broken line or the open report may go on in any form."""
         return self.broken is not None or (self.report is not None and self.report.awaits_more())
 
     def same_group(self, words: str, most: int) -> bool:
-        """Whether a further kill, with these words before it, is the open report's. memory.oom.group kills many, and
-        says so, but a log that begins in the middle may lack that. Else each is an event of its own: the kernel limits
-        reports, not kills."""
+        """Whether a further kill line, with these words before it, belongs to the open report. memory.oom.group kills
+        several processes, and the kernel writes so, but a log that begins in the middle may lack that line. Otherwise
+        each kill line is an event of its own, since the kernel limits the rate of reports, not of kills."""
         report = self.report
         if report is None or not report.killed or words != report.words:
             return False

@@ -1,6 +1,7 @@
 """Reads what other killers and service managers say in a log of the kernel. Pure.
 
-Few lines of a log are theirs. So a block of it is split into lines only if it has one of a few words."""
+Few lines of a log are from such programs. So a block of the log is split into lines only if it has one of a few
+words."""
 
 import re
 from collections.abc import Iterable
@@ -59,8 +60,8 @@ _BARE = (
 
 
 class Beside:
-    """Takes a log block by block, or line by line. `kills` has the kills of other killers, `ties` what ties units and
-    containers to the kernel's kills."""
+    """Reads a log block by block, or line by line. `kills`: the kills of other killers. `ties`: lines that name the
+    unit or container of a kill by the kernel."""
 
     def __init__(self, reference: datetime, file: str | None = None) -> None:
         self.kills = Kills()

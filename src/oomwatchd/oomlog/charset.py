@@ -50,13 +50,13 @@ def _recoded(stream: Stream, encoding: str) -> Iterator[bytes]:
 
 
 def is_text(start: bytes) -> bool:
-    """Whether a file that begins so may be a log."""
+    """Whether a file with this beginning may be a log."""
     return why_no_text(start) is None
 
 
 def why_no_text(start: bytes) -> str | None:
-    """Why a file that begins so is no log, and what to do; None if it may be one. NULs don't count: where power failed,
-    a log has them."""
+    """Why a file with this beginning isn't a log, and what to do; None: it may be a log. NULs don't count: where power
+    failed, a log has them."""
     for magic, why in _NO_LOGS:
         if start.startswith(magic):
             return why

@@ -1,4 +1,4 @@
-"""Takes off a line what terminals, web pages and chats have added to it. Pure."""
+"""Removes from a line what terminals, web pages and chats have added to it. Pure."""
 
 import html
 import re
@@ -7,7 +7,7 @@ import re
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]{0,20}[ -/]?[@-~]|\][^\x07\x1b]{0,200}(?:\x07|\x1b\\)?|[()][0-9A-Z]|[=>78M])")
 # A colour whose ESC was shown ("^[", "\e", rsyslog's "#033") or lost on the way.
 _SHOWN_COLOUR = re.compile(r"(?:\^\[|#033|\\e|\\033|\u241b)\[[\d;]{0,20}[mK]|(?<!\\x1b)\[\d{1,3}(?:;\d{1,3}){0,8}m")
-# Nearly every line: nothing in it that anything below looks for.
+# Nearly every line has nothing that must be removed.
 _ORDINARY = re.compile(
     r"(?!\[[a-zA-Z])[^\x1b<&\\`{\x80-\U0010ffff\[]*+(?:\[(?!\d{0,3}[;mK])[^\x1b<&\\`{\x80-\U0010ffff\[]*+)*+"
 )

@@ -1,7 +1,7 @@
 """Joins the events of several logs to one history: in the order of time, each event once. Pure.
 
-One event may be in several logs: kern.log and syslog, a serial console, a log that was appended to itself. What one of
-them lacks, the other may have."""
+One event may be in several logs: kern.log and syslog, a serial console, a log that was appended to itself. A fact that
+one log lacks may be in another."""
 
 import heapq
 from collections import OrderedDict
@@ -12,13 +12,13 @@ from itertools import chain
 
 from oomwatchd.oomlog.record import Invoker, Killed, OomKill
 
-# So many events are held back, so that one that was logged late still comes in its place.
+# The number of events that are held back, so that an event that was logged late still gets its place.
 _WINDOW = 32
-# But no more than these rows of their tables.
+# The most rows of tables that the events held back may have.
 _WINDOW_ROWS = 50_000
-# Of so many events is remembered that they have been told.
+# The number of returned events that are remembered, to recognize copies.
 _REMEMBERED = 4096
-# Two programs stamp one line of the kernel at most so far apart.
+# Seconds by which the times that two programs give one line of the kernel may differ.
 _APART_S = 2.0
 _UPTIME_APART_S = 1.0
 # Time zones differ by quarters of an hour, at most 26 hours from each other.

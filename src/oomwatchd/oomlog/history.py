@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from oomwatchd.oomlog.record import OomKill
 
-# A name can be anything, and so there may be as many as kills.
+# A limit is needed, since names can be anything, so that there may be as many names as kills.
 _NAMES_MAX = 10_000
 _GROWN = 1.05
 

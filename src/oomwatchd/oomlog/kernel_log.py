@@ -1,7 +1,7 @@
-"""Notices OOM kills as they happen.
+"""Finds OOM kills as they happen.
 
-The kernel's log (/dev/kmsg, Documentation/ABI/testing/dev-kmsg) tells of each. The counter in /proc/vmstat says whether
-it has told of all."""
+The kernel's log (/dev/kmsg, Documentation/ABI/testing/dev-kmsg) has a report of each kill. The counter in /proc/vmstat
+shows whether reports are missing."""
 
 import fcntl
 import os
@@ -65,7 +65,7 @@ _KILLED = re.compile(r"Killed process (\d{1,10}) ")
 class KernelLog:
     """The kernel's log from now on. Raises OSError if it may not be read (dmesg_restrict, sysctl/kernel.rst).
 
-    The unit opens it for us as standard input, so that the daemon needs no CAP_SYSLOG."""
+    systemd opens it as standard input of the daemon (oomwatchd.service), so that the daemon needs no CAP_SYSLOG."""
 
     def __init__(self) -> None:
         if _is_kmsg(0):
@@ -101,7 +101,7 @@ class KernelLog:
         if line is None:
             return
         if self._parser is None:
-            from oomwatchd.oomlog.parser import Parser  # as seldom needed as memory runs out
+            from oomwatchd.oomlog.parser import Parser  # imported here, since it is needed only when memory has run out
 
             self._parser = Parser(datetime.now())
         if killed := _KILLED.search(line):

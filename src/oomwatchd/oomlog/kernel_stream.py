@@ -84,7 +84,7 @@ class KernelStream:
         """The number of the last line that belonged to a report."""
 
     def take(self, number: int, origin: LineOrigin, text: str) -> list[OomKill]:
-        """Take in a line that has a prefix."""
+        """Read a line that has a prefix."""
         assembly = self.assembly
         if text == assembly.previous and text and self._is_copy(text):
             return []
@@ -99,17 +99,17 @@ class KernelStream:
         return assembly.take_done()
 
     def _is_copy(self, text: str) -> bool:
-        """Whether a line that says what the one before said is a copy of it: two programs write the kernel's lines to
-        one log. memory.oom.group has the kernel write one kill twice, so of kills only where other lines are doubled,
-        too."""
+        """Whether a line with the text of the line before is a copy of it, since two programs may write the kernel's
+        lines to one log. memory.oom.group has the kernel write one kill twice, so of kills only where other lines are
+        doubled, too."""
         if "illed process" in text:
             return self._copies >= _COPIES
         self._copies += lines.kind(text) is not None or "invoked oom-killer" in text
         return True
 
     def take_bare(self, number: int, text: str, line: str) -> list[OomKill]:
-        """Take in a line without a prefix (`text`: `line` without blanks in front). Where the one before has one, it
-        may be the rest of that."""
+        """Read a line without a prefix. `text`: `line` without blanks in front. If the line before has a prefix, this
+        may be the second part of it."""
         assembly = self.assembly
         if line[:1] == " " and assembly.origin.prefix.endswith(";") and _DICTIONARY.match(line) is not None:
             return []
@@ -127,20 +127,20 @@ class KernelStream:
         return width > 8 and line.startswith(" " * width)
 
     def pass_over(self, origin: LineOrigin, text: str) -> None:
-        """Take in a line that surely says nothing of an OOM."""
+        """Note a line that certainly says nothing of an OOM."""
         self.assembly.origin = origin
         self.assembly.previous = text
         self.assembly.sysrq_key.pass_lines()
         self.assembly.keep(text, read=False)
 
     def give_up(self, number: int) -> list[OomKill]:
-        """Close the report if nothing more of it came for long."""
+        """Complete the open report if the last `patience` lines of the log had nothing of it."""
         if number - self.last_number > self._patience and self.assembly.report is not None:
             self.assembly.close()
         return self.assembly.take_done()
 
     def flush(self) -> list[OomKill]:
-        """The log ends here, or is silent."""
+        """Complete the open report, since the log ends, or no more lines come."""
         self._mend()
         self.assembly.end()
         return self.assembly.take_done()
@@ -184,7 +184,7 @@ class KernelStream:
         return False
 
     def _join(self, text: str, below: str | None) -> bool:
-        """Put `text` behind the line that was broken before it, if it belongs there."""
+        """Join `text` to the broken line before it, if it is the second part of that line."""
         assert self.assembly.broken is not None
         read, start = self.assembly.broken
         belongs = len(start) < _JOINED_MAX
@@ -200,7 +200,7 @@ class KernelStream:
         return True
 
     def _mend(self) -> None:
-        """What was broken gets no other half."""
+        """Read a broken line without its second part, since that doesn't come."""
         if self.assembly.broken is None:
             return
         read, start = self.assembly.broken

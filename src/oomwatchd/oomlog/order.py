@@ -1,4 +1,5 @@
-"""Merges the kills of other killers with the kernel's, in the order of time. Pure. Few kills are held at a time."""
+"""Merges the kills of other killers with those of the kernel, in the order of time. Few kills are kept in memory.
+Pure."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator

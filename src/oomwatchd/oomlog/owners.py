@@ -1,7 +1,7 @@
 """Says whose a cgroup is, by its path: a systemd unit's, a pod's, a container's, an LXC guest's. Pure.
 
 The paths are those of systemd (systemd.resource-control(5)), kubelet, containerd, CRI-O, Docker, Podman, LXC and ECS. A
-path is only a name that somebody gave. It is shown, and nothing is decided by it."""
+path is a name that users may choose. It is only shown; no decision depends on it."""
 
 import re
 from dataclasses import dataclass

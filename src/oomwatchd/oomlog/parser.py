@@ -68,7 +68,7 @@ class Parser:
 
     @property
     def busy(self) -> bool:
-        """Whether any line may matter now, and not only those with an anchor."""
+        """Whether each line must be fed now, not only lines with an anchor."""
         return bool(self._unknown) or any(stream.assembly.waits() for stream in self._streams.values())
 
     def feed(self, line: str | LogLine) -> list[OomKill]:
@@ -180,7 +180,7 @@ class Parser:
         self._known_or_not(line, parts)
 
     def _known_or_not(self, line: str, parts: Line) -> None:
-        """Read a line that was taken apart into `parts`, by the known kinds of prefixes."""
+        """Read a line whose prefix was split by the known kinds of prefixes; `parts` is the result."""
         text = parts.text or ""
         if parts.sure or lines.begins(text) or not text.strip() or self._stream.is_below(line):
             self._drain()

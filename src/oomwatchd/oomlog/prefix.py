@@ -1,4 +1,4 @@
-r"""Takes the prefix off a line of a log: all that stands before the kernel's own words. Pure.
+r"""Splits a line of a log into its prefix and the kernel's own words. Pure.
 
 A prefix is taken off layer by layer: quotation marks, priorities, dates, the host, the program's tag, the kernel's
 stamp. If no known layer follows, the next one is searched further on. The text before it is the lead: a file's name

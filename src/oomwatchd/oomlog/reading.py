@@ -15,7 +15,7 @@ from oomwatchd.oomlog.record import OomKill
 from oomwatchd.oomlog.scan import scan
 from oomwatchd.oomlog.stream import PIECE, Stream
 
-# How much of a log is looked at to find out what it is.
+# The number of bytes at the beginning of a log that show what it is.
 _LOOK = 64 << 10
 _SAMPLE = 400
 

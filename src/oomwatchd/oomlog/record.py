@@ -1,4 +1,4 @@
-"""What a log says about one OOM event, as values. None: the log doesn't say."""
+"""The facts that a log has about one OOM event. None: the log doesn't say."""
 
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""An OOM report while its lines come in, and the event that it makes in the end. Pure."""
+"""An OOM report while its lines are read, and the event that is made of it. Pure."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -83,7 +83,7 @@ class Report:
     original: list[str] = field(default_factory=list)
 
     def keep(self, line: str) -> None:
-        """Keep a line of the log. Of a long report the first lines alone."""
+        """Keep a line of the log. Of a long report only the first lines are kept."""
         if len(self.original) < MAX_KEPT:
             self.original.append(line[:MAX_LINE])
 
@@ -92,11 +92,11 @@ class Report:
         return bool(self.killed) or self.no_killable or self.panic is not None
 
     def past_table(self) -> bool:
-        """Whether nothing that stands before the table or in it can come any more."""
+        """Whether the table is over, so that no line of it, or from before it, can follow."""
         return self.decided() or self.summary is not None or self.chosen is not None
 
     def is_oom(self) -> bool:
-        """Whether it is an OOM at all: the kernel shows its memory for other reasons too."""
+        """Whether it is an OOM report. The kernel shows the state of memory for other reasons, too."""
         return (
             self.invoker is not None
             or self.past_table()
@@ -106,7 +106,7 @@ class Report:
         )
 
     def awaits_more(self) -> bool:
-        """Whether lines may follow that matter: the outcome, or, after a panic, who asked."""
+        """Whether lines that matter may follow: the outcome, or, after a panic, the process that asked for memory."""
         return not self.decided() or (self.panic is not None and self.invoker_pid is None)
 
     def add(self, task: Task) -> None:

@@ -1,5 +1,5 @@
-"""The OOM events in a stream of log text. Most of a log is of no interest, so only the surroundings of anchors are
-split into lines at all."""
+"""Finds the OOM events in a stream of log text. Most of a log has nothing of an OOM, so only the text around anchors is
+split into lines."""
 
 import re
 from collections.abc import Generator, Iterator

@@ -7,7 +7,7 @@ from oomwatchd.oomlog.record import Killed, OomKill, Task
 from oomwatchd.oomlog.replay import Ranked, ReplayedChoice, total_pages
 from oomwatchd.oomlog.under_rules import ChoiceUnderRules
 
-# Of a list in a sentence, so many are named.
+# The most members of a list that a sentence names.
 MENTIONED = 5
 
 

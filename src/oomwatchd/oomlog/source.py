@@ -1,4 +1,5 @@
-"""The OOM events of some logs: which belong together, in which order, and how each kind is read."""
+"""Reads the OOM events of several logs: finds which logs belong together, in which order they come, and how each kind
+is read."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Where the contents of archives are held while they are read: temporary files, up to a limit."""
+"""Keeps the contents of archives in temporary files while they are read, up to a limit."""
 
 import os
 import shutil

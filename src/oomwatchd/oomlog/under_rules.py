@@ -1,4 +1,4 @@
-"""A logged table under rules: whom the kernel would have taken had they been in force. Pure.
+"""Finds whom the kernel would have taken if given rules had been in force, by the table of tasks in a log. Pure.
 
 A log knows a task's name and user. A rule's `exe` is taken for the name that a program of that file starts with (its
 last component, cut to 15 bytes); rules that ask for anything else can't be decided, and are left out and named.

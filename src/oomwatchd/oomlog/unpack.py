@@ -1,8 +1,8 @@
-"""What a file is, told by its first bytes, and its compression taken off. Nothing here goes by a file's name.
+"""Recognizes what a file is by its first bytes, and decompresses it. The name of a file doesn't count.
 
-gzip, bzip2, xz and lzma come with Python; for zstd, lz4, compress (.Z), lzip and lzop the program of that name does
-it. What is cut or damaged is read up to there. Memory stays flat, whatever a file unpacks to.
-"""
+gzip, bzip2, xz and lzma come with Python; for zstd, lz4, compress (.Z), lzip and lzop the program of that name does it.
+A file that is cut or damaged is read up to that place. The memory that this takes doesn't grow with the size of the
+content."""
 
 import base64
 import bz2
@@ -263,7 +263,7 @@ def piped(command: tuple[str, ...], stream: Stream | None) -> Iterator[bytes]:
             assert process.stdin is not None
             feeder = threading.Thread(target=_pour, args=(stream, process.stdin), daemon=True)
             feeder.start()
-            stack.callback(feeder.join, 1)  # it may wait for a standard input that never ends
+            stack.callback(feeder.join, 1)  # the thread may wait for a standard input that never ends
             stack.callback(_stop, process)
         while piece := process.stdout.read1(PIECE):  # type: ignore[attr-defined]
             yield piece
@@ -281,7 +281,7 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _pour(stream: Stream, sink: IO[bytes]) -> None:
-    # Either end may go away: a damaged file ends the program, an impatient reader ends us.
+    # Errors are ignored: the program ends early at a damaged file, and the reader may stop before the end.
     with contextlib.suppress(OSError, ValueError):
         while piece := stream.read_some():
             sink.write(piece)

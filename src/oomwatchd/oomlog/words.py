@@ -1,8 +1,7 @@
-"""Words looked for in large blocks of a log. Pure.
+"""Searches large blocks of a log for words. Pure.
 
-Nearly nothing of a log is of interest, so most of the time goes into this search. Words that share a part are found by
-one search for that part.
-"""
+Few lines of a log matter, so this search takes most of the time. Words that share a part are found by one search for
+that part."""
 
 import re
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Lines that a terminal wrapped at its width, or a mailer between words, put together again. Pure."""
+"""Joins lines that a terminal wrapped at its width, or a mailer between words. Pure."""
 
 import re
 from collections.abc import Sequence

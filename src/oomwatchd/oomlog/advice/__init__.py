@@ -1,7 +1,7 @@
-"""What to do about an OOM event: advice that the facts of its report bear, each with a command or a setting. Pure.
+"""Advice on what to do about an OOM event. Each piece follows from the figures of the report, and has a command or a
+setting. Pure.
 
-Nothing is guessed: where the report lacks a figure, no advice is made of it.
-"""
+Nothing is guessed: where the report lacks a figure, there is no advice that needs it."""
 
 from oomwatchd.oomlog.advice import allocation, choice, killers, memory
 from oomwatchd.oomlog.advice.model import Advice, Adviser

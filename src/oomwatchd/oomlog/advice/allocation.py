@@ -8,7 +8,7 @@ from oomwatchd.oomlog.advice.model import Advice
 from oomwatchd.oomlog.amounts import size
 from oomwatchd.oomlog.record import OomKill
 
-# Shares of the memory.
+# Shares of the memory, above which there is advice.
 _MUCH = 0.2
 _MOST = 0.5
 _JUST_ABOVE = 1.1
@@ -16,7 +16,8 @@ _JUST_ABOVE = 1.1
 
 
 def failed_though_free(kill: OomKill) -> Iterator[Advice]:
-    """The machine's kernel killed though memory was free: the first reason of these that the report shows."""
+    """The kernel killed for the whole machine though memory was free: advice on the first reason that the report
+    shows."""
     memory_kb = total_kb(kill)
     if kill.scope != "global" or kill.memory.free_kb is None or memory_kb is None:
         return
@@ -66,7 +67,7 @@ def _set_aside(kill: OomKill, free_kb: int, total_kb: int) -> Advice | None:
 
 
 def _fragmented(kill: OomKill, free_kb: int, total_kb: int) -> Advice | None:
-    """No zone with enough free memory has a free piece of the size that was asked for."""
+    """No zone with enough free memory has a free block of the size that was asked for."""
     order = kill.invoker.order or 0
     zones = [zone for zone in kill.memory.zones if zone.min_kb is not None and zone.name not in ("DMA", "Movable")]
     above = [zone for zone in zones if zone.free_kb > _JUST_ABOVE * (zone.min_kb or 0)]

@@ -1,4 +1,4 @@
-"""Advice about the choice of the victim: whom protection, settings and sysrq-f left to be killed. Pure."""
+"""Advice about the choice of the victim: protected processes, settings that decided, and sysrq-f. Pure."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ _MUCH = 0.2
 
 
 def protected_alone(kill: OomKill) -> Iterator[Advice]:
-    """A protected process died since it was the only one in its cgroup that could be killed."""
+    """A protected process died because it was the only one in its cgroup that could be killed."""
     victim = kill.victim
     if kill.scope != "memcg" or victim is None or victim.oom_score_adj is None or victim.oom_score_adj >= 0:
         return

@@ -39,8 +39,8 @@ def limit_command(owner: Owner, path: str, more: str) -> str:
 
 
 def bound_command(owner: Owner | None) -> str:
-    """The command or setting that gives a memory limit to `owner`, whose processes have none. None: not known whose
-    they are."""
+    """The command or setting that gives `owner` a memory limit. None as `owner`: it isn't known whose the processes
+    are."""
     if owner is None or owner.kind == "cgroup":
         return "give it a limit (MemoryMax= of its unit; systemd-run -p MemoryMax=SIZE for a command)"
     if owner.kind == "container":
@@ -52,7 +52,7 @@ def bound_command(owner: Owner | None) -> str:
 
 
 def owner_of_victim(kill: OomKill) -> Owner | None:
-    """Whose the victim was, by its cgroup or its unit. None: the log doesn't say."""
+    """The owner of the victim's cgroup or unit. None: the log doesn't say."""
     if kill.task_memcg is not None:
         return owner_of(kill.task_memcg)
     return None if kill.unit is None else Owner("unit", kill.unit, kill.unit, None)

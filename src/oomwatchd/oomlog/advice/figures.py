@@ -1,4 +1,4 @@
-"""The figures that several advisers go by; KiB. Pure."""
+"""Figures that several kinds of advice need, in KiB. Pure."""
 
 from collections.abc import Sequence
 
@@ -31,7 +31,7 @@ def and_swap(kill: OomKill) -> str:
 
 
 def largest_holder(kill: OomKill, tasks: Sequence[Task]) -> tuple[Task, int]:
-    """The task that held most, the first of equals, and how much it held."""
+    """The task that held the most memory (of equals the first), and how much it held, KiB."""
     held = [held_kb(kill, task) for task in tasks]
     most = max(held)
     return tasks[held.index(most)], most

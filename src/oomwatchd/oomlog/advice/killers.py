@@ -9,7 +9,7 @@ from oomwatchd.oomlog.record import OomKill
 
 
 def systemd_oomd(kill: OomKill) -> Iterator[Advice]:
-    """systemd-oomd ended a cgroup, for memory pressure or for full swap: which limits it goes by."""
+    """systemd-oomd killed a cgroup, for memory pressure or for full swap: where its limits are set."""
     if kill.killer != "systemd-oomd":
         return
     path = kill.task_memcg or ""

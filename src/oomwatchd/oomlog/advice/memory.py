@@ -1,4 +1,4 @@
-"""Advice about where the memory was: at a limit, in one process, in many, in none, in swap. Pure."""
+"""Advice about what used the memory: a cgroup at its limit, one process, many, no process, swap. Pure."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from oomwatchd.oomlog.owners import owner_of
 from oomwatchd.oomlog.record import OomKill
 from oomwatchd.oomlog.sentences import named
 
-# Shares of the memory that ran out, from which on something is worth a word.
+# Shares of the memory that ran out, from which on there is advice.
 _AT_LIMIT = 0.95
 _MUCH = 0.2
 _LARGE = 0.3
@@ -21,7 +21,7 @@ _MOST = 0.5
 
 
 def at_limit(kill: OomKill) -> Iterator[Advice]:
-    """A memory cgroup was at its limit: which, and how the limit is raised."""
+    """A memory cgroup was at its limit: which one, and how to raise the limit."""
     memory = kill.memory
     if kill.scope != "memcg" or memory.usage_kb is None or (limit := total_kb(kill)) is None:
         return
@@ -43,7 +43,7 @@ def at_limit(kill: OomKill) -> Iterator[Advice]:
 
 
 def largest_holders(kill: OomKill) -> Iterator[Advice]:
-    """One process, or several of one name, held a large part of the machine's memory: how they are bounded."""
+    """One process, or several of one name, held a large part of the machine's memory: how to limit them."""
     total = with_swap_kb(kill)
     if kill.scope != "global" or not kill.tasks or total is None:
         return

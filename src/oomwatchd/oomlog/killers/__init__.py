@@ -1,8 +1,7 @@
 """What OOM killers in user space log: systemd-oomd, earlyoom, nohang, oomd. Pure.
 
-One module for each killer, with its sources and their versions. The name of a process may hold anything; so it is
-looked for between what the killer writes before and behind it.
-"""
+One module for each killer, with its sources and their versions. The name of a process may hold any text. So it is found
+by the words that the killer writes before and behind it."""
 
 from collections.abc import Callable
 

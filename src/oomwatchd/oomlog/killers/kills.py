@@ -30,7 +30,7 @@ class Said:
 
 @dataclass(slots=True)
 class Open:
-    """What a killer has said so far of a kill yet to come."""
+    """What a killer has logged so far about a kill that isn't complete."""
 
     trigger: str | None = None
     pid: int | None = None
@@ -52,7 +52,7 @@ class Kills:
         self._open: dict[tuple[str | None, str], Open] = {}
 
     def finish(self) -> list[OomKill]:
-        """Return all kills in the order of the log, and begin anew."""
+        """Return all kills in the order of the log, and forget them."""
         kills, self._kills = self._kills, []
         self._open.clear()
         return kills
@@ -71,7 +71,7 @@ class Kills:
         return taken
 
     def opened(self, said: Said) -> Open:
-        """What this killer has said so far of a kill yet to come, `said` among it."""
+        """What this killer has logged so far about a kill that isn't complete, `said` included."""
         state = self._open.setdefault((said.host, said.program), Open())
         if len(state.lines) < _MOST_LINES:
             state.lines += (said.raw or said.text,)
@@ -82,8 +82,8 @@ class Kills:
         self._open.pop((said.host, said.program), None)
 
     def add(self, kill: OomKill) -> None:
-        """Add a kill. One more signal to the process of the last kill is no kill of its own, and beyond MAX_EVENTS
-        nothing is added."""
+        """Add a kill. A further signal to the process of the last kill isn't added, and nothing is added beyond
+        MAX_EVENTS."""
         if len(self._kills) >= MAX_EVENTS:
             return
         last = self.last(kill.killer, kill.host)
