@@ -174,7 +174,8 @@ install: $(if $(shell command -v scdoc),$(MAN_PAGES)) $(BPF_OBJECT) ## into DEST
 	$(INSTALL) -m 644 systemd/no-ptrace.conf '$(DESTDIR)$(docdir)/examples/no-ptrace.conf'
 	$(INSTALL) -m 644 config/prometheus/oomwatchd.rules.yml config/grafana/oomwatchd.json '$(DESTDIR)$(docdir)/examples/'
 	@mkdir -p build
-	@$(call complete,bash,$(bashcompletiondir)/oomwatchctl) && $(call complete,zsh,$(zshcompletiondir)/_oomwatchctl) \
+	@PYTHONPATH=src PYTHONDONTWRITEBYTECODE=1 $(PYTHON_RUN) -m oomwatchd.ctl.completion build 2>/dev/null \
+	    && $(call complete,bash,$(bashcompletiondir)/oomwatchctl) && $(call complete,zsh,$(zshcompletiondir)/_oomwatchctl) \
 	    && $(call complete,fish,$(fishcompletiondir)/oomwatchctl.fish) \
 	    || echo "make install: no shell completion: it is made with tomli; on Debian: apt install python3-tomli"
 	@for page in $(MAN_PAGES); do \
@@ -208,8 +209,7 @@ uninstall: ## give back what was pinned, remove what install put there; a change
 give_back = test ! -e /run/oomwatchd/ledger.json || '$(bindir)/oomwatchctl' restore 2>/dev/null \
     || { sed -i '/"pin":/d' /run/oomwatchd/ledger.json; none=$$(mktemp) && '$(sbindir)/oomwatchd' --once -c "$$none"; status=$$?; rm -f "$$none"; test $$status = 0; }
 shipped_configuration = sed -e 's|/usr/share/oomwatchd|$(pkgdatadir)|' config/oomwatchd.toml
-complete = PYTHONPATH=src PYTHONDONTWRITEBYTECODE=1 $(PYTHON_RUN) -m oomwatchd.ctl.completion $(1) >build/completion.$(1) 2>/dev/null \
-    && $(INSTALL) -D -m 644 build/completion.$(1) '$(DESTDIR)$(2)'
+complete = $(INSTALL) -D -m 644 build/completion.$(1) '$(DESTDIR)$(2)'
 entry = $(shell sed -n 's/^$(1) = "\(.*\):main"$$/\1/p' pyproject.toml)
 launcher = printf '%s\n' '\#!$(PYTHON_RUN) -I' 'import sys' '' 'sys.path.insert(0, "$(pkglibdir)")' 'from $(1) import main' '' 'sys.exit(main())'
 tell_systemd = $(if $(DESTDIR),,-test ! -d /run/systemd/system || { systemctl daemon-reload; journalctl --update-catalog; })

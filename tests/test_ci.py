@@ -126,8 +126,7 @@ def ci(directory: Path, tests: str, options: str = "", set_up: str = "true") -> 
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "MAKE", "MFLAGS"))
     }
-    if "-n" not in options:
-        environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # to load them takes longer than these tests
     done = subprocess.run(
         [run], cwd=directory, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
@@ -158,7 +157,7 @@ def test_a_run_in_which_a_test_fails_once(tmp_path: Path) -> None:
             "'make test-unit' failed.\n",
         ),
         (KILLED, "", "'make test-unit' failed: pytest never began, or it was killed.\n"),
-        (KILLED, "-n 1 --max-worker-restart=0", "'make test-unit' failed.\n"),
+        (KILLED, "-p xdist.plugin -n 1 --max-worker-restart=0", "'make test-unit' failed.\n"),
         # What comes after it never runs, and the second time what has failed may hold.
         (
             f"{FIRST_TIME}def test_one():\n    assert not first\ndef test_end():\n    pytest.exit('ended')\n{TWO}",

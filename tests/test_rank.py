@@ -200,7 +200,9 @@ def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_watch_redraws_until_it_is_interrupted() -> None:
-    program = "import sys; from oomwatchd.ctl import main; sys.exit(main(sys.argv[1:]))"
+    program = (
+        "import sys; from oomwatchd.ctl import main, rank; rank._WATCH_SECONDS = 0.01; sys.exit(main(sys.argv[1:]))"
+    )
     argv = [sys.executable, "-c", program, "rank", "--json", "-n", "1", "--watch"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as watching:
         assert watching.stdout is not None

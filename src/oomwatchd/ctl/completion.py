@@ -1,4 +1,5 @@
-"""Shell completion, generated from the definitions of the verbs: `python -m oomwatchd.ctl.completion bash|zsh|fish`.
+"""Shell completion, generated from the definitions of the verbs: `python -m oomwatchd.ctl.completion DIRECTORY` writes
+completion.bash, completion.zsh and completion.fish there.
 
 Some words are known only at run time, such as PIDs and rules. For these the shell runs `oomwatchctl __complete
 KIND`."""
@@ -281,12 +282,14 @@ SHELLS: dict[str, Callable[[], Iterator[str]]] = {"bash": bash, "zsh": zsh, "fis
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the completion for a shell. Returns the exit status."""
+    """Write the completions for all shells, by one start of Python. Returns the exit status. Raises OSError."""
     words = sys.argv[1:] if argv is None else argv
-    if len(words) != 1 or words[0] not in SHELLS:
-        print(f"Usage: python -m oomwatchd.ctl.completion {'|'.join(SHELLS)}", file=sys.stderr)
+    if len(words) != 1:
+        print("Usage: python -m oomwatchd.ctl.completion DIRECTORY", file=sys.stderr)
         return 2
-    print("\n".join(SHELLS[words[0]]()))
+    for shell, lines in SHELLS.items():
+        with open(os.path.join(words[0], f"completion.{shell}"), "w", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines())
     return 0
 
 
