@@ -64,7 +64,7 @@ test: test-unit test-kernel ## unit tests and tests on this machine's kernel, so
 # Byte code is kept, also where the environment says not to: the tests start some hundred Pythons.
 keep_byte_code = env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX='$(CURDIR)/build/pycache'
 
-test-unit: venv $(VENV)/.stamp-dev ## the unit tests, one process a processor: some 35 s on two
+test-unit: venv $(VENV)/.stamp-dev ## the unit tests, one process a processor: some 30 s on two
 	$(keep_byte_code) $(VENV)/bin/pytest -n auto --dist worksteal --ignore=tests/kernel
 
 # Two at a time: much of it is waiting. Each daemon hears of every process of the machine; a test that can't have others
