@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from oomwatchd.pinning.what_if import CurrentPin, Outlook
 
 FORMULA = """\
-The kernel reckons, in pages:
+The kernel calculates, in pages:
 
   badness = rss + swap + page tables + oom_score_adj * (total / 1000)
 

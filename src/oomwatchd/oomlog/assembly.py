@@ -13,7 +13,7 @@ from oomwatchd.oomlog.report import LineOrigin, Report, finish
 from oomwatchd.oomlog.times import Calendar, time_of
 
 _SYSRQ_LINES = 50
-"""The line of sysrq-f comes at most so many lines before the report or the panic that it asks for."""
+"""The most lines between the line of sysrq-f and the report or the panic that it asks for."""
 _VICTIMS = 16
 
 Reader = Callable[["Assembly", str], bool]

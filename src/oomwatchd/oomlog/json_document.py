@@ -12,7 +12,7 @@ from oomwatchd.oomlog.logline import LogLine
 from oomwatchd.oomlog.stream import PIECE, Stream
 
 WHOLE = 4 << 20
-"""A value up to so many bytes is decoded in one go."""
+"""The most bytes of a value that is decoded as a whole."""
 _MAX_DEPTH = 32
 _NESTED_MAX = 500
 """Values may be nested so deep. json.loads() gives up at about a thousand."""

@@ -114,7 +114,8 @@ def _of_array(values: list[object], around: Context, depth: int) -> Iterator[Log
         yield from lines_of(text, around)
 
 
-# A text of so many lines is a log of its own, whose lines have their times, not that of the record around them.
+# A text with at least this many lines is a log of its own. Its lines have their own times, not that of the record
+# around them.
 _LOG_LINES = 5
 
 

@@ -20,11 +20,11 @@ from oomwatchd.oomlog.report import LineOrigin
 from oomwatchd.oomlog.times import Calendar
 
 PATIENCE = 2000
-"""A report ends when so many lines have followed that say nothing of it: the log has lost its end."""
+"""The number of lines without a part of the report after which it ends: the log has lost its end."""
 _STREAMS_MAX = 64
-"""At most so many streams are read at a time. For one more, the stream that was silent for longest ends."""
+"""The most streams that are read at a time. For one more, the stream that was silent for longest ends."""
 _UNKNOWN_MAX = 8
-"""At most so many lines with an unknown prefix are kept until one of them shows where the prefix ends."""
+"""The most lines with an unknown prefix that are kept until one of them shows where the prefix ends."""
 
 _NO_LINE = Line("", "")
 

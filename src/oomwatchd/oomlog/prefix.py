@@ -15,7 +15,7 @@ LONGEST = 64 * 1024
 """Characters of a line that are read. The kernel cuts a record at about 1 KiB (LOG_LINE_MAX in kernel/printk/printk.c);
 JSON may have one number for each byte."""
 _LEAD_MAX = 400
-"""The lead before a known layer has at most so many characters."""
+"""The most characters of the lead before a known layer."""
 _LAYERS_MAX = 12
 
 _CLOCK = r"\d{1,2}:\d\d:\d\d(?:[.,:]\d{1,9})?"

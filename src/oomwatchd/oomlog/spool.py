@@ -16,7 +16,7 @@ class Spool:
     """Holds what archives contain, in one temporary file without a name. Journal files get files of their own, since
     journalctl(1) wants a path. close() removes them all.
 
-    `limit`: so many bytes in all; None: SPOOL_BYTES, or half of what the disk has free, whichever is less."""
+    `limit`: the most bytes in all; None: SPOOL_BYTES, or half of what the disk has free, whichever is less."""
 
     def __init__(self, limit: int | None = None) -> None:
         self._file: BinaryIO | None = None

@@ -11,7 +11,7 @@ MAX_EVENTS = 100_000
 _MOST_LINES = 50
 """So many lines of a killer are kept as a kill's original text."""
 _RECENT = 16
-"""Among so many kills the last one of a killer is looked for."""
+"""The number of latest kills among which the last kill of a killer is searched."""
 
 
 @dataclass(frozen=True, slots=True)
