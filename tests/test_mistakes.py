@@ -88,6 +88,9 @@ SYNTAX: list[tuple[str, list[tuple[int, int, str]]]] = [
     (HEAD + "oom_score_adj = -5;", [(4, 19, "No semicolon")]),
     (HEAD + 'oom_score_adj = -5 comm = "x"', [(4, 20, "line of its own")]),
     (HEAD + 'oom_score_adj = -5, comm = "x"', [(4, 19, "line of its own")]),
+    ('[[rule]]\nname = "x" comm = "x" ignore = true', [(2, 12, "line of its own")]),
+    ('[[rule]]\ncomm = "x", name = "x"; oom_adj = 5', [(2, 11, "line of its own")]),
+    ('{"rule": [{"name": "x", "comm": "x", "oom_score_adj": 5}]}', [(1, 1, "no JSON.*\\[\\[rule\\]\\]")]),
     (RULE + 'user = "bin"', [(5, 1, "'user' stands twice.*first at line 3")]),
     (RULE + 'name = "s"\nuser = "bin"\nignore = true', [(5, 1, r"twice.*line 2.*\[\[rule\]\] is missing")]),
     # Comments

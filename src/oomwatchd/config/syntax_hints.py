@@ -19,6 +19,7 @@ from oomwatchd.config.value_hints import ValueReader
 _KEY = re.compile(r"(?:[A-Za-z0-9_-]+|\"(?:\\.|[^\"\\\n])*\"|'[^'\n]*')")
 _DOT = re.compile(r"[ \t]*\.[ \t]*")
 _HEADER = re.compile(r"(\[[ \t]*\[?)([^\[\]#\n]*)(\][ \t]*\]?)?")
+_SET = re.compile(r"([A-Za-z0-9_-]+)[ \t]*=")
 _CONFLICT = re.compile(r"<<<<<<< |=======$|>>>>>>> |\|\|\|\|\|\|\| ")
 _ODD_SIGNS = re.compile(r"(?:=>|[!<>]=|=~|:=|\+=|==|<-|->|=:|[:：＝])")
 _MOST_STATEMENTS = 1000
@@ -80,7 +81,7 @@ class _Diagnosis:
             end = min(end, len(self.text))
             broken = len(self.faults) > known
             if broken:
-                self.broken.setdefault(self.table, set()).add(keys)
+                self.broken.setdefault(self.table, set()).update({keys}, _SET.findall(self.text[start:end]))
             self._keep(start, end, broken=(broken or self.skipping), header=header)
             reader.at = end
         return Diagnosis(tuple(_sorted(self.faults)), "".join(self.mended), self.broken)

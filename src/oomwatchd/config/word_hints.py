@@ -68,7 +68,9 @@ def _about_text(word: str) -> str:
 
 def about_first_word(line: str) -> str:
     """About a line that begins with neither a key nor a header."""
-    if line[0] in "{}])":
+    if line[0] == "{":
+        return "No line begins with {: this is no JSON; a rule is a line [[rule]], and lines of key = value below it"
+    if line[0] in "}])":
         return f"Nothing is open that this {line[0]} could close"
     if line[0] == ",":
         return "A line can't begin with ,"
