@@ -114,7 +114,7 @@ def _of_array(values: list[object], around: Context, depth: int) -> Iterator[Log
         yield from lines_of(text, around)
 
 
-# A text with at least this many lines is a log of its own. Its lines have their own times, not that of the record
+# A text with more lines than this is a log of its own. Its lines have their own times, not that of the record
 # around them.
 _LOG_LINES = 5
 
