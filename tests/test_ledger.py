@@ -149,10 +149,9 @@ def test_a_long_chain_with_a_circle_at_its_end(tmp_path: Path) -> None:
 def test_a_line_comes_back_as_it_was() -> None:
     pin = RuntimePin(5, 7, -900, 12.5)
     entry = ledger_codec.decode(ledger_codec.encode_pin(pin).encode())
-    assert entry == ledger_codec.PinEntry(pin, ended=False)
+    assert entry == pin
     ended = ledger_codec.decode(ledger_codec.encode_pin(pin, ended=True).encode())
-    assert isinstance(ended, ledger_codec.PinEntry)
-    assert ended.ended
+    assert ended == RuntimePin(5, 7, 0, ends=0.0)
     with pytest.raises(Damaged):
         ledger_codec.decode(b"\xff")
 

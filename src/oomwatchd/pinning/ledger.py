@@ -105,8 +105,7 @@ class Ledger:
 
     def cancel_early_pin(self, pid: int) -> None:
         """Note that a process that was entered isn't pinned after all."""
-        if self._file is not None:
-            self._pending.append(codec.encode_early_pin(Node(pid, None, None)))
+        self._pending.append(codec.encode_early_pin(Node(pid, None, None)))
 
     def dead_origins(self) -> list[Node]:
         """The dead processes that were pinned and whose descendants live."""
@@ -143,8 +142,6 @@ class Ledger:
     def record(self, node: Node) -> None:
         """Note the node as it is now. The next flush() saves it."""
         node.recorded = node.starttime is not None
-        if self._file is None:
-            return
         if node.recorded:
             self._pending.append(codec.encode_node(node, _recorded_above(node)))
         elif node.pin is not None:
@@ -152,16 +149,14 @@ class Ledger:
 
     def add_pin(self, pin: RuntimePin) -> None:
         self.runtime_pins[pin.pid] = pin
-        if self._file is not None:
-            self._pending.append(codec.encode_pin(pin))
+        self._pending.append(codec.encode_pin(pin))
 
     def remove_pin(self, pin: RuntimePin) -> None:
         self.runtime_pins.pop(pin.pid, None)
-        if self._file is not None:
-            self._pending.append(codec.encode_pin(pin, ended=True))
+        self._pending.append(codec.encode_pin(pin, ended=True))
 
     def _log_removal(self, node: Node) -> None:
-        if self._file is not None and node.recorded and node.starttime is not None:
+        if node.recorded:
             self._pending.append(codec.encode_gone(node))
 
     def flush(self) -> None:

@@ -39,48 +39,18 @@ class RuntimePin:
     starttime: int
     value: int
     ends: float | None = None
-    """CLOCK_BOOTTIME in seconds, which no one sets and which goes on in suspend; None: with the process."""
+    """CLOCK_BOOTTIME in seconds, which no one sets and which goes on in suspend; None: with the process; 0: it has
+    ended."""
 
     @property
     def rule(self) -> str:
         return f"pin {self.pid}"
 
 
-@dataclass(frozen=True, slots=True)
-class NodeEntry:
-    """What a line says of a process."""
-
-    pid: int
-    starttime: int
-    gone: bool = False
-    parent: tuple[int, int] | None = None
-    """PID and start time."""
-    left_to: str = ""
-    settled_ns: int = 0
-    pin: Pin | None = None
-    verified_exe: VerifiedExe | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class EarlyPinEntry:
-    """What a line says of a process that was pinned before its start time was read."""
-
-    pid: int
-    started_by: int
-    """Clock ticks since boot at which it had started. Whoever has its PID and started later is another process."""
-    pin: Pin | None
-
-
-@dataclass(frozen=True, slots=True)
-class PinEntry:
-    """What a line says of a runtime pin."""
-
-    pin: RuntimePin
-    ended: bool
-
-    @property
-    def pid(self) -> int:
-        return self.pin.pid
+NodeLine = tuple[Node, tuple[int, int] | None]
+"""What a line says of a process: its node, dead if it is gone; and PID and start time of the nearest ancestor in the
+file. A node without a start time is that of an early pin: whoever has its PID, and started after `started_by`, is
+another process."""
 
 
 def encode_header(boot_id: str) -> str:
@@ -148,37 +118,40 @@ def decode_header(line: bytes) -> str:
     return _text(entry, "boot_id")
 
 
-def decode(line: bytes, boot_epoch: float = 0.0) -> NodeEntry | EarlyPinEntry | PinEntry:
+def decode(line: bytes, boot_epoch: float = 0.0) -> NodeLine | RuntimePin:
     """One change. `boot_epoch`: when CLOCK_BOOTTIME was 0, in seconds since the epoch. Raises Damaged."""
     entry = _object(line)
     pid = _integer(entry, "pid", 1, (1 << 31) - 1)
-    pin = entry.get("hold")
-    if pin is not None and not isinstance(pin, dict):
-        raise Damaged("hold is no object")
-    if "started_by" in entry:
-        return EarlyPinEntry(pid, _integer(entry, "started_by", 0, _LARGEST), None if pin is None else _pin(pin))
-    starttime = _integer(entry, "starttime", 0, _LARGEST)
+    is_early = "started_by" in entry
+    starttime = _integer(entry, "started_by" if is_early else "starttime", 0, _LARGEST)
     if "pin" in entry:
-        if entry["pin"] is None:
-            return PinEntry(RuntimePin(pid, starttime, 0), ended=True)
-        ends = _seconds(entry, "ends") if entry.get("ends") is not None else None
-        if entry.get("until") is not None:
-            ends = max(_seconds(entry, "until") - boot_epoch, 0.0)
-        return PinEntry(RuntimePin(pid, starttime, _score(entry, "pin"), ends), ended=False)
-    if entry.get("gone") is True:
-        return NodeEntry(pid, starttime, gone=True)
-    return NodeEntry(
-        pid,
-        starttime,
-        parent=_identity(entry["parent"]) if entry.get("parent") is not None else None,
-        left_to=_text(entry, "left_to") if "left_to" in entry else "",
-        settled_ns=_integer(entry, "settled_ns", 0, _LARGEST) if "settled_ns" in entry else 0,
-        pin=_pin(pin) if pin is not None else None,
-        verified_exe=_verified_exe(entry.get("exe")),
-    )
+        return _runtime_pin(entry, pid, starttime, boot_epoch)
+    node = Node(pid, None if is_early else starttime, None)
+    node.started_by = starttime if is_early else None
+    node.dead = entry.get("gone") is True
+    node.pin = _pin(entry.get("hold"))
+    if "left_to" in entry:
+        node.left_to = _text(entry, "left_to")
+    if "settled_ns" in entry:
+        node.settled_ns = _integer(entry, "settled_ns", 0, _LARGEST)
+    node.verified_exe = _verified_exe(entry.get("exe"))
+    return node, _identity(entry.get("parent"))
 
 
-def _pin(entry: dict[str, object]) -> Pin:
+def _runtime_pin(entry: dict[str, object], pid: int, starttime: int, boot_epoch: float) -> RuntimePin:
+    if entry["pin"] is None:
+        return RuntimePin(pid, starttime, 0, ends=0.0)
+    ends = _seconds(entry, "ends") if entry.get("ends") is not None else None
+    if entry.get("until") is not None:
+        ends = max(_seconds(entry, "until") - boot_epoch, 0.0)
+    return RuntimePin(pid, starttime, _score(entry, "pin"), ends)
+
+
+def _pin(entry: object) -> Pin | None:
+    if entry is None:
+        return None
+    if not isinstance(entry, dict):
+        raise Damaged("hold is no object")
     return Pin(
         _text(entry, "rule"),
         _score(entry, "first"),
@@ -199,7 +172,9 @@ def _object(line: bytes) -> dict[str, object]:
     return entry
 
 
-def _identity(value: object) -> tuple[int, int]:
+def _identity(value: object) -> tuple[int, int] | None:
+    if value is None:
+        return None
     if not isinstance(value, list) or len(value) != 2:
         raise Damaged("parent is no pair")
     entry: dict[str, object] = {"pid": value[0], "starttime": value[1]}

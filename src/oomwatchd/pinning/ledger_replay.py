@@ -1,11 +1,10 @@
 """Reads the lines of the ledger's file back: the last one of a process counts."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 
 from oomwatchd.base.clock import boottime_as_epoch
 from oomwatchd.pinning import ledger_codec as codec
-from oomwatchd.pinning.ledger_codec import Damaged, EarlyPinEntry, NodeEntry, PinEntry, RuntimePin
+from oomwatchd.pinning.ledger_codec import Damaged, NodeLine, RuntimePin
 from oomwatchd.pinning.lineage import Node
 
 _MOST_NODES = 1 << 17
@@ -22,8 +21,8 @@ class Replay:
         """Of processes that were pinned, and have ended without the file telling of it."""
         self.runtime_pins: dict[int, RuntimePin] = {}
         self._share = share
-        self._known: dict[tuple[int, int], Node] = {}
-        self._early_pins: dict[int, EarlyPinEntry] = {}
+        self._known: dict[tuple[int, int], NodeLine] = {}
+        self._early: dict[int, Node] = {}
         self._bad = 0
 
     def read(
@@ -47,59 +46,54 @@ class Replay:
             except Damaged:
                 self._bad += 1
         self._identify_early_pins(starttime_of)
+        self._find_parents()
         self._part_by_life(is_alive)
-        self._bad += _break_circles(self._known.values())
+        self._bad += _break_circles(node for node, _ in self._known.values())
         return f"{self._bad} of its lines can't be read" if self._bad else None
 
-    def _take(self, entry: NodeEntry | EarlyPinEntry | PinEntry) -> None:
+    def _take(self, entry: NodeLine | RuntimePin) -> None:
         """Raises Damaged."""
-        self._early_pins.pop(entry.pid, None)
-        if isinstance(entry, EarlyPinEntry):
-            self._early_pins[entry.pid] = entry
-        elif isinstance(entry, PinEntry):
-            self.runtime_pins.pop(entry.pid, None)
-            if not entry.ended:
-                self.runtime_pins[entry.pid] = entry.pin
-        else:
-            self._take_node(entry)
-
-    def _take_node(self, entry: NodeEntry) -> None:
-        """Raises Damaged."""
-        node = self._node(entry.pid, entry.starttime)
-        node.dead = entry.gone
-        if entry.gone:
+        if isinstance(entry, RuntimePin):
+            self.runtime_pins[entry.pid] = entry
             return
-        node.parent = None
-        if entry.parent is not None:
-            node.parent = self._node(*entry.parent)  # its own line may come later
-            node.parent.has_children = True
-        node.settled_ns = entry.settled_ns
-        node.left_to = self._share(entry.left_to)
-        pin = entry.pin
-        node.pin = pin and replace(pin, rule=self._share(pin.rule), source=self._share(pin.source))
-        node.verified_exe = entry.verified_exe
+        node, _ = entry
+        self._early.pop(node.pid, None)
+        if node.starttime is None:
+            self._early[node.pid] = node
+        elif not node.dead:
+            self._know(node.starttime, entry)
+        elif (node.pid, node.starttime) in self._known:  # as it was when it ended
+            self._known[node.pid, node.starttime][0].dead = True
 
-    def _node(self, pid: int, starttime: int) -> Node:
-        node = self._known.get((pid, starttime))
-        if node is None:
-            if len(self._known) >= _MOST_NODES:
-                raise Damaged("more processes than there can be")
-            node = self._known[pid, starttime] = Node(pid, starttime, None)
-        return node
+    def _know(self, starttime: int, entry: NodeLine) -> None:
+        """Raises Damaged."""
+        node, _ = entry
+        if len(self._known) >= _MOST_NODES and (node.pid, starttime) not in self._known:
+            raise Damaged("more processes than there can be")
+        node.left_to = self._share(node.left_to)
+        if node.pin is not None:
+            node.pin.rule, node.pin.source = self._share(node.pin.rule), self._share(node.pin.source)
+        self._known[node.pid, starttime] = entry
 
     def _identify_early_pins(self, starttime_of: Callable[[int], int | None]) -> None:
-        """Newcomers whose start time no later line has: who has their PID now is that process, if he isn't younger."""
-        for early in self._early_pins.values():
-            starttime = starttime_of(early.pid)
-            if early.pin is None or starttime is None or starttime > early.started_by:
-                continue
-            try:
-                self._take_node(NodeEntry(early.pid, starttime, pin=early.pin))
-            except Damaged:
-                self._bad += 1
+        """Early pins whose start time no later line has: who has their PID now is that process, if he isn't younger."""
+        for node in self._early.values():
+            node.starttime = starttime_of(node.pid)
+            if node.pin is not None and node.starttime is not None and node.starttime <= (node.started_by or 0):
+                try:
+                    self._know(node.starttime, (node, None))
+                except Damaged:
+                    self._bad += 1
+
+    def _find_parents(self) -> None:
+        """Parents come last, since the line of a parent may come after those of its children."""
+        for node, identity in self._known.values():
+            if identity is not None and identity in self._known:
+                node.parent = self._known[identity][0]
+                node.parent.has_children = True
 
     def _part_by_life(self, is_alive: Callable[[int, int], bool]) -> None:
-        for (pid, starttime), node in self._known.items():
+        for (pid, starttime), (node, _) in self._known.items():
             node.recorded = True
             gone = node.dead
             node.dead = gone or not is_alive(pid, starttime)
@@ -107,7 +101,8 @@ class Replay:
                 self.nodes[pid] = node
             elif not gone and node.pin is not None:
                 self.died_unseen[pid] = node
-        self.runtime_pins = {pid: pin for pid, pin in self.runtime_pins.items() if is_alive(pin.pid, pin.starttime)}
+        pins = self.runtime_pins.values()
+        self.runtime_pins = {pin.pid: pin for pin in pins if pin.ends != 0.0 and is_alive(pin.pid, pin.starttime)}
 
 
 def _break_circles(nodes: Iterable[Node]) -> int:

@@ -3,7 +3,7 @@
 The kernel forgets the lineage of a process when its parent ends. So dead ancestors are kept while a descendant is."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 from oomwatchd.pinning.backoff import Backoff
@@ -58,62 +58,58 @@ class Inheritance:
     """The lowest value that any descendant may have inherited the right to take; None: none below its own."""
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Node:
     """A process that is pinned, or a descendant of one. Dead processes are included while a descendant lives.
 
     It has 14 public methods, two more than usual: most of them are one question about the lineage each."""
 
-    __slots__ = (
-        *("backoff", "changed_ns", "comm", "dead", "described", "exe", "former", "has_children", "hear", "left_to"),
-        *("nameable", "number", "parent", "pid", "pin", "ppid", "recorded", "refused", "seen_ns", "settled_ns"),
-        *("started_by", "starttime", "uid", "unit", "verified_exe"),
-    )
+    pid: int
+    starttime: int | None
+    """Clock ticks since boot. None: known from an event only, not looked at yet."""
+    parent: "Node | None"
+    number: int = field(init=False, default_factory=_numbers.__next__)
+    """By which the kernel's filter knows it, see exec_filter.Member. A PID comes to mean another process."""
+    hear: int | None = None
+    """Which kinds of its events the filter was told to let through; None: not told yet."""
+    started_by: int | None = None
+    """When it had started, by that event. Whoever has its PID and started later is another process."""
+    ppid: int = 0
+    """Its parent when it was looked at last, which needn't be a node."""
+    seen_ns: int = 0
+    """CLOCK_MONOTONIC when it was looked at first."""
+    has_children: bool = False
+    """Whether a process has ever been found to descend from it."""
+    pin: Pin | None = None
+    former: Pin | None = None
+    """The pin before the last change, for as long as a child may be found that was forked before it."""
+    changed_ns: int = 0
+    """CLOCK_MONOTONIC of that change."""
+    dead: bool = False
+    left_to: str = ""
+    """The rule that says to ignore it, so that no `children` concerns it."""
+    nameable: bool = False
+    """Whether its executable and name leave a rule in question, which another event may make fit."""
+    settled_ns: int = 0
+    """CLOCK_MONOTONIC after the write by which it got its value and floor, or by which the ancestor got them from
+    which it has inherited both; 0: not yet."""
+    refused: tuple[str, int] | None = None
+    """Rule and errno of a write that failed: not tried again before something changes."""
+    backoff: Backoff = field(default_factory=Backoff)
+    recorded: bool = False
+    """Whether the ledger's file knows of it."""
+    verified_exe: VerifiedExe | None = None
+    """While it is pinned by a rule that asks for a verified executable."""
+    comm: str = ""
+    exe: str = ""
+    uid: int | None = None
+    unit: str = ""
+    described: bool = False
+    """Whether the last four have been read by this daemon."""
 
-    def __init__(self, pid: int, starttime: int | None, parent: "Node | None") -> None:
-        self.pid = pid
-        self.number = next(_numbers)
-        """By which the kernel's filter knows it, see exec_filter.Member. A PID comes to mean another process."""
-        self.hear: int | None = None
-        """Which kinds of its events the filter was told to let through; None: not told yet."""
-        self.starttime = starttime
-        """Clock ticks since boot. None: known from an event only, not looked at yet."""
-        self.started_by: int | None = None
-        """When it had started, by that event. Whoever has its PID and started later is another process."""
-        self.ppid = 0
-        """Its parent when it was looked at last, which needn't be a node."""
-        self.seen_ns = 0
-        """CLOCK_MONOTONIC when it was looked at first."""
-        self.parent: Node | None = None
-        self.has_children = False
-        """Whether a process has ever been found to descend from it."""
-        self.pin: Pin | None = None
-        self.former: Pin | None = None
-        """The pin before the last change, for as long as a child may be found that was forked before it."""
-        self.changed_ns = 0
-        """CLOCK_MONOTONIC of that change."""
-        self.dead = False
-        self.left_to = ""
-        """The rule that says to ignore it, so that no `children` concerns it."""
-        self.nameable = False
-        """Whether its executable and name leave a rule in question, which another event may make fit."""
-        self.settled_ns = 0
-        """CLOCK_MONOTONIC after the write by which it got its value and floor, or by which the ancestor got them from
-        which it has inherited both; 0: not yet."""
-        self.refused: tuple[str, int] | None = None
-        """Rule and errno of a write that failed: not tried again before something changes."""
-        self.backoff = Backoff()
-        self.recorded = False
-        """Whether the ledger's file knows of it."""
-        self.verified_exe: VerifiedExe | None = None
-        """While it is pinned by a rule that asks for a verified executable."""
-        self.comm = ""
-        self.exe = ""
-        self.uid: int | None = None
-        self.unit = ""
-        self.described = False
-        """Whether the last four have been read by this daemon."""
-        if parent is not None:
-            self.descend_from(parent)
+    def __post_init__(self) -> None:
+        if self.parent is not None:
+            self.descend_from(self.parent)
 
     @property
     def rule(self) -> str:
