@@ -48,8 +48,8 @@ class Look:
     """Its executable, if that has been read, however long."""
     tracked: bool = False
     """Whether the ledger had it before."""
-    affected_descendants: bool = False
-    """Whether it affected its descendants before."""
+    rule_before: str = ""
+    """The rule that fitted before; empty: none did."""
     before: Pin | None = None
     """How it was pinned before."""
     changed: bool = False
@@ -66,45 +66,23 @@ class Look:
         return procfs.text(os.fsencode(self.exe).rpartition(b"/")[2][:15])
 
 
-def describe(look: Look, ledger: Ledger) -> None:
-    """Keep in the node the facts of the process that have been read."""
-    process = look.process
-    if process is None:
-        _note(look, ledger, comm=look.comm, exe=look.exe or None)
-    else:
-        _note(look, ledger, process.comm, process.exe, process.uid, process.unit)
-
-
-def describe_fully(look: Look, ledger: Ledger, view: View) -> None:
-    """Read the facts that people want to know of the process, and keep them in the node. Called after the write, so
-    that it doesn't wait for this."""
-    describe(look, ledger)
-    directory, process = look.directory, look.process
+def describe(look: Look, ledger: Ledger, view: View | None) -> None:
+    """Keep in the node what people want to know of the process: the facts that have been read, and, if there is a
+    `view`, the others, read now. Called after the write, so that it doesn't wait for this. Equal texts are shared,
+    since there may be thousands of nodes."""
+    node, process, directory, share = look.node, look.process, look.directory, ledger.share
+    exe, uid, unit = (None, None, None) if process is None else (process.exe, process.uid, process.unit)
+    exe = exe or look.exe or None
     try:
-        if process is None or process.uid is None:
-            _note(look, ledger, uid=parse_status(directory.read("status")).uid)
-        if not look.exe:
-            _note(look, ledger, exe=procfs.text(split_deleted(directory.read_exe() or b"")[0]))
-        if process is None or process.unit is None:
-            cgroup = procfs.text(parse_cgroup(directory.read("cgroup"), view.hierarchy))
-            _note(look, ledger, unit=parse_units(cgroup).unit)
+        if view is not None:
+            uid = parse_status(directory.read("status")).uid if uid is None else uid
+            exe = procfs.text(split_deleted(directory.read_exe() or b"")[0]) if exe is None else exe
+            if unit is None:
+                unit = parse_units(procfs.text(parse_cgroup(directory.read("cgroup"), view.hierarchy))).unit
+            node.described = True
     except (Vanished, OSError):
-        return  # the node has the facts that could be read
-    look.node.described = True
-
-
-def _note(
-    look: Look,
-    ledger: Ledger,
-    comm: str | None = None,
-    exe: str | None = None,
-    uid: int | None = None,
-    unit: str | None = None,
-) -> None:
-    """Keep facts of a process in its node. Equal texts are shared, since there may be thousands of nodes."""
-    node, share = look.node, ledger.share
-    if comm is not None:
-        node.comm = share(comm)
+        pass  # the node has the facts that could be read
+    node.comm = share(look.comm)
     if exe is not None:
         look.exe = exe
         node.exe = share(exe) if len(exe) <= KEPT_PATH else ""

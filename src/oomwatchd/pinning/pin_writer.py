@@ -15,7 +15,7 @@ from oomwatchd.pinning.decisions import Trigger, wanted_pin
 from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.ledger_codec import early_pin_template
 from oomwatchd.pinning.lineage import Node, Pin, VerifiedExe
-from oomwatchd.pinning.look import KEPT_PATH, Look, Written, describe, describe_fully
+from oomwatchd.pinning.look import KEPT_PATH, Look, Written, describe
 from oomwatchd.pinning.writer import Writer
 from oomwatchd.rules.model import Rule
 
@@ -82,7 +82,6 @@ class PinWriter:
         pin = node.pin = wanted_pin(node, rule, was, trigger)
         node.nameable = True
         self._ledger.add(node)
-        self._writer.count_hit(rule.name)
         latency_us = (written_ns - event_ns) // 1000 if event_ns else None
         written = Written(rule.name, was, pin.target, same=False, latency_us=latency_us)
         path = procfs.text(split_deleted(exe)[0])
@@ -111,25 +110,21 @@ class PinWriter:
             return
         if same and not self._may_write_again(look, pin.target, rule.name, current):
             return
-        if not self._enter_and_write(look, pin, current):
-            return
-        look.written = Written(rule.name, current, pin.target, same, _since(look.trigger))
-        look.before, look.changed = before, not same
+        if self._enter_and_write(look, pin, current):
+            look.written = Written(rule.name, current, pin.target, same, _since(look.trigger))
+            look.before, look.changed = before, not same
 
     def _keep_as_it_is(self, look: Look, stat: Stat, pin: Pin, current: int) -> None:
         """The process shows what it should already."""
         node, before = look.node, look.node.pin
         if before != pin:
-            self._enter(look, pin)
-            self._count_hit_if_new(before, pin.rule)
+            node.pin = pin
+            self._ledger.enter(node)
             look.before, look.changed = before, True
         if (before is None or look.trigger.source == "fork") and _floor_leaks(node, pin.target):
             self._writer.write(look, pin.target, pin.rule, current)
         another = look.trigger.source == "exec" or node.comm != procfs.text(stat.comm)
-        if another or not node.described:
-            describe_fully(look, self._ledger, self._view)
-        else:
-            describe(look, self._ledger)
+        describe(look, self._ledger, self._view if another or not node.described else None)
 
     def _may_write_again(self, look: Look, wanted: int, rule: str, current: int) -> bool:
         """Whether to fight for a value that someone has changed, or to leave it to them for a while."""
@@ -140,34 +135,20 @@ class PinWriter:
 
     def _enter_and_write(self, look: Look, pin: Pin, current: int) -> bool:
         """Enter the pin and save it, then write the value: a crash at any moment leaves the original on record. False,
-        and not pinned so, if the kernel refuses. Raises Vanished."""
-        node, before = look.node, look.node.pin
-        known = self._ledger.nodes.get(node.pid) is node
+        and pinned as before, if at all, if the kernel refuses. Raises Vanished."""
+        node, before, ledger = look.node, look.node.pin, self._ledger
+        known = ledger.nodes.get(node.pid) is node
         if before != pin or not node.recorded:
-            self._enter(look, pin)
+            node.pin = pin
+            ledger.enter(node)
         written = False
         try:
             written = self._writer.write(look, pin.target, pin.rule, current)
         finally:
             if not written:
-                self._undo(node, before, known=known)
-        if written:
-            self._count_hit_if_new(before, pin.rule)
+                node.pin = before
+                (ledger.record if known else ledger.forget)(node)
         return written
-
-    def _enter(self, look: Look, pin: Pin) -> None:
-        """Enter the pin, and save it."""
-        look.node.pin = pin
-        describe(look, self._ledger)
-        self._ledger.enter(look.node)
-
-    def _undo(self, node: Node, before: Pin | None, *, known: bool) -> None:
-        """The value wasn't written: the process is pinned as before, if at all."""
-        node.pin = before
-        if known:
-            self._ledger.record(node)
-        else:
-            self._ledger.forget(node)
 
     def _remember_exe(self, look: Look, rule: Rule) -> None:
         """Remember the file by whose verified path the process is pinned."""
@@ -178,10 +159,6 @@ class PinWriter:
             found = VerifiedExe(self._ledger.share(path), process.exe_file) if len(path) <= KEPT_PATH else None
         if found != node.verified_exe:
             node.verified_exe, node.recorded = found, False
-
-    def _count_hit_if_new(self, before: Pin | None, rule: str) -> None:
-        if before is None or before.rule != rule:
-            self._writer.count_hit(rule)
 
 
 def _since(trigger: Trigger) -> int | None:

@@ -185,7 +185,7 @@ class Pinner:
             return None
         node = self.family.node_of(pid, stat)
         tracked = ledger.nodes.get(pid) is node
-        look = Look(directory, node, trigger, stat, tracked=tracked, affected_descendants=node.affects_descendants)
+        look = Look(directory, node, trigger, stat, tracked=tracked, rule_before=node.rule)
         if trigger.source == "exec":
             self.decider.note_exec(look)
         runtime_pin = None if self._ending else ledger.runtime_pins.get(pid)
@@ -194,10 +194,7 @@ class Pinner:
         except NotYet as question:
             self._put_off(directory, trigger, question)
             return None
-        left_to = rule.name if rule is not None and rule.action.ignore else ""
-        if left_to and left_to != node.left_to:
-            self.writer.count_hit(left_to)
-        node.left_to = left_to
+        node.left_to = rule.name if rule is not None and rule.action.ignore else ""
         if self._restorer.is_in_the_making(look, stat, rule):
             return look
         if rule is not None and not rule.action.ignore:
@@ -221,6 +218,8 @@ class Pinner:
     def _follow_up(self, look: Look) -> None:
         """Do what follows the write."""
         node, source = look.node, look.trigger.source
+        if node.rule not in ("", look.rule_before):
+            self.writer.count_hit(node.rule)
         early = look.stat is None
         if early:
             self.decider.note_exec(look)
@@ -238,7 +237,7 @@ class Pinner:
             self._look_at(self.family.below(node), Trigger(source))
         self._keep_if_related(node)
         comes = not look.tracked and self.ledger.nodes.get(node.pid) is node
-        if (comes or (node.affects_descendants and not look.affected_descendants)) and source != "fork":
+        if (comes or (node.affects_descendants and not look.rule_before)) and source != "fork":
             self._look_at(self.relatives.children(look.directory), Trigger(source))
 
     def _place(self, look: Look) -> None:
@@ -272,11 +271,7 @@ class Pinner:
     def look_at_relatives(self, members: Iterable[int]) -> Iterator[None]:
         """Look at the processes that Relatives has found to descend from processes in the ledger, and at those of the
         `members` of the table that the table alone knows of. Pauses after each."""
-        for pid in self.family.adopting(members):
-            if pid is not None:
-                self.look(pid, SCAN)
-            yield
-        for pid in self.relatives.adopt():
+        for pid in self.relatives.adopt(members):
             if pid is not None:
                 self.look(pid, SCAN)
             yield

@@ -79,9 +79,10 @@ class Relatives:
         """Note that the scan was given up, so that the next one has to gather again."""
         self._kin, self.unknown = None, True
 
-    def adopt(self) -> Iterator[int | None]:
-        """Find the processes, among those of gather(), that descend from processes in the ledger and weren't known to.
-        Yields their PIDs, ancestors first, to be looked at, and None for pauses."""
+    def adopt(self, members: Iterable[int]) -> Iterator[int | None]:
+        """Find the processes that descend from processes in the ledger and weren't known to: among the `members` of the
+        table, and among those of gather(). Yields their PIDs, ancestors first, to be looked at, and None for pauses."""
+        yield from self._family.adopting(members)
         kin, self._kin = self._kin or {}, None
         yield from self._adopt_kin(kin)
         found = False

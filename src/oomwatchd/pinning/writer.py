@@ -5,7 +5,7 @@ import os
 from oomwatchd.kernel.facts import View
 from oomwatchd.pinning.decisions import Counters, Decision, Latencies
 from oomwatchd.pinning.ledger import Ledger
-from oomwatchd.pinning.look import Look, Written, describe, describe_fully
+from oomwatchd.pinning.look import Look, Written, describe
 
 
 class Writer:
@@ -81,10 +81,7 @@ class Writer:
         quiet: bool = False,
     ) -> None:
         """Note a decision, with what people want to know of the process."""
-        if quiet:
-            describe(look, self._ledger)
-        else:
-            describe_fully(look, self._ledger, self._view)
+        describe(look, self._ledger, None if quiet else self._view)
         node = look.node
         self._decisions.append(
             Decision(
