@@ -4,8 +4,9 @@ A disk that is full, or can't be written, is a state that ends, not an error."""
 import contextlib
 import os
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
-_PIECE_CHARACTERS = 1 << 16
+_PIECE_LINES = 256
 _SLACK_BYTES = 1 << 16
 """So much besides twice what it needs may stand in the file."""
 _LONGEST_LINE = 1 << 20
@@ -108,15 +109,9 @@ class LedgerFile:
 
 
 def _pieces(lines: Iterable[str]) -> Iterator[bytes]:
-    gathered, length = list[str](), 0
-    for line in lines:
-        gathered.append(line)
-        length += len(line) + 1
-        if length >= _PIECE_CHARACTERS:
-            yield ("\n".join(gathered) + "\n").encode()
-            gathered, length = [], 0
-    if gathered:
-        yield ("\n".join(gathered) + "\n").encode()
+    rest = iter(lines)
+    while piece := "".join(f"{line}\n" for line in islice(rest, _PIECE_LINES)):
+        yield piece.encode()
 
 
 def _write(descriptor: int, data: bytes) -> int:

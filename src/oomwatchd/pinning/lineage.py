@@ -185,35 +185,25 @@ class Node:
     @property
     def inheritance(self) -> Inheritance | None:
         """What it leaves to its descendants."""
-        pin, former = self.pin, self.former
-        if pin is None and former is None:
+        pins = [each for each in (self.pin, self.former) if each is not None]
+        if not pins:
             return None
-        pins = [each for each in (pin, former) if each is not None]
         shown = {value for each in pins for value in (each.target, each.original)}
-        if former is not None:
-            shown.add(former.child_value)
-        floors = [each.target for each in pins if each.lowers]
-        return Inheritance(
-            rule=pins[0].rule,
-            shown=frozenset(shown),
-            value=pins[0].original if pin is None else pin.child_value,
-            floor=min(floors) if floors else None,
-        )
+        if self.former is not None:
+            shown.add(self.former.child_value)
+        value = pins[0].original if self.pin is None else self.pin.child_value
+        floor = min((each.target for each in pins if each.lowers), default=None)
+        return Inheritance(pins[0].rule, frozenset(shown), value, floor)
 
     def inherited(self) -> Inheritance | None:
         """What this process has from its ancestors. The nearest of them decides; but it has inherited itself, and may
         have handed that on before it was put right."""
-        inheritances = [each for above in self.ancestors() if (each := above.inheritance) is not None]
-        if not inheritances:
+        every = [each for above in self.ancestors() if (each := above.inheritance) is not None]
+        if not every:
             return None
-        nearest = inheritances[0]
-        floors = [each.floor for each in inheritances if each.floor is not None]
-        return Inheritance(
-            rule=nearest.rule,
-            shown=nearest.shown.union(*(each.shown for each in inheritances)),
-            value=nearest.value,
-            floor=min(floors) if floors else None,
-        )
+        shown = every[0].shown.union(*(each.shown for each in every))
+        floor = min((each.floor for each in every if each.floor is not None), default=None)
+        return Inheritance(every[0].rule, shown, every[0].value, floor)
 
     def handing_on(self, other: "Node") -> "list[Node] | None":
         """Those between this process and its ancestor `other` that hand on what that one leaves: the dead that were

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from oomwatchd.base.clock import ticks_since_boot
 from oomwatchd.kernel import procfs
@@ -23,16 +22,6 @@ _PREPARED_LIMIT = 1024
 """So many rules and values are remembered that early pins need: anyone may start programs with any value."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """What a rule makes of a process that shows a certain value."""
-
-    target: int
-    """What it is to have."""
-    line: bytes
-    """See early_pin_template()."""
-
-
 EarlyPin = tuple[ProcessDir, bytes, Rule, int, int, int]
 """A process that is pinned early, and of which nothing else is known: its directory, its exe link, the rule, the value
 until then, the kernel's time of the event and that of the write (CLOCK_MONOTONIC, ns). A plain tuple: nothing is faster
@@ -47,8 +36,8 @@ class PinWriter:
         self._writer = writer
         self._view = view
         self._clock = clock
-        self._prepared: dict[tuple[str, int], _Prepared] = {}
-        """By rule and value."""
+        self._prepared: dict[tuple[str, int], tuple[int, bytes]] = {}
+        """For early pins, by rule and present value: the target, and what early_pin_template() makes."""
 
     def pin_early(self, directory: ProcessDir, exe: bytes, rule: Rule, event_ns: int) -> EarlyPin | None:
         """Pin a process of which nothing is known but its executable, which fits `rule` whatever else it is. All else
@@ -57,13 +46,13 @@ class PinWriter:
         if not rule.containers and in_foreign_pid_ns(directory, self._view.namespaces):
             return None
         current = directory.open_oom_score_adj()
-        wanted = self._prepared.get((rule.name, current)) or self._prepare(rule, current)
-        if wanted.target == current or self._writer.dry_run:
+        target, line = self._prepared.get((rule.name, current)) or self._prepare(rule, current)
+        if target == current or self._writer.dry_run:
             return None
-        self._ledger.enter_early_pin(directory.pid, wanted.line)
+        self._ledger.enter_early_pin(directory.pid, line)
         written_ns = 0
         try:
-            directory.write_oom_score_adj(wanted.target)
+            directory.write_oom_score_adj(target)
             written_ns = time.monotonic_ns()
         except OSError:
             return None  # refused: who knows more of the process tells of it
@@ -87,12 +76,11 @@ class PinWriter:
         path = procfs.text(split_deleted(exe)[0])
         return Look(directory, node, trigger, exe=path, changed=True, written=written)
 
-    def _prepare(self, rule: Rule, current: int) -> _Prepared:
-        """What pin_early() needs, ready-made."""
+    def _prepare(self, rule: Rule, current: int) -> tuple[int, bytes]:
         if len(self._prepared) >= _PREPARED_LIMIT:
             self._prepared.clear()
         pin = wanted_pin(Node(0, None, None), rule, current, Trigger("exec"))
-        prepared = self._prepared[rule.name, current] = _Prepared(pin.target, early_pin_template(pin))
+        prepared = self._prepared[rule.name, current] = pin.target, early_pin_template(pin)
         return prepared
 
     def pin(self, look: Look, stat: Stat, rule: Rule) -> None:

@@ -50,9 +50,7 @@ class Prefilter:
             sifted = self._by_link.get(link) or self._sift_link(link)
             possible = sifted[0]
             if possible != 0 and self._asks_comm:
-                comm = procfs.read_comm(pid, self._proc)
-                bits = self._by_comm.get(comm)
-                possible &= self._sift_comm(comm) if bits is None else bits
+                possible &= self._sift_comm(procfs.read_comm(pid, self._proc))
         except NotYet:
             return True
         except Vanished:
@@ -103,8 +101,7 @@ class Prefilter:
         sifted = self._by_link.get(link) or self._sift_link(link)
         if not sifted[0] or not self._asks_comm:
             return sifted[:2]
-        bits = self._by_comm.get(comm)
-        return sifted[0] & (self._sift_comm(comm) if bits is None else bits), sifted[1]
+        return sifted[0] & self._sift_comm(comm), sifted[1]
 
     def may_be_renamed(self, link: bytes | None) -> bool:
         """Whether a rule asks for this executable, so that the rule may fit the process under another name."""
@@ -121,7 +118,9 @@ class Prefilter:
         return sifted
 
     def _sift_comm(self, comm: bytes) -> int:
-        if len(self._by_comm) >= _REMEMBERED:
-            self._by_comm.clear()
-        possible = self._by_comm[comm] = self._rules.possible_comm(procfs.text(comm))
+        possible = self._by_comm.get(comm)
+        if possible is None:
+            if len(self._by_comm) >= _REMEMBERED:
+                self._by_comm.clear()
+            possible = self._by_comm[comm] = self._rules.possible_comm(procfs.text(comm))
         return possible
