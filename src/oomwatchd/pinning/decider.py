@@ -43,7 +43,9 @@ class Decider:
             return runtime_rule(runtime_pin), None
         decision = self._decide_by(directory, stat, node, exe)
         pinned_by = node.pin.rule if node.pin is not None else ""
-        if exe is None or look.trigger.source == "exec" or (decision[0] is not None and decision[0].name == pinned_by):
+        # A relative is looked at for the same source as the process that executes, but by no event of its own.
+        executes = look.trigger.source == "exec" and look.trigger.event_ns > 0
+        if exe is None or executes or (decision[0] is not None and decision[0].name == pinned_by):
             return decision
         before = self.exe_before(directory, node, exe)
         if before is None:
