@@ -304,3 +304,13 @@ def test_outcome_is_that_of_the_model(
     either = [{p: x.wanted(below, forked_since=only) for p, x in world.living.items()} for only in (False, True)]
     # Of the descendants from before the pin, the daemon knows those whose lineage the kernel still shows.
     assert all(value in (either[0][pid], either[1][pid]) for pid, value in shown.items()), (shown, *either)
+
+
+def test_an_orphan_whose_fork_event_was_lost_and_that_executes_another_program(tmp_path: Path) -> None:
+    """The kernel's table has it, and keeps it until the scan."""
+    world = World(tmp_path, "reset", KernelTable())
+    steps = [("fits", 0, 0), ("turn", 0, 0), ("fork", 0, 101), ("lose", 0, 0), ("other", 1, 0), ("exit", 0, 0)]
+
+    live(world, steps, losses=True, siblings=True)
+
+    assert world.value(101) == NATURAL

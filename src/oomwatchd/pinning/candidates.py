@@ -23,7 +23,8 @@ class Candidates:
         member = table.get(pid)
         try:
             if not self._asked_for(pid) and not self._prefilter.passes(pid):
-                if member is not None and pid not in self._ledger.nodes:
+                # A descendant whose fork event was lost stays in the table, which the next scan goes by.
+                if member is not None and pid not in self._ledger.nodes and self._tracking.origin_of(member) is None:
                     table.remove(pid)
                 return False
         except Vanished:
