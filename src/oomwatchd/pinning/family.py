@@ -1,6 +1,7 @@
 """Keeps the lineage of tracked processes, by fork and exit events in their order."""
 
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
@@ -16,6 +17,9 @@ from oomwatchd.pinning.lineage import Node, Pin, may_descend
 from oomwatchd.pinning.tracking import Tracking
 from oomwatchd.rules.ruleset import RuleSet
 
+_LAST_DEAD = 1024
+"""So many dead processes whose value gives a descendant away are remembered."""
+
 
 class Family:
     """The lineage of the processes in a ledger. Methods return which processes to look at; the pinner looks at them."""
@@ -28,6 +32,8 @@ class Family:
         self._tracking = tracking
         self._dead_are_stale = True
         """Whether dead processes may leave to their descendants what rules of before had said."""
+        self._last_dead: deque[tuple[int, Node]] = deque(maxlen=_LAST_DEAD)
+        """See died_since()."""
 
     def set_rules(self, rules: RuleSet) -> None:
         """Go by other rules from now on."""
@@ -104,7 +110,14 @@ class Family:
         """Note that the process is gone. The nodes of its descendants keep its node."""
         # What it leaves to its descendants may be from rules of before.
         self._dead_are_stale = self._dead_are_stale or node.has_children
+        if strays.gives_away(node):
+            self._last_dead.append((ticks_since_boot(time.monotonic_ns()), node))
         self._ledger.died(node.pid)
+
+    def died_since(self, ticks: int) -> list[Node]:
+        """The processes that were pinned at a lowered value and have died since `ticks` (clock ticks since boot); the
+        last 1,024 of them. A descendant may live whose fork event was lost, so that nothing else tells of it."""
+        return [node for died, node in self._last_dead if died >= ticks]
 
     # Identity and parent of a process
 

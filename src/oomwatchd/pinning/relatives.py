@@ -118,7 +118,8 @@ class Relatives:
         lost_from, self._lost_from = self._lost_from, None
         if lost_from is None or not isinstance(self._tracking.table, OwnTable):
             return
-        known = {id(node): node for node in (*self._ledger.pinned(), *self._ledger.dead_origins())}
+        dead = (*self._ledger.dead_origins(), *self._family.died_since(lost_from))
+        known = {id(node): node for node in (*self._ledger.pinned(), *dead)}
         pinned = [node for node in known.values() if strays.gives_away(node)]
         for pid in pids if pinned else ():
             if pid in self._ledger.nodes:
