@@ -166,6 +166,10 @@ def test_rule_that_names_another_path_by_now(daemon: Daemon, processes: Processe
     wait_for_value(pid, START)
 
 
+UNTIL_IT_RUNS = 'until [ "$(readlink /proc/$!/exe)" = {program} ]; do :; done'
+"""Else the shell may take the mount away before its child has executed the program."""
+
+
 @pytest.mark.parametrize("afterwards", ["true", "umount -l {program}", "rm {impostor}"])
 def test_nobody_gains_by_a_mount(daemon: Daemon, processes: Processes, place: Path, afterwards: str) -> None:
     program, own = place / "target", place / "own"
@@ -178,7 +182,7 @@ def test_nobody_gains_by_a_mount(daemon: Daemon, processes: Processes, place: Pa
     daemon.start(configuration(program))
     genuine = start(processes, program, "1000")
     wait_for_value(genuine, PROTECTED)
-    then = afterwards.format(program=program, impostor=impostor)
+    then = f"{UNTIL_IT_RUNS}; {afterwards}".format(program=program, impostor=impostor)
     command = f"mount --bind {impostor} {program} && ({program} 1000 & {then}; wait)"
     nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "unshare", "-Urm"]
 
