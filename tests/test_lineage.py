@@ -108,6 +108,19 @@ def test_chain_of_the_dead_stays_short() -> None:
     assert len(list(node.ancestors())) <= 3
 
 
+def test_of_several_dead_above_an_orphan_by_one_rule_the_nearest_stays() -> None:
+    farthest = Node(1, 1, None)
+    farthest.pin = Pin("rule", 7, 500, 7, 0.0, "exec")
+    nearest = Node(2, 2, farthest)
+    nearest.pin = Pin("rule", 500, 500, 500, 0.0, "exec")
+    farthest.dead = nearest.dead = True
+
+    orphan = Node(3, 3, nearest)
+
+    assert list(orphan.ancestors()) == [nearest]
+    assert nearest.pin is not None and nearest.pin.original == 7
+
+
 def test_damaged_ledger_with_a_circle(tmp_path: Path) -> None:
     path = tmp_path / "ledger.json"
     path.write_text(
