@@ -78,6 +78,11 @@ def start_daemonizing(shell: Path, processes: Processes, target: Path, gate: Pat
     """A held process that makes a daemon as soon as something is written to `gate`: a grandchild, orphaned, in a
     session of its own. Returns where its PID comes."""
     command = f"read line < '{gate}'; (setsid sh -c '\"{target}\" 1000 & echo $!' &); sleep 1000"
+    return start_pinned(shell, processes, command)
+
+
+def start_pinned(shell: Path, processes: Processes, command: str) -> IO[bytes]:
+    """A pinned process that leads a session and does what `command` says. Returns where its output comes."""
     pid = processes.start(
         "sh",
         "-c",
@@ -194,3 +199,26 @@ def test_who_only_shows_a_pinned_value_after_a_loss_keeps_it(
     wait_for_value(grandchild, FIRST)
     daemon.reload()  # and with it a scan, of all
     assert [oom_score_adj(bystander) for bystander in bystanders] == [PINNED, PINNED], daemon.log()
+
+
+@pytest.mark.serial  # others would lose events too
+def test_an_orphan_is_found_though_its_maker_has_died_since_the_loss(
+    daemon: Daemon, processes: Processes, shell: Path, target: Path, compiled: Compiler, tmp_path: Path
+) -> None:
+    storm, gate = compiled("storm", ["-static"]), tmp_path / "gate"
+    os.mkfifo(gate)
+    daemon.start(reset_below(shell))
+    output = start_pinned(shell, processes, f"read line < '{gate}'; '{target}' 1000 & echo $!")
+    os.kill(daemon.pid, signal.SIGSTOP)
+    subprocess.run([storm, "5000"], check=True)
+    while not daemon.filtered and not daemon.dropped():
+        subprocess.run([storm, "5000"], check=True)
+    gate.write_text("\n")
+    orphan = processes.adopt(int(output.readline()))
+    processes.children[-1].wait()
+    wait_until(lambda: os.path.samefile(f"/proc/{orphan}/exe", target), "it runs another program")
+    assert oom_score_adj(orphan) == PINNED
+
+    os.kill(daemon.pid, signal.SIGCONT)
+
+    wait_for_value(orphan, FIRST)
