@@ -1,8 +1,11 @@
 import signal
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.exit_status import pytest_sessionfinish
+from tests.faketree import Tree
 
 __all__ = ["pytest_sessionfinish"]  # a hook of pytest
 
@@ -15,3 +18,11 @@ settings.load_profile("unhurried")
 for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    """A made-up machine on which only the daemon runs."""
+    tree = Tree(tmp_path)
+    tree.me()
+    return tree

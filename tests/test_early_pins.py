@@ -24,13 +24,6 @@ BY_COMM = Rule("named", (Criterion("comm", (Pattern("named"),)),), Action(300, 3
 RESETTING = Rule("program", BY_EXE.criteria, Action(500, 500), children="reset", guarded=False)
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> Tree:
-    tree = Tree(tmp_path)
-    tree.me()
-    return tree
-
-
 def started(
     tree: Tree, pid: int, exe: str = PROGRAM, *, ppid: int = 1, adj: int = 100, nspid: str | None = None
 ) -> None:

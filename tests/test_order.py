@@ -39,13 +39,6 @@ def fine_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "TICKS_PER_SECOND", 1_000_000_000)
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> Tree:
-    tree = Tree(tmp_path)
-    tree.me()
-    return tree
-
-
 def pinner_with(tree: Tree, *rules: Rule) -> Pinner:
     return Pinner(RuleSet(rules), Ledger(None, ""), proc=tree.proc)
 

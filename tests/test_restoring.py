@@ -23,13 +23,6 @@ LOWERING = Rule("r", (Criterion("comm", (Pattern("fits"),)),), Action(-500, -500
 CAP_SYS_RESOURCE = 1 << 24
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> Tree:
-    tree = Tree(tmp_path)
-    tree.me()
-    return tree
-
-
 @pytest.fixture(autouse=True)
 def written(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """PID and value of each write. A file that is made up keeps the rest of a longer value, so it is emptied before."""

@@ -1,7 +1,5 @@
 """Guesses by a value, a unit and a session which process made another; over a made-up /proc."""
 
-from pathlib import Path
-
 import pytest
 
 from oomwatchd.base.uapi import PF_FORKNOEXEC
@@ -14,13 +12,6 @@ PINNED, PID, PARENT, LEADER = 10, 20, 30, 40
 UNIT = "/system.slice/a.service"
 SCOPE = "/user.slice/user-0.slice/session-3.scope"
 LOST_FROM = 100
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Tree:
-    tree = Tree(tmp_path)
-    tree.me()
-    return tree
 
 
 def add(
