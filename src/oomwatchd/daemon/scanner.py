@@ -13,9 +13,9 @@ from oomwatchd.pinning.lineage import Node
 from oomwatchd.pinning.pinner import Pinner
 
 _SLICE_SECONDS = 0.003
-"""A scan pauses for events so often."""
+"""How long a scan goes on before it pauses for events."""
 _BREATH_SECONDS = 0.0005
-"""And then lets others run for so long: the daemon runs at real-time priority, and a program that begins on its CPU
+"""How long a pause lets other programs run: the daemon runs at real-time priority, and a program that begins on its CPU
 gets nothing else of it until the kernel moves it to another."""
 _LISTED = 64
 """So many processes are listed between two looks at the clock."""

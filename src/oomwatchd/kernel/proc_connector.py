@@ -1,4 +1,5 @@
 """The kernel's process events connector: its wire format (pure), the subscription, and a filter by kind of event.
+It has some more than 300 lines, so that one module has the whole of this kernel interface.
 
 Sources: include/uapi/linux/cn_proc.h, drivers/connector/cn_proc.c, netlink(7). The constants are the kernel's."""
 

@@ -18,7 +18,7 @@ from oomwatchd.pinning.tracking import Tracking
 from oomwatchd.rules.ruleset import RuleSet
 
 _LAST_DEAD = 1024
-"""So many dead processes whose value gives a descendant away are remembered."""
+"""How many processes that died at a lowered value are remembered, see died_since()."""
 
 
 class Family:
@@ -33,7 +33,7 @@ class Family:
         self._dead_are_stale = True
         """Whether dead processes may leave to their descendants what rules of before had said."""
         self._last_dead: deque[tuple[int, Node]] = deque(maxlen=_LAST_DEAD)
-        """See died_since()."""
+        """When they died (clock ticks since boot), and their nodes."""
 
     def set_rules(self, rules: RuleSet) -> None:
         """Go by other rules from now on."""

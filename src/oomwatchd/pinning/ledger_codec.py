@@ -7,7 +7,7 @@ The keys are the file's format and stay as they are, whatever the fields are cal
   ([pid, starttime] of the nearest ancestor in the file), `left_to` (the rule that ignores it), `settled_ns`, `hold`
   {`rule`, `first`, `value`, `child_value`, `since`, `source`}, `exe` ([path, device, inode] of the verified executable)
 - an early pin, of a process whose start time isn't read yet: `pid`, `started_by` (ticks since boot at which it had
-  started), `hold` (null: it isn't pinned after all). The next line of that PID counts in its place
+  started), `hold` (null: it isn't pinned after all). The next line of that process counts in its place
 - a process that is gone, or nothing to us any more: `pid`, `starttime`, `gone`
 - a runtime pin: `pid`, `starttime`, `pin` (its value; null: it has ended), `ends` (CLOCK_BOOTTIME in seconds, or null)
 

@@ -19,7 +19,7 @@ from oomwatchd.pinning.writer import Writer
 from oomwatchd.rules.model import Rule
 
 _PREPARED_LIMIT = 1024
-"""So many rules and values are remembered that early pins need: anyone may start programs with any value."""
+"""How many pairs of rule and present value are remembered for early pins: users may start programs with any value."""
 
 
 EarlyPin = tuple[ProcessDir, bytes, Rule, int, int, int]
@@ -29,7 +29,7 @@ to make."""
 
 
 class PinWriter:
-    """Brings processes to what rules want, and leaves what they had before in the ledger."""
+    """Writes the values that rules want, after the ledger has what the processes had before."""
 
     def __init__(self, ledger: Ledger, writer: Writer, view: View, clock: Callable[[], float]) -> None:
         self._ledger = ledger
@@ -55,7 +55,7 @@ class PinWriter:
             directory.write_oom_score_adj(target)
             written_ns = time.monotonic_ns()
         except OSError:
-            return None  # refused: who knows more of the process tells of it
+            return None  # refused: the whole look that follows reports it
         finally:
             if not written_ns:
                 self._ledger.cancel_early_pin(directory.pid)
@@ -84,8 +84,8 @@ class PinWriter:
         return prepared
 
     def pin(self, look: Look, stat: Stat, rule: Rule) -> None:
-        """Pin a process by `rule`, unless the kernel refuses, or somebody is left to his value for a while. Raises
-        Vanished."""
+        """Pin a process by `rule`, unless the kernel refuses, or a value that somebody keeps writing is left for a
+        while. Raises Vanished."""
         node, before = look.node, look.node.pin
         current = look.directory.open_oom_score_adj()
         pin = wanted_pin(node, rule, current, look.trigger)

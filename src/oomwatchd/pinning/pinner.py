@@ -29,8 +29,7 @@ from oomwatchd.rules.ruleset import RuleSet
 
 Defer = Callable[[int, Trigger, int, NotYet], bool]
 """Called with a PID, the trigger of the look, the user ID of the process's owner, and the question to be answered
-before the process can be decided on. Returns whether it takes care of that: it has the question answered, and looks
-again. If not, the pinner waits for the answer."""
+before the process can be decided on. Returns whether it will look again after the answer. If not, the pinner waits."""
 
 
 class Pinner:
