@@ -15,7 +15,7 @@ import pytest
 from oomwatchd.base.clock import boottime
 from oomwatchd.pinning import ledger_codec
 from oomwatchd.pinning.ledger import Ledger
-from oomwatchd.pinning.ledger_codec import Damaged, RuntimePin, early_pin_template
+from oomwatchd.pinning.ledger_codec import DamagedLedger, RuntimePin, early_pin_template
 from oomwatchd.pinning.lineage import Node, Pin
 
 HEADER = '{"oomwatchd_ledger":1,"boot_id":"boot"}\n'
@@ -126,7 +126,7 @@ def test_a_ledger_of_another_boot_is_no_damage(tmp_path: Path) -> None:
 def test_a_ledger_of_too_many_processes_is_not_believed_further(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oomwatchd.pinning.ledger_replay._MOST_NODES", 100)
+    monkeypatch.setattr("oomwatchd.pinning.ledger_reader._MOST_NODES", 100)
     lines = "".join(f'{{"pid":{pid},"starttime":7}}\n' for pid in range(1, 1000))
 
     ledger, damage = loaded(tmp_path / "ledger.json", HEADER + lines)
@@ -152,7 +152,7 @@ def test_a_line_comes_back_as_it_was() -> None:
     assert entry == pin
     ended = ledger_codec.decode(ledger_codec.encode_pin(pin, ended=True).encode())
     assert ended == RuntimePin(5, 7, 0, ends=0.0)
-    with pytest.raises(Damaged):
+    with pytest.raises(DamagedLedger):
         ledger_codec.decode(b"\xff")
 
 

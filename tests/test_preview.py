@@ -13,7 +13,7 @@ from oomwatchd.config import load as config
 from oomwatchd.config.document import ConfigFile
 from oomwatchd.ctl import main
 from oomwatchd.oom.processes import read_processes
-from oomwatchd.pinning.what_if import CurrentPin, Outlook, preview
+from oomwatchd.pinning.what_if import CurrentPin, Preview, preview_rules
 
 Start = Callable[[int], tuple[int, int]]
 
@@ -52,9 +52,9 @@ def start(program: Path) -> Iterator[Start]:
         process.communicate()
 
 
-def outlooks(text: str, pins: list[CurrentPin] | None = None) -> dict[int, Outlook]:
+def previews(text: str, pins: list[CurrentPin] | None = None) -> dict[int, Preview]:
     rules = config.parse([ConfigFile("rules.toml", text)]).rules
-    return dict(preview(rules, read_processes()[0], pins or []))
+    return dict(preview_rules(rules, read_processes()[0], pins or []))
 
 
 def rule(program: Path, rest: str) -> str:
@@ -68,33 +68,33 @@ def pin_of(pid: int, value: int, original: int) -> CurrentPin:
 
 def test_a_rule_and_what_its_children_get(program: Path, start: Start) -> None:
     pid, child = start(0)
-    made = outlooks(rule(program, "oom_score_adj = -900"))
-    assert made[pid] == Outlook(-900, "r")
-    assert made[child] == Outlook(0, "")
-    made = outlooks(rule(program, "oom_score_adj = { at_least = 300 }"))
+    made = previews(rule(program, "oom_score_adj = -900"))
+    assert made[pid] == Preview(-900, "r")
+    assert made[child] == Preview(0, "")
+    made = previews(rule(program, "oom_score_adj = { at_least = 300 }"))
     assert (made[pid].value, made[child].value) == (300, 300)
-    made = outlooks(rule(program, 'oom_score_adj = 300\nchildren = "reset"'))
+    made = previews(rule(program, 'oom_score_adj = 300\nchildren = "reset"'))
     assert (made[pid].value, made[child].value) == (300, 0)
     assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "0\n"
 
 
 def test_a_pin_of_today_that_no_rule_of_the_file_wants(start: Start) -> None:
     pid, child = start(500)
-    made = outlooks("", [pin_of(pid, 500, 100)])
-    assert made[pid] == Outlook(100, "")
-    assert made[child] == Outlook(100, "")
+    made = previews("", [pin_of(pid, 500, 100)])
+    assert made[pid] == Preview(100, "")
+    assert made[child] == Preview(100, "")
 
 
 def test_without_a_pin_the_value_is_its_own(start: Start) -> None:
     pid, child = start(500)
-    made = outlooks("")
+    made = previews("")
     assert (made[pid].value, made[child].value) == (500, 500)
 
 
 def test_a_pin_of_today_that_the_file_would_change(program: Path, start: Start) -> None:
     pid, child = start(500)
-    made = outlooks(rule(program, "oom_score_adj = { at_least = 50 }"), [pin_of(pid, 500, 100)])
-    assert made[pid] == Outlook(100, "r")
+    made = previews(rule(program, "oom_score_adj = { at_least = 50 }"), [pin_of(pid, 500, 100)])
+    assert made[pid] == Preview(100, "r")
     assert made[child].value == 100
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from oomwatchd.config.document import Document, Settings
 from oomwatchd.config.keys import CHOICES, DAEMON_KEYS, RULE_KEYS
-from oomwatchd.config.problems import Findings
+from oomwatchd.config.problems import Problems
 from oomwatchd.config.rule_reader import read_rules
 from oomwatchd.config.schema import DESCRIPTIONS, schema
 
@@ -21,7 +21,7 @@ VALIDATOR = jsonschema.Draft7Validator(schema())
 
 def by_parser(content: dict[str, object]) -> list[str]:
     """What the parser says of one file; what concerns several rules is left out."""
-    found = Findings([])
+    found = Problems([])
     document = Document("f", content, {}, found)
     document.settings(Settings())
     read_rules(document)

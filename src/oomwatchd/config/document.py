@@ -9,7 +9,7 @@ import tomli
 
 from oomwatchd.base.timespan import parse_time_span
 from oomwatchd.config.keys import BOOLEANS, CHOICES, DAEMON_KEYS, RULE_KEYS, meant
-from oomwatchd.config.problems import Fault, Findings, Problem, suggestion
+from oomwatchd.config.problems import Fault, Problem, Problems, suggestion
 from oomwatchd.config.toml_positions import Path, Position, locate
 
 
@@ -42,13 +42,13 @@ class Document:
     file: str
     content: Mapping[str, object]
     positions: Mapping[Path, Position]
-    found: Findings
+    found: Problems
     broken: Mapping[Path, set[str]] = field(default_factory=dict)
     """For each table with statements that aren't TOML, the keys that these would have set; "" for a key that can't be
     told. It is no further error if such a key is missing."""
 
     @classmethod
-    def read(cls, source: ConfigFile, found: Findings) -> "Document | None":
+    def read(cls, source: ConfigFile, found: Problems) -> "Document | None":
         """Read the tables of `source`. Problems go to `found`. None: nothing in this file can be read."""
         try:
             content = tomli.loads(source.text)
@@ -63,7 +63,7 @@ class Document:
         return cls(source.path, content, located.positions, found)
 
     @classmethod
-    def _read_what_is_left(cls, source: ConfigFile, found: Findings, refusal: ValueError | None) -> "Document | None":
+    def _read_what_is_left(cls, source: ConfigFile, found: Problems, refusal: ValueError | None) -> "Document | None":
         """Read a file that isn't TOML 1.0: note all mistakes, and read the statements without one."""
         from oomwatchd.config.conflicts import part_conflicts
         from oomwatchd.config.syntax_hints import diagnose

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from oomwatchd.config.document import ConfigFile
-from oomwatchd.config.problems import Findings, Problem
+from oomwatchd.config.problems import Problem, Problems
 from oomwatchd.config.trust import open_to_others, weak_directory
 
 MAIN_FILE = "/etc/oomwatchd.toml"
@@ -36,7 +36,7 @@ def layout(file: str | None = None, root: str = "/") -> Layout:
     return Layout(prefix + MAIN_FILE, drop_ins, root=prefix or "/")
 
 
-def read_files(where: Layout, found: Findings) -> list[ConfigFile]:
+def read_files(where: Layout, found: Problems) -> list[ConfigFile]:
     """Read the main file and the drop-ins in force. They come in the order in which their rules are tried. Problems go
     to `found`."""
     if not os.path.isdir(where.root):
@@ -50,7 +50,7 @@ def read_files(where: Layout, found: Findings) -> list[ConfigFile]:
             _note_missing(path, where, found)
         except OSError as error:
             found.errors.append(Problem(path, 1, 1, f"Failed to read the file: {error.strerror}"))
-        except Refused as refusal:
+        except FileRefused as refusal:
             found.errors.append(Problem(path, refusal.line, 1, str(refusal)))
     if not sources and not found.errors:
         message = "There is no configuration, neither this file nor a drop-in: nothing is protected"
@@ -58,7 +58,7 @@ def read_files(where: Layout, found: Findings) -> list[ConfigFile]:
     return sources
 
 
-class Refused(Exception):
+class FileRefused(Exception):
     """A file must not be read, or can't be. The message says why. `line`: where in the file."""
 
     def __init__(self, message: str, line: int = 1) -> None:
@@ -66,7 +66,7 @@ class Refused(Exception):
         self.line = line
 
 
-def _note_missing(path: str, where: Layout, found: Findings) -> None:
+def _note_missing(path: str, where: Layout, found: Problems) -> None:
     """Note an error for a file that isn't there. It is none for a main file that nobody asked for."""
     if os.path.islink(path):
         message = f"A symbolic link to {os.readlink(path)}, which isn't there"
@@ -87,7 +87,7 @@ def _is_meant(name: str) -> bool:
     return not any(mark in name for mark in (".toml.", ".dpkg-", ".ucf-", ".rpm"))
 
 
-def _drop_ins(directories: Sequence[str], found: Findings) -> list[str]:
+def _drop_ins(directories: Sequence[str], found: Problems) -> list[str]:
     """The paths of the drop-ins in force, sorted by file name."""
     chosen: dict[str, str] = {}
     for directory in directories:
@@ -128,17 +128,17 @@ def _read(path: str) -> ConfigFile:
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise Refused("Not a regular file")
+            raise FileRefused("Not a regular file")
         if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise Refused(
+            raise FileRefused(
                 f"Others than the owner may write this file (mode {stat.S_IMODE(status.st_mode):04o}), so whom it "
                 f"protects can't be trusted; run: chmod go-w {path}"
             )
         weakness = weak_directory(path, status.st_uid)
         if weakness:
-            raise Refused(f"Others could put another file in the place of this one: {weakness}")
+            raise FileRefused(f"Others could put another file in the place of this one: {weakness}")
         if status.st_size > _MAX_FILE_BYTES:
-            raise Refused(f"Larger than {_MAX_FILE_BYTES >> 20} MiB")
+            raise FileRefused(f"Larger than {_MAX_FILE_BYTES >> 20} MiB")
         with open(descriptor, "rb", closefd=False) as file:
             raw = file.read(_MAX_FILE_BYTES + 1)
     finally:
@@ -147,11 +147,11 @@ def _read(path: str) -> ConfigFile:
 
 
 def decode(raw: bytes) -> str:
-    """The content of a file as text. Raises Refused where it isn't UTF-8."""
+    """The content of a file as text. Raises FileRefused where it isn't UTF-8."""
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise Refused(*_not_utf8(raw, error.start)) from None
+        raise FileRefused(*_not_utf8(raw, error.start)) from None
     return text.replace("\r\n", "\n")
 
 

@@ -21,7 +21,7 @@ _OLD_SCALE = {-17: "which is -1000 today", -16: "", 15: "which is 1000 today"}
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class LintWarning:
     """A warning about one rule."""
 
     rule: int
@@ -35,14 +35,14 @@ def warnings(config: Config) -> list[Problem]:
     places = Places(config.sources, rules)
     found = [finding for number, rule in enumerate(rules) if rule.enabled for finding in _rule(number, rule)]
     for number, other in shadowed(rules):
-        found.append(Finding(number, (), _shadow(rules[number], rules[other])))
+        found.append(LintWarning(number, (), _shadow(rules[number], rules[other])))
     found += _descent(rules)
     found += _unfilterable(rules)
     found.sort(key=lambda finding: finding.rule)
     return [places.problem(finding.rule, finding.key, finding.message) for finding in found]
 
 
-def _unfilterable(rules: Sequence[Rule]) -> Iterator[Finding]:
+def _unfilterable(rules: Sequence[Rule]) -> Iterator[LintWarning]:
     """Warn of rules that keep the kernel's filter from dropping programs that no rule can fit, if all other rules would
     let it."""
     active = [number for number, rule in enumerate(rules) if rule.enabled]
@@ -50,7 +50,7 @@ def _unfilterable(rules: Sequence[Rule]) -> Iterator[Finding]:
     if not open_rules or len(open_rules) == len(active):
         return
     others = f", nor do {len(open_rules) - 1} more" if len(open_rules) > 1 else ""
-    yield Finding(
+    yield LintWarning(
         open_rules[0],
         (),
         f"it names nothing that the kernel can compare{others}, so the daemon wakes up for every program that starts, "
@@ -59,15 +59,15 @@ def _unfilterable(rules: Sequence[Rule]) -> Iterator[Finding]:
     )
 
 
-def _rule(number: int, rule: Rule) -> Iterator[Finding]:
+def _rule(number: int, rule: Rule) -> Iterator[LintWarning]:
     for key, message in (*_whole(rule), *_value(rule), *_children(rule), *_vague_guard(rule)):
-        yield Finding(number, key, message)
+        yield LintWarning(number, key, message)
     for criterion in rule.criteria:
         for at, message in _criterion(criterion):
-            yield Finding(number, (criterion.key, at), message)
+            yield LintWarning(number, (criterion.key, at), message)
     for criterion in rule.excluded:
         for at, message in _criterion(criterion):
-            yield Finding(number, ("not", criterion.key, at), f"not: {message}")
+            yield LintWarning(number, ("not", criterion.key, at), f"not: {message}")
 
 
 def _criterion(criterion: Criterion) -> Iterator[tuple[int, str]]:
@@ -145,7 +145,7 @@ def _shadow(rule: Rule, other: Rule) -> str:
     return f"never decides: {where} comes first and fits all that it fits"
 
 
-def _descent(rules: Sequence[Rule]) -> Iterator[Finding]:
+def _descent(rules: Sequence[Rule]) -> Iterator[LintWarning]:
     """Warn of rules whose descendant_of names a rule that can't pin any process."""
     by_name = {rule.name: rule for rule in rules}
     pinning = _pinning(rules)
@@ -163,7 +163,7 @@ def _descent(rules: Sequence[Rule]) -> Iterator[Finding]:
                 why = f"rule '{other.name}' holds nobody: it says ignore = true"
             else:
                 why = f"it and rule '{other.name}' wait for each other in a circle"
-            yield Finding(number, (criterion.key,), f"descendant_of fits nothing: {why}")
+            yield LintWarning(number, (criterion.key,), f"descendant_of fits nothing: {why}")
 
 
 def _by_descent(rule: Rule) -> list[Criterion]:

@@ -10,7 +10,7 @@ from oomwatchd.config.document import ConfigFile, Document, Settings
 from oomwatchd.config.files import Layout as Layout
 from oomwatchd.config.files import layout as layout
 from oomwatchd.config.files import read_files
-from oomwatchd.config.problems import Findings, Problem, suggestion
+from oomwatchd.config.problems import Problem, Problems, suggestion
 from oomwatchd.config.rule_reader import Placed, read_rules
 from oomwatchd.rules.criteria import CRITERIA, Form
 from oomwatchd.rules.guard import guarded_rules, guards
@@ -41,17 +41,17 @@ class Config:
 def load(where: Layout, accounts: Accounts | None = None) -> Config:
     """Read, check and resolve the configuration. Raises ConfigError. Without `accounts`, waits for name services, but
     not for long."""
-    found = Findings([])
+    found = Problems([])
     sources = read_files(where, found)
     return _parsed(sources, found, accounts or AskedAccounts())
 
 
 def parse(sources: Iterable[ConfigFile], problems: Iterable[Problem] = ()) -> Config:
     """Check texts that were read before. `problems` are what reading them brought up. Raises ConfigError."""
-    return _parsed(sources, Findings(list(problems)), AskedAccounts())
+    return _parsed(sources, Problems(list(problems)), AskedAccounts())
 
 
-def _parsed(sources: Iterable[ConfigFile], found: Findings, accounts: Accounts) -> Config:
+def _parsed(sources: Iterable[ConfigFile], found: Problems, accounts: Accounts) -> Config:
     settings = Settings()
     placed: list[Placed] = []
     kept = tuple(sources)

@@ -27,7 +27,7 @@ class Problem:
 
 
 @dataclass(slots=True)
-class Findings:
+class Problems:
     """The errors and warnings that have been found so far."""
 
     errors: list[Problem]

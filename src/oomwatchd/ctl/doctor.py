@@ -13,7 +13,7 @@ from oomwatchd.ctl.ask import add_root
 from oomwatchd.ctl.table import BOLD, DIM, RED, YELLOW, colour, wrap
 from oomwatchd.doctor.reader import read_system
 from oomwatchd.doctor.system import Pinned
-from oomwatchd.kernel.proc_connector import Connector, Unavailable
+from oomwatchd.kernel.proc_connector import Connector, EventsUnavailable
 
 COLOURS = {doctor.CRITICAL: RED, doctor.WARNING: YELLOW, doctor.NOTICE: DIM}
 
@@ -96,6 +96,6 @@ def _try_events() -> tuple[bool, str]:
     """Whether a daemon that is started from here would have process events, and why not."""
     try:
         Connector(frozenset()).close()
-    except Unavailable as error:
+    except EventsUnavailable as error:
         return False, str(error)
     return True, ""

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from oomwatchd.base.text import printable
 from oomwatchd.config import load as config
 from oomwatchd.config.document import ConfigFile
-from oomwatchd.config.files import Refused, decode, read_files
+from oomwatchd.config.files import FileRefused, decode, read_files
 from oomwatchd.config.load import ConfigError, Layout
-from oomwatchd.config.problems import Findings, Problem
+from oomwatchd.config.problems import Problem, Problems
 from oomwatchd.ctl.check import lint, print_problems, summary
 from oomwatchd.ctl.edited_copy import Copy, Target, find_target
 from oomwatchd.ctl.errors import CommandError
@@ -150,7 +150,7 @@ def _checked(where: Layout, target: Target, content: bytes) -> str | None:
     try:
         source = ConfigFile(target.path, decode(content))
         loaded = config.parse(_sources(where, source))
-    except Refused as refusal:
+    except FileRefused as refusal:
         print_problems([Problem(target.path, refusal.line, 1, str(refusal))], ())
         return None
     except ConfigError as error:
@@ -166,7 +166,7 @@ def _checked(where: Layout, target: Target, content: bytes) -> str | None:
 
 def _sources(where: Layout, source: ConfigFile) -> list[ConfigFile]:
     """All files of the configuration, with `source` in the place of the file with its path."""
-    others = [other for other in read_files(where, Findings([])) if other.path != source.path]
+    others = [other for other in read_files(where, Problems([])) if other.path != source.path]
     if source.path == where.main_file:
         return [source, *others]
     main = [other for other in others if other.path == where.main_file]
@@ -177,7 +177,7 @@ def _sources(where: Layout, source: ConfigFile) -> list[ConfigFile]:
 
 def _problems_of_others(where: Layout, target: Target) -> list[Problem]:
     try:
-        config.parse([source for source in read_files(where, Findings([])) if source.path != target.path])
+        config.parse([source for source in read_files(where, Problems([])) if source.path != target.path])
     except ConfigError as error:
         return list(error.problems)
     return []

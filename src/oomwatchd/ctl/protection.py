@@ -7,7 +7,7 @@ from oomwatchd.base.uapi import OOM_SCORE_ADJ_MIN
 from oomwatchd.config.problems import Problem
 from oomwatchd.oom.processes import OomProcess, read_processes
 from oomwatchd.oom.small_files import PAGE
-from oomwatchd.pinning.what_if import preview
+from oomwatchd.pinning.what_if import preview_rules
 from oomwatchd.rules.model import Rule
 
 _SHARE = 0.5
@@ -20,12 +20,12 @@ def too_wide(rules: Sequence[Rule], proc: str = "/proc") -> list[Problem]:
     if not any(rule.enabled and rule.action.low == OOM_SCORE_ADJ_MIN for rule in rules):
         return []
     processes, _ = read_processes(proc)
-    outlooks = preview(rules, processes, proc=proc)
+    previews = preview_rules(rules, processes, proc=proc)
     protected: Counter[str] = Counter()
     for process in processes:
-        outlook = outlooks[process.task.pid]
-        if outlook.value == OOM_SCORE_ADJ_MIN:
-            protected[outlook.rule] += process.task.memory
+        preview = previews[process.task.pid]
+        if preview.value == OOM_SCORE_ADJ_MIN:
+            protected[preview.rule] += process.task.memory
     everything, rest = sum(process.task.memory for process in processes), _others(processes, protected)
     held = [name for name, _ in protected.most_common() if name]
     if not held or everything - rest <= everything * _SHARE:

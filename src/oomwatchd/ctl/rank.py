@@ -22,7 +22,7 @@ from oomwatchd.oom.small_files import PAGE
 from oomwatchd.oom.survey import Survey, take_survey
 
 if TYPE_CHECKING:
-    from oomwatchd.pinning.what_if import CurrentPin, Outlook
+    from oomwatchd.pinning.what_if import CurrentPin, Preview
 
 FORMULA = """\
 The kernel calculates, in pages:
@@ -91,11 +91,11 @@ def _run_once(arguments: argparse.Namespace) -> None:
         raise CommandError(1, str(error.args[-1])) from None
     other = values = None
     if arguments.file is not None:
-        outlooks = _outlooks(survey, arguments.file, arguments.root)
-        values = {pid: outlook.value for pid, outlook in outlooks.items()}
-        other = _outcomes(survey, outlooks)
+        previews = _previews(survey, arguments.file, arguments.root)
+        values = {pid: preview.value for pid, preview in previews.items()}
+        other = _outcomes(survey, previews)
     if arguments.config is not None:
-        survey = survey.under({pid: o.value for pid, o in _outlooks(survey, arguments.config, arguments.root).items()})
+        survey = survey.under({pid: o.value for pid, o in _previews(survey, arguments.config, arguments.root).items()})
     legend = not arguments.no_legend
     if arguments.json or legend:
         today, then = assess_killers(survey, roots, values)
@@ -113,24 +113,24 @@ def _run_once(arguments: argparse.Namespace) -> None:
 # --- under other rules ------------------------------------------------------------------------------------
 
 
-def _outlooks(survey: Survey, file: str, root: str) -> Mapping[int, "Outlook"]:
+def _previews(survey: Survey, file: str, root: str) -> Mapping[int, "Preview"]:
     """The value that each process would have under the rules of `file` alone, by PID. If a daemon runs, it tells the
     present pins. Raises CommandError if the file is invalid."""
     # Imported here, since most runs of rank need neither.
     from oomwatchd.config import load as config
-    from oomwatchd.pinning.what_if import preview
+    from oomwatchd.pinning.what_if import preview_rules
 
     try:
         rules = config.load(config.layout(file)).rules
     except config.ConfigError as error:
         print("\n".join(printable(str(problem)) for problem in error.problems), file=sys.stderr)
         raise CommandError(1, f"the rules of '{file}' are invalid") from None
-    return preview(rules, survey.processes, _pins_of_today(root))
+    return preview_rules(rules, survey.processes, _pins_of_today(root))
 
 
-def _outcomes(survey: Survey, outlooks: Mapping[int, "Outlook"]) -> Mapping[int, Outcome]:
-    ranked = survey.under({pid: outlook.value for pid, outlook in outlooks.items()}).ranked()
-    return {c.task.pid: Outcome(place, c, outlooks[c.task.pid].rule) for place, c in enumerate(ranked, 1)}
+def _outcomes(survey: Survey, previews: Mapping[int, "Preview"]) -> Mapping[int, Outcome]:
+    ranked = survey.under({pid: preview.value for pid, preview in previews.items()}).ranked()
+    return {c.task.pid: Outcome(place, c, previews[c.task.pid].rule) for place, c in enumerate(ranked, 1)}
 
 
 def _pins_of_today(root: str) -> list["CurrentPin"]:

@@ -15,7 +15,7 @@ from oomwatchd.daemon.log_records import NOTICE, Record
 from oomwatchd.daemon.reporter import Reporter
 from oomwatchd.daemon.runtime_pins import RuntimePins
 from oomwatchd.daemon.scanner import Scanner
-from oomwatchd.kernel.proc_connector import Unavailable
+from oomwatchd.kernel.proc_connector import EventsUnavailable
 from oomwatchd.pinning.pinner import Pinner
 from oomwatchd.rules.ruleset import RuleSet
 
@@ -87,7 +87,7 @@ class Applier:
         self._pinner.set_rules(RuleSet(fresh.rules))
         try:
             self._pump.subscribe()
-        except Unavailable as reason:
+        except EventsUnavailable as reason:
             self._report.keep_warning(
                 f'proc_events = "required", but there are none: {reason}; going on with scans alone'
             )

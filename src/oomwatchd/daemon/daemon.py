@@ -184,8 +184,8 @@ class Daemon:
             self._report.emit(Record("summary", priority, message))
 
     def run(self) -> None:
-        """Start, work until a signal says to stop, and end. Raises Failure; and Unavailable where the configuration
-        requires process events and there are none."""
+        """Start, work until a signal says to stop, and end. Raises Failure, and EventsUnavailable where the
+        configuration requires process events and there are none."""
         self._start()
         footprint.release()
         while not self._stopping:

@@ -15,7 +15,7 @@ from oomwatchd.kernel.proc_connector import (
     PROC_EVENT_FORK,
     Connector,
     Event,
-    Unavailable,
+    EventsUnavailable,
 )
 from oomwatchd.pinning.decisions import runtime_rule
 from oomwatchd.pinning.pinner import Pinner
@@ -69,8 +69,8 @@ class EventPump:
     # Subscribing
 
     def subscribe(self) -> None:
-        """Subscribe the events that rules and runtime pins need now. Raises Unavailable if there are no events and the
-        configuration requires them."""
+        """Subscribe the events that rules and runtime pins need now. Raises EventsUnavailable if there are no events
+        and the configuration requires them."""
         pinner = self._pinner
         were_on, before = self._source.on, self._subscribed
         self._subscribed = self._needed()
@@ -97,7 +97,7 @@ class EventPump:
         now."""
         self._nodes_after_scan = len(self._pinner.ledger.nodes)
         if self._needed() != self._subscribed:
-            with contextlib.suppress(Unavailable):  # logged when the configuration was applied
+            with contextlib.suppress(EventsUnavailable):  # logged when the configuration was applied
                 self.subscribe()
 
     def _wake_up(self) -> None:
@@ -191,7 +191,7 @@ class EventPump:
                 self._note_loss(
                     "The kernel had stopped sending process events; subscribed again, scanning all processes"
                 )
-        except Unavailable as reason:
+        except EventsUnavailable as reason:
             self._source.close(str(reason))
             self._wake_up()
             seconds = self._in_force.scan_seconds(events=False)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from oomwatchd.kernel import exec_filter
 from oomwatchd.kernel.exec_filter import ExecFilter
-from oomwatchd.kernel.proc_connector import NAMES, Connector, Unavailable
+from oomwatchd.kernel.proc_connector import NAMES, Connector, EventsUnavailable
 from oomwatchd.pinning.pid_table import OwnTable, Table
 from oomwatchd.rules.kernel_names import KernelNames
 from oomwatchd.rules.model import Rule
@@ -62,17 +62,17 @@ class EventSource:
 
     def subscribe(self, kinds: frozenset[str], names: KernelNames | Rule, mode: str) -> None:
         """Subscribe events of `kinds`, which are values of proc_connector.NAMES. `names`: the result of
-        kernel_names.of_rules(). `mode`: proc_events of the configuration. Raises Unavailable if there are no events and
-        the mode is "required"."""
+        kernel_names.of_rules(). `mode`: proc_events of the configuration. Raises EventsUnavailable if there are
+        no events and the mode is "required"."""
         self._kinds = frozenset(_KIND_OF[name] for name in kinds)
         try:
             if mode == "off":
-                raise Unavailable('proc_events = "off"')
+                raise EventsUnavailable('proc_events = "off"')
             if self._connector is None:
                 self._connector = Connector(self._kinds)
             self._filter_by(names)
             self.reason = ""
-        except Unavailable as reason:
+        except EventsUnavailable as reason:
             self.close(str(reason))
             if mode == "required":
                 raise
@@ -146,7 +146,7 @@ class EventSource:
 
     def silenced(self) -> bool:
         """After probe(), when all events have been read: whether the kernel had stopped sending events. If so, they are
-        subscribed again. Raises Unavailable if that fails."""
+        subscribed again. Raises EventsUnavailable if that fails."""
         if self._connector is None or not self._connector.silent:
             return False
         self._connector.subscribe()

@@ -23,7 +23,7 @@ from oomwatchd.daemon.log import Log, open_log
 from oomwatchd.daemon.log_records import ERR, Record
 from oomwatchd.daemon.parts import Parts
 from oomwatchd.daemon.runtime_lock import RuntimeLock, Taken
-from oomwatchd.kernel.proc_connector import Unavailable
+from oomwatchd.kernel.proc_connector import EventsUnavailable
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_CAPABILITY, EXIT_CONFIG = 1, 2, 77, 78
 """Exit statuses. 77 and 78 are EX_NOPERM and EX_CONFIG of sysexits.h, which systemd.exec(5) lists."""
@@ -142,7 +142,7 @@ def _run(options: Options, log: Log) -> int:
         pass  # the ledger is in the same directory: opening it meets the same error, and reports it
     try:
         _start(options, where, accounts, loaded, seen, log)
-    except Unavailable as reason:
+    except EventsUnavailable as reason:
         message = f'Not starting: proc_events = "required", but there are no process events: {reason}'
         return fail(message, EXIT_CAPABILITY)
     except Failure as failure:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from oomwatchd.base.clock import boottime
 from oomwatchd.daemon.loop import Loop
-from oomwatchd.kernel.proc_connector import Unavailable
+from oomwatchd.kernel.proc_connector import EventsUnavailable
 from oomwatchd.pinning.decisions import Trigger
 from oomwatchd.pinning.ledger_codec import RuntimePin
 from oomwatchd.pinning.pinner import Pinner
@@ -75,7 +75,7 @@ class RuntimePins:
     def apply(self) -> None:
         """After pins were added or removed: subscribe the events that they need, and set the timer for the next that
         ends."""
-        with contextlib.suppress(Unavailable):  # logged when the configuration was applied
+        with contextlib.suppress(EventsUnavailable):  # logged when the configuration was applied
             self._subscribe()
         self._await_end()
 

@@ -72,7 +72,7 @@ _DONT_WAIT = int(socket.MSG_DONTWAIT)
 _ACK_SECONDS, _TRIES = 0.3, 4  # how long a subscription waits for its ACK, and how often it is tried
 
 
-class Unavailable(Exception):
+class EventsUnavailable(Exception):
     """The proc connector can't be used. The message says why."""
 
 
@@ -147,7 +147,7 @@ def _same_words(first: int, second: int) -> list[tuple[int, int, int, int]]:
 
 
 class Connector:
-    """A subscription to process events that the kernel has confirmed. Raises Unavailable if it can't be made.
+    """A subscription to process events that the kernel has confirmed. Raises EventsUnavailable if it can't be made.
 
     close() closes the socket and sends no PROC_CN_MCAST_IGNORE: up to Linux 6.5 the kernel only counts subscribers, and
     one IGNORE too many ends the events for all."""
@@ -173,16 +173,16 @@ class Connector:
         # In other namespaces the kernel ignores subscriptions without an error (cn_proc_mcast_ctl()).
         for kind, initial in (("user", INITIAL_USER_NS), ("pid", INITIAL_PID_NS)):
             if os.stat(f"/proc/self/ns/{kind}").st_ino != initial:
-                raise Unavailable(f"not in the initial {kind.replace('pid', 'PID')} namespace (a container?)")
+                raise EventsUnavailable(f"not in the initial {kind.replace('pid', 'PID')} namespace (a container?)")
 
     def _open(self, kinds: frozenset[int]) -> None:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, _SOON_US))
         try:
             self.socket.bind((0, CN_IDX_PROC))
         except PermissionError:
-            raise Unavailable("CAP_NET_ADMIN is missing") from None
+            raise EventsUnavailable("CAP_NET_ADMIN is missing") from None
         except OSError as error:
-            raise Unavailable(f"failed to bind the netlink connector socket ({error.strerror})") from None
+            raise EventsUnavailable(f"failed to bind the netlink connector socket ({error.strerror})") from None
         self._enlarge_buffer()
         self.listen(kinds)
         self.subscribe()
@@ -209,11 +209,11 @@ class Connector:
         self.socket.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", size // 8, address))
 
     def subscribe(self) -> None:
-        """Ask for events until the kernel confirms that it sends them. Raises Unavailable."""
+        """Ask for events until the kernel confirms that it sends them. Raises EventsUnavailable."""
         for _ in range(_TRIES):
             if self._ask(PROC_CN_MCAST_LISTEN, _ACK_SECONDS):
                 return
-        raise Unavailable("the kernel doesn't confirm the subscription (CONFIG_PROC_EVENTS?)")
+        raise EventsUnavailable("the kernel doesn't confirm the subscription (CONFIG_PROC_EVENTS?)")
 
     def probe(self) -> None:
         """Ask the kernel for an ACK, which next() takes note of; see `silent`. Up to Linux 6.5, another program's
@@ -235,9 +235,9 @@ class Connector:
         try:
             self.socket.send(encode_request(operation, sequence))
         except ConnectionRefusedError:
-            raise Unavailable("not in the initial network namespace") from None
+            raise EventsUnavailable("not in the initial network namespace") from None
         except OSError as error:
-            raise Unavailable(f"failed to ask for process events ({error.strerror})") from None
+            raise EventsUnavailable(f"failed to ask for process events ({error.strerror})") from None
         self._awaited = sequence
         deadline = time.monotonic() + seconds
         poll = select.poll()
@@ -302,4 +302,4 @@ def _netlink_socket() -> socket.socket:
     try:
         return socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, NETLINK_CONNECTOR)
     except OSError as error:
-        raise Unavailable(f"no netlink connector in this kernel ({error.strerror})") from None
+        raise EventsUnavailable(f"no netlink connector in this kernel ({error.strerror})") from None

@@ -11,7 +11,7 @@ _CALM_SECONDS = 600.0
 """After so long without a drift, the next one counts as the first."""
 
 
-class Verdict(Enum):
+class DriftResponse(Enum):
     """What to do about a value that has been changed."""
 
     WRITE = "write"
@@ -35,19 +35,19 @@ class Backoff:
         """Whether the value is or was left alone since the last calm time."""
         self._next_write = 0.0
 
-    def drifted(self, now: float) -> Verdict:
+    def drifted(self, now: float) -> DriftResponse:
         """Note that the value is found changed. Returns what to do."""
         if now < self._next_write:
-            return Verdict.WAIT
+            return DriftResponse.WAIT
         if now > self._next_write + _CALM_SECONDS:
             self._drifts, self.contended = 0, False
         self._drifts += 1
         self._next_write = now
         if self._drifts <= _CONTENDED_AFTER:
-            return Verdict.WRITE
+            return DriftResponse.WRITE
         doublings = min(self._drifts - _CONTENDED_AFTER - 1, 10)
         self._next_write = now + min(_FIRST_SECONDS * 2**doublings, _LONGEST_SECONDS)
         if self.contended:
-            return Verdict.WRITE  # the wait is over: one more try
+            return DriftResponse.WRITE  # the wait is over: one more try
         self.contended = True
-        return Verdict.WARN
+        return DriftResponse.WARN

@@ -46,7 +46,7 @@ class Decision:
 
 
 @dataclass(slots=True)
-class Counters:
+class PinCounters:
     """How much was done to processes since the daemon's start."""
 
     pins: int = 0

@@ -13,7 +13,7 @@ from oomwatchd.base.clock import ticks_since_boot
 from oomwatchd.pinning import ledger_codec as codec
 from oomwatchd.pinning.ledger_codec import RuntimePin
 from oomwatchd.pinning.ledger_file import LedgerFile
-from oomwatchd.pinning.ledger_replay import Replay
+from oomwatchd.pinning.ledger_reader import LedgerReader
 from oomwatchd.pinning.lineage import Node
 
 _DEPARTED = 1024
@@ -27,7 +27,7 @@ class Ledger:
     """All nodes by PID, and their file. `path` None: nothing is saved (a dry run).
 
     It has more public methods than other classes, 20: each change of a node is one, so that no change misses the file,
-    and the file itself is in ledger_file.py, ledger_codec.py and ledger_replay.py."""
+    and the file itself is in ledger_file.py, ledger_codec.py and ledger_reader.py."""
 
     def __init__(self, path: str | None, boot_id: str) -> None:
         self.nodes: dict[int, Node] = {}
@@ -128,10 +128,10 @@ class Ledger:
             return None
         damage = None
         try:
-            replay = Replay(self.share)
-            damage = replay.read(self._file.read(), self.boot_id, is_alive, starttime_of)
-            self.nodes, self.runtime_pins = replay.nodes, replay.runtime_pins
-            self._died_unseen = replay.died_unseen
+            reader = LedgerReader(self.share)
+            damage = reader.read(self._file.read(), self.boot_id, is_alive, starttime_of)
+            self.nodes, self.runtime_pins = reader.nodes, reader.runtime_pins
+            self._died_unseen = reader.died_unseen
         except FileNotFoundError:
             pass
         except OSError as error:

@@ -27,7 +27,7 @@ FORMAT = 1
 _LARGEST = (1 << 63) - 1
 
 
-class Damaged(Exception):
+class DamagedLedger(Exception):
     """A line that oomwatchd hasn't written like this, and what is wrong with it."""
 
 
@@ -109,17 +109,17 @@ def encode_pin(pin: RuntimePin, *, ended: bool = False) -> str:
 
 
 def decode_header(line: bytes) -> str:
-    """The boot that the file is about. Raises Damaged."""
+    """The boot that the file is about. Raises DamagedLedger."""
     entry = _object(line)
     if "oomwatchd_ledger" not in entry:
-        raise Damaged("its first line isn't that of a ledger")
+        raise DamagedLedger("its first line isn't that of a ledger")
     if entry["oomwatchd_ledger"] != FORMAT:
-        raise Damaged("it is of another version")
+        raise DamagedLedger("it is of another version")
     return _text(entry, "boot_id")
 
 
 def decode(line: bytes, boot_epoch: float = 0.0) -> NodeLine | RuntimePin:
-    """One change. `boot_epoch`: when CLOCK_BOOTTIME was 0, in seconds since the epoch. Raises Damaged."""
+    """One change. `boot_epoch`: when CLOCK_BOOTTIME was 0, in seconds since the epoch. Raises DamagedLedger."""
     entry = _object(line)
     pid = _integer(entry, "pid", 1, (1 << 31) - 1)
     is_early = "started_by" in entry
@@ -151,7 +151,7 @@ def _pin(entry: object) -> Pin | None:
     if entry is None:
         return None
     if not isinstance(entry, dict):
-        raise Damaged("hold is no object")
+        raise DamagedLedger("hold is no object")
     return Pin(
         _text(entry, "rule"),
         _score(entry, "first"),
@@ -166,9 +166,9 @@ def _object(line: bytes) -> dict[str, object]:
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError):
-        raise Damaged("no JSON") from None
+        raise DamagedLedger("no JSON") from None
     if not isinstance(entry, dict):
-        raise Damaged("no object")
+        raise DamagedLedger("no object")
     return entry
 
 
@@ -176,7 +176,7 @@ def _identity(value: object) -> tuple[int, int] | None:
     if value is None:
         return None
     if not isinstance(value, list) or len(value) != 2:
-        raise Damaged("parent is no pair")
+        raise DamagedLedger("parent is no pair")
     entry: dict[str, object] = {"pid": value[0], "starttime": value[1]}
     return _integer(entry, "pid", 1, (1 << 31) - 1), _integer(entry, "starttime", 0, _LARGEST)
 
@@ -185,7 +185,7 @@ def _verified_exe(value: object) -> VerifiedExe | None:
     if value is None or isinstance(value, str):
         return None
     if not isinstance(value, list) or len(value) != 3:
-        raise Damaged("exe has not three members")
+        raise DamagedLedger("exe has not three members")
     entry: dict[str, object] = {"path": value[0], "device": value[1], "inode": value[2]}
     file = _integer(entry, "device", 0, (1 << 64) - 1), _integer(entry, "inode", 0, (1 << 64) - 1)
     return VerifiedExe(_text(entry, "path"), file)
@@ -194,7 +194,7 @@ def _verified_exe(value: object) -> VerifiedExe | None:
 def _integer(entry: dict[str, object], key: str, least: int, most: int) -> int:
     value = entry.get(key)
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise Damaged(f"{key} is no number from {least} to {most}")
+        raise DamagedLedger(f"{key} is no number from {least} to {most}")
     return value
 
 
@@ -205,12 +205,12 @@ def _score(entry: dict[str, object], key: str) -> int:
 def _seconds(entry: dict[str, object], key: str) -> float:
     value = entry.get(key)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
-        raise Damaged(f"{key} is no time")
+        raise DamagedLedger(f"{key} is no time")
     return float(value)
 
 
 def _text(entry: dict[str, object], key: str) -> str:
     value = entry.get(key)
     if not isinstance(value, str):
-        raise Damaged(f"{key} is no text")
+        raise DamagedLedger(f"{key} is no text")
     return value

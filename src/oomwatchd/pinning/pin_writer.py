@@ -9,7 +9,7 @@ from oomwatchd.kernel.executable import split_deleted
 from oomwatchd.kernel.facts import View, in_foreign_pid_ns
 from oomwatchd.kernel.proc_stat import Stat
 from oomwatchd.kernel.procfs import ProcessDir
-from oomwatchd.pinning.backoff import Verdict
+from oomwatchd.pinning.backoff import DriftResponse
 from oomwatchd.pinning.decisions import Trigger, wanted_pin
 from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.ledger_codec import early_pin_template
@@ -116,10 +116,10 @@ class PinWriter:
 
     def _may_write_again(self, look: Look, wanted: int, rule: str, current: int) -> bool:
         """Whether to fight for a value that someone has changed, or to leave it to them for a while."""
-        verdict = look.node.backoff.drifted(self._clock())
-        if verdict is Verdict.WARN:
+        response = look.node.backoff.drifted(self._clock())
+        if response is DriftResponse.WARN:
             self._writer.decided("contended", look, rule, current, wanted)
-        return verdict is Verdict.WRITE
+        return response is DriftResponse.WRITE
 
     def _enter_and_write(self, look: Look, pin: Pin, current: int) -> bool:
         """Enter the pin and save it, then write the value: a crash at any moment leaves the original on record. False,

@@ -25,16 +25,16 @@ class CurrentPin:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class Preview:
     """What would become of one process."""
 
     value: int
     rule: str  # that pins it; empty: none
 
 
-def preview(
+def preview_rules(
     rules: Iterable[Rule], processes: Iterable[OomProcess], pins: Iterable[CurrentPin] = (), proc: str = "/proc"
-) -> Mapping[int, Outlook]:
+) -> Mapping[int, Preview]:
     """For each of `processes` its value under `rules`, which take the place of those that made `pins`. Pins made by
     `oomwatchctl pin` stay. Of today's rules the default `children` is assumed: they aren't known here."""
     everyone = sorted(processes, key=lambda process: process.task.starttime)
@@ -43,16 +43,16 @@ def preview(
     for process in everyone:
         pinner.look(process.task.pid, Trigger("reload"))
     values = {d.pid: d.new for d in pinner.writer.take_decisions() if d.event in ("pinned", "released", "reset-child")}
-    outlooks = {}
+    previews = {}
     for process in everyone:
         pid = process.task.pid
         node = ledger.nodes.get(pid)
         pin = None if node is None else node.pin
         if pin is not None:
-            outlooks[pid] = Outlook(pin.target, pin.rule)
+            previews[pid] = Preview(pin.target, pin.rule)
         else:
-            outlooks[pid] = Outlook(values.get(pid, process.task.oom_score_adj), "")
-    return outlooks
+            previews[pid] = Preview(values.get(pid, process.task.oom_score_adj), "")
+    return previews
 
 
 def _ledger_of(everyone: list[OomProcess], pins: Iterable[CurrentPin]) -> Ledger:

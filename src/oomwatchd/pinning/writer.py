@@ -3,7 +3,7 @@
 import os
 
 from oomwatchd.kernel.facts import View
-from oomwatchd.pinning.decisions import Counters, Decision, Latencies
+from oomwatchd.pinning.decisions import Decision, Latencies, PinCounters
 from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.look import Look, Written, describe
 
@@ -13,7 +13,7 @@ class Writer:
 
     def __init__(self, ledger: Ledger, view: View, *, dry_run: bool) -> None:
         self.dry_run = dry_run
-        self.counters = Counters()
+        self.counters = PinCounters()
         self.latencies = Latencies()
         self.hits: dict[str, int] = {}
         """Processes that a rule came to fit since the start, by rule."""

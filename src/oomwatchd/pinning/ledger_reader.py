@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterable, Iterator
 
 from oomwatchd.base.clock import boottime_as_epoch
 from oomwatchd.pinning import ledger_codec as codec
-from oomwatchd.pinning.ledger_codec import Damaged, NodeLine, RuntimePin
+from oomwatchd.pinning.ledger_codec import DamagedLedger, NodeLine, RuntimePin
 from oomwatchd.pinning.lineage import Node
 
 _MOST_NODES = 1 << 17
 """A file that tells of more processes isn't believed further: each takes about 600 bytes of memory."""
 
 
-class Replay:
+class LedgerReader:
     """What the lines tell of. `share` gives one text for all that are equal to it."""
 
     def __init__(self, share: Callable[[str], str]) -> None:
@@ -37,13 +37,13 @@ class Replay:
         try:
             if codec.decode_header(next(lines, b"")) != boot_id:
                 return None  # another boot's processes: nothing is wrong, nothing is left
-        except Damaged as damaged:
+        except DamagedLedger as damaged:
             return str(damaged)
         boot_epoch = boottime_as_epoch(0.0)
         for line in filter(None, lines):
             try:
                 self._take(codec.decode(line, boot_epoch))
-            except Damaged:
+            except DamagedLedger:
                 self._bad += 1
         self._identify_early_pins(starttime_of)
         self._find_parents()
@@ -52,7 +52,7 @@ class Replay:
         return f"{self._bad} of its lines can't be read" if self._bad else None
 
     def _take(self, entry: NodeLine | RuntimePin) -> None:
-        """Raises Damaged."""
+        """Raises DamagedLedger."""
         if isinstance(entry, RuntimePin):
             self.runtime_pins[entry.pid] = entry
             return
@@ -66,10 +66,10 @@ class Replay:
             self._known[node.pid, node.starttime][0].dead = True
 
     def _know(self, starttime: int, entry: NodeLine) -> None:
-        """Raises Damaged."""
+        """Raises DamagedLedger."""
         node, _ = entry
         if len(self._known) >= _MOST_NODES and (node.pid, starttime) not in self._known:
-            raise Damaged("more processes than there can be")
+            raise DamagedLedger("more processes than there can be")
         node.left_to = self._share(node.left_to)
         if node.pin is not None:
             node.pin.rule, node.pin.source = self._share(node.pin.rule), self._share(node.pin.source)
@@ -82,7 +82,7 @@ class Replay:
             if node.pin is not None and node.starttime is not None and node.starttime <= (node.started_by or 0):
                 try:
                     self._know(node.starttime, (node, None))
-                except Damaged:
+                except DamagedLedger:
                     self._bad += 1
 
     def _find_parents(self) -> None:
