@@ -110,7 +110,18 @@ def test_event(row: Row) -> None:
 
 @pytest.mark.parametrize("row", ROWS)
 def test_manual(row: Row) -> None:
-    assert f"|  *{row.key}*\n:  {row.manual[:40]}" in PAGE.read_text()
+    assert f"\n*{row.key}*\n\t{row.manual.partition('.')[0]}" in PAGE.read_text()
+    assert row.example.startswith(f"{row.key} = ")
+    assert row.says_who is True or row.caution
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_example_of_the_manual(row: Row) -> None:
+    other = '[[rule]]\nname = "sshd"\nuser = 0\nignore = true\n'
+    text = f'{other}[[rule]]\nname = "r"\n{row.example}\noom_score_adj = {{ at_least = 5 }}\n'
+    (criterion,) = config.parse([ConfigFile("f", text)]).rules[1].criteria
+
+    assert criterion.key == row.key
 
 
 def test_manual_is_that_of_the_table() -> None:

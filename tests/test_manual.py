@@ -10,8 +10,10 @@ import pytest
 from oomwatchd.config import lint
 from oomwatchd.config import load as config
 from oomwatchd.config.document import ConfigFile
+from oomwatchd.config.keys import ACTIONS, DAEMON_KEYS, RULE_KEYS
 from oomwatchd.config.load import parse
 from oomwatchd.ctl import VERBS
+from oomwatchd.rules.criteria import CRITERIA
 
 MAN = Path(__file__).parent.parent / "man"
 SOURCES = sorted(MAN.glob("*.scd"))
@@ -107,6 +109,46 @@ def _rules_in(text: str) -> list[str]:
         if indent is not None:
             examples[-1] += line[indent:] + "\n"
     return examples
+
+
+CONFIGURATION = (MAN / "oomwatchd.toml.5.scd").read_text()
+
+
+def _paragraph(key: str) -> str:
+    """What oomwatchd.toml(5) says of a key of the configuration, up to the next key."""
+    found = re.search(rf"^\*{key}\*\n(.*?)(?=^\S+\n\t|^#)", CONFIGURATION, re.DOTALL | re.MULTILINE)
+    assert found is not None, key
+    return found[1]
+
+
+def _example_lines(paragraph: str) -> list[str]:
+    _, _, examples = paragraph.partition("\tExample")
+    lines = re.findall(r"\*(.*)\*(?:\+\+)?$", examples.split("\n\n")[0], re.MULTILINE)
+    return [re.sub(r"\\(.)", r"\1", line) for line in lines]
+
+
+def _with_the_rest(key: str, line: str) -> str:
+    """A configuration with this line, which sets `key`."""
+    if key in DAEMON_KEYS:
+        return f"[daemon]\n{line}\n"
+    others = {"name": 'name = "r"', "user": 'user = "root"', "oom_score_adj": "oom_score_adj = 5"}
+    if key in ACTIONS:
+        del others["oom_score_adj"]
+    others.pop(key, None)
+    other_rule = "" if key == "name" else '[[rule]]\nname = "sshd"\nuser = 0\nignore = true\n'
+    return other_rule + "\n".join(["[[rule]]", *others.values(), line, ""])
+
+
+@pytest.mark.parametrize("key", [*DAEMON_KEYS, *RULE_KEYS])
+def test_each_key_has_its_type_and_examples_that_hold(key: str) -> None:
+    paragraph = _paragraph(key)
+    lines = _example_lines(paragraph)
+
+    assert "\n\tType: " in paragraph
+    assert lines
+    assert key in CRITERIA or key in ACTIONS or "Default: " in paragraph or "Required." in paragraph
+    for line in lines:
+        parse([ConfigFile(line, _with_the_rest(key, line))])
 
 
 @needs_scdoc

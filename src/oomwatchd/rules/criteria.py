@@ -115,20 +115,17 @@ class Row:
     summary: str
     """What it is compared with, as one short sentence, for the schema that editors show."""
     manual: str
-    """What it is compared with, as oomwatchd.toml(5) says it, in the markup of scdoc(5)."""
+    """What it is compared with, in sentences for oomwatchd.toml(5), in the markup of scdoc(5)."""
+    example: str
+    """A line of a rule with it, for oomwatchd.toml(5)."""
     caution: str = ""
-    """Why it doesn't say who controls the process, or what else there is to know of that; in the markup of scdoc(5)."""
+    """Sentences for oomwatchd.toml(5) about `says_who`: why it is False, or what it depends on where it is None."""
     indexed: bool = True
     """Whether the rules that a value doesn't rule out are remembered by the value. False for a fact that differs from
     process to process."""
 
 
-_IDS = (
-    "a name or a number; no globs. The real and the saved ID of the process must both be among those named. So a "
-    "setuid program isn't root's where another user has started it, and a process of root's that takes a user's "
-    "effective ID for a while, as sshd does at each login, stays root's"
-)
-_ANY_PROGRAM = "any process can give itself any"
+_ANY_PROGRAM = "Any process can give itself any."
 
 _ROWS = (
     Row(
@@ -139,9 +136,11 @@ _ROWS = (
         Source.EXE,
         "exec",
         summary="Path of the executable.",
-        manual="path of the executable, as the kernel shows it. In a rule that can lower it must be verified: see "
-        "_Verified paths_ below",
-        caution="it says which file was executed; its user can run other code in it (LD_PRELOAD, ptrace, prctl)",
+        manual="Path of the executable, as the kernel shows it. In a rule that can lower, it must be verified: see "
+        "_Verified paths_ below.",
+        example='exe = "/usr/sbin/sshd"',
+        caution="It says which file was executed. The user of the process can run other code in it, by LD_PRELOAD, "
+        "ptrace(2) or prctl(2).",
     ),
     Row(
         "comm",
@@ -151,7 +150,9 @@ _ROWS = (
         Source.STAT,
         "comm",
         summary="The kernel's task name, at most 15 bytes.",
-        manual="the kernel's name of the process, at most 15 bytes; a longer literal is an error",
+        manual="The kernel's name of the process. It has at most 15 bytes; a longer string without wildcards is an "
+        "error.",
+        example='comm = ["chrome", "chromium"]',
         caution=_ANY_PROGRAM,
     ),
     Row(
@@ -162,13 +163,27 @@ _ROWS = (
         Source.CMDLINE,
         "exec",
         summary="The arguments, joined by spaces.",
-        manual=f"the arguments, joined by spaces. Of more than {2 * COMMAND_LINE_PART >> 10} KiB the first "
-        f"{COMMAND_LINE_PART >> 10} and the last {COMMAND_LINE_PART >> 10} KiB are compared, joined by a space; "
-        "*oomwatchctl explain* says so",
+        manual=f"The arguments, joined by spaces. If they have more than {2 * COMMAND_LINE_PART >> 10} KiB, the first "
+        f"and the last {COMMAND_LINE_PART >> 10} KiB are compared, joined by a space. Then *oomwatchctl explain* says "
+        "so.",
+        example='cmdline = "*--type=renderer*"',
         caution=_ANY_PROGRAM,
         indexed=False,
     ),
-    Row("user", Form.ID, True, "uids", Source.STATUS, "uid", summary="User: a name or a number.", manual=_IDS),
+    Row(
+        "user",
+        Form.ID,
+        True,
+        "uids",
+        Source.STATUS,
+        "uid",
+        summary="User: a name or a number.",
+        manual="User, by name or by number from 0 to 4294967294; no wildcards. The real and the saved user ID of the "
+        "process must both be in the list. So a setuid program that another user has started isn't root's. A process "
+        "of root that takes the effective ID of a user for a while, as sshd does at each login, stays root's. A user "
+        "that doesn't exist (yet) is a warning, and fits no process.",
+        example='user = ["www-data", 1000]',
+    ),
     Row(
         "group",
         Form.ID,
@@ -177,7 +192,8 @@ _ROWS = (
         Source.STATUS,
         "gid",
         summary="Group: a name or a number.",
-        manual="like *user*, for groups",
+        manual="Group, by name or by number. It is compared as *user* is: with the real and the saved group ID.",
+        example='group = "postgres"',
     ),
     Row(
         "unit",
@@ -187,7 +203,9 @@ _ROWS = (
         Source.CGROUP,
         None,
         summary="systemd unit, with its suffix.",
-        manual="systemd unit, parsed out of the cgroup path as systemd parses it; a user manager's cgroups never count",
+        manual="Unit of systemd, with its suffix. It is read from the cgroup path as systemd reads it. Units of a user "
+        "manager never count.",
+        example='unit = "postgresql@*.service"',
     ),
     Row(
         "slice",
@@ -197,7 +215,8 @@ _ROWS = (
         Source.CGROUP,
         None,
         summary="systemd slice that the process is directly in.",
-        manual="systemd slice, likewise: the innermost one that isn't a user manager's own",
+        manual="Slice of systemd, read in the same way. It is the innermost slice that isn't a user manager's own.",
+        example='slice = "machine.slice"',
     ),
     Row(
         "user_unit",
@@ -207,8 +226,9 @@ _ROWS = (
         Source.CGROUP,
         None,
         summary="Unit of a user's own systemd manager.",
-        manual="unit of a user's own systemd manager",
-        caution="the user names his units",
+        manual="Unit of a user's own systemd manager.",
+        example='user_unit = "syncthing.service"',
+        caution="The user names these units.",
     ),
     Row(
         "cgroup",
@@ -218,8 +238,10 @@ _ROWS = (
         Source.CGROUP,
         None,
         summary="cgroup path.",
-        manual="cgroup path in the hierarchy that systemd uses, as it tells by the file systems at _/sys/fs/cgroup_",
-        caution="below his own slice the user makes them",
+        manual="Path of the cgroup, in the hierarchy that systemd uses. The file systems at _/sys/fs/cgroup_ show "
+        "which one that is.",
+        example='cgroup = "/system.slice/*"',
+        caution="Users make cgroups below their own slice.",
     ),
     Row(
         "session_leader",
@@ -229,8 +251,9 @@ _ROWS = (
         Source.STAT,
         None,
         summary="Whether the session ID equals the PID.",
-        manual="*true* or *false*: whether the session ID equals the PID",
-        caution="any process can start a session",
+        manual="*true* or *false*: whether the session ID equals the PID.",
+        example="session_leader = true",
+        caution="Any process can start a session.",
         indexed=False,
     ),
     Row(
@@ -241,9 +264,11 @@ _ROWS = (
         Source.LINEAGE,
         "fork",
         summary="Name of another rule: some ancestor is held by it.",
-        manual="name of another rule: some ancestor is held by it, also one that has died since",
-        caution="yes, if each rule that it names says so by its own criteria: *spoofable* doesn't count, nor do rules "
-        "that name each other",
+        manual="Name of another rule. It holds if that rule holds an ancestor of the process, or held one when the "
+        "ancestor died.",
+        example='descendant_of = "sshd"',
+        caution="yes, if each rule in the list has such a criterion itself. *spoofable* doesn't count, nor do rules "
+        "that name each other.",
         indexed=False,
     ),
 )
