@@ -187,13 +187,13 @@ def test_several_files_each_by_itself(tmp_path: Path, capsys: pytest.CaptureFixt
     assert list(answer) == ["ok", "errors", "warnings"]
     assert answer["ok"] is False
     assert [(e["file"], e["line"], e["column"]) for e in answer["errors"]] == [
-        (str(bad), 4, 1),
+        (str(bad), 4, 17),
         (str(bad), 5, 1),
         (str(missing), 1, 1),
     ]
     assert all(list(e) == ["file", "line", "column", "message"] for e in answer["errors"])
     assert main(["check", str(bad)]) == 1
-    assert capsys.readouterr().out.startswith(f"{bad}:4:1: ")
+    assert capsys.readouterr().out.startswith(f"{bad}:4:17: ")
 
 
 def test_root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,13 +49,13 @@ SYNTAX: list[tuple[str, list[tuple[int, int, str]]]] = [
     (RULE + "session_leader = off", [(5, 18, "write false")]),
     ("[daemon]\nproc_events = off", [(2, 15, 'quotes; write "off"')]),
     ("[daemon]\nscan_interval = 5s", [(2, 17, 'quotes; write "5s"')]),
-    ("[daemon]\nscan_interval = 5 s", [(2, 19, "quotes")]),
+    ("[daemon]\nscan_interval = 5 s", [(2, 17, "quotes")]),
     (RULE + "children = None", [(5, 12, "no 'None'; leave the key out")]),
     (HEAD + "oom_score_adj = −1000", [(4, 17, r"U\+2212.*write -1000")]),
     (HEAD + "oom_score_adj = –1000", [(4, 17, r"U\+2013.*write -1000")]),
     (HEAD + "oom_score_adj = - 1000", [(4, 17, "No blank.*write -1000")]),
     (HEAD + "oom_score_adj = 0500", [(4, 17, "begin with 0; write 500")]),
-    (HEAD + "oom_score_adj = 1,000", [(4, 18, "without marks")]),
+    (HEAD + "oom_score_adj = 1,000", [(4, 17, "without marks")]),
     ('daemon.dry_run = true\n[daemon]\non_exit = "keep"\n\n' + RULE + "usr = 1",
      [(2, 1, "'daemon' is set twice.*one place"), (9, 1, "did you mean 'user'")]),
     (RULE + 'not = { user = "x" }\nnot.comm = "y"\nusr = 1', [(6, 1, "'rule.not' is set twice"), (7, 1, "'user'")]),
@@ -66,9 +66,25 @@ SYNTAX: list[tuple[str, list[tuple[int, int, str]]]] = [
     (HEAD + "oom_score_adj = 5.", [(4, 17, "both sides of the point")]),
     (HEAD + "oom_score_adj = +-5", [(4, 17, "one sign")]),
     (HEAD + "oom_score_adj = at_least 300", [(4, 17, r"braces; write \{ at_least = 300 \}")]),
+    (HEAD + "oom_score_adj = 50%", [(4, 17, "whole number.*thousandths.*write 500")]),
+    (HEAD + "oom_score_adj = 2000%", [(4, 17, "whole number.*the string '2000%'$")]),
+    (HEAD + "oom_score_adj = never", [(4, 17, "whole number.*the string 'never'")]),
+    (HEAD + "oom_score_adj = −5000", [(4, 17, "-5000 is out of range")]),
+    (HEAD + "oom_score_adj = { at_least = 50% }", [(4, 30, "at_least.*write 500")]),
+    (HEAD + "oom_score_adj = 1,000,000", [(4, 17, "1000000 is out of range")]),
+    (RULE + "children = 5%", [(5, 12, "'5%' is neither")]),
+    (RULE + "children = none", [(5, 12, "leave the key out")]),
+    (RULE + "session_leader = maybe", [(5, 18, "true or false, not the string 'maybe'")]),
+    ("[daemon]\nscan_interval = 5 parsecs", [(2, 17, "quotes.*besides.*'5 parsecs' isn't a time span")]),
+    (RULE + "group = w*", [(5, 9, "quotes.*besides.*looks like a glob")]),
+    (RULE + "comm = a-name-that-is-too-long", [(5, 8, "quotes.*besides.*23 bytes")]),
+    (RULE + "comm = nginx, apache2", [(5, 8, r'write \["nginx", "apache2"\]')]),
+    (RULE + "comm = [a-name-that-is-too-long, −5]", [(5, 9, "besides.*23 bytes"), (5, 34, "in quotes or")]),
     # Keys and lines
-    (RULE + 'comm != "x"', [(5, 6, "not '!='")]),
-    (RULE + 'cmdline =~ "x"', [(5, 9, "not '=~'")]),
+    (RULE + 'comm != "x"', [(5, 6, "not '!='.*not = { comm = … }")]),
+    (RULE + 'cmdline =~ "x"', [(5, 9, "not '=~'.*cmdline = { regex = … }")]),
+    (HEAD + "oom_score_adj >= 300", [(4, 15, "not '>='.*oom_score_adj = { at_least = … }")]),
+    (HEAD + "oom_score_adj < 300", [(4, 15, "not '<'.*oom_score_adj = { at_most = … }")]),
     (RULE + "not user = 0", [(5, 1, r"braces: not = \{user = … \}")]),
     (RULE + "comm:", [(5, 5, "not ':'")]),
     (RULE + 'comm = "x"\0', [(5, 11, r"U\+0000")]),
@@ -92,6 +108,8 @@ SYNTAX: list[tuple[str, list[tuple[int, int, str]]]] = [
     ('[[rule]]\ncomm = "x", name = "x"; oom_adj = 5', [(2, 11, "line of its own")]),
     ('{"rule": [{"name": "x", "comm": "x", "oom_score_adj": 5}]}', [(1, 1, "no JSON.*\\[\\[rule\\]\\]")]),
     (RULE + 'user = "bin"', [(5, 1, "'user' stands twice.*first at line 3")]),
+    (HEAD + 'name = "s"\noom_score_adj = -5', [(4, 1, r"'name' stands twice.*\[\[rule\]\] is missing")]),
+    (HEAD + "uzer: b, x\noom_score_adj = −5", [(4, 1, "'user'"), (4, 5, "not ':'"), (4, 7, "write"), (5, 17, "-5")]),
     (RULE + 'name = "s"\nuser = "bin"\nignore = true', [(5, 1, r"twice.*line 2.*\[\[rule\]\] is missing")]),
     # Comments
     ("; x\n" + RULE, [(1, 1, "begins with #, not with ;")]),
@@ -175,16 +193,16 @@ VALUES: list[tuple[str, list[tuple[int, int, str]]]] = [
     (HEAD + "OOMScoreAdjust = -5", [(4, 1, "did you mean 'oom_score_adj'")]),
     (HEAD + "oom-score-adj = -5", [(4, 1, "did you mean 'oom_score_adj'")]),
     (HEAD + "Oom_Score_Adj = -5", [(4, 1, "did you mean 'oom_score_adj'")]),
-    (HEAD + "oom_adj = -1000", [(4, 1, "old scale.*oom_score_adj = -1000")]),
-    (HEAD + "oom_score_adj = 1001", [(4, 1, "-1000 to 1000")]),
-    (HEAD + 'oom_score_adj = "-1000"', [(4, 1, "without quotes: -1000")]),
-    (HEAD + "oom_score_adj = -5.0", [(4, 1, "whole number")]),
-    (RULE + 'enabled = "true"', [(5, 1, "without quotes: true")]),
-    (RULE + "containers = 1", [(5, 1, "true or false")]),
-    (RULE + "children = true", [(5, 1, "true is neither")]),
-    (RULE + 'children = "none"', [(5, 1, "'none' is neither")]),
-    (RULE + 'children = "Reset"', [(5, 1, "did you mean 'reset'")]),
-    (RULE + 'children = "-5"', [(5, 1, "without quotes: -5")]),
+    (HEAD + "oom_adj = -1000", [(4, 11, "old scale.*oom_score_adj = -1000")]),
+    (HEAD + "oom_score_adj = 1001", [(4, 17, "-1000 to 1000")]),
+    (HEAD + 'oom_score_adj = "-1000"', [(4, 17, "without quotes: -1000")]),
+    (HEAD + "oom_score_adj = -5.0", [(4, 17, "whole number")]),
+    (RULE + 'enabled = "true"', [(5, 11, "without quotes: true")]),
+    (RULE + "containers = 1", [(5, 14, "true or false")]),
+    (RULE + "children = true", [(5, 12, "true is neither")]),
+    (RULE + 'children = "none"', [(5, 12, "'none' is neither")]),
+    (RULE + 'children = "Reset"', [(5, 12, "did you mean 'reset'")]),
+    (RULE + 'children = "-5"', [(5, 12, "without quotes: -5")]),
     (RULE + 'executable = "/x"', [(5, 1, "did you mean 'exe'")]),
     (RULE + 'args = "x"', [(5, 1, "did you mean 'cmdline'")]),
     (RULE + 'service = "x"', [(5, 1, "did you mean 'unit'")]),
@@ -200,31 +218,54 @@ VALUES: list[tuple[str, list[tuple[int, int, str]]]] = [
     ("[[rules]]", [(1, 1, r"\[\[rule\]\]")]),
     ("[rule]\n" + RULE[9:], [(1, 1, r"\[\[rule\]\]")]),
     ("[Daemon]", [(1, 1, r"\[daemon\]")]),
-    ("[daemon]\nproc_events = true", [(2, 1, '"auto", "required", "off"')]),
-    ('[daemon]\non_exit = "Keep"', [(2, 1, "did you mean 'keep'")]),
+    ("[daemon]\nproc_events = true", [(2, 15, '"auto", "required", "off"')]),
+    ('[daemon]\non_exit = "Keep"', [(2, 11, "did you mean 'keep'")]),
     ('[daemon]\ndryrun = true', [(2, 1, "did you mean 'dry_run'")]),
     (RULE + 'comm = { regexp = "x" }', [(5, 10, "did you mean 'regex'")]),
     (RULE + 'comm = { glob = "x" }', [(5, 10, "without braces")]),
-    (RULE + 'comm = { regex = ["a", "b"] }', [(5, 1, "one string")]),
-    (RULE + 'comm = { regex = "" }', [(5, 1, "empty")]),
-    (RULE + 'comm = { regex = "*x" }', [(5, 1, "shell glob")]),
-    (RULE + 'comm = { regex = "(x" }', [(5, 1, "isn't a regular expression")]),
-    (RULE + 'comm = ""', [(5, 1, "empty")]),
-    (HEAD + "oom_score_adj = 0x" + "f" * 5000, [(4, 1, "a number of 20000 bits is out of range")]),
-    (HEAD + "oom_adj = 0x" + "f" * 5000, [(4, 1, "a number of 20000 bits is out of range")]),
-    (RULE + "comm = 0x" + "f" * 5000, [(5, 1, "in quotes.*not a number of 20000 bits")]),
-    (RULE + 'group = "' + "9" * 5000 + '"', [(5, 1, "is out of range; it may be 0 to 4294967294")]),
-    (RULE + 'group = "4294967295"', [(5, 1, "is out of range; it may be 0 to 4294967294")]),
-    (RULE + 'comm = { regex = "a{' + "9" * 5000 + '}" }', [(5, 1, "isn't a regular expression")]),
+    (RULE + 'comm = { regex = ["a", "b"] }', [(5, 8, "one string")]),
+    (RULE + 'comm = { regex = "" }', [(5, 18, "empty")]),
+    (RULE + 'comm = { regex = "*x" }', [(5, 18, "shell glob")]),
+    (RULE + 'comm = { regex = "(x" }', [(5, 18, "isn't a regular expression")]),
+    (RULE + 'comm = ""', [(5, 8, "empty")]),
+    (HEAD + "oom_score_adj = 0x" + "f" * 5000, [(4, 17, "a number of 20000 bits is out of range")]),
+    (HEAD + "oom_adj = 0x" + "f" * 5000, [(4, 11, "a number of 20000 bits is out of range")]),
+    (RULE + "comm = 0x" + "f" * 5000, [(5, 8, "in quotes.*not a number of 20000 bits")]),
+    (RULE + 'group = "' + "9" * 5000 + '"', [(5, 9, "is out of range; it may be 0 to 4294967294")]),
+    (RULE + 'group = "4294967295"', [(5, 9, "is out of range; it may be 0 to 4294967294")]),
+    (RULE + 'comm = { regex = "a{' + "9" * 5000 + '}" }', [(5, 18, "isn't a regular expression")]),
     ("# x\n\n" + RULE + '[[rules]]\nname = "b"', [(7, 1, r"did you mean 'rule'\? Write \[\[rule\]\]")]),
     ("# x\n[[daemon]]\ndry_run = true", [(2, 1, r"write \[daemon\]")]),
     ("# x\n[[daemon.dry_run]]\nx = 1", [(2, 1, "dry_run must be true or false, not a list")]),
     (RULE + "[[rule.not]]\ncomm = 'x'", [(5, 1, "not must be a table")]),
-    (HEAD + "[[rule.oom_score_adj]]\nat_least = 5", [(4, 1, "whole number, not a list")]),
+    (HEAD + "[[rule.oom_score_adj]]\nat_least = 5", [(4, 1, "whole number from -1000 to 1000, not a list")]),
     (RULE + "[foo.bar.baz]\nx = 1", [(5, 1, "Unknown table or key 'foo'")]),
     (RULE + '"\\u0075sr" = "x"', [(5, 1, "Unknown key 'usr'")]),
-    (RULE + 'not = "x"', [(5, 1, "table of criteria")]),
-    (RULE + 'comm = "sixteen-bytes-16"', [(5, 1, "write 'sixteen-bytes-1'")]),
+    (RULE + 'not = "x"', [(5, 7, "table of criteria")]),
+    (RULE + 'comm = "sixteen-bytes-16"', [(5, 8, "write 'sixteen-bytes-1'")]),
+    (HEAD + "oom_score_adj = { min = 5 }", [(4, 19, "did you mean 'at_least'")]),
+    (HEAD + "oom_score_adj = { maximum = 5 }", [(4, 19, "did you mean 'at_most'")]),
+    (HEAD + "oom_score_adj = { gt = 5 }", [(4, 19, "did you mean 'at_least'")]),
+    (HEAD + "oom_score_adj = { greater_than = 5 }", [(4, 19, "did you mean 'at_least'")]),
+    (HEAD + "oom_score_adj = { ge = 5, lt = 9 }", [(4, 19, "'at_least'"), (4, 27, "'at_most'")]),
+    (HEAD + "at-least = 5", [(4, 1, "braces: oom_score_adj = { at_least = 5 }")]),
+    (HEAD + "max = 5", [(4, 1, "braces: oom_score_adj = { at_most = 5 }")]),
+    (HEAD + 'oom_score_adj = "50%"', [(4, 17, "thousandths of the memory: write 500")]),
+    (HEAD + 'oom_score_adj = "−1000"', [(4, 17, "without quotes: -1000")]),
+    (HEAD + 'oom_score_adj = "+5"', [(4, 17, "without quotes: 5")]),
+    (HEAD + 'oom_score_adj = "5000"', [(4, 17, "-1000 to 1000, not the string '5000'$")]),
+    (HEAD + 'oom_score_adj = "true"', [(4, 17, "not the string 'true'$")]),
+    (HEAD + "oom_score_adj = 1000.0", [(4, 17, "write 1000")]),
+    (HEAD + "oom_score_adj = 0.5", [(4, 17, "not the number 0.5$")]),
+    (RULE + 'enabled = "5"', [(5, 11, "not the string '5'$")]),
+    (RULE + 'enabled = "yes"', [(5, 11, "without quotes: true")]),
+    (RULE + "comm = { regex = 'x', flags = 'i' }", [(5, 23, r"comm = { regex = '\(\?i\)x' }")]),
+    (RULE + "comm = { regex = 'x', ignore_case = true }", [(5, 23, r"comm = { regex = '\(\?i\)x' }")]),
+    (RULE + "comm = { regex = 'x', flags = 'ms' }", [(5, 23, r"comm = { regex = '\(\?ms\)x' }")]),
+    (RULE + "comm = { contains = 'x' }", [(5, 10, r'comm = "\*x\*"')]),
+    (RULE + "comm = { starts_with = 'x' }", [(5, 10, r'comm = "x\*"')]),
+    (RULE + "comm = { equals = 'x' }", [(5, 10, 'comm = "x"')]),
+    (RULE + "comm = { regex = 'x', not = 'y' }", [(5, 23, "not = { comm = … }")]),
     ('[[rule]]\nname = "r"\nusr = "root"\ncomm = "x"\noom_score_adj = -5', [(3, 1, "did you mean 'user'")]),
 ]  # fmt: skip
 
@@ -236,6 +277,61 @@ def test_what_is_refused(text: str, expected: list[tuple[int, int, str]]) -> Non
     assert [place[:2] for place in found] == [place[:2] for place in expected], found
     for (_, _, message), (_, _, pattern) in zip(found, expected, strict=True):
         assert re.search(pattern, message), message
+
+
+HINT = re.compile(
+    r"(?:without quotes: |write (?:the string in single quotes: |straight quotes: )?|of the expression: |braces: )"
+    r"([a-z_]+ = [^…]+?|[\"'\[{][^…]+?|[-\d]+|true|false)(?:;.*|, (?:or|and|with) .*)?$"
+)
+"""What a message says to write. Messages that say it in prose, or leave a part of it open, have none."""
+VALUE = re.compile(
+    r"""\\?["'“‘`](?:\\.|[^"'\\\n])*["'”’`]|\[[^\n]*\]|\{[^\n]*\}|\d{1,3}(?:,\d{3})+|[^\s,#\]}][^\n,#\]}]*"""
+)
+
+
+def with_hint(text: str, line: int, column: int, message: str) -> str | None:
+    """The text with what the message says to write in the place of what stands at its place; None: it names nothing."""
+    hint = HINT.search(message)
+    if hint is None or re.search(r"\bN\b", hint[1]):
+        return None
+    lines = text.split("\n")
+    if message.startswith("A backslash between"):  # the place is that of the backslash
+        column = lines[line - 1].rindex('"', 0, column) + 1
+    before, at = lines[line - 1][: column - 1], lines[line - 1][column - 1 :]
+    if re.match(r"\[\[?[a-z]+\]|[a-z_]+ = ", hint[1]):
+        name = re.search(r"and (name = \".*\")", message)
+        lines[line - 1] = hint[1] + (f"\n{name[1]}" if name else "")
+    elif found := VALUE.match(at):
+        lines[line - 1] = before + hint[1] + ("" if hint[1][0] == "[" else at[found.end() :])
+    else:
+        return None
+    return "\n".join(lines)
+
+
+def errors(text: str) -> list[tuple[int, int, str]]:
+    try:
+        parse([ConfigFile("f", text)])
+    except ConfigError as refused:
+        return [(problem.line, problem.column, problem.message) for problem in refused.problems]
+    return []
+
+
+@pytest.mark.parametrize("text", [text for text, _ in SYNTAX + VALUES])
+def test_what_a_message_says_to_write_is_no_next_error(text: str) -> None:
+    """Each hint is applied by itself: the errors that are left are those that there were before."""
+    before = errors(text)
+    for line, column, message in before:
+        mended = with_hint(text, line, column, message)
+        if mended is not None:
+            others = [problem[2] for problem in before if problem[:2] != (line, column)]
+            assert [p for p in errors(mended) if p[2] not in others] == [], (message, mended)
+
+
+def test_most_messages_name_what_to_write() -> None:
+    """Else the test above would hold by itself."""
+    named = [with_hint(text, *problem) for text, _ in SYNTAX + VALUES for problem in errors(text)]
+
+    assert sum(mended is not None for mended in named) >= 60
 
 
 RAISE = '[[rule]]\nname = "r"\noom_score_adj = { at_least = 300 }\n'

@@ -13,6 +13,7 @@ from oomwatchd.config.keys import CHOICES, DAEMON_KEYS, RULE_KEYS
 from oomwatchd.config.problems import Problems
 from oomwatchd.config.rule_reader import read_rules
 from oomwatchd.config.schema import DESCRIPTIONS, schema
+from oomwatchd.config.toml_positions import locate
 
 CONFIG = Path(__file__).parent.parent / "config"
 jsonschema = pytest.importorskip("jsonschema", reason="jsonschema isn't installed (`make test` installs it)")
@@ -22,7 +23,7 @@ VALIDATOR = jsonschema.Draft7Validator(schema())
 def by_parser(content: dict[str, object]) -> list[str]:
     """What the parser says of one file; what concerns several rules is left out."""
     found = Problems([])
-    document = Document("f", content, {}, found)
+    document = Document("f", content, locate("").positions, found)
     document.settings(Settings())
     read_rules(document)
     return [problem.message for problem in found.errors]

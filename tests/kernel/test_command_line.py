@@ -143,7 +143,7 @@ def test_invalid_configuration_lists_every_error(daemon: Daemon, target: Path) -
     result = run(daemon, "-c", str(daemon.config))
 
     assert result.returncode == 78
-    assert f"{daemon.config}:8:1: oom_score_adj: 5000 is out of range" in result.stderr
+    assert f"{daemon.config}:8:17: oom_score_adj: 5000 is out of range" in result.stderr
     assert f"{daemon.config}:10:1: Unknown key 'colour'" in result.stderr
     assert f"{daemon.config}:11:1: Unknown key 'childrn'; did you mean 'children'?" in result.stderr
 

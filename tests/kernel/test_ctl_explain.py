@@ -238,7 +238,7 @@ def test_check_looks_where_the_daemon_would(daemon: Daemon, target: Path) -> Non
     assert answer(daemon, "check") == {"ok": True, "errors": [], "warnings": []}
     daemon.write(rule(target, 1001))
     (error,) = answer(daemon, "check", status=1)["errors"]
-    assert (error["file"], error["line"], error["column"]) == (str(daemon.config), 8, 1)
+    assert (error["file"], error["line"], error["column"]) == (str(daemon.config), 8, 17)
     shown = oomwatchctl(daemon, "config")
     assert (shown.returncode, shown.stdout) == (1, "")
-    assert shown.stderr.startswith(f"{daemon.config}:8:1: ")
+    assert shown.stderr.startswith(f"{daemon.config}:8:17: ")

@@ -100,10 +100,10 @@ def test_broken_file_changes_nothing(daemon: Daemon, processes: Processes, targe
     daemon.write(rule(target, '"many"', scan="1h"))
 
     wait_until(lambda: daemon.status()["config"]["error"], "the error is told")
-    assert f"{daemon.config}:8:1: oom_score_adj must be a whole number" in daemon.log()
+    assert f"{daemon.config}:8:17: oom_score_adj must be a whole number" in daemon.log()
     reply = daemon.reload()
     assert not reply["ok"]
-    assert [(error["line"], error["column"]) for error in reply["errors"]] == [(8, 1)]
+    assert [(error["line"], error["column"]) for error in reply["errors"]] == [(8, 17)]
     assert oom_score_adj(pid) == 500
 
     daemon.write(rule(target, 600, scan="1h"))

@@ -57,4 +57,4 @@ def test_fields(daemon: Daemon, processes: Processes, target: Path, tmp_path: Pa
     assert (pinned["OOMWATCHD_OLD"], pinned["OOMWATCHD_NEW"], pinned["OOMWATCHD_SOURCE"]) == ("0", "500", "exec")
     assert 0 < int(pinned["OOMWATCHD_LATENCY_US"]) < (time.monotonic_ns() - before) // 1000
     assert "OOMWATCHD_LATENCY_US" not in by_event["released"]
-    assert f"{daemon.config}:8:1: " in by_event["reload-failed"]["MESSAGE"]
+    assert f"{daemon.config}:8:17: " in by_event["reload-failed"]["MESSAGE"]

@@ -8,9 +8,14 @@ from dataclasses import dataclass, field
 import tomli
 
 from oomwatchd.base.timespan import parse_time_span
-from oomwatchd.config.keys import BOOLEANS, CHOICES, DAEMON_KEYS, RULE_KEYS, meant
+from oomwatchd.config.keys import BOOLEANS, CHOICES, DAEMON_KEYS, RULE_KEYS, meant, synonym
+from oomwatchd.config.kinds import kind, shown
 from oomwatchd.config.problems import Fault, Problem, Problems, suggestion
-from oomwatchd.config.toml_positions import Path, Position, locate
+from oomwatchd.config.toml_positions import Path, Position, Positions, locate
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oomwatchd.config.mending import Moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +46,15 @@ class Document:
 
     file: str
     content: Mapping[str, object]
-    positions: Mapping[Path, Position]
+    positions: Positions
     found: Problems
     broken: Mapping[Path, set[str]] = field(default_factory=dict)
     """For each table with statements that aren't TOML, the keys that these would have set; "" for a key that can't be
     told. It is no further error if such a key is missing."""
+    moved: Sequence["Moved"] = ()
+    """The parts of the text that were mended before it was read."""
+    mended: Mapping[Position, Fault] = field(default_factory=dict)
+    """The mistakes that were mended, by place. `error` and `value_error` say what is wrong with the mended text."""
 
     @classmethod
     def read(cls, source: ConfigFile, found: Problems) -> "Document | None":
@@ -66,6 +75,7 @@ class Document:
     def _read_what_is_left(cls, source: ConfigFile, found: Problems, refusal: ValueError | None) -> "Document | None":
         """Read a file that isn't TOML 1.0: note all mistakes, and read the statements without one."""
         from oomwatchd.config.conflicts import part_conflicts
+        from oomwatchd.config.mending import place_before
         from oomwatchd.config.syntax_hints import diagnose
 
         text = source.text
@@ -77,8 +87,9 @@ class Document:
         try:
             diagnosis = diagnose(text, ("rule",), BOOLEANS)
             conflicts, mended = part_conflicts(diagnosis.mended)
-            faults = [(text, fault) for fault in diagnosis.faults] + [(diagnosis.mended, fault) for fault in conflicts]
-            found.errors += [Problem(source.path, *_place(whole, f.offset), f.message) for whole, f in faults]
+            faults = {_place(text, fault.offset): fault for fault in diagnosis.faults}
+            faults |= {place_before(diagnosis.moved, _place(diagnosis.mended, f.offset)): f for f in conflicts}
+            found.errors += [Problem(source.path, *place, fault.message) for place, fault in faults.items()]
             content = tomli.loads(mended)
             located = locate(mended)
         except ValueError as error:
@@ -91,11 +102,19 @@ class Document:
         if not faults and not source.text.startswith("\ufeff"):
             reason = str(refusal or "This needs a later TOML than version 1.0 (at line 1, column 1)")
             found.errors.append(_syntax_problem(source, reason))
-        return cls(source.path, content, located.positions, found, diagnosis.broken)
+        unsure = {place: fault for place, fault in faults.items() if fault.mend is not None}
+        moved = diagnosis.moved
+        return cls(source.path, content, located.positions, found, diagnosis.broken, moved, unsure)
 
     def error(self, path: Path, message: str) -> None:
         """Note an error at the key with this path."""
-        self.found.errors.append(Problem(self.file, *self.place(path), message))
+        self._note(self.place(path), message)
+
+    def value_error(self, path: Path, message: str) -> None:
+        """Note an error at the value of the key with this path."""
+        while path and path not in self.positions:
+            path = path[:-1]
+        self._note(self._in_file(self.positions.value(path)) if path else (1, 1), message)
 
     def warning(self, path: Path, message: str) -> None:
         """Note a warning at the key with this path."""
@@ -105,7 +124,29 @@ class Document:
         """Where the key with this path stands; if it has no place, the place of the nearest table above it."""
         while path and path not in self.positions:
             path = path[:-1]
-        return self.positions.get(path, (1, 1))
+        return self._in_file(self.positions[path]) if path else (1, 1)
+
+    def _in_file(self, place: Position) -> Position:
+        """The place in the file of what stands at `place` of the text that was read."""
+        if not self.moved:
+            return place
+        from oomwatchd.config.mending import place_before
+
+        return place_before(self.moved, place)
+
+    def _note(self, place: Position, message: str) -> None:
+        """Note an error. Where a mistake was mended at the same place, one error tells of both: else its advice would
+        lead to the next error."""
+        problem = Problem(self.file, *place, message)
+        fault = self.mended.get(place)
+        before = problem if fault is None else Problem(self.file, *place, fault.message)
+        if fault is None or before not in self.found.errors:
+            self.found.errors.append(problem)
+        elif fault.certain:
+            both = f"{fault.message.partition('; write ')[0]}; besides, {message}"
+            self.found.errors[self.found.errors.index(before)] = Problem(self.file, *place, both)
+        else:
+            self.found.errors[self.found.errors.index(before)] = problem
 
     def settings(self, before: Settings) -> Settings:
         """The settings after this file: its table [daemon] changes `before`, the settings of the files before it."""
@@ -160,10 +201,11 @@ class Document:
             if elsewhere is not None and key in elsewhere:
                 self.error((*at, key), f"Unknown key '{key}' here; it belongs below {elsewhere[key]}")
                 continue
-            close = meant(key, known)
+            bound = synonym(key, ("regex", "at_least", "at_most")) if known is RULE_KEYS else None
+            close = meant(key, known) if bound is None else "oom_score_adj" if bound != "regex" else None
             said = f"; did you mean '{close}'?" if close is not None else ""
-            if key in _IN_BRACES and known is RULE_KEYS:
-                said = f"; it stands in braces: {_IN_BRACES[key]}"
+            if bound is not None:
+                said = f"; it stands in braces: {_in_braces(bound, table[key])}"
             self.error((*at, key), f"Unknown key '{key}'{said}")
             if close is not None:
                 meant_keys.add(close)
@@ -176,14 +218,14 @@ class Document:
             return default
         value = table[key]
         if not isinstance(value, str):
-            self.error((*at, key), f'{key} must be a time span in quotes, such as "5s", not {kind(value)}')
+            self.value_error((*at, key), f'{key} must be a time span in quotes, such as "5s", not {kind(value)}')
             return default
         seconds = parse_time_span(value)
         if seconds is None:
-            self.error((*at, key), f'{key}: \'{value}\' isn\'t a time span such as "5s" or "1min 30s"')
+            self.value_error((*at, key), f'{key}: \'{value}\' isn\'t a time span such as "5s" or "1min 30s"')
             return default
         if not 0.1 <= seconds <= 3600:
-            self.error((*at, key), f"{key}: '{value}' is out of range; it may be 100ms to 1h")
+            self.value_error((*at, key), f"{key}: '{value}' is out of range; it may be 100ms to 1h")
             return default
         return seconds
 
@@ -192,10 +234,10 @@ class Document:
         value, choices = table.get(key, default), CHOICES[key]
         options = ", ".join(f'"{choice}"' for choice in choices)
         if not isinstance(value, str):
-            self.error((*at, key), f"{key} must be one of {options}, not {kind(value)}")
+            self.value_error((*at, key), f"{key} must be one of {options}, not {kind(value)}")
             return default
         if value not in choices:
-            self.error((*at, key), f"{key}: '{value}' isn't one of {options}{suggestion(value.lower(), choices)}")
+            self.value_error((*at, key), f"{key}: '{value}' isn't one of {options}{suggestion(value.lower(), choices)}")
             return default
         return value
 
@@ -203,7 +245,9 @@ class Document:
         """The truth value of `table` under `key`; `default` where it is missing or wrong."""
         value = table.get(key, default)
         if not isinstance(value, bool):
-            self.error((*at, key), f"{key} must be true or false, {without_quotes(value) or 'not ' + kind(value)}")
+            from oomwatchd.config.type_hints import instead_of_truth
+
+            self.value_error((*at, key), f"{key} must be true or false, {instead_of_truth(value)}")
             return default
         return value
 
@@ -211,7 +255,7 @@ class Document:
         """The string of `table` under `key`; empty where it is missing or wrong."""
         value = table.get(key, "")
         if not isinstance(value, str):
-            self.error((*at, key), f"{key} must be a string in quotes, not {kind(value)}")
+            self.value_error((*at, key), f"{key} must be a string in quotes, not {kind(value)}")
             return ""
         return value
 
@@ -219,47 +263,22 @@ class Document:
         """`value`, if it is a number from `low` to `high`; else None, and an error is noted. `what`: what to call
         it."""
         if isinstance(value, bool) or not isinstance(value, int):
-            self.error(at, f"{what} must be a whole number, {without_quotes(value) or 'not ' + kind(value)}")
+            from oomwatchd.config.type_hints import instead_of_number
+
+            instead = instead_of_number(value, low, high)
+            self.value_error(at, f"{what} must be a whole number from {low} to {high}, {instead}")
             return None
         if not low <= value <= high:
-            self.error(at, f"{what}: {shown(value)} is out of range; it may be {low} to {high}")
+            self.value_error(at, f"{what}: {shown(value)} is out of range; it may be {low} to {high}")
             return None
         return value
 
 
-_IN_BRACES = {
-    "regex": "cmdline = { regex = '…' }",
-    "at_least": "oom_score_adj = { at_least = N }",
-    "at_most": "oom_score_adj = { at_most = N }",
-}
-
-
-def kind(value: object) -> str:
-    """The type of a value that has the wrong one, in words for a message."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return f"the string '{value}'"
-    if isinstance(value, (int, float)):
-        return f"the number {value}" if isinstance(value, float) or abs(value) < _VERY_LONG else shown(value)
-    if isinstance(value, list):
-        return "a list"
-    return "a table" if isinstance(value, dict) else "a date or time"
-
-
-_VERY_LONG = 10**40
-
-
-def shown(number: int) -> str:
-    """A number for people. Python doesn't write very long ones in digits (sys.get_int_max_str_digits())."""
-    return str(number) if abs(number) < _VERY_LONG else f"a number of {number.bit_length()} bits"
-
-
-def without_quotes(value: object) -> str:
-    """A hint that a number or truth value stands in quotes; empty: `value` is something else."""
-    if isinstance(value, str) and re.fullmatch(r"\s*(?:true|false|-?[0-9]{1,10})\s*", value):
-        return f"without quotes: {value.strip()}"
-    return ""
+def _in_braces(key: str, value: object) -> str:
+    """How a key that a rule has only within braces is written."""
+    if key == "regex":
+        return "cmdline = { regex = '…' }"
+    return f"oom_score_adj = {{ {key} = {value if isinstance(value, int) else 'N'} }}"
 
 
 def _place(text: str, offset: int) -> Position:

@@ -19,6 +19,15 @@ RULE_BOOLEANS = ("enabled", "containers", "spoofable")
 ACTIONS = ("oom_score_adj", "oom_adj", "ignore")
 RULE_KEYS = ("name", "description", *RULE_BOOLEANS, "not", *ACTIONS, "children", *CRITERIA)
 BOOLEANS = (*RULE_BOOLEANS, "dry_run", "ignore", *(row.key for row in CRITERIA.values() if row.form is Form.FLAG))
+TEXT_KEYS = (
+    "name",
+    "description",
+    "regex",
+    "scan_interval",
+    *CHOICES,
+    *(row.key for row in CRITERIA.values() if row.form is not Form.FLAG),
+)
+"""Keys whose values stand in quotes."""
 
 _OTHER_NAMES = {
     "oom_score_adj": "oomscoreadjust oomscore score adj adjust value oomadjust priority oomscoreadjustment",
@@ -39,6 +48,8 @@ _OTHER_NAMES = {
     "ignore": "skip action",
     "description": "comment desc note",
     "name": "id title rulename",
+    "at_least": "min minimum ge gte gt atleast greater greaterthan morethan above lower lowest lowerbound floor from",
+    "at_most": "max maximum le lte lt atmost less lessthan below upper highest upperbound ceiling to",
     "scan_interval": "interval scan period poll pollinterval",
     "on_exit": "onstop exit onshutdown",
     "log_pins": "log logging loglevel",
@@ -50,16 +61,23 @@ _OTHER_NAMES = {
 def meant(word: str, known: Sequence[str]) -> str | None:
     """The key of `known` that was meant by `word`; None: that can't be told. Case and hyphens are ignored, and names
     that other programs have for a key are known."""
-    plain = _plain(word)
+    named = synonym(word, known)
+    if named is not None:
+        return named
+    close = suggestion(plain(word), [plain(key) for key in known])
+    return next((key for key in known if f"'{plain(key)}'" in close), None)
+
+
+def synonym(word: str, known: Sequence[str]) -> str | None:
+    """The key of `known` that `word` is another spelling of, or another program's name for; None: none of them."""
+    written = plain(word)
     for key in known:
-        if _plain(key) == plain:
+        if plain(key) == written:
             return key
-    other = next((key for key, others in _OTHER_NAMES.items() if plain in others.split()), None)
-    if other in known:
-        return other
-    close = suggestion(plain, [_plain(key) for key in known])
-    return next((key for key in known if f"'{_plain(key)}'" in close), None)
+    other = next((key for key, others in _OTHER_NAMES.items() if written in others.split()), None)
+    return other if other in known else None
 
 
-def _plain(word: str) -> str:
+def plain(word: str) -> str:
+    """A key without capitals, hyphens and underscores, for comparing."""
     return "".join(filter(str.isalnum, word.casefold()))

@@ -163,7 +163,7 @@ def _check_names(placed: Sequence[Placed], *, all_named: bool) -> None:
         name = each.rule.name
         if name in first:
             other = first[name]
-            each.error(f"Another rule is named '{name}' too, at {other.file}:{other.line}", "name")
+            each.value_error(f"Another rule is named '{name}' too, at {other.file}:{other.line}", "name")
         elif name:
             first[name] = each.rule
     for each in placed:
@@ -176,14 +176,14 @@ def _check_names(placed: Sequence[Placed], *, all_named: bool) -> None:
 def _check_descent(placed: Placed, criterion: Criterion, known: Mapping[str, Rule], *key: str, all_named: bool) -> None:
     if CRITERIA[criterion.key].form is not Form.RULE:
         return
-    for name in criterion.names:
+    for at, name in enumerate(criterion.names):
         if name == placed.rule.name:
             message = "descendant_of names the rule that it stands in"
         elif name in known or not all_named:
             continue
         else:
             message = f"descendant_of: no rule is named '{name}'{suggestion(name, known)}"
-        placed.error(f"Rule '{placed.rule.name}': {message}", *key)
+        placed.value_error(f"Rule '{placed.rule.name}': {message}", *key, at)
 
 
 def _guarded(placed: Sequence[Placed]) -> list[Rule]:

@@ -18,8 +18,9 @@ def name_of(character: str) -> str:
     return f"{shown}(U+{ord(character):04X}, {name})"
 
 
-def quoted(text: str) -> str:
-    """`text` as a TOML string, in single quotes where double ones would read it differently."""
-    if "\\" in text or '"' in text:
+def quoted(text: str, *, literal: bool = False) -> str:
+    """`text` as a TOML string, in single quotes where double ones would read it differently, or where `literal` asks
+    for them."""
+    if literal or "\\" in text or '"' in text:
         return f"'{text}'" if "'" not in text else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return f'"{text}"'

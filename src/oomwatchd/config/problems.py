@@ -5,12 +5,25 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
+class Mend:
+    """What to write in the place of a part of one line. `start` and `end`: its offsets."""
+
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Fault:
     """A mistake at one place of a text."""
 
     offset: int
     """In characters, from 0."""
     message: str
+    mend: Mend | None = None
+    """What the message says to write; None: it names no text."""
+    certain: bool = True
+    """False: it may be no mistake of its own, if the mended text has an error at the same place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +45,14 @@ class Problems:
 
     errors: list[Problem]
     warnings: list[Problem] = field(default_factory=list)
+
+
+def in_order(faults: Iterable[Fault]) -> list[Fault]:
+    """The faults in the order of the text; of several at one place the first."""
+    first: dict[int, Fault] = {}
+    for fault in sorted(faults, key=lambda fault: fault.offset):
+        first.setdefault(fault.offset, fault)
+    return list(first.values())
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from oomwatchd.base import uapi
 from oomwatchd.config.accounts import LARGEST_ID, id_of, is_number
-from oomwatchd.config.document import Document, kind, shown
-from oomwatchd.config.keys import DAEMON_KEYS, RULE_KEYS, meant
+from oomwatchd.config.document import Document
+from oomwatchd.config.keys import DAEMON_KEYS, RULE_KEYS
+from oomwatchd.config.kinds import kind, shown
 from oomwatchd.config.problems import suggestion
 from oomwatchd.config.toml_positions import Path
 from oomwatchd.rules import model as r
@@ -26,9 +27,13 @@ class Placed:
     """Whether no error was found in the rule so far. If one was, further errors may only follow from it, and aren't
     told."""
 
-    def error(self, message: str, *key: str) -> None:
-        """Note an error at a key of the rule."""
-        self.document.error((*self.at, *key), message)
+    def error(self, message: str) -> None:
+        """Note an error at the rule's header."""
+        self.document.error(self.at, message)
+
+    def value_error(self, message: str, *key: str | int) -> None:
+        """Note an error at the value of a key of the rule."""
+        self.document.value_error((*self.at, *key), message)
 
 
 def read_rules(document: Document) -> list[Placed]:
@@ -74,6 +79,10 @@ class _Reader:
         """Note an error at a key of the rule."""
         self.document.error((*self.at, *key), message)
 
+    def value_error(self, message: str, *key: str | int) -> None:
+        """Note an error at the value of a key of the rule."""
+        self.document.value_error((*self.at, *key), message)
+
     def _rule(self) -> Rule:
         document, table, at = self.document, self.table, self.at
         others = dict.fromkeys(DAEMON_KEYS, "[daemon]")
@@ -83,7 +92,7 @@ class _Reader:
             if not {"", "name"} & self.broken and "name" not in meant_keys:
                 self.error('The rule has no name; give it one with name = "…"')
         elif isinstance(table["name"], str) and (not name.strip() or not name.isprintable()):
-            self.error("name must have at least one character, and only printable ones", "name")
+            self.value_error("name must have at least one character, and only printable ones", "name")
         return Rule(
             name=name,
             criteria=self._criteria((), table),
@@ -103,11 +112,11 @@ class _Reader:
     def _exclusion(self, table: object) -> tuple[Criterion, ...]:
         if not isinstance(table, dict):
             message = f'not must be a table of criteria, such as not = {{ user = "root" }}, not {kind(table)}'
-            self.error(message, "not")
+            self.value_error(message, "not")
             return ()
         self.document.unknown_keys((*self.at, "not"), table, tuple(CRITERIA))
         if not table:
-            self.error("not is empty: it would exclude every process", "not")
+            self.value_error("not is empty: it would exclude every process", "not")
         return self._criteria(("not",), table)
 
     def _criteria(self, below: Path, table: Mapping[str, object]) -> tuple[Criterion, ...]:
@@ -122,7 +131,7 @@ class _Reader:
             return Criterion(key, flag=flag) if isinstance(value, bool) else None
         members = value if isinstance(value, list) else [value]
         if not members:
-            self.error(f"{key}: an empty list fits nothing", *at)
+            self.value_error(f"{key}: an empty list fits nothing", *at)
         paths = [(*at, i) for i in range(len(members))] if isinstance(value, list) else [at]
         if form is Form.TEXT:
             patterns = [self._pattern(path, key, member) for path, member in zip(paths, members, strict=True)]
@@ -136,16 +145,16 @@ class _Reader:
             return None if self.document.integer((*self.at, *at), value, key, 0, LARGEST_ID) is None else str(value)
         if not isinstance(value, str):
             wanted = "a name or a number" if numeric else "the name of a rule"
-            self.error(f"{key} must be {wanted}, not {kind(value)}", *at)
+            self.value_error(f"{key} must be {wanted}, not {kind(value)}", *at)
             return None
         if not value:
-            self.error(f"{key} is empty", *at)
+            self.value_error(f"{key} is empty", *at)
             return None
         if numeric and is_number(value) and id_of(value) is None:
-            self.error(f"{key}: {value} is out of range; it may be 0 to {LARGEST_ID}", *at)
+            self.value_error(f"{key}: {value} is out of range; it may be 0 to {LARGEST_ID}", *at)
             return None
         if numeric and any(c in value for c in "*?["):
-            self.error(f"{key}: '{value}' looks like a glob; a user or group is a name or a number", *at)
+            self.value_error(f"{key}: '{value}' looks like a glob; a user or group is a name or a number", *at)
             return None
         return value
 
@@ -153,13 +162,13 @@ class _Reader:
         if isinstance(value, dict):
             return self._regex(at, key, value)
         if not isinstance(value, str):
-            self.error(f'{key} must be a string in quotes or {{ regex = "…" }}, not {kind(value)}', *at)
+            self.value_error(f'{key} must be a string in quotes or {{ regex = "…" }}, not {kind(value)}', *at)
             return None
         if not value:
-            self.error(f"{key} is empty, so that it fits nothing", *at)
+            self.value_error(f"{key} is empty, so that it fits nothing", *at)
             return None
         if "\0" in value:
-            self.error(f"{key} has a NUL character, so that it fits nothing", *at)
+            self.value_error(f"{key} has a NUL character, so that it fits nothing", *at)
             return None
         pattern = r.literal_or_glob(value)
         if key == "comm" and not pattern.is_glob:
@@ -171,7 +180,7 @@ class _Reader:
         if length <= longest or re.search("[/,|]", value):  # the latter has a warning of its own
             return
         cut = value.encode()[:longest].decode(errors="ignore")
-        self.error(
+        self.value_error(
             f"comm: '{value}' has {length} bytes, but the kernel keeps only the first {longest} of a name, so that it "
             f"fits nothing; write '{cut}', or use exe or cmdline",
             *at,
@@ -179,24 +188,23 @@ class _Reader:
 
     def _regex(self, at: Path, key: str, table: Mapping[str, object]) -> r.Pattern | None:
         for other in table:
-            if other == "regex":
-                continue
-            if other == "glob":
-                self.error('A glob is written without braces, as a plain string: "…*"', *at, other)
-            else:
-                close = meant(other, ("regex",)) or ("regex" if other in ("re", "regexp", "match", "pattern") else None)
-                self.error(f"Unknown key '{other}'{f'; did you mean {close!r}?' if close else ''}", *at, other)
+            if other != "regex":
+                from oomwatchd.config.criterion_hints import about_key
+
+                self.error(about_key(key, other, table), *at, other)
         if "regex" not in table and table:
             return None
         text = table.get("regex")
         if isinstance(text, list):
-            self.error(f'{key}: regex takes one string; write {key} = [{{ regex = "…" }}, {{ regex = "…" }}]', *at)
+            self.value_error(
+                f'{key}: regex takes one string; write {key} = [{{ regex = "…" }}, {{ regex = "…" }}]', *at
+            )
             return None
         if not isinstance(text, str):
-            self.error(f'{key}: write {{ regex = "…" }} with the expression as a string', *at)
+            self.value_error(f'{key}: write {{ regex = "…" }} with the expression as a string', *at, "regex")
             return None
         if not text:
-            self.error(f"{key}: an empty regular expression fits everything; leave {key} out", *at)
+            self.value_error(f"{key}: an empty regular expression fits everything; leave {key} out", *at, "regex")
             return None
         try:
             return r.regex(text)
@@ -204,7 +212,7 @@ class _Reader:
             hint = ""
             if text[0] in "*?":
                 hint = "; it reads like a shell glob, and a glob is written without { regex = … }"
-            self.error(f"{key}: '{text}' isn't a regular expression: {error}{hint}", *at)
+            self.value_error(f"{key}: '{text}' isn't a regular expression: {error}{hint}", *at, "regex")
             return None
 
     # What becomes of the process
@@ -224,7 +232,7 @@ class _Reader:
         if "oom_adj" in given:
             return self._oom_adj(table["oom_adj"])
         if not document.boolean(at, table, "ignore", True):
-            self.error("ignore = false is no action; leave it out, and say what the rule does", "ignore")
+            self.value_error("ignore = false is no action; leave it out, and say what the rule does", "ignore")
         return Action(ignore=True)
 
     def _oom_adj(self, value: object) -> Action:
@@ -233,7 +241,7 @@ class _Reader:
             fits_today = abs(value) <= uapi.OOM_SCORE_ADJ_MAX
             said = f"; on the scale of today that is oom_score_adj = {value}" if fits_today else ""
             scale = f"it is the old scale, {low} to {high}{said}"
-            self.error(f"oom_adj: {shown(value)} is out of range; {scale}", "oom_adj")
+            self.value_error(f"oom_adj: {shown(value)} is out of range; {scale}", "oom_adj")
             return Action(0, 0)
         legacy = self.document.integer((*self.at, "oom_adj"), value, "oom_adj", low, high)
         score = 0 if legacy is None else r.oom_adj_to_score(legacy)
@@ -252,9 +260,9 @@ class _Reader:
             for bound in ("at_least", "at_most")
         )
         if not value:
-            self.error(f"{key}: give at_least, at_most or both", key)
+            self.value_error(f"{key}: give at_least, at_most or both", key)
         if low is not None and high is not None and low > high:
-            self.error(f"{key}: at_least {low} is more than at_most {high}", key)
+            self.value_error(f"{key}: at_least {low} is more than at_most {high}", key)
             return Action(low, low)
         return Action(low, high)
 
@@ -272,5 +280,5 @@ class _Reader:
             if re.fullmatch(r"-?\d{1,4}", value.strip()):
                 close = f"; write the number without quotes: {value.strip()}"
         shown = f"'{value}'" if isinstance(value, str) else kind(value)
-        self.error(f'children: {shown} is neither "inherit" nor "reset" nor a number{close}', "children")
+        self.value_error(f'children: {shown} is neither "inherit" nor "reset" nor a number{close}', "children")
         return None

@@ -3,6 +3,7 @@
 import re
 
 from oomwatchd.config.odd_characters import OPENING_QUOTES, name_of, quoted
+from oomwatchd.config.problems import Mend
 from oomwatchd.config.text_cursor import Cursor, Unclosed
 
 _ESCAPE = re.compile(r'\\(?:[btnfr"\\]|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8})')
@@ -28,7 +29,7 @@ def read_string(cursor: Cursor, quote: str) -> None:
         raise Unclosed(end)
     cursor.at = at + 1
     if bad_escape >= 0:
-        _bad_escape(cursor, bad_escape, cursor.text[start + 1 : at])
+        _bad_escape(cursor, bad_escape, start, cursor.text[start + 1 : at], 1)
     _control_characters(cursor, start, at)
 
 
@@ -52,7 +53,7 @@ def read_long_string(cursor: Cursor, quotes: str) -> None:
         end += 1
     cursor.at = end
     if bad_escape >= 0:
-        _bad_escape(cursor, bad_escape, cursor.text[start + 3 : at])
+        _bad_escape(cursor, bad_escape, start, cursor.text[start + 3 : at], 3)
     _control_characters(cursor, start, at)
 
 
@@ -65,7 +66,8 @@ def read_typographic_string(cursor: Cursor, closers: str) -> None:
     inner = cursor.bare(start + 1, closers) if closing is None else cursor.text[start + 1 : closing]
     cursor.at = start + 1 + len(inner) if closing is None else closing + 1
     character = cursor.text[start]
-    cursor.fault(start, f"{name_of(character)} is no quote for TOML; write straight quotes: {quoted(inner)}")
+    message = f"{name_of(character)} is no quote for TOML; write straight quotes: {quoted(inner)}"
+    cursor.fault(start, message, Mend(start, cursor.at, quoted(inner)))
 
 
 def _unclosed(cursor: Cursor, start: int, end: int, quote: str) -> None:
@@ -85,7 +87,9 @@ def _unclosed(cursor: Cursor, start: int, end: int, quote: str) -> None:
     cursor.fault(start, f"The string that begins here with {quote} ({name} quote) {said}; close it with {quote}")
 
 
-def _bad_escape(cursor: Cursor, at: int, inner: str) -> None:
+def _bad_escape(cursor: Cursor, at: int, start: int, inner: str, quotes: int) -> None:
+    """Note the escape sequence at offset `at`, which is none. `start`: where the string begins. `inner`: what stands
+    between its quotes. `quotes`: how many of them there are at each end."""
     escape = cursor.text[at : at + 2]
     better = inner.replace('\\"', '"')
     if escape in ("\\u", "\\U"):
@@ -94,7 +98,8 @@ def _bad_escape(cursor: Cursor, at: int, inner: str) -> None:
         said = f"{escape} is none of TOML 1.0"
     plain = "'" not in better and "\n" not in better
     advice = f"write the string in single quotes: '{better}'" if plain else "write each backslash twice"
-    cursor.fault(at, f"A backslash between double quotes begins an escape sequence, and {said}; {advice}")
+    mend = Mend(start, start + len(inner) + 2, f"'{better}'") if plain and quotes == 1 else None
+    cursor.fault(at, f"A backslash between double quotes begins an escape sequence, and {said}; {advice}", mend)
 
 
 def _control_characters(cursor: Cursor, start: int, end: int) -> None:

@@ -2,16 +2,19 @@
 
 tomli decides what is valid. This module is used only when tomli has refused a file, or when a file needs a later
 version of TOML. It reads one statement after the other. After a broken one it goes on with the next line. It returns
-the text with the broken statements blanked, so that the rest of the file can be checked, too. The daemon loads it only
+the text with what its messages say to write; statements of which no message says that are blanked. So the rest of the
+file can be checked, too, and so can what the messages say. The daemon loads it only
 when a file is broken."""
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from oomwatchd.config import word_hints as words
-from oomwatchd.config.odd_characters import INVISIBLE, LOOKALIKES, OPENING_QUOTES, name_of
-from oomwatchd.config.problems import Fault
+from oomwatchd.config.keys import TEXT_KEYS
+from oomwatchd.config.mending import Mending, Moved
+from oomwatchd.config.odd_characters import INVISIBLE, OPENING_QUOTES, name_of
+from oomwatchd.config.problems import Fault, Mend, in_order
 from oomwatchd.config.text_cursor import Unclosed
 from oomwatchd.config.toml_positions import Path
 from oomwatchd.config.value_hints import ValueReader
@@ -21,7 +24,7 @@ _DOT = re.compile(r"[ \t]*\.[ \t]*")
 _HEADER = re.compile(r"(\[[ \t]*\[?)([^\[\]#\n]*)(\][ \t]*\]?)?")
 _SET = re.compile(r"([A-Za-z0-9_-]+)[ \t]*=")
 _CONFLICT = re.compile(r"<<<<<<< |=======$|>>>>>>> |\|\|\|\|\|\|\| ")
-_ODD_SIGNS = re.compile(r"(?:=>|[!<>]=|=~|:=|\+=|==|<-|->|=:|[:：＝])")
+_ODD_SIGNS = re.compile(r"(?:=>|[!<>]=|=~|:=|\+=|==|<-|->|=:|<>|~=|[<>:：＝])")
 _MOST_STATEMENTS = 1000
 """At most so many mistakes are told. A file with more of them is no configuration."""
 
@@ -32,9 +35,11 @@ class Diagnosis:
 
     faults: tuple[Fault, ...]
     mended: str
-    """The text with the broken statements blanked. It has as many lines as before."""
+    """The text with the broken statements mended or blanked. It has as many lines as before."""
+    moved: tuple[Moved, ...]
+    """The parts of `mended` that stand in the place of others, in order."""
     broken: dict[Path, set[str]]
-    """For each table with a broken statement, by its path as in `toml_positions`: the keys of these statements, "" for
+    """For each table with a blanked statement, by its path as in `toml_positions`: the keys of these statements, "" for
     a key that can't be told."""
 
 
@@ -48,9 +53,8 @@ class _Diagnosis:
     def __init__(self, text: str, tables: Collection[str], booleans: Collection[str]) -> None:
         self.text = text
         self.arrays_wanted = tables
-        self.faults: list[Fault] = []
-        self.reader = ValueReader(text, self.fault, lambda key: key in booleans)
-        self.mended: list[str] = []
+        self.reader = ValueReader(text, lambda key: key in booleans)
+        self.mended = Mending()
         self.broken: dict[Path, set[str]] = {}
         self.table: Path = ()
         self.skipping = False
@@ -61,37 +65,37 @@ class _Diagnosis:
         self.counts: dict[Path, int] = {}
         """The number of members of each array of tables."""
 
-    def fault(self, offset: int, message: str) -> None:
-        self.faults.append(Fault(offset, message))
-
     def run(self) -> Diagnosis:
         if "\n" not in self.text and "\r" in self.text.rstrip("\r"):
             message = "The lines end with a carriage return alone, as on old Macs; save the file with Unix line ends"
-            return Diagnosis((Fault(0, message),), "", {(): {""}})
+            return Diagnosis((Fault(0, message),), "", (), {(): {""}})
         reader = self.reader
         while reader.at < len(self.text):
-            start, known = reader.at, len(self.faults)
-            if len(self.faults) > _MOST_STATEMENTS:
-                self._keep(start, len(self.text), broken=True)
+            start, known = reader.at, len(reader.faults)
+            if known > _MOST_STATEMENTS:
+                self.mended.blank(self.text[start:])
                 break
             keys, header = self._statement()
             end = max(reader.at, start + 1)
             if reader.at < len(self.text):
                 end = reader.line_end(reader.at) + 1
             end = min(end, len(self.text))
-            broken = len(self.faults) > known
-            if broken:
-                self.broken.setdefault(self.table, set()).update({keys}, _SET.findall(self.text[start:end]))
-            self._keep(start, end, broken=(broken or self.skipping), header=header)
+            self._keep(start, end, reader.faults[known:], keys, header)
             reader.at = end
-        return Diagnosis(tuple(_sorted(self.faults)), "".join(self.mended), self.broken)
+        return Diagnosis(tuple(in_order(reader.faults)), self.mended.text(), tuple(self.mended.moved), self.broken)
 
-    def _keep(self, start: int, end: int, *, broken: bool, header: str = "") -> None:
+    def _keep(self, start: int, end: int, faults: list[Fault], keys: str, header: str) -> None:
+        """Take the statement from `start` to `end` into the mended text, as far as it can be read."""
         part = self.text[start:end]
-        if not broken:
-            self.mended.append(part)
+        mends = [fault.mend for fault in faults if fault.mend is not None]
+        if self.skipping:
+            self.mended.blank(part)
+        elif len(mends) == len(faults) and self.mended.mend(part, start, mends):
             return
-        self.mended.append(header + "\n" * part.count("\n"))
+        else:
+            self.mended.blank(part, header)
+        if faults:
+            self.broken.setdefault(self.table, set()).update({keys}, _SET.findall(part))
 
     # Statements
 
@@ -104,11 +108,11 @@ class _Diagnosis:
         start = reader.at
         line = self.text[start : reader.line_end(start)]
         if line[0] in "\r" and not line.strip("\r"):
-            self.fault(start, "A carriage return stands here that ends no line")
+            self.reader.fault(start, "A carriage return stands here that ends no line")
             reader.at = reader.line_end(start)
             return "", ""
         if _CONFLICT.match(line):
-            self.fault(start, f"A merge left this mark: {line[:7]}; choose one of the two versions")
+            self.reader.fault(start, f"A merge left this mark: {line[:7]}; choose one of the two versions")
             reader.at = reader.line_end(start)
             return "", ""
         if line[0] in "[［":
@@ -117,13 +121,13 @@ class _Diagnosis:
 
     def _header(self, line_start: int, start: int, line: str) -> str:
         reader = self.reader
-        known = len(self.faults)
+        known = len(self.reader.faults)
         match = _HEADER.match(line)
         name = match[2].strip() if match else ""
         parts = self._header_key(start, name) if match else None
         if match is None or parts is None:
-            if len(self.faults) == known:
-                self.fault(start, "This isn't the header of a table; write [daemon] or [[rule]]")
+            if len(self.reader.faults) == known:
+                self.reader.fault(start, "This isn't the header of a table; write [daemon] or [[rule]]")
             reader.at = reader.line_end(start)
             self.skipping = True
             return ""
@@ -133,20 +137,20 @@ class _Diagnosis:
         wanted = parts[0] in self.arrays_wanted and len(parts) == 1
         right = f"[[{name}]]" if wanted or (double and closing.count("]") == 2) else f"[{name}]"
         if not closing:
-            self.fault(start, f"The header isn't closed; write {right}")
+            self.reader.fault(start, f"The header isn't closed; write {right}")
         elif " " in opening + closing or "\t" in opening + closing:
-            self.fault(start, f"No blank may stand between the two brackets; write {right}")
+            self.reader.fault(start, f"No blank may stand between the two brackets; write {right}")
         elif opening.count("[") != closing.count("]"):
-            self.fault(start, f"The header has not as many ] as [; write {right}")
+            self.reader.fault(start, f"The header has not as many ] as [; write {right}")
         elif wanted and not double:
-            self.fault(start, f"There may be several of '{name}', so it has two brackets; write {right}")
+            self.reader.fault(start, f"There may be several of '{name}', so it has two brackets; write {right}")
         reader.at = start + match.end()
         if closing:
             self._rest(start, "", header=True)
         else:
             reader.at = reader.line_end(start)
         self._enter(tuple(parts), right.startswith("[["), start)
-        return right if len(self.faults) > known and not self.skipping else ""
+        return right if len(self.reader.faults) > known and not self.skipping else ""
 
     def _header_key(self, start: int, name: str) -> list[str] | None:
         """The parts of a header's name; None: they can't be told."""
@@ -162,7 +166,7 @@ class _Diagnosis:
             return parts
         odd = re.search(f"[{INVISIBLE}{OPENING_QUOTES}]", name)
         if odd is not None:
-            self.fault(start, f"The name in the header has {name_of(odd.group())}; write it anew")
+            self.reader.fault(start, f"The name in the header has {name_of(odd[0])}; write it anew")
         return None
 
     def _enter(self, parts: tuple[str, ...], double: bool, start: int) -> None:
@@ -178,7 +182,7 @@ class _Diagnosis:
             return
         self.table = path
         if path in self.defined:
-            self.fault(
+            self.reader.fault(
                 start,
                 f"[{'.'.join(parts)}] stands twice; first at line {self.reader.line(self.defined[path])}; "
                 "write one table",
@@ -198,9 +202,10 @@ class _Diagnosis:
             reader.at = reader.line_end(reader.at)
             return unread
         self._define(parts, start)
+        value_start = reader.at
         try:
             reader.value(parts[-1])
-            self._rest(start, parts[-1])
+            self._rest(value_start, parts[-1])
         except Unclosed as unclosed:
             reader.at = unclosed.offset
         return key
@@ -209,13 +214,13 @@ class _Diagnosis:
         reader = self.reader
         key_follows = re.match(r"[A-Za-z-]+[ \t]*[.=]", line)
         if (match := words.OTHER_COMMENTS.match(line)) and not key_follows:
-            self.fault(start, f"A comment begins with #, not with {match.group()}")
+            self.reader.fault(start, f"A comment begins with #, not with {match.group()}")
             return None
         if line.startswith("- ") and not key_follows:
-            self.fault(start, 'A list is written key = ["a", "b"], and each rule begins with a line [[rule]]')
+            self.reader.fault(start, 'A list is written key = ["a", "b"], and each rule begins with a line [[rule]]')
             return None
         if line[0] in "=:":
-            self.fault(start, f"The key before {line[0]} is missing")
+            self.reader.fault(start, f"The key before {line[0]} is missing")
             return None
         parts: list[str] = []
         while match := _KEY.match(self.text, reader.at):
@@ -231,9 +236,9 @@ class _Diagnosis:
     def _odd_key(self, start: int, line: str) -> None:
         character = self.text[self.reader.at : self.reader.at + 1]
         if character and (character in OPENING_QUOTES or not character.isprintable()):
-            self.fault(self.reader.at, f"A line begins with a key or a header, not with {name_of(character)}")
+            self.reader.fault(self.reader.at, f"A line begins with a key or a header, not with {name_of(character)}")
         else:
-            self.fault(start, words.about_first_word(line))
+            self.reader.fault(start, words.about_first_word(line))
 
     def _equals(self, start: int, key: str) -> str | None:
         """Go behind the = of a pair. Returns None, or, where no value follows, the key that was meant."""
@@ -241,21 +246,21 @@ class _Diagnosis:
         reader.skip_blank()
         sign = _ODD_SIGNS.match(self.text, reader.at)
         if sign is not None:
-            name = name_of(sign.group()) if sign.group() in LOOKALIKES else f"'{sign.group()}'"
-            self.fault(reader.at, f"Between a key and its value stands =, not {name}; write {key} = …")
+            self.reader.fault(reader.at, words.about_sign(sign.group(), key), Mend(reader.at, sign.end(), " = "))
             reader.at = sign.end()
         elif reader.peek() == "=":
             reader.at += 1
         else:
             rest = self.text[reader.at : reader.line_end(start)]
             meant, message, at_rest = words.about_missing_equals(key, rest)
-            self.fault(reader.at if at_rest else start, message)
+            self.reader.fault(reader.at if at_rest else start, message)
             return meant
         reader.skip_blank()
         if reader.peek() in ("", "\n", "#"):
             if sign is not None:
+                reader.faults[-1] = replace(reader.faults[-1], mend=None)
                 return key
-            self.fault(reader.at, f"The value of '{key}' is missing behind the =")
+            self.reader.fault(reader.at, f"The value of '{key}' is missing behind the =")
             return key
         return None
 
@@ -272,29 +277,25 @@ class _Diagnosis:
                     f"[[{self.table[0]}]] is missing above it"
                 )
                 self.skipping = True
-            self.fault(start, message)
+                self.broken.setdefault(self.table, set()).add("")
+            self.reader.fault(start, message)
             return
         self.defined[path] = start
 
     # Behind a value
 
-    def _rest(self, start: int, key: str, *, header: bool = False) -> None:
-        """Read the rest of the line after a value. It should be a comment, or nothing."""
+    def _rest(self, value_start: int, key: str, *, header: bool = False) -> None:
+        """Read the rest of the line after a value or a header. It should be a comment, or nothing."""
         reader = self.reader
         if reader.skip_comment():
             return
         at = reader.at
         rest = self.text[at : reader.line_end(at)].rstrip()
         reader.at = reader.line_end(at)
-        self.fault(
-            at,
-            words.about_rest_of_header(rest) if header else words.about_rest(rest, self.text[start:at].rstrip(), key),
-        )
-
-
-def _sorted(faults: list[Fault]) -> list[Fault]:
-    """In the order of the text; of several faults at one place the first."""
-    first: dict[int, Fault] = {}
-    for fault in sorted(faults, key=lambda fault: fault.offset):
-        first.setdefault(fault.offset, fault)
-    return list(first.values())
+        if header:
+            reader.fault(at, words.about_rest_of_header(rest))
+            return
+        found = words.about_rest(rest, self.text[value_start:at].rstrip(), key)
+        start = value_start if found.with_value else at
+        mend = None if found.instead is None else Mend(start, at + len(rest), found.instead)
+        reader.fault(value_start if found.at_value else at, found.message, mend, certain=key in TEXT_KEYS)

@@ -1,9 +1,9 @@
 """A place in a text that isn't TOML 1.0, and what may be passed over from there."""
 
 import re
-from collections.abc import Callable
 
 from oomwatchd.config.odd_characters import INVISIBLE, name_of
+from oomwatchd.config.problems import Fault, Mend
 
 _BLANK = re.compile(rf"[ \t{INVISIBLE}]*")
 _INVISIBLE = re.compile(f"[{INVISIBLE}]")
@@ -20,12 +20,16 @@ class Unclosed(Exception):
 
 
 class Cursor:
-    """A place in a text. `at` is its offset, `fault(offset, message)` notes a mistake."""
+    """A place in a text, and the mistakes that were found there. `at` is its offset."""
 
-    def __init__(self, text: str, fault: Callable[[int, str], None]) -> None:
+    def __init__(self, text: str) -> None:
         self.text = text
         self.at = 0
-        self.fault = fault
+        self.faults: list[Fault] = []
+
+    def fault(self, offset: int, message: str, mend: Mend | None = None, *, certain: bool = True) -> None:
+        """Note a mistake."""
+        self.faults.append(Fault(offset, message, mend, certain))
 
     def peek(self) -> str:
         """The character here; empty at the end of the text."""
@@ -73,4 +77,7 @@ class Cursor:
         odd = _INVISIBLE.search(re.sub("#[^\n]*", lambda comment: " " * len(comment.group()), skipped))
         if odd is not None:
             where = match.start() + odd.start()
-            self.fault(where, f"An invisible character stands here, {name_of(odd.group())}; write an ordinary blank")
+            message = f"An invisible character stands here, {name_of(odd.group())}; write an ordinary blank"
+            blanks = _INVISIBLE.sub(" ", skipped)
+            mend = None if "#" in skipped or "\n" in skipped else Mend(match.start(), match.end(), blanks)
+            self.fault(where, message, mend)

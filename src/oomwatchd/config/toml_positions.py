@@ -44,7 +44,7 @@ _NEW_TIME = re.compile(r"(?:\d{4}-\d\d-\d\d[Tt ])?\d\d:\d\d(?!:)")
 class Located:
     """The places in a document."""
 
-    positions: Mapping[Path, Position]
+    positions: "Positions"
     """The place of each key, table header and member of an array, by its path. The path of the second rule's `not.comm`
     is ("rule", 1, "not", "comm")."""
     newer: bool
@@ -55,9 +55,9 @@ def locate(text: str) -> Located:
     """Find the places in `text`. On text that isn't TOML it stops early, and raises nothing."""
     rules = _plain_rules(text)
     if rules is not None:
-        return Located(_Positions(text, rules), False)
+        return Located(Positions(text, rules), False)
     scanner = _Scanner(text)
-    return Located(_Positions(text, [], scanner.scan()), scanner.newer)
+    return Located(Positions(text, [], scanner.scan()), scanner.newer)
 
 
 def _plain_rules(text: str) -> list[int] | None:
@@ -82,9 +82,9 @@ def _unquoted(key: str) -> str:
     return key[1:-1]
 
 
-class _Positions(Mapping[Path, Position]):
-    """Positions by path. Where no message asks for more than the places of rules, the rest isn't looked for: with many
-    rules that takes more time and memory than to read them."""
+class Positions(Mapping[Path, Position]):
+    """The places of keys by path. Where no message asks for more than the places of rules, the rest isn't looked for:
+    with many rules that takes more time and memory than to read them."""
 
     def __init__(self, text: str, rules: list[int], offsets: dict[Path, int] | None = None) -> None:
         """`rules`: where the headers of rules stand, in a text of plain lines. `offsets`: where everything stands;
@@ -101,8 +101,14 @@ class _Positions(Mapping[Path, Position]):
 
     def __getitem__(self, path: Path) -> Position:
         offset = self._rules.get(path)
-        if offset is None:
-            offset = self._all()[path]
+        return self._position(self._all()[path] if offset is None else offset)
+
+    def value(self, path: Path) -> Position:
+        """The place of the value of a key, or of a member of an array. Of a table that has no place of its own, such as
+        that of a header: the place of its key. Raises KeyError."""
+        return self._position(_Scanner(self._text).value_offset(path, self._all()[path]))
+
+    def _position(self, offset: int) -> Position:
         line = bisect_right(self._starts, offset)
         return line, offset - self._starts[line - 1] + 1
 
@@ -119,7 +125,7 @@ class _Positions(Mapping[Path, Position]):
 class _Scanner:
     """Goes through a text once, and notes the place of each key.
 
-    It has 13 public methods, one more than usual: there is one for each part of TOML's grammar."""
+    It has 14 public methods, two more than usual: there is one for each part of TOML's grammar."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -147,6 +153,15 @@ class _Scanner:
             if self.at == before:
                 break
         return self.found
+
+    def value_offset(self, path: Path, key_offset: int) -> int:
+        """Where the value of the key at `key_offset` begins; `key_offset` where no value of this path follows."""
+        self.at = key_offset
+        key = self.key() if not self.peek("[") else ()
+        if not key or path[-len(key) :] != key or not self.eat("="):
+            return key_offset
+        self.skip(_BLANK)
+        return self.at
 
     def skip(self, pattern: re.Pattern[str]) -> str:
         match = pattern.match(self.text, self.at)

@@ -5,7 +5,9 @@ Only for text that tomli has refused: see `oomwatchd.config.syntax_hints`. The g
 import re
 from collections.abc import Callable
 
+from oomwatchd.config.keys import TEXT_KEYS
 from oomwatchd.config.odd_characters import OPENING_QUOTES
+from oomwatchd.config.problems import Mend
 from oomwatchd.config.string_hints import read_long_string, read_string, read_typographic_string
 from oomwatchd.config.text_cursor import Cursor, Unclosed
 from oomwatchd.config.word_hints import about_word
@@ -31,8 +33,8 @@ _HEADER_LINE = re.compile(r"[ \t]*\[\[?[ \t]*[A-Za-z_][A-Za-z0-9_.-]*[ \t]*\]\]?
 class ValueReader(Cursor):
     """Reads values, and notes what is wrong with them. `is_boolean`: whether a key takes true or false."""
 
-    def __init__(self, text: str, fault: Callable[[int, str], None], is_boolean: Callable[[str], bool]) -> None:
-        super().__init__(text, fault)
+    def __init__(self, text: str, is_boolean: Callable[[str], bool]) -> None:
+        super().__init__(text)
         self._is_boolean = is_boolean
 
     def value(self, key: str, closers: str = "") -> None:
@@ -85,7 +87,8 @@ class ValueReader(Cursor):
                 self.at += 1
                 return
             if character == ";":
-                self.fault(self.at, "The members of a list are parted by commas, not semicolons")
+                message = "The members of a list are parted by commas, not semicolons"
+                self.fault(self.at, message, Mend(self.at, self.at + 1, ","))
                 comma = True
                 self.at += 1
                 continue
@@ -142,7 +145,8 @@ class ValueReader(Cursor):
         if character == "]":
             self.fault(self.at, "The table that begins with { ends with ]; close it with }")
         elif comma is not None and comma >= 0:
-            self.fault(comma, "TOML 1.0 has no comma before the } of a table in braces; remove it")
+            message = "TOML 1.0 has no comma before the } of a table in braces; remove it"
+            self.fault(comma, message, Mend(comma, comma + 1, ""))
         self.at += 1
 
     def _reaches_brace(self) -> bool:
@@ -189,7 +193,7 @@ class ValueReader(Cursor):
             self.at = closing + 1 if closing >= 0 else self.line_end(self.at)
             return False
         if sign in (":", "："):
-            self.fault(self.at, f"Between a key and its value stands =, not {sign}")
+            self.fault(self.at, f"Between a key and its value stands =, not {sign}", Mend(self.at, self.at + 1, " ="))
         elif sign != "=":
             self.fault(self.at, f"'=' is missing behind the key '{match.group()}'")
             self.at -= 1
@@ -213,4 +217,7 @@ class ValueReader(Cursor):
         start = self.at
         word = self.bare(start, closers)
         self.at = start + max(len(word), 1)
-        self.fault(start, about_word(word or self.text[start : start + 1], boolean=self._is_boolean(key)))
+        word = word or self.text[start : start + 1]
+        message, instead = about_word(word, boolean=self._is_boolean(key))
+        mend = None if instead is None else Mend(start, start + len(word), instead)
+        self.fault(start, message, mend, certain=key in TEXT_KEYS)

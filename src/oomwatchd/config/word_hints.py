@@ -4,63 +4,88 @@ Each function gets the characters, and returns a message that names the mistake 
 """
 
 import re
+from dataclasses import dataclass
 
-from oomwatchd.config.odd_characters import DASHES, OPENING_QUOTES, name_of, quoted
+from oomwatchd.config.odd_characters import DASHES, LOOKALIKES, OPENING_QUOTES, name_of, quoted
 
 OTHER_COMMENTS = re.compile(r";|//|/\*|--(?= )|<!--|\"\"\"$|%|!|\(\*|REM\b", re.IGNORECASE)
 """How comments begin in other languages."""
 _SHORT_TIME = re.compile(r"(?:\d{4}-\d\d-\d\d[Tt ])?\d\d:\d\d(?:[Zz]|[+-]\d\d:\d\d)?$")
-_TRUE_WORDS = ("true", "yes", "on", "y", "enabled", "enable")
-_FALSE_WORDS = ("false", "no", "off", "n", "disabled", "disable")
+TRUE_WORDS = ("true", "yes", "on", "y", "enabled", "enable")
+FALSE_WORDS = ("false", "no", "off", "n", "disabled", "disable")
 
 
 # A word where a value is expected
 
 
-def about_word(word: str, *, boolean: bool) -> str:
+_Remark = tuple[str, str | None]
+"""A message, and what it says to write instead; None: it names no text."""
+
+
+def about_word(word: str, *, boolean: bool) -> _Remark:
     """About a value without quotes that is none. `boolean`: its key takes true or false."""
     lower = word.lower()
     if lower in ("true", "false"):
-        return f"'{word}' is no value of TOML, which has small letters here; write {lower}"
-    if boolean and lower in _TRUE_WORDS + _FALSE_WORDS:
-        return f"'{word}' is no value of TOML; write {'true' if lower in _TRUE_WORDS else 'false'}"
+        return f"'{word}' is no value of TOML, which has small letters here; write {lower}", lower
+    if boolean and lower in TRUE_WORDS + FALSE_WORDS:
+        meant = "true" if lower in TRUE_WORDS else "false"
+        return f"'{word}' is no value of TOML; write {meant}", meant
     if lower in ("none", "null", "nil"):
-        return f"TOML has no '{word}'; leave the key out"
-    return _about_number(word) or _about_text(word)
+        return f"TOML has no '{word}'; leave the key out", None
+    return _about_number(word) or _about_odd_text(word) or _about_list(word) or _about_text(word)
 
 
-def _about_number(word: str) -> str:
+def _about_number(word: str) -> _Remark | None:
     if word[0] in DASHES and (match := re.fullmatch(rf"[{DASHES}]\s*([\d_.]+)", word)):
-        return f"{name_of(word[0])} is no minus sign for TOML; write -{match[1]}"
+        return f"{name_of(word[0])} is no minus sign for TOML; write -{match[1]}", f"-{match[1]}"
     if match := re.fullmatch(r"([+-])[ \t]+([\d_.]+)", word):
-        return f"No blank may stand between the sign and the number; write {match[1]}{match[2]}"
+        number = match[1] + match[2]
+        return f"No blank may stand between the sign and the number; write {number}", number
     if match := re.fullmatch(r"([+-]?)0+(\d+)", word):
-        return f"A number doesn't begin with 0; write {match[1].strip('+')}{match[2]}"
+        number = match[1].strip("+") + match[2]
+        return f"A number doesn't begin with 0; write {number}", number
     if re.fullmatch(r"[+-]?\d{1,3}(?:[,.' ]\d{3})+", word):
-        return "A number is written without marks or blanks between its digits; write " + re.sub("[,.' ]", "", word)
+        number = re.sub("[,.' ]", "", word)
+        return f"A number is written without marks or blanks between its digits; write {number}", number
     if re.fullmatch(r"[+-]{2,}\d+", word):
-        return "A number has one sign only"
+        return "A number has one sign only", None
     if re.fullmatch(r"[+-]?(?:\d+\.|\.\d+)", word):
-        return f"'{word}': digits must stand on both sides of the point"
+        return f"'{word}': digits must stand on both sides of the point", None
     if _SHORT_TIME.match(word):
-        return "In TOML 1.0 a time has seconds, such as 10:20:00; put it in quotes if it is a text"
-    return ""
+        return "In TOML 1.0 a time has seconds, such as 10:20:00; put it in quotes if it is a text", quoted(word)
+    return None
 
 
-def _about_text(word: str) -> str:
+def _about_odd_text(word: str) -> _Remark | None:
     if re.match(r"[rRbBfFuU]{1,2}[\"']", word):
         inner = word.lstrip("rRbBfFuU").strip("\"'")
         if not inner:
-            return f"A quote is missing before {word}"
-        return f"TOML knows no letter before a quote; in single quotes a backslash is just a backslash: '{inner}'"
+            return f"A quote is missing before {word}", None
+        message = "TOML knows no letter before a quote; in single quotes a backslash is just a backslash: "
+        return f"{message}'{inner}'", f"'{inner}'"
     if re.fullmatch(r"/.*[\\^$|+()\[*].*/[a-z]*", word):
-        return f"A regular expression is written {{ regex = '{word.strip('/')}' }}"
+        instead = f"{{ regex = {quoted(word.strip('/'), literal=True)} }}"
+        return f"A regular expression is written {instead}", instead
     if match := re.match(r"(at_least|at_most)\b[ \t=]*(-?\d+)?", word):
-        return f"Bounds stand in braces; write {{ {match[1]} = {match[2] or 'N'} }}"
+        instead = f"{{ {match[1]} = {match[2] or 'N'} }}"
+        return f"Bounds stand in braces; write {instead}", instead if match[2] else None
     if word[0] in "=:>~":
-        return f"Between a key and its value stands one =, not ={word[0]}"
-    inner = word.strip("\"'" + OPENING_QUOTES)
-    return f"A text must stand in quotes; write {quoted(inner)}"
+        return f"Between a key and its value stands one =, not ={word[0]}", None
+    return None
+
+
+def _about_list(word: str) -> _Remark | None:
+    """About several texts without quotes, between commas or bars."""
+    members = [member.strip("\"' \t" + OPENING_QUOTES) for member in re.split(r"[,|]", word)]
+    if len(members) < 2 or not all(re.fullmatch(r"[\w./@:*?-]+", member) for member in members):
+        return None
+    instead = f"[{', '.join(map(quoted, members))}]"
+    return f"Several texts are a list, each in quotes; write {instead}", instead
+
+
+def _about_text(word: str) -> _Remark:
+    instead = quoted(word.strip("\"'" + OPENING_QUOTES))
+    return f"A text must stand in quotes; write {instead}", instead
 
 
 # A line where a key is expected
@@ -79,6 +104,19 @@ def about_first_word(line: str) -> str:
 
 
 # What follows a key where = should stand
+
+
+def about_sign(sign: str, key: str) -> str:
+    """About `sign`, which stands where = should."""
+    name = name_of(sign) if sign in LOOKALIKES else f"'{sign}'"
+    instead = f"{key} = …"
+    if sign in ("!=", "<>"):
+        instead = f"not = {{ {key} = … }}"
+    elif sign in ("=~", "~="):
+        instead = f"{key} = {{ regex = … }}"
+    elif sign[0] in "<>" and sign != "<-":
+        instead = f"{key} = {{ {'at_least' if sign[0] == '>' else 'at_most'} = … }}"
+    return f"Between a key and its value stands =, not {name}; write {instead}"
 
 
 def about_missing_equals(key: str, rest: str) -> tuple[str, str, bool]:
@@ -110,48 +148,74 @@ def about_rest_of_header(rest: str) -> str:
     return "Nothing but a comment may follow a header on its line; put it on the next line"
 
 
-def about_rest(rest: str, before: str, key: str) -> str:
-    """About `rest`, which follows the value of `key` on its line. `before`: the line up to there."""
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """What to say of the rest of a line behind a value."""
+
+    message: str
+    instead: str | None = None
+    """What to write in the place of the rest; None: the message names no text."""
+    with_value: bool = False
+    """Whether `instead` takes the place of the value, too."""
+    at_value: bool = False
+    """Whether the mistake begins with the value."""
+
+
+def about_rest(rest: str, value: str, key: str) -> Rest:
+    """About `rest`, which follows `value` of `key` on its line."""
     return (
         _about_mark(rest)
-        or _about_several_values(rest, before, key)
-        or _about_split_value(rest, before)
-        or f"'{rest[:40]}' can't stand behind the value; a comment begins with #"
+        or _about_several_values(rest, value, key)
+        or _about_split_value(rest, value)
+        or Rest(f"'{rest[:40]}' can't stand behind the value; a comment begins with #")
     )
 
 
-def _about_mark(rest: str) -> str:
+def _about_mark(rest: str) -> Rest | None:
     if not rest or not rest[0].isprintable():
-        return f"{name_of(rest[0]) if rest else 'A carriage return'} can't stand behind the value"
+        return Rest(f"{name_of(rest[0]) if rest else 'A carriage return'} can't stand behind the value")
     if rest == "," or re.match(r",[ \t]*#", rest):
-        return "No comma stands behind a value: each key has a line of its own"
+        return Rest("No comma stands behind a value: each key has a line of its own", rest[1:])
     if rest == ";":
-        return "No semicolon stands behind a value: the line's end is enough"
+        return Rest("No semicolon stands behind a value: the line's end is enough", "")
     if match := OTHER_COMMENTS.match(rest):
-        return f"A comment begins with #, not with {match.group()}"
+        return Rest(f"A comment begins with #, not with {match.group()}", "")
     if re.match(r"[,;]?[ \t]*[A-Za-z0-9_.-]+[ \t]*=", rest):
-        return "Each key has a line of its own: begin a new line here"
-    return ""
+        return Rest("Each key has a line of its own: begin a new line here")
+    return None
 
 
-def _about_several_values(rest: str, before: str, key: str) -> str:
-    if re.match(r"(?:,|or\b|\|\|?|and\b)?[ \t]*[\"'“‘]", rest) and before.endswith(('"', "'")):
+_STRING = r"""(?:"[^"\\]*"|'[^']*')"""
+_MORE_STRINGS = re.compile(rf"(?:[ \t]*(?:,|or\b|\|\|?|and\b)?[ \t]*{_STRING})+[ \t]*(?:#.*)?")
+
+
+def _about_several_values(rest: str, value: str, key: str) -> Rest | None:
+    if re.match(r"(?:,|or\b|\|\|?|and\b)?[ \t]*[\"'“‘]", rest) and value.endswith(('"', "'")):
         if rest[0] in "\"'" and not re.match(r"[\"'][^\"']", rest):
-            return "A quote too many stands here"
-        return f'Several values are a list, in brackets and with commas between: {key} = ["a", "b"]'
+            return Rest("A quote too many stands here")
+        message = "Several values are a list, in brackets and with commas between: write "
+        if not _MORE_STRINGS.fullmatch(rest):
+            return Rest(f'{message}{key} = ["a", "b"]')
+        members = ", ".join([value, *re.findall(_STRING, rest)])
+        return Rest(f"{message}{key} = [{members}]", f"[{members}]", with_value=True)
     if re.match(r",[ \t]*[\[{]", rest):
-        return "Several values are a list, in brackets; a key takes one table in braces"
-    return ""
+        return Rest("Several values are a list, in brackets; a key takes one table in braces")
+    return None
 
 
-def _about_split_value(rest: str, before: str) -> str:
+def _about_split_value(rest: str, value: str) -> Rest | None:
     """One value that was meant to go on."""
-    if rest[0] in "\"'" or before.endswith(('"', "'")):
-        quote = "double" if before.endswith('"') else "single"
-        return f"The string ends before this; a {quote} quote within a string wants the other kind around it"
+    if rest[0] in "\"'" or value.endswith(('"', "'")):
+        quote = "double" if value.endswith('"') else "single"
+        message = f"The string ends before this; a {quote} quote within a string wants the other kind around it"
+        return Rest(message)
     if re.match(r",\d{3}\b|[ \t]*\d", rest):
-        return "A number is written without marks or blanks between its digits"
+        digits = re.sub("[, \t]", "", value + rest)
+        number = digits if re.fullmatch(r"[+-]?\d{1,10}", digits) else None
+        message = "A number is written without marks or blanks between its digits"
+        said = "" if number is None else f"; write {number}"
+        return Rest(message + said, number, with_value=True, at_value=True)
     if re.match(r"[A-Za-zµ%]+$", rest):
-        value = before.rpartition("=")[2].strip()
-        return f"A text must stand in quotes; write {quoted(value + rest)}"
-    return ""
+        text = quoted(f"{value} {rest}")
+        return Rest(f"A text must stand in quotes; write {text}", text, with_value=True, at_value=True)
+    return None

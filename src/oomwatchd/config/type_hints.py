@@ -1,0 +1,38 @@
+"""Says of a value that has the wrong type what it is, and what was probably meant. Pure.
+
+It is imported only where a configuration has such a mistake."""
+
+import re
+
+from oomwatchd.config.kinds import VERY_LONG, kind
+from oomwatchd.config.odd_characters import DASHES
+from oomwatchd.config.word_hints import FALSE_WORDS, TRUE_WORDS
+
+
+def instead_of_truth(value: object) -> str:
+    """The end of a message about a value that should be true or false."""
+    word = value.strip().lower() if isinstance(value, str) else ""
+    if word in TRUE_WORDS + FALSE_WORDS:
+        return f"without quotes: {'true' if word in TRUE_WORDS else 'false'}"
+    return f"not {kind(value)}"
+
+
+def instead_of_number(value: object, low: int, high: int) -> str:
+    """The end of a message about a value that should be a whole number from `low` to `high`."""
+    number = number_meant(value)
+    if number is not None and low <= number <= high:
+        return f"without quotes: {number}" if isinstance(value, str) else f"not {kind(value)}; write {number}"
+    percent = re.fullmatch(r"\s*([+-]?[0-9]{1,4})\s*(?:%|percent)\s*", value) if isinstance(value, str) else None
+    if percent and low <= int(percent[1]) * 10 <= high:
+        return f"not {kind(value)}; it counts in thousandths of the memory: write {int(percent[1]) * 10}"
+    return f"not {kind(value)}"
+
+
+def number_meant(value: object) -> int | None:
+    """The whole number that a value of another type was meant to be; None: that can't be told."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < VERY_LONG:
+        return int(value)
+    if not isinstance(value, str):
+        return None
+    text = value.strip().translate(dict.fromkeys(map(ord, DASHES), "-")).replace(" ", "")
+    return int(text) if re.fullmatch(r"[+-]?[0-9]{1,10}", text) else None
