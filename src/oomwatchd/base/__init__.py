@@ -1,1 +1,1 @@
-"""What every room may use: text, time spans, standard streams, memory given back."""
+"""What every room may use: text, time spans, clocks, helper processes, the kernel's constants, a small memory."""

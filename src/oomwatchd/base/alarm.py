@@ -5,7 +5,7 @@ import time
 from types import FrameType
 
 _TICK_SECONDS = 0.001
-"""The timer ticks again and again, since a tick that comes just before a system call interrupts nothing."""
+"""The timer ticks again and again, because a tick that comes just before a system call doesn't interrupt it."""
 
 
 class Overdue(Exception):
@@ -13,7 +13,8 @@ class Overdue(Exception):
 
 
 _ends_at: float | None = None
-"""When the limit is reached, by time.thread_time(). None: a tick only interrupts system calls."""
+"""When the limit is reached, by time.thread_time(), seconds. None: no Limit is active, so a tick only interrupts system
+calls."""
 _installed = False
 
 
@@ -25,7 +26,8 @@ def _on_tick(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _install() -> None:
-    """Handle SIGALRM, which ends the process by default. Done when first needed, since a program may never need it."""
+    """Set a handler for SIGALRM, which by default ends the process. It is set at the first use, because many programs
+    never use it."""
     global _installed
     if not _installed:
         signal.signal(signal.SIGALRM, _on_tick)
@@ -35,7 +37,7 @@ def _install() -> None:
 class Interrupted:
     """A context manager that limits each system call in it to about `seconds`: one that waits longer fails with EINTR.
 
-    It works for calls in C libraries alone. Python repeats its own calls after EINTR (PEP 475)."""
+    It works only for calls that C libraries make. Python repeats its own calls after EINTR (PEP 475)."""
 
     __slots__ = ("_seconds",)
 
@@ -53,8 +55,8 @@ class Interrupted:
 class Limit:
     """A context manager that raises Overdue in the code in it, after `seconds` of CPU time of this thread.
 
-    A long step of the interpreter, such as a comparison of long strings, isn't interrupted; `re` looks for signals
-    every 4096 steps of its own."""
+    It can't interrupt a long step of the interpreter, such as a comparison of long strings. The module `re` checks for
+    signals every 4096 steps of its own."""
 
     __slots__ = ("_seconds",)
 

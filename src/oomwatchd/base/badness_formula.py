@@ -1,6 +1,6 @@
-"""The kernel's formula for whom the OOM killer takes (oom_badness() in mm/oom_kill.c), and how it changed. Pure.
+"""The formula by which the kernel's OOM killer chooses (oom_badness() in mm/oom_kill.c), and how it has changed. Pure.
 
-Two rooms calculate with it that don't import each other: `oom` with facts from /proc, `oomlog` with the table in a log.
+Two rooms that don't import each other calculate with it: `oom` with facts from /proc, `oomlog` with the table in a log.
 All amounts are pages."""
 
 import re
@@ -9,14 +9,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Era:
-    """How the kernels of one period choose. The period begins with version `since`, and ends with the next newer one of
-    ERAS."""
+    """How the kernels of one period choose. The period begins with the kernel `since`, and ends before the next newer
+    one in ERAS."""
 
     since: tuple[int, int]
-    clamps: bool  # points below 1 count as 1
-    last_of_equals: bool  # of equal points the last one scanned dies, else the first
-    root_bonus: bool  # 3 % of its memory is forgiven to whoever has CAP_SYS_ADMIN
+    """The first two numbers of the kernel's version."""
+    clamps: bool
+    """Whether points below 1 count as 1."""
+    last_of_equals: bool
+    """Whether of several processes with the same points the last one that was scanned dies; False: the first one."""
+    root_bonus: bool
+    """Whether 3 % of the memory of a process with CAP_SYS_ADMIN aren't counted."""
     note: str
+    """These rules in words, for people."""
 
 
 ERAS = (
@@ -54,8 +59,9 @@ ERAS = (
 
 
 def era_of(release: str) -> Era:
-    """The era of the kernel `release`, as uname(2) gives it ("6.1.0-18-amd64"). A name that doesn't begin
-    with two numbers counts as the newest. Distributions may have carried changes back."""
+    """The era of the kernel `release`, as uname(2) gives it ("6.1.0-18-amd64"). A name that doesn't begin with two
+    numbers counts as the newest kernel. A distribution may have put newer rules into an older kernel; that can't be
+    seen here."""
     match = re.match(r"(\d+)\.(\d+)", release)
     if match is None:
         return ERAS[0]
@@ -64,8 +70,9 @@ def era_of(release: str) -> Era:
 
 
 def badness(memory: int, oom_score_adj: int, total: int) -> int:
-    """The points of a process that holds `memory` (resident, in swap, page tables) where `total` pages are at stake,
-    before any clamping. The division comes first, as in the kernel: below 1000 pages oom_score_adj weighs nothing."""
+    """The points of a process, before any clamping. `memory`: its pages that are resident, in swap, or page tables.
+    `total`: all pages that the process could use. The division comes first, as in the kernel, so with a `total` below
+    1000 pages oom_score_adj has no effect."""
     return memory + oom_score_adj * (total // 1000)
 
 

@@ -1,6 +1,6 @@
 """Keeps the daemon's own memory small."""
 
-import ctypes  # which pyinotify loads in any case
+import ctypes  # pyinotify loads it anyway
 import gc
 import importlib
 import sys
@@ -10,8 +10,9 @@ _stand_ins: dict[str, types.ModuleType] = {}
 
 
 def load_lazily(name: str, **given: object) -> None:
-    """Have a module loaded when something in it is asked for, and not when it is imported. Until then, whoever imports
-    it gets a stand-in, which has the `given` attributes itself. A module that is loaded already is left alone."""
+    """Put off loading the module `name`: it is loaded when an attribute of it is used, and not when it is imported.
+    Until then an import gives a stand-in, which has the attributes `given`. A module that is loaded already isn't
+    touched."""
     stand_in = types.ModuleType(name)
     stand_in.__dict__.update(given)
 
@@ -26,22 +27,23 @@ def load_lazily(name: str, **given: object) -> None:
 
 
 def remove_stand_in(name: str) -> None:
-    """Whoever imports the module from now on gets the module itself."""
+    """Have an import of the module `name` give the module itself again, from now on."""
     if name in _stand_ins and sys.modules.get(name) is _stand_ins.pop(name):
         del sys.modules[name]
 
 
-# dataclasses imports inspect for the signatures of classes without a docstring: 1.3 MiB, with ast and dis that it
-# loads. The rest, 0.6 MiB, pyinotify and logging import for what they do nowhere here, or only when they fail.
+# dataclasses imports inspect for the signatures of classes without a docstring. That is 1.3 MiB, with ast and dis,
+# which inspect imports. pyinotify and logging import the other modules, 0.6 MiB, for functions that aren't used here,
+# or only after a failure.
 for _name in ("inspect", "glob", "locale", "subprocess", "traceback"):
     load_lazily(_name)
 
 
 def release() -> None:
-    """Give memory that is free now, after a configuration was read, back to the system. Keep the garbage collector from
-    what stays: going over it takes many milliseconds."""
+    """Give free memory back to the system, after a configuration was read. Exclude the objects that stay from garbage
+    collection, because a collection of them takes many milliseconds."""
     gc.collect()
     gc.freeze()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries than glibc do it by themselves
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it, and needs it
     if trim is not None:
         trim(0)

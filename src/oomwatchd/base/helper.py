@@ -1,7 +1,7 @@
-"""Helper processes for calls that may take for ever. A helper can be killed without harm to the daemon.
+"""Helper processes for calls that may never return. A helper can be killed without harm to the daemon.
 
-Threads wouldn't do. A thread that waits for a file system keeps the whole process from ending. A thread at normal
-priority that holds the interpreter's lock makes a thread at real-time priority wait.
+Threads can't be used instead. A thread that waits for a file system keeps the whole process from ending. A thread at
+normal priority that holds the interpreter's lock makes a thread at real-time priority wait.
 
 Helpers are forked by a fork server, which is itself a fork of this process, so that nothing has to be loaded. This
 process doesn't fork them itself, for two reasons: each fork would copy its page tables; and while a helper still had
@@ -25,12 +25,15 @@ Function = Callable[..., object]
 dictionaries of these."""
 
 _MESSAGE_BYTES = 320 << 10
-"""No message is longer: the longest has a command line of 256 KiB, and regular expressions."""
+"""The longest message. The longest ones have a command line of up to 256 KiB and regular expressions."""
 _BUFFER_BYTES = 208 << 10
-"""The kernel doubles this number. It is the default of net.core.wmem_max, which is the most that a process can get."""
+"""The size of a socket's send buffer, which the kernel doubles. It is the default of net.core.wmem_max, which is the
+most that a process can get."""
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 _START, _KILL, _READY = b"s", b"k", b"r"
+"""Messages to the fork server: start a helper, kill one. Message from it: it is ready."""
 _START_SECONDS = 0.2
+"""How long to wait until the fork server is ready."""
 
 
 class HelperError(Exception):
@@ -38,8 +41,8 @@ class HelperError(Exception):
 
 
 class ForkServer:
-    """Starts helpers that can call `functions`, each by its name. The fork server is started with the first helper:
-    most machines never need it."""
+    """Starts helpers that can call `functions`, each by its name. The fork server starts with the first helper, because
+    most machines never need one."""
 
     def __init__(self, functions: Mapping[str, Function]) -> None:
         self._functions = functions
@@ -48,7 +51,7 @@ class ForkServer:
         self._started = 0
 
     def _open(self) -> socket.socket:
-        """Start the fork server. Raises OSError where the system has no room for a process."""
+        """Start the fork server. Raises OSError if no process can be started."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self._pid = os.fork()
@@ -59,7 +62,8 @@ class ForkServer:
         if self._pid == 0:
             _never_return(lambda: _serve_starts(theirs.detach(), self._functions))
         theirs.close()
-        # Until it has closed our descriptors, closing one would not remove it from an epoll set.
+        # Wait until the fork server has closed its copies of our descriptors: until then, close(2) of one of ours would
+        # not remove it from an epoll set.
         poll = select.poll()
         poll.register(ours, select.POLLIN)
         if poll.poll(_START_SECONDS * 1000):
@@ -68,8 +72,8 @@ class ForkServer:
         return ours
 
     def start(self) -> "Helper":
-        """A new helper. Raises HelperError where the fork server has ended or has too much to do, and OSError where the
-        system has no room for a process."""
+        """A new helper. Raises HelperError if the fork server has ended or has too many requests waiting, and OSError
+        if no process can be started."""
         if self._socket is None:
             self._socket = self._open()
         self._started += 1
@@ -84,7 +88,7 @@ class ForkServer:
             raise HelperError(str(error)) from None
         except OSError as error:
             ours.close()
-            self.close()  # the next call starts another
+            self.close()  # the next call starts another fork server
             raise HelperError(str(error)) from None
         finally:
             theirs.close()
@@ -93,11 +97,11 @@ class ForkServer:
     def kill(self, token: bytes) -> None:
         """Kill the helper with this token."""
         if self._socket is not None:
-            with contextlib.suppress(OSError):  # it has ended, and its helpers with it
+            with contextlib.suppress(OSError):  # the fork server has ended, and its helpers with it
                 self._socket.send(_KILL + token)
 
     def close(self) -> None:
-        """End the fork server and its helpers. It doesn't wait for helpers that can't be killed now, such as one that
+        """End the fork server and its helpers. This doesn't wait for helpers that can't be killed now, such as one that
         waits for a file system."""
         if self._socket is None:
             return
@@ -144,7 +148,8 @@ class Helper:
         return marshal.loads(raw)
 
     def kill(self) -> None:
-        """Kill the helper. One that waits for a file system ends only when that answers: see has_ended()."""
+        """Kill the helper. A helper that waits for a file system ends only when the file system answers: see
+        has_ended()."""
         self._server.kill(self._token)
 
     def has_ended(self) -> bool:
@@ -169,8 +174,8 @@ _kept: dict[Function, tuple[ForkServer, Helper]] = {}
 
 
 def call(function: Function, *arguments: object, seconds: float) -> object:
-    """Call `function` with `arguments` in a helper, and wait for the result, at most `seconds`. For programs that
-    have nothing else to do meanwhile. Raises HelperError where no answer comes, and OSError where no process can be
+    """Call `function` with `arguments` in a helper, and wait for the result, at most `seconds`. It is for programs that
+    have nothing else to do meanwhile. Raises HelperError if no answer comes, and OSError if no process can be
     started."""
     name = function.__name__
     server, helper = _kept.pop(function) if function in _kept else _started(name, function)
@@ -180,7 +185,7 @@ def call(function: Function, *arguments: object, seconds: float) -> object:
     except HelperError:
         _end(server, helper)
         raise
-    _kept[function] = server, helper  # for the next call of the same
+    _kept[function] = server, helper  # for the next call of this function
     return answer
 
 
@@ -201,7 +206,7 @@ def _end_kept() -> None:
 
 
 def _packed(message: object) -> bytes:
-    return marshal.dumps(message)  # type: ignore[arg-type]  # Function says what it may be
+    return marshal.dumps(message)  # type: ignore[arg-type]  # the alias Function says what types it may have
 
 
 def _never_return(do: Callable[[], None]) -> None:
@@ -214,10 +219,10 @@ def _never_return(do: Callable[[], None]) -> None:
 
 
 def _begin(descriptor: int, name: bytes) -> None:
-    """Close the descriptors of the process that this one was forked from, all but `descriptor`; and take the name
-    `name`."""
+    """Close the descriptors that this process has from the process that forked it, all but `descriptor`. Take the task
+    name `name`. End with the parent."""
     nothing = os.open("/dev/null", os.O_RDWR)
-    for standard in (0, 1, 2):  # who reads our output would wait for a helper that hangs
+    for standard in (0, 1, 2):  # a reader of our output would wait for the end of a helper that hangs
         os.dup2(nothing, standard)
     os.closerange(3, descriptor)
     os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
@@ -232,7 +237,7 @@ def _serve_starts(descriptor: int, functions: Mapping[str, Function]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     _begin(descriptor, b"oomwatchd-fork")
-    gc.disable()  # it would copy what is shared with the daemon
+    gc.disable()  # a collection would write to memory that is shared with the daemon, and so copy it
     children: dict[bytes, int] = {}
 
     def reap(_signal: int, _frame: object) -> None:
@@ -253,7 +258,7 @@ def _serve_starts(descriptor: int, functions: Mapping[str, Function]) -> None:
             os.kill(children[token], signal.SIGKILL)
         if kind != _START or not descriptors:
             continue
-        with contextlib.suppress(OSError):  # no room for a process: the daemon sees the connection end
+        with contextlib.suppress(OSError):  # no process can be started: the daemon sees the connection end
             children[token] = os.fork()
             if children[token] == 0:
                 _never_return(lambda: _serve_calls(descriptors[0], functions))  # noqa: B023 - called at once

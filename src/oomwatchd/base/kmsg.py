@@ -4,19 +4,19 @@ import os
 from collections.abc import Iterator
 
 _RECORD_BYTES = 8192
-"""A read(2) with less room than the record wants fails."""
+"""The kernel's longest record. A read(2) with a smaller buffer than the record fails."""
 
 
 def waiting_records(descriptor: int, most: int) -> Iterator[bytes]:
-    """The records that wait in `descriptor`, which is /dev/kmsg opened with O_NONBLOCK, after at most `most` reads.
-    Records that were overwritten before they could be read are passed over. Raises OSError."""
+    """The records that wait in `descriptor`, which is /dev/kmsg opened with O_NONBLOCK. At most `most` reads are made.
+    Records that were overwritten before they could be read are left out. Raises OSError."""
     for _ in range(most):
         try:
             record = os.read(descriptor, _RECORD_BYTES)
         except BlockingIOError:
             return
         except BrokenPipeError:
-            continue  # overwritten: the next read goes on with the oldest that is left
+            continue  # records were overwritten: the next read returns the oldest one that is left
         if not record:
             return
         yield record

@@ -1,10 +1,11 @@
-"""An answer that isn't known yet, since it takes a call in a helper process: see base/helper.py."""
+"""An answer that isn't known yet, because a helper process must find it: see base/helper.py."""
 
 from collections.abc import Callable
 
 from oomwatchd.base import helper
 
 _SECONDS = 2.0
+"""How long find_out() waits for a helper."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 class NotYet(Exception):
     """The answer isn't known yet.
 
-    Whoever catches this calls `function` with `arguments` in a helper, passes the result to `learn` (None: there was no
-    result), and asks again."""
+    The code that catches this has a helper call `function` with `arguments`, passes the result to `learn` (None: there
+    was no result), and asks again."""
 
     def __init__(
         self, function: helper.Function, arguments: tuple[object, ...], learn: Callable[[object], None]
@@ -28,8 +29,8 @@ class NotYet(Exception):
         self.learn = learn
 
     def find_out(self) -> None:
-        """Call the function in a helper, wait for the result, and pass it to `learn`. For programs that have nothing
-        else to do."""
+        """Call the function in a helper, wait for the result for at most 2 s, and pass it to `learn`. This is for
+        programs that have nothing else to do meanwhile."""
         try:
             answer = helper.call(self.function, *self.arguments, seconds=_SECONDS)
         except (helper.HelperError, OSError):
@@ -38,8 +39,8 @@ class NotYet(Exception):
 
 
 def settled(ask: "Callable[[], T]") -> "T":
-    """The result of `ask`, which is called again after each NotYet has been found out. For programs that have nothing
-    else to do."""
+    """The result of `ask`. While it raises NotYet, the missing answer is found out, and `ask` is called again. This is
+    for programs that have nothing else to do meanwhile."""
     while True:
         try:
             return ask()

@@ -1,4 +1,4 @@
-"""Time spans as systemd.time(7) has them."""
+"""Parses and shows time spans of systemd.time(7)."""
 
 import re
 
@@ -17,8 +17,8 @@ _TIME_PART = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zµμ]*)\s*")
 
 
 def parse_time_span(text: str) -> float | None:
-    """A time span as systemd.time(7) has it ("5s", "1min 30s", "2h", a bare number of seconds), in seconds; None
-    if it isn't one. Months and years are left out: nothing here lasts that long."""
+    """The seconds of a time span as in systemd.time(7): "5s", "1min 30s", "2h", or a number of seconds without a unit.
+    None: the text is no time span. Months and years aren't known, because nothing here lasts that long."""
     seconds, at = 0.0, 0
     while match := _TIME_PART.match(text, at):
         number, unit = match.groups()
@@ -30,7 +30,7 @@ def parse_time_span(text: str) -> float | None:
 
 
 def show_time_span(seconds: float) -> str:
-    """A time span for people, its two largest units: "1d 3h", "2h 5min", "12s"."""
+    """A time span for people, in its two largest units: "1d 3h", "2h 5min", "12s"."""
     left = max(round(seconds), 0)
     parts: list[str] = []
     for name, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):

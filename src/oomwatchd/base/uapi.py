@@ -1,7 +1,7 @@
 """Constants of the kernel that several modules need, each under the kernel's name and with the file that defines it.
 Pure.
 
-A constant of one interface alone stands in the module of that interface."""
+A constant that only one interface needs is in the module of that interface."""
 
 OOM_SCORE_ADJ_MIN = -1000
 """include/uapi/linux/oom.h: the OOM killer never takes a process with this value."""
@@ -14,7 +14,7 @@ OOM_ADJUST_MAX = 15
 TASK_COMM_LEN = 16
 """include/linux/sched.h: the size in bytes of a task's name, with the NUL at its end."""
 COMM_MAX = TASK_COMM_LEN - 1
-"""A task's name has at most so many bytes."""
+"""The most bytes that a task's name has, without the NUL."""
 PF_KTHREAD = 0x00200000
 """include/linux/sched.h: the flag of a kernel thread, in `flags` of /proc/PID/stat."""
 PF_FORKNOEXEC = 0x00000040

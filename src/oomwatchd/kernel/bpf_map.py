@@ -1,6 +1,6 @@
 """Reads and writes maps of eBPF programs by descriptor: bpf(2).
 
-The system call is made directly. So libbpf needn't stay in memory when it has loaded the program."""
+The system call is made directly, so that libbpf needn't stay in memory after it has loaded the program."""
 
 import ctypes
 import errno
@@ -47,7 +47,7 @@ def syscall_number() -> int | None:
 
 
 class BpfMap:
-    """A map in the kernel. Keys and values are bytes of fixed lengths. For one thread at a time."""
+    """A map in the kernel. Keys and values are bytes of fixed lengths. Only one thread at a time may use it."""
 
     def __init__(self, number: int, descriptor: int, key_bytes: int, value_bytes: int) -> None:
         """`number` is that of bpf(2), see syscall_number()."""

@@ -15,11 +15,11 @@ from oomwatchd.kernel.procfs import ProcessDir, Vanished
 from oomwatchd.rules.criteria import COMMAND_LINE_PART
 
 _KNOWN_SECONDS = 0.1
-"""How long a helper's answer is used. The process that it was asked for is looked at right after it."""
+"""How long a helper's answer is used. It is needed only once: when the answer comes, the process is looked at again."""
 _RETRY_SECONDS = 10.0
 """How long a command line that couldn't be read is left alone."""
 _KNOWN_LIMIT = 1024
-"""Answers that are kept at most."""
+"""The most answers that are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class _Known:
 
 
 def read_arguments(directory: ProcessDir) -> CommandLine | None:
-    """Read a command line; None: the kernel refused. It may wait for long. Raises Vanished."""
+    """Read a command line; None: the kernel refused it. This may wait for a long time. Raises Vanished."""
     try:
         raw = directory.read("cmdline", 2 * COMMAND_LINE_PART + 1)
         if not raw and directory.leader_has_ended():
@@ -64,8 +64,8 @@ def read_arguments(directory: ProcessDir) -> CommandLine | None:
 
 
 def read_command_line(pid: int, starttime: int, proc: str) -> tuple[bytes, bool] | tuple[()]:
-    """The bytes of a command line, and whether its middle was left out; an empty tuple: it can't be read. It may wait
-    for long, so it is called in a helper. `starttime` in clock ticks since boot."""
+    """The bytes of a command line, and whether its middle was left out; an empty tuple: it can't be read. `starttime`:
+    clock ticks since boot. This may wait for a long time, so it is called in a helper."""
     try:
         with ProcessDir(pid, proc) as directory:
             if directory.read_stat().starttime != starttime:
@@ -77,7 +77,7 @@ def read_command_line(pid: int, starttime: int, proc: str) -> tuple[bytes, bool]
 
 
 class CommandLines:
-    """Reads command lines. None is kept for long, since processes change them. `clock` gives seconds."""
+    """Reads command lines. They aren't kept for long, because processes change them. `clock` gives seconds."""
 
     def __init__(self, proc: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._proc = proc
@@ -111,8 +111,8 @@ class CommandLines:
         self._known[pid] = _Known(starttime, asked_ns, now + _RETRY_SECONDS, None, overdue=True)
 
     def executed(self, pid: int, event_ns: int) -> None:
-        """Forget what a helper was asked before `event_ns` (CLOCK_MONOTONIC): the process has executed another program
-        then."""
+        """Note that a process has executed another program at `event_ns` (CLOCK_MONOTONIC): forget a command line that
+        a helper was asked for before."""
         known = self._known.get(pid)
         if known is not None and known.asked_ns < event_ns:
             del self._known[pid]

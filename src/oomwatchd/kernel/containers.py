@@ -1,4 +1,4 @@
-"""Tells whether a process in another PID namespace is in a container, or in the sandbox of an ordinary program.
+"""Decides whether a process in another PID namespace is in a container, or in the sandbox of an ordinary program.
 
 Sandboxes have a PID namespace of their own too: browsers, flatpak's bwrap, firejail, build tools. But only managers of
 containers (runc, containerd, podman, lxc, nspawn) give the first process of the namespace a cgroup of its own.
@@ -17,7 +17,7 @@ from oomwatchd.kernel.procfs import ProcessDir, Vanished
 from oomwatchd.kernel.systemd_cgroups import Hierarchy, parse_cgroup, parse_hierarchies
 
 _CHAIN_LIMIT = 256
-"""At most so many generations are looked at. A process with more of them must not make the daemon wait."""
+"""The most generations that are looked at, because a process with more of them must not make the daemon wait."""
 
 
 @dataclass(slots=True)

@@ -1,6 +1,6 @@
 """Loads the eBPF program exec_filter.bpf.c, and writes its maps: bpf(2), bpf-helpers(7), libbpf.
 
-libbpf is opened where it is installed, loads the program, and is closed again to save memory. From then on, CAP_BPF and
+libbpf, where it is installed, loads the program, and is then closed to save memory. From then on, CAP_BPF and
 CAP_PERFMON aren't needed: since Linux 5.19 the maps can be used by descriptor without them."""
 
 import _ctypes
@@ -42,7 +42,7 @@ class FilterUnavailable(Exception):
 class Member:
     """An entry in the table of tracked processes.
 
-    Nobody changes one. It isn't frozen because a frozen one takes four times as long to make."""
+    It isn't changed once it is made. It isn't frozen, because a frozen one takes four times as long to make."""
 
     maker: int = 0
     """PID of the process that called fork(2) or clone(2), also where CLONE_PARENT makes another one the parent; 0: not

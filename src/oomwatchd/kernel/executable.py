@@ -100,8 +100,8 @@ def _stat_exe(directory: ProcessDir) -> FileStatus | None:
 
 
 def _executed_through_own_mount(directory: ProcessDir) -> bool:
-    """Whether the executable was opened through a mount that the process sees itself. False also where that can't be
-    told."""
+    """Whether the executable was opened through a mount that the process sees itself. False also where that isn't
+    known."""
     try:
         descriptor = os.open(directory.path("exe"), os.O_PATH | os.O_CLOEXEC, dir_fd=directory.descriptor)
         try:

@@ -18,8 +18,8 @@ from oomwatchd.rules.ruleset import Needs
 
 
 class View:
-    """The daemon's own point of view: its /proc, its namespaces, the cgroup hierarchy that systemd uses, and what it
-    remembers of files and command lines that may not be read at once."""
+    """What is needed to read facts of processes: the daemon's /proc, its namespaces, the cgroup hierarchy that systemd
+    uses, and answers of helpers about files and command lines."""
 
     def __init__(self, proc: str = "/proc") -> None:
         self.proc = proc
@@ -93,15 +93,15 @@ READERS: Mapping[Source, Callable[[ProcessDir, Process, View], None]] = {
     Source.CGROUP: _read_cgroup,
     Source.STATUS: _read_status,
 }
-"""The readers of the facts that aren't read of every process. Each sets its facts in the process, or leaves them None
-where the kernel refuses. They raise NotYet and Vanished."""
+"""The readers of facts that are read only if rules ask for them. Each sets its facts in the process, or leaves them
+None if the kernel refuses them. Readers raise NotYet and Vanished."""
 
 
 def in_foreign_pid_ns(directory: ProcessDir, ours: Namespaces) -> bool:
     """Whether the process lives in another PID namespace than the daemon. Raises Vanished.
 
-    The link of the namespace takes a fifth of the time that /proc/PID/status takes. The latter is read where
-    CAP_SYS_PTRACE is missing."""
+    To read the link of the namespace takes a fifth of the time that /proc/PID/status takes. Without CAP_SYS_PTRACE, the
+    link can't be read, and /proc/PID/status is."""
     try:
         return os.readlink(directory.path("ns/pid"), dir_fd=directory.descriptor) != ours.pid
     except OSError:

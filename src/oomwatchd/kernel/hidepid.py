@@ -4,7 +4,7 @@ import contextlib
 
 
 def hides_processes(proc: str = "/proc") -> bool:
-    """Whether /proc hides other users' processes on this machine. True where that can't be told.
+    """Whether /proc hides other users' processes on this machine. True where that isn't known.
 
     PID 1's mount of /proc decides, since this process may have another one in a sandbox."""
     for pid in ("1", "self"):

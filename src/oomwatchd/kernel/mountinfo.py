@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 MOUNTINFO_BYTES = 4 << 20
-"""At most so much of the file is read: in a namespace of their own, users can mount without end."""
+"""The most that is read of the file: in a namespace of their own, users can make any number of mounts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +21,8 @@ class Mount:
 
 
 def parse_mountinfo(raw: bytes) -> Iterator[Mount]:
-    """The mounts in the order of the file: of several at one place the last one is seen. A line of another form is left
-    out."""
+    """The mounts in the order of the file. If several are at one place, processes see the last one. A line of another
+    form is left out."""
     for line in raw.split(b"\n"):
         before, _, after = line.partition(b" - ")
         fields = before.split(b" ")

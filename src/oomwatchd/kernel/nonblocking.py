@@ -1,9 +1,9 @@
 """stat(2) of files, without waiting for their file system. A path may lead to an NFS or FUSE server that doesn't
 answer.
 
-openat2(2) with RESOLVE_CACHED (Linux 5.12) follows a path by what the kernel has in memory, and fails with EAGAIN where
-that isn't enough. The path of a running program is in memory. statx(2) with AT_STATX_DONT_SYNC gives what the kernel
-knows of an open file. All else is asked by a helper process (NotYet)."""
+openat2(2) with RESOLVE_CACHED (Linux 5.12) follows a path by what the kernel has in memory, and fails with EAGAIN if
+that isn't enough. The path of a running program mostly is in memory. statx(2) with AT_STATX_DONT_SYNC returns what the
+kernel knows of an open file. If these don't suffice, a helper process calls stat(2) (NotYet)."""
 
 import ctypes
 import errno
@@ -16,18 +16,18 @@ from dataclasses import dataclass
 from oomwatchd.base.notyet import NotYet
 
 _SYS_OPENAT2 = 437
-"""The same on all architectures. C libraries have no function for it."""
+"""The number of openat2(2), the same on all architectures. C libraries have no function for it."""
 _RESOLVE_CACHED = 0x20
 _AT_FDCWD, _AT_EMPTY_PATH, _AT_STATX_DONT_SYNC = -100, 0x1000, 0x4000
 _STATX_UID, _STATX_INO = 0x8, 0x100
 _KNOWN_SECONDS = 1.0
-"""How long a helper's answer is used. The process that it was asked for is looked at right after it."""
+"""How long a helper's answer is used. It is needed only once: when the answer comes, the process is looked at again."""
 _RETRY_SECONDS, _RETRY_LIMIT_SECONDS = 10.0, 300.0
-"""How long a file system that didn't answer is left alone: the first time, and at most."""
+"""How long a file system that didn't answer isn't asked again: after the first time, and at most."""
 _KNOWN_LIMIT = 256
-"""Answers that are kept at most."""
+"""The most answers that are kept."""
 _SILENT_LIMIT = 256
-"""Directories that are remembered as silent at most."""
+"""The most directories that are remembered as silent."""
 
 _libc = ctypes.PyDLL(None, use_errno=True)  # PyDLL keeps the interpreter's lock, since these calls don't wait
 _how = ctypes.create_string_buffer(struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_CACHED))
@@ -81,7 +81,7 @@ def stat_path(path: bytes) -> tuple[int, int, int, int]:
 
 def stat_cached(path: bytes) -> FileStatus | None:
     """The status of the file to which a path leads, by what the kernel has in memory; None: there is no file. Raises
-    BlockingIOError where the file system would have to be asked."""
+    BlockingIOError if the kernel would have to ask the file system."""
     number, cwd, how, size = _openat2_arguments
     descriptor = _syscall(number, cwd, ctypes.c_char_p(path), how, size)
     if descriptor < 0:

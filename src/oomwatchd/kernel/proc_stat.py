@@ -1,4 +1,4 @@
-"""/proc/PID/stat, parsed: proc_pid_stat(5). Pure."""
+"""Parses /proc/PID/stat: proc_pid_stat(5). Pure."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class Stat:
     """The fields of /proc/PID/stat that are used here.
 
-    Nobody changes one. It isn't frozen because a frozen one takes four times as long to make, before each write."""
+    It isn't changed once it is made. It isn't frozen, because a frozen one takes four times as long to make, and each
+    write waits for that."""
 
     comm: bytes
     """The task's name, which may hold any bytes."""
@@ -49,15 +50,14 @@ def parse_stat(raw: bytes) -> Stat:
 
 
 def parse_arguments_length(raw: bytes) -> int:
-    """The length of the arguments in bytes, by /proc/PID/stat; 0 where the kernel doesn't tell it. Raises
-    ValueError."""
+    """The length of the arguments in bytes, by /proc/PID/stat; 0 if the kernel doesn't show it. Raises ValueError."""
     fields = raw[raw.rindex(b")") + 2 :].split()
     return int(fields[46]) - int(fields[45])
 
 
 def parse_start_stack(raw: bytes) -> int:
-    """The address at which the stack begins, by /proc/PID/stat; 0 where the kernel doesn't tell it. A fork has that of
-    its maker; after each execve(2) it is another one (on most machines: proc_sys_kernel(5), randomize_va_space). Raises
-    ValueError."""
+    """The address at which the stack begins, by /proc/PID/stat; 0 if the kernel doesn't show it. A forked process has
+    the address of its maker. Each execve(2) sets another one, on machines where randomize_va_space (proc_sys_kernel(5))
+    is on, which is the default. Raises ValueError."""
     fields = raw[raw.rindex(b")") + 2 :].split(b" ", 26)
     return int(fields[25]) if len(fields) > 25 else 0

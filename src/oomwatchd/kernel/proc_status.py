@@ -28,7 +28,8 @@ class Status:
     """How many PID namespaces the process lives below that of the /proc mount; 0: it lives in the same one."""
 
     def belongs_to(self, uid: int) -> bool:
-        """Whether the process is that user's alone. A setuid program of another user isn't."""
+        """Whether the real, the effective and the saved user ID are `uid`: it isn't a setuid program of another
+        user."""
         return self.uid == self.effective_uid == self.saved_uid == uid
 
 
@@ -53,8 +54,7 @@ def parse_thread_group(raw: bytes) -> int:
 
 
 def parse_capabilities(raw: bytes) -> int:
-    """The effective capabilities, as bits: see has_capability(). 0 where the file doesn't tell them. Raises
-    ValueError."""
+    """The effective capabilities, as bits: see has_capability(). 0 if the file doesn't have them. Raises ValueError."""
     return int(line_of(raw, b"\nCapEff:")[0], 16) if b"\nCapEff:" in raw else 0
 
 
@@ -76,7 +76,7 @@ def missing_capabilities(proc: str = "/proc") -> tuple[str, ...]:
 
 
 def line_of(raw: bytes, label: bytes) -> list[bytes]:
-    """The words that follow `label` on its line. `label` begins with a line feed. Raises ValueError if there is no such
-    line."""
+    """The words that follow `label` on its line. `label` must begin with a line feed. Raises ValueError if there is no
+    such line."""
     start = raw.index(label) + len(label)
     return raw[start : raw.index(b"\n", start)].split()

@@ -1,25 +1,27 @@
-"""The facts of a process, and the table of criteria over them: one row says all that the program knows of a key.
+"""The facts of a process, and the table of criteria over them. One row of the table has all that the program knows of
+a criterion.
 
-kernel/facts.py reads the facts; everything else (parsing, matching, `check`, `explain`, which events are subscribed,
-the manual page) walks the table. Text facts are `str` decoded as UTF-8 with surrogateescape, so that a name of any
-bytes can be compared."""
+kernel/facts.py reads the facts. Everything else goes by the table: parsing, matching, `check`, `explain`, the
+subscription of events, the manual page. Facts that are texts are `str`, decoded as UTF-8 with surrogateescape, so that
+a name of any bytes can be compared."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 COMMAND_LINE_PART = 64 << 10
-"""A command line of more than twice as many bytes is not compared whole: only so many bytes of its beginning and of its
-end are."""
+"""Bytes. Of a command line that is more than twice as long, only this much of its beginning and of its end is
+compared."""
 
 
 @dataclass(slots=True)
 class Process:
-    """What rules are compared with. None: the fact was refused or not read, so that no criterion over it holds,
-    nor its `not`. An empty string: the process has none (a kernel without cgroups, a process outside units).
+    """The facts of a process that rules are compared with. None: the kernel refused the fact, or it was not read, so
+    neither a criterion over it nor its `not` holds. An empty string: the process has no such fact (a kernel without
+    cgroups, a process outside units).
 
-    Nobody changes one that has been read. It isn't frozen because a frozen one takes four times as long to make, before
-    each write."""
+    It isn't changed after it has been read. It isn't frozen, because a frozen one takes four times as long to make, and
+    each write waits for that."""
 
     pid: int
     starttime: int
@@ -95,7 +97,7 @@ class Source(Enum):
     STATUS = "/proc/PID/status"
     CGROUP = "/proc/PID/cgroup"
     LINEAGE = "lineage"
-    """What the ledger knows of the ancestors."""
+    """The ledger's nodes of the ancestors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +112,10 @@ class Row:
     """The attribute of Process that it is compared with."""
     source: Source
     event: str | None
-    """The event that tells of a change of the fact: exec, comm, uid, gid, fork. None: a change raises no event, and
-    scans find it."""
+    """The event that reports a change of the fact: exec, comm, uid, gid, fork. None: a change causes no event, and a
+    scan finds it."""
     summary: str
-    """What it is compared with, as one short sentence, for the schema that editors show."""
+    """The fact in one short sentence, for the schema that editors show."""
     manual: str
     """What it is compared with, in sentences for oomwatchd.toml(5), in the markup of scdoc(5)."""
     example: str
@@ -121,8 +123,8 @@ class Row:
     caution: str = ""
     """Sentences for oomwatchd.toml(5) about `says_who`: why it is False, or what it depends on where it is None."""
     indexed: bool = True
-    """Whether the rules that a value doesn't rule out are remembered by the value. False for a fact that differs from
-    process to process."""
+    """Whether RuleSet remembers for each value which rules may still fit. False for a fact that differs from process to
+    process."""
 
 
 _ANY_PROGRAM = "Any process can give itself any."

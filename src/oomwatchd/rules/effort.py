@@ -1,8 +1,8 @@
-"""The longest time that a search for a regular expression can take, on the worst text for it. Pure.
+"""Estimates the longest time that a search for a regular expression can take, in the worst text for it. Pure.
 
-Python's `re` tries one way after the other (backtracking). An expression with k repeats, each of which can give
-characters up to the next, takes up to length to the power of k + 1 steps. An expression with a repeat within a repeat
-takes up to 2 to the power of the length."""
+Python's `re` tries one way to match after the other (backtracking). An expression with k repeats that can match the
+same characters takes up to length ** (k + 1) steps. An expression with a repeat within a repeat takes up to 2 ** length
+steps."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from re import _parser  # type: ignore[attr-defined]  # the parser that re itself uses: sre_parse before 3.11
 
 _MANY = 8
-"""A repeat that may take more rounds than this counts as one without end."""
+"""A repeat with more rounds than this counts as endless."""
 _SECONDS_LINEAR, _SECONDS_STEP = 10e-9, 3e-9
-"""Seconds for one character, and for one step: measured with Python 3.11 on `.*?x`, and on `\\d+x`, the slowest
-expressions that were found."""
+"""Seconds for one character of a linear search, and for one step of backtracking. Measured with Python 3.11 on `.*?x`
+and `\\d+x`, the slowest expressions that were found."""
 _SAMPLE = "a-/"
 """A repeat that accepts all of these characters accepts most of a command line or a path."""
 
@@ -25,9 +25,11 @@ class Shape:
     """The parts of an expression that can make a search take long."""
 
     repeats: int = 0
+    """The number of endless repeats."""
     options: int = 0
-    """The number of repeats of few rounds. Each of them doubles the number of ways."""
+    """The number of repeats of few rounds, and of choices. Each of them doubles the number of ways to match."""
     nested: bool = False
+    """Whether a repeat is within a repeat."""
     variable: bool = False
     """Whether the expression can match texts of different lengths."""
 
@@ -90,8 +92,8 @@ def _parts(name: str, argument: object) -> list[Sequence[Item]]:
 
 
 def seconds(shapes: Iterable[Shape], length: int) -> float:
-    """An upper bound (measured, not proven) of the time that searches for all `shapes` take in a text of `length`
-    characters."""
+    """The seconds that searches for all `shapes` take at most in a text of `length` characters. This is measured, not
+    proven."""
     total = 0.0
     for each in shapes:
         if each.nested:
@@ -103,7 +105,8 @@ def seconds(shapes: Iterable[Shape], length: int) -> float:
 
 
 def longest_within(shapes: Sequence[Shape], limit: float) -> int:
-    """The length, a power of two, up to which searches take at most `limit` seconds."""
+    """The length of a text, in characters, up to which searches for all `shapes` take at most `limit` seconds. It is a
+    power of two."""
     length = 1
     while length < 1 << 24 and seconds(shapes, length * 2) <= limit:
         length *= 2
@@ -114,8 +117,8 @@ def longest_within(shapes: Sequence[Shape], limit: float) -> int:
 
 
 def slow_part(regex: str) -> str:
-    """What can make the expression take long, for a warning; empty: nothing. `foo.*bar` isn't worth one: it takes a
-    command line of many thousands of bytes to exceed the budget."""
+    """What in the expression can make a search take long, for a warning; empty: nothing. An expression such as
+    `foo.*bar` is none: only a command line of many thousands of bytes would exceed the budget."""
     items = list(_parser.parse(regex))
     if _has_nested(items):
         return "it has a repeat within a repeat"
@@ -136,8 +139,8 @@ def _has_nested(items: Iterable[Item]) -> bool:
 
 
 def _blurred(body: Sequence[Item]) -> bool:
-    """Whether one round of a repeat can match the same text in several ways. It can if its body has a repeat and
-    nothing that this inner repeat can't take, or if it has choices that begin alike."""
+    """Whether one round of a repeat can match the same text in several ways. That is so if its body has a repeat that
+    can also take all literal characters of the body, or choices that begin with the same character."""
     for operation, argument in body:
         if str(operation) == "BRANCH" and _overlap(argument[1]):  # type: ignore[index]
             return True
@@ -147,7 +150,7 @@ def _blurred(body: Sequence[Item]) -> bool:
 
 
 def _overlap(choices: Sequence[Sequence[Item]]) -> bool:
-    """Whether two choices can take the same character first, or one takes none."""
+    """Whether two choices can begin with the same character, or one can match nothing."""
     firsts = [_flattened(choice)[:1] for choice in choices]
     letters = [chr(first[0][1]) for first in firsts if first and str(first[0][0]) == "LITERAL"]  # type: ignore[arg-type]
     if not all(firsts) or len(set(letters)) < len(letters):
@@ -172,7 +175,7 @@ def _flattened(items: Iterable[Item]) -> list[Item]:
 
 
 def _ambiguous(items: Sequence[Item]) -> int:
-    """The number of long repeats that can also take the text that is meant for what follows them."""
+    """The number of endless repeats that can also take the text that the following items need."""
     count = 0
     for at, (operation, argument) in enumerate(items):
         if not _is_long_repeat(operation, argument):
@@ -186,7 +189,7 @@ def _ambiguous(items: Sequence[Item]) -> int:
 
 
 def _accepts(body: Sequence[Item], character: str) -> bool:
-    """Whether a body of one item takes the character. True also where that can't be told."""
+    """Whether a body of one item takes the character. True also where that isn't known."""
     flat = _flattened(body)
     if len(flat) != 1:
         return True

@@ -23,7 +23,7 @@ def guarded_rules(rules: Iterable[Rule]) -> tuple[bool, ...]:
             if rule.name not in says_who and any(_descends_from(criterion, says_who) for criterion in rule.criteria):
                 says_who.add(rule.name)
                 grown = True
-    # Each by itself, and not by its name: while names are doubled, the one says nothing of the other.
+    # Not by `says_who` alone: two rules may have the same name by mistake, and each counts by its own criteria.
     return tuple(
         rule.spoofable or any(_says_who(c) or _descends_from(c, says_who) for c in rule.criteria) for rule in known
     )

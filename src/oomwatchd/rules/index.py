@@ -1,11 +1,12 @@
-"""Finds the rules that a value doesn't rule out. It looks them up in a dictionary, so that a thousand rules over names
-cost as much as one. Pure."""
+"""Finds the rules that may still fit when the value of one criterion is known. It looks them up in a dictionary, so
+that a thousand rules over names cost as much as one. Pure."""
 
 from collections.abc import Iterable, Sequence
 
 from oomwatchd.rules.model import Criterion, Rule
 
 _FEW = 64
+"""For fewer numbers than this, as_bits() adds bits one by one."""
 
 
 class Index:
@@ -32,9 +33,10 @@ class Index:
         self._absent = as_bits(absent)
 
     def possible(self, value: str | int | tuple[int, ...] | None) -> int:
-        """The rules that don't have this criterion, and those whose criterion holds for `value`. None: the fact was
-        refused; so no rule with the criterion holds. Empty: the process has no such fact."""
-        if isinstance(value, tuple):  # all of several IDs must be named
+        """The rules that don't have this criterion, and the rules whose criterion holds for `value`, as bits. `value`:
+        None if the kernel refused the fact; then no rule with the criterion fits. Empty if the process has no such
+        fact."""
+        if isinstance(value, tuple):  # several IDs: the rule must name all of them
             found = ~0
             for each in value:
                 found &= self.possible(each)

@@ -1,7 +1,7 @@
 """The names and IDs by which the filter in the kernel drops programs that no rule can fit. Pure.
 
-They let through too much, never too little: each program that a rule fits has one of these names or IDs, but a rule
-need not fit each program that has one. The daemon checks whatever gets through."""
+The filter may let too many programs through, but never too few: each program that a rule fits has one of these names or
+IDs, but no rule needs to fit a program that has one. The daemon checks all that come through."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _WILD = "*?["
 
 @dataclass(frozen=True, slots=True)
 class KernelNames:
-    """Names and IDs. A program that has none of them can't be fitted by the rules that they were made of."""
+    """Names and IDs of some rules. These rules can't fit a program that has none of the names and IDs."""
 
     exes: frozenset[str] = frozenset()
     """Names of executables, without their directories."""
@@ -26,8 +26,8 @@ class KernelNames:
 
     @classmethod
     def union(cls, several: Sequence["KernelNames"]) -> "KernelNames":
-        """All names and IDs of `several`. They are joined in one go: two by two, thousands of rules would take the
-        square of their number."""
+        """All names and IDs of `several`. They are joined at once: joining them one after the other would take
+        quadratic time for thousands of rules."""
         return cls(
             frozenset().union(*(names.exes for names in several)),
             frozenset().union(*(names.comms for names in several)),
@@ -64,7 +64,7 @@ def of_rules(rules: Iterable[Rule]) -> KernelNames | Rule:
 
 def _of_criterion(criterion: Criterion) -> KernelNames | None:
     if criterion.key == "descendant_of":
-        return KernelNames()  # the kernel tells of all that descendants of pinned processes do
+        return KernelNames()  # the filter lets all events of descendants of pinned processes through
     if criterion.key == "user":
         return KernelNames(uids=criterion.ids)
     if criterion.key == "group":
@@ -83,18 +83,18 @@ def _of_criterion(criterion: Criterion) -> KernelNames | None:
 
 
 def _last_component(pattern: Pattern) -> str | None:
-    """The last component of the paths that a pattern matches. None: the pattern leaves it open."""
+    """The last component of all paths that a pattern matches. None: it isn't the same for all."""
     if pattern.literal:
         return pattern.text.rpartition("/")[2]
     if not pattern.is_glob:
         return None
     directories, slash, name = pattern.text.rpartition("/")
-    # A slash between brackets is no end of a directory.
+    # A slash between brackets doesn't separate components.
     return name if slash and not set(_WILD + "]") & set(name) and directories else None
 
 
 def _literal_start(pattern: Pattern) -> str:
-    """The literal text with which every value begins that the pattern matches. Empty: the pattern leaves it open."""
+    """The literal text with which every value begins that the pattern matches. Empty: there is none."""
     if pattern.literal:
         return pattern.text
     if not pattern.is_glob:

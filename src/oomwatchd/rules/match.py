@@ -6,7 +6,7 @@ from oomwatchd.rules.criteria import CRITERIA, Form, Process
 from oomwatchd.rules.model import Criterion, Rule, Searched
 
 _SHOWN = 200
-"""So many characters are shown of a text in which a search took too long."""
+"""The number of characters that are shown of a text in which a search took too long."""
 
 Found = str | int | bool | list[str] | None
 
@@ -40,7 +40,7 @@ def holds(criterion: Criterion, process: Process) -> bool | None:
 
 
 def mismatch(rule: Rule, process: Process) -> Mismatch | None:
-    """The first thing that keeps `process` from fitting `rule`; None if it fits."""
+    """The first reason why `rule` doesn't fit `process`; None: it fits."""
     if not rule.enabled:
         return Mismatch("enabled", True, False)
     for criterion in rule.criteria:

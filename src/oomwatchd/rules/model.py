@@ -57,7 +57,7 @@ def literal_or_glob(text: str) -> Pattern:
 
 def regex(text: str) -> Pattern:
     """A pattern out of `{ regex = text }`. Raises re.error."""
-    with warnings.catch_warnings():  # of sets within sets, which lint tells of in words of its own
+    with warnings.catch_warnings():  # about sets within sets: lint has a warning of its own for these
         warnings.simplefilter("ignore", FutureWarning)
         return Pattern(text, re.compile(text))
 
@@ -99,8 +99,8 @@ class Criterion:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What a rule wants `oom_score_adj` to be: at least `low` and at most `high`. If both are the same, exactly that.
-    With `ignore`, the process is left alone."""
+    """What a rule wants `oom_score_adj` to be: at least `low` and at most `high` (None: no such bound). If both are the
+    same, exactly this value. With `ignore`, the process is left alone."""
 
     low: int | None = None
     high: int | None = None
@@ -132,7 +132,8 @@ INHERIT, RESET = "inherit", "reset"
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One [[rule]], checked. `children` None is the default: "reset" where the pin lowered, else "inherit"."""
+    """One [[rule]] that has been checked. `children` None is the default: "reset" for a pin that lowers, "inherit" for
+    one that raises."""
 
     name: str
     criteria: tuple[Criterion, ...]
@@ -150,15 +151,16 @@ class Rule:
     """Whether the rule may lower a value: see rules/guard.py."""
 
     def target(self, original: int) -> int:
-        """The value for a process that has, or set itself, `original`. A rule that anyone can enter by faking a name
-        never lowers: what it pins exactly is then a lower bound."""
+        """The value for a process that has `original` without the rule. A rule that isn't guarded never lowers: its
+        exact value is only a lower bound."""
         low, high = self.action.low, self.action.high
         if low is not None and (original < low or (low == high and not self.guarded)):
             return max(original, low)
         return original if high is None or original < high else high
 
     def child_value(self, target: int, original: int) -> int:
-        """The value for a descendant that no rule fits, of a process pinned to `target` that had `original`."""
+        """The value for a descendant that no rule fits. `target`: the value of the pinned process above it. `original`:
+        the value which that one had before the pin."""
         policy = self.children
         if policy is None:
             policy = RESET if target < original else INHERIT
@@ -178,8 +180,8 @@ class Rule:
 
     @property
     def can_lower(self) -> bool:
-        """Whether the rule can lower a value, so that somebody could gain by faking what it asks for. A guarded rule
-        can also do so by an exact value from 0 up, where the process had more."""
+        """Whether the rule can lower a value, so that a user could gain by making it fit a process. A guarded rule can
+        lower also by an exact value from 0 up, if the process had more."""
         if self.action.ignore or not self.guarded:
             return False
         values = (self.action.high, self.children)

@@ -23,13 +23,14 @@ class Needs:
 
     reads: frozenset[Source] = frozenset()
     events: frozenset[str] = frozenset()
-    """Events that tell of a change of a fact, besides exec and fork: comm, uid, gid."""
+    """Events that report a change of a fact, besides exec and fork: comm, uid, gid."""
     forks: bool = False
     """Whether fork events are needed at all: some rule pins processes, and these can have children."""
     second_look: bool = False
-    """Whether some rule asks for a fact that changes without an event: the cgroup, being a session's leader."""
+    """Whether some rule asks for a fact that changes without an event: the cgroup, or being a session leader. Then a
+    process that has changed is looked at again later."""
     fork_decides: bool = False
-    """Whether a rule can fit a process that was just forked though it doesn't fit its parent."""
+    """Whether a rule can fit a process that was just forked although it doesn't fit the parent."""
 
 
 def needs(rules: Sequence[Rule]) -> Needs:
@@ -55,8 +56,8 @@ def needs(rules: Sequence[Rule]) -> Needs:
 class RuleSet:
     """Rules in the order in which they are tried.
 
-    A thousand rules cost as much as one: for each value of `exe`, `comm` and so on, the set of rules that it doesn't
-    rule out is remembered. A set is an integer: bit N stands for rule N."""
+    A thousand rules cost as much as one: for each value of `exe`, `comm` and so on, it is remembered which rules may
+    still fit. A set of rules is an integer: bit N stands for rule N."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self.rules = tuple(rules)
@@ -82,14 +83,14 @@ class RuleSet:
         self.searches = Searches(self.rules)
 
     def possible_exe(self, exe: str | None) -> int:
-        """The rules that `exe` alone doesn't rule out, as bits. It is 0 for most processes of a machine, and these need
-        no further look. None: the fact was refused, so no rule with `exe` fits. Nothing is remembered here: the caller
-        asks once for each executable."""
+        """The rules that may still fit a process with this `exe`, as bits. The result is 0 for most processes, which
+        then need no further look. `exe` None: the kernel refused the fact, so no rule with `exe` fits. Nothing is
+        remembered here: the caller asks once for each executable."""
         return self._enabled & self._possible("exe", exe)
 
     def possible_comm(self, comm: str | None) -> int:
-        """The rules that `comm` alone doesn't rule out, as bits. None: the fact was refused, so no rule with `comm`
-        fits."""
+        """The rules that may still fit a process with this `comm`, as bits. `comm` None: the kernel refused the fact,
+        so no rule with `comm` fits."""
         return self._enabled & self._possible("comm", comm)
 
     def names_exe(self, exe: str) -> bool:
@@ -101,8 +102,8 @@ class RuleSet:
         return any(c.key == "exe" and c.matches(exe) is not False for c in criteria)
 
     def decided_by_exe(self, possible: int) -> Rule | None:
-        """The first of the rules that an executable doesn't rule out, if it fits whatever else the process is, unless
-        that is in a container; None: more has to be known, or nothing would be written."""
+        """The rule that fits every process with some executable, except in containers; None: other facts decide, or the
+        rule writes nothing. `possible`: the result of possible_exe() for the executable."""
         if not possible:
             return None
         rule = self.rules[(possible & -possible).bit_length() - 1]
@@ -123,7 +124,7 @@ class RuleSet:
             number = lowest.bit_length() - 1
             rule, left = self.rules[number], self._open[number]
             if left == "all":
-                if not prepared:  # for all that are still possible: one call for many searches
+                if not prepared:  # for all rules that may still fit: one call for many searches
                     self.prepare(process, bits)
                     prepared = True
                 fits = mismatch(rule, process) is None
@@ -159,7 +160,7 @@ class RuleSet:
             value = getattr(process, CRITERIA[key].fact)
             found = memo.get(value)
             if found is None:
-                if len(memo) >= _MEMO_LIMIT:  # whoever invents names without end must not make us grow
+                if len(memo) >= _MEMO_LIMIT:  # users can invent names without end, and memory must not grow
                     memo.clear()
                 found = memo[value] = self._possible(key, value)
             bits &= found
@@ -173,8 +174,8 @@ class RuleSet:
 
 
 def _left_open(rule: Rule) -> str:
-    """What must still be checked of a rule when its bit is set: "" nothing; "verify" whether its exe is verified; "all"
-    every criterion, since one of them has no index."""
+    """What must still be checked when the indexes say that a rule may fit. "": nothing. "verify": whether the path of
+    the executable is verified. "all": every criterion, because one of them has no index."""
     keys = {criterion.key for criterion in rule.criteria}
     if rule.excluded or not all(CRITERIA[key].indexed for key in keys):
         return "all"

@@ -1,7 +1,7 @@
 """Searches for regular expressions in texts that others control, within a budget of CPU time.
 
-A search that can't take long is done at once. The others are left to a helper process (NotYet), with a few milliseconds
-for each expression. A search that exceeds them has no result: the criterion doesn't hold, nor does its `not`."""
+A search that can't take long is done at once. A helper process does the others (NotYet), with a few milliseconds for
+each expression. A search that exceeds this budget has no result: neither the criterion nor its `not` holds."""
 
 import re
 import signal
@@ -17,14 +17,16 @@ from oomwatchd.rules.model import NO, OVERDUE, YES, Criterion, Pattern, Rule, Se
 _AT_ONCE_SECONDS = 0.002
 """Searches are done at once if all expressions of a criterion together can't take longer than this."""
 _TRIED_SECONDS, _TRIED_CHARACTERS = 0.003, 1024
-"""Other searches are tried for so long, in a text of up to so many characters: hardly any is as slow as it could be."""
+"""Other searches are first tried here, for this time and in a text of up to this length: hardly any search is as slow
+as it could be."""
 _BUDGET_SECONDS = 0.010
 """CPU time for one expression and text, in the helper."""
 _CALL_SECONDS = 0.2
-"""CPU time for all expressions of one call. `re` may go on for seconds before it looks whether it should stop; then the
-helper is ended by a signal."""
+"""CPU time for all expressions of one call. `re` may go on for seconds before it checks for a signal; so after this
+time a signal ends the helper."""
 _Key = tuple[str, int, int, int, frozenset[str]]
-"""Criterion; rules, as bits; hash and length of the text; expressions that aren't searched for."""
+"""The key of a remembered result: criterion; rules, as bits; hash and length of the text; expressions that aren't
+searched for."""
 
 _MEMO_LIMIT = 4096
 _ASKED_LIMIT = 1024
@@ -32,8 +34,8 @@ _STRUCK_LIMIT = 4096
 
 
 def search(patterns: Sequence[str], raw: bytes) -> bytes:
-    """NO, YES or OVERDUE for each expression, as bytes. To be called in a helper: SIGPROF ends the process after
-    _CALL_SECONDS."""
+    """Search `raw` for each expression. Returns a byte for each: NO, YES or OVERDUE. Call this in a helper: after
+    _CALL_SECONDS of CPU time, SIGPROF ends the process."""
     text = raw.decode("utf-8", "surrogateescape")
     signal.setitimer(signal.ITIMER_PROF, _CALL_SECONDS)
     found = bytes(_search(re.compile(pattern), text) for pattern in patterns)
@@ -55,20 +57,21 @@ class _Asked:
 
     patterns: dict[str, re.Pattern[str]]
     quick: frozenset[str]
-    """The expressions that can't take long unless the text is very long."""
+    """The expressions for which a search takes long only in a very long text."""
     at_once: int
-    """All expressions are searched for at once in a text of up to so many characters."""
+    """The longest text, in characters, in which all expressions are searched for without a helper."""
 
 
 @dataclass(slots=True)
 class _Struck:
-    """A process in whose texts a search has exceeded the budget. It isn't searched for those expressions again until it
-    executes another program."""
+    """A process in whose texts a search has exceeded the budget. These expressions aren't searched for again until the
+    process executes another program."""
 
     starttime: int
     exe: str | None
     read_ns: int
     sources: frozenset[str] = field(default=frozenset())
+    """The expressions."""
 
 
 class Searches:
@@ -77,24 +80,24 @@ class Searches:
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._rules = rules
         self.keys = tuple({c.key for rule in rules for c in _criteria(rule) if any(p.regex for p in c.patterns)})
-        """The criteria with regular expressions or globs."""
+        """The keys of criteria with regular expressions or globs."""
         self._asked: dict[tuple[str, int], _Asked] = {}
         self._memo: dict[_Key, bytes] = {}
         self._hopeless: set[_Key] = set()
-        """Texts in which a search has ended a helper."""
+        """Texts for which a helper has not answered: a search in them takes too long."""
         self._distrusted: set[str] = set()
-        """Criteria for which a trial took as long as it could. No more trials are made for these."""
+        """Keys of criteria for which a try has exceeded its time. No more tries are made for these."""
         self._struck: dict[int, _Struck] = {}
         self._news: list[tuple[int, str]] = []
 
     def prepare(self, key: str, bits: int, text: str, skip: frozenset[str] = frozenset()) -> str:
-        """The text for criterion `key`. If searches of the rules `bits` can take long in it, it is a Searched with
-        their results. `skip`: expressions that aren't searched for, since they have exceeded their budget. Raises
-        NotYet."""
+        """The text to compare with criterion `key`. It is `text` if the searches of the rules `bits` can't take long in
+        it; else a Searched, which has their results. `skip`: expressions that aren't searched for, because they have
+        exceeded their budget. Raises NotYet."""
         asked = self._asked.get((key, bits)) or self._ask(key, bits)
         if len(text) <= asked.at_once or isinstance(text, Searched):
             return text
-        # By hash, which nobody can foresee, since texts may be long.
+        # The hash stands for the text, which may be long. No user can foresee it.
         memo_key = (key, bits, hash(text), len(text), skip)
         found = self._memo.get(memo_key)
         sources = [source for source in asked.patterns if source not in skip]
@@ -133,7 +136,7 @@ class Searches:
             elif memo_key in self._hopeless:
                 self._remember(memo_key, bytes([OVERDUE]) * len(wanted))
             else:
-                self._hopeless.add(memo_key)  # the next time what can't take long is asked for alone
+                self._hopeless.add(memo_key)  # next time, only the quick expressions are searched for
 
         return NotYet(search, (sources, raw), learn)
 
@@ -169,14 +172,14 @@ class Searches:
             self._news += [(process.pid, source) for source in sorted(new)]
 
     def executed(self, pid: int, event_ns: int) -> None:
-        """Forget which expressions `pid` has exceeded, since it has executed another program at `event_ns`
-        (CLOCK_MONOTONIC). Facts that were read later stay."""
+        """Note that `pid` has executed another program at `event_ns` (CLOCK_MONOTONIC): forget the budgets that it
+        exceeded before."""
         known = self._struck.get(pid)
         if known is not None and known.read_ns < event_ns:
             del self._struck[pid]
 
     def take_news(self) -> list[tuple[int, str]]:
-        """Each process that has exceeded a budget since the last call: its PID, and the name of the rule."""
+        """The processes that have exceeded a budget since the last call: pairs of the PID and the name of the rule."""
         taken, self._news = self._news, []
         return [
             (pid, rule.name)
@@ -195,7 +198,7 @@ def _asked(patterns: Iterable[Pattern]) -> _Asked:
     searched = [pattern for pattern in patterns if pattern.regex is not None]
     compiled = {p.regex.pattern: p.regex for p in searched if p.regex is not None}
     globs = {p.regex.pattern for p in searched if p.regex is not None and p.is_glob}
-    # fnmatch makes of each star a part that is never gone back to.
+    # In the expression that fnmatch makes of a glob, no star is tried in a second way.
     shapes = {source: Shape() if source in globs else shape(source) for source in compiled}
     quick = frozenset(s for s, each in shapes.items() if not (each.repeats or each.options or each.nested))
     return _Asked(compiled, quick, longest_within(list(shapes.values()), _AT_ONCE_SECONDS))
