@@ -8,6 +8,10 @@ import struct
 
 from oomwatchd.control.protocol import SOCKET_NAME, Json, address, runtime_directory
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from oomwatchd.control.replies import Shape
+
 
 class NotRunning(Exception):
     """There is no daemon that answers. The message says why."""
@@ -18,10 +22,15 @@ class NoAnswer(NotRunning):
 
 
 class OtherVersion(KeyError):
-    """A reply has no such key: the daemon is of another version."""
+    """A reply has no such key, or `wrong`: one of another type. So the daemon is of another version."""
+
+    def __init__(self, key: str, *, wrong: bool = False) -> None:
+        super().__init__(key)
+        self.wrong = wrong
 
     def __str__(self) -> str:
-        return f"The answer of oomwatchd has no '{self.args[0]}': it is of another version than oomwatchctl"
+        has = f"has a '{self.args[0]}' of a wrong kind" if self.wrong else f"has no '{self.args[0]}'"
+        return f"The answer of oomwatchd {has}: it is of another version than oomwatchctl"
 
 
 class _Reply(dict[str, object]):
@@ -29,6 +38,17 @@ class _Reply(dict[str, object]):
 
     def __missing__(self, key: str) -> object:
         raise OtherVersion(key)
+
+
+_REPLY_BYTES = 256 << 20
+"""No reply is longer: the files of a configuration are 4 MiB at most each, a process takes some 300 bytes."""
+
+
+def shape_of(request: Json) -> "Shape":
+    """The types that a reply to a request has."""
+    from oomwatchd.control.replies import REPLIES
+
+    return REPLIES.get(str(request.get("verb")))
 
 
 class Client:
@@ -70,29 +90,36 @@ class Client:
         """Send a request. Raises OSError."""
         self.socket.sendall(json.dumps(request).encode() + b"\n")
 
-    def receive(self) -> Json:
-        """The next reply. Raises NoAnswer if the daemon doesn't reply in time, hangs up, or sends no JSON object.
-        Reading a missing key of the reply raises OtherVersion."""
+    def receive(self, shape: "Shape" = None) -> Json:
+        """The next reply. Raises NoAnswer if the daemon doesn't reply in time, hangs up, or sends no JSON object, and
+        OtherVersion if the reply hasn't this shape. Reading a missing key of the reply raises OtherVersion."""
         try:
-            line = self._file.readline()
+            line = self._file.readline(_REPLY_BYTES)
         except TimeoutError:
             raise NoAnswer("oomwatchd doesn't answer") from None
         except ConnectionResetError:
             line = b""
-        if not line.endswith(b"\n"):
+        if not line.endswith(b"\n") and len(line) < _REPLY_BYTES:
             raise NoAnswer("oomwatchd hung up")
         try:
             reply = json.loads(line, object_hook=_Reply)
-        except ValueError:
+        except (ValueError, RecursionError):
             reply = None
         if not isinstance(reply, dict):
             raise NoAnswer("oomwatchd gave an answer that isn't one")
+        if shape is not None and not (len(reply) == 1 and isinstance(reply.get("error"), str)):
+            from oomwatchd.control.replies import misfit  # the daemon imports this module, and receives nothing
+
+            wrong = misfit(reply, shape)
+            if wrong is not None:
+                raise OtherVersion(wrong, wrong=True)
         return reply
 
     def ask(self, request: Json) -> Json:
-        """Send a request, and return its reply. Raises OSError and NoAnswer."""
+        """Send a request, and return its reply. Raises OSError, NoAnswer, and OtherVersion if the reply hasn't the
+        types that a reply to this verb has."""
         self.send(request)
-        return self.receive()
+        return self.receive(shape_of(request))
 
     def wait(self, seconds: float) -> bool:
         """Wait for data for at most `seconds`. Returns whether some has come."""

@@ -3,7 +3,7 @@
 import argparse
 import contextlib
 
-from oomwatchd.control.client import Client, NotRunning
+from oomwatchd.control.client import Client, NotRunning, shape_of
 from oomwatchd.control.protocol import Json, runtime_directory
 from oomwatchd.ctl.errors import CommandError
 
@@ -37,9 +37,9 @@ def reply_to(client: Client, request: Json) -> Json:
     with contextlib.suppress(OSError):  # the daemon may have sent the reason before it closed the connection
         client.send(request)
     try:
-        reply = client.receive()
+        reply = client.receive(shape_of(request))
     except NotRunning as reason:
         raise CommandError(NOT_RUNNING, str(reason)) from None
-    if isinstance(error := reply.get("error"), str):
+    if len(reply) == 1 and isinstance(error := reply.get("error"), str):
         raise CommandError(1, error)
     return reply

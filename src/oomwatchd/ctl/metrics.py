@@ -8,6 +8,8 @@ import argparse
 import json
 from collections.abc import Iterator
 
+from oomwatchd.base.text import printable
+from oomwatchd.control.client import OtherVersion
 from oomwatchd.control.protocol import Json
 from oomwatchd.ctl.ask import add_root, ask
 
@@ -83,6 +85,8 @@ def _family(name: str, kind: str, text: str, samples: list[tuple[str, float]]) -
 
 def _latency(latency: Json) -> Iterator[str]:
     total, samples = 0, []
+    if len(latency["counts"]) != len(latency["bounds_us"]) + 1:
+        raise OtherVersion("latency.counts", wrong=True)
     for bound, count in zip([*latency["bounds_us"], None], latency["counts"], strict=True):
         total += count
         le = "+Inf" if bound is None else repr(bound / 1e6)
@@ -97,4 +101,4 @@ def _number(value: float) -> str:
 
 
 def _escaped(label: str) -> str:
-    return label.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return printable(label).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

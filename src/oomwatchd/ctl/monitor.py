@@ -7,6 +7,7 @@ import time
 from oomwatchd.base.text import decode, printable
 from oomwatchd.control.client import NotRunning
 from oomwatchd.control.protocol import Json
+from oomwatchd.control.replies import MONITOR_LINE
 from oomwatchd.ctl.ask import NOT_RUNNING, add_root, connect, reply_to
 from oomwatchd.ctl.errors import CommandError
 from oomwatchd.ctl.table import BOLD, DIM, GREEN, RED, YELLOW, colour
@@ -32,7 +33,7 @@ def run_monitor(arguments: argparse.Namespace) -> int:
                 columns = ("TIME", "SOURCE", "EVENT", "PID", "COMM", "OLD", "NEW", "LATENCY", "RULE")
                 print(colour(_LINE.format(*columns), BOLD), flush=True)
             while True:
-                entry = client.receive()
+                entry = client.receive(MONITOR_LINE)
                 if entry["event"] == "seen":
                     entry["comm"] = _comm_of(entry["pid"])
                 print(json.dumps(entry) if arguments.json else as_line(entry), flush=True)
@@ -54,7 +55,7 @@ def _comm_of(pid: int) -> str | None:
 
 def as_line(entry: Json) -> str:
     """One line for people."""
-    event = entry["event"]
+    event = printable(entry["event"])
     if event == "dropped":
         return colour(f"... {entry['count']} left out, since they came faster than they were read", YELLOW)
     moment = time.strftime("%H:%M:%S", time.localtime(entry["time"])) + f".{int(entry['time'] % 1 * 1000):03}"
@@ -63,10 +64,10 @@ def as_line(entry: Json) -> str:
         return f"{moment}  {'':6}  {event}: {printable(first)}{''.join(f' | {printable(line)}' for line in more)}"
     latency = "-" if entry.get("latency_us") is None else f"{entry['latency_us'] / 1000:.2f} ms"
     rule = printable(entry["rule"] or "-")
-    why = "" if entry.get("error") is None else f": {entry['error']}"
+    why = "" if entry.get("error") is None else f": {printable(entry['error'])}"
     text = _LINE.format(
         moment,
-        entry["source"],
+        printable(entry["source"] or "-"),
         event,
         entry["pid"],
         printable(entry["comm"] or "-"),

@@ -8,7 +8,7 @@ from oomwatchd.base.text import printable
 from oomwatchd.config import load as config
 from oomwatchd.config.document import ConfigFile
 from oomwatchd.config.load import Config, ConfigError, Layout
-from oomwatchd.control.client import Client, NoAnswer, NotRunning
+from oomwatchd.control.client import Client, NoAnswer, NotRunning, OtherVersion
 from oomwatchd.control.protocol import Json, runtime_directory
 from oomwatchd.ctl.ask import reply_to
 from oomwatchd.ctl.errors import CommandError
@@ -59,7 +59,7 @@ def find_daemon(arguments: argparse.Namespace) -> Client | None:
             refusal = client.ask({"verb": "status"}).get("error")
         if refusal is None:
             return Client(directory)
-    except (NoAnswer, OSError) as reason:
+    except (NoAnswer, OSError, OtherVersion) as reason:
         refusal = str(reason)
     except NotRunning:
         return None

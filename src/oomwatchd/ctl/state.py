@@ -41,10 +41,10 @@ def run_status(arguments: argparse.Namespace) -> int:
     rows = _status_rows(status)
     width = max(len(label) for label, _, _ in rows)
     if not arguments.no_legend:
-        print(colour(f"oomwatchd {status['version']}, PID {status['pid']}", BOLD))
+        print(colour(f"oomwatchd {printable(status['version'])}, PID {status['pid']}", BOLD))
     for label, text, code in rows:
         indent = " " * (width + 2)
-        first, *more = [wrap(line, indent, indent)[len(indent) :] for line in text.split("\n")]
+        first, *more = [wrap(printable(line), indent, indent)[len(indent) :] for line in text.split("\n")]
         shown = f"\n{indent}".join([first, *more])
         print(f"{label:>{width}}: {shown if code is None else colour(shown, code)}")
     return 0
@@ -57,12 +57,13 @@ def _status_rows(status: Json) -> list[tuple[str, str, str | None]]:
     config, counters = status["config"], status["counters"]
     error, missing = config["error"], status["missing_capabilities"]
     on = status["proc_events"] == "on"
+    filtered = _FILTERS.get(status["filter"], str(status["filter"]))
     interval = f"every {status['scan_interval']:g} s"
     rows: list[tuple[str, str, str | None]] = [
         ("Events", "on" if on else f"off: {status['events_reason']}", GREEN if on else YELLOW),
         (
             "Filter",
-            _FILTERS[status["filter"]] + (f": {status['filter_reason']}" if on and status["filter_reason"] else ""),
+            f"{filtered}: {status['filter_reason']}" if on and status["filter_reason"] else filtered,
             None,
         ),
         ("Scans", f"{counters['scans']}, {interval}", None),
@@ -85,13 +86,8 @@ def _status_rows(status: Json) -> list[tuple[str, str, str | None]]:
     if status.get("ledger_error"):
         rows.append(("Ledger", f"not written: {status['ledger_error']}", RED))
     if error is not None:
-        rows.append(("Refused", f"what is on disk; the old rules stay\n{printable_lines(error)}", RED))
+        rows.append(("Refused", f"what is on disk; the old rules stay\n{error}", RED))
     return rows
-
-
-def printable_lines(text: str) -> str:
-    """A text of several lines, with each line made safe to show."""
-    return "\n".join(map(printable, text.split("\n")))
 
 
 def clock(seconds: float) -> str:
