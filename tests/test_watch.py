@@ -1,12 +1,14 @@
 """What makes the daemon look at its configuration again, on real directories."""
 
 import os
+import re
 import select
 from pathlib import Path
 
 import pytest
 
 from oomwatchd.config.load import layout
+from oomwatchd.config.stamp import stamp, waits_for_nobody
 from oomwatchd.config.watch import ConfigWatch
 
 
@@ -105,3 +107,38 @@ def test_links_in_a_circle(tmp_path: Path) -> None:
     (tmp_path / "b").symlink_to("a")
 
     ConfigWatch(layout(str(tmp_path / "a")))
+
+
+def mountinfo_of(directory: Path, fields: str) -> str:
+    """A file like /proc/self/mountinfo with one mount, which `directory` lies on."""
+    descriptor = os.open(directory, os.O_PATH)
+    (number,) = re.findall(r"mnt_id:\s*(\d+)", Path(f"/proc/self/fdinfo/{descriptor}").read_text())
+    os.close(descriptor)
+    mountinfo = directory / "mountinfo"
+    mountinfo.write_text(f"{number} 1 {fields} rw - {{type}} /dev/x rw\n")
+    return str(mountinfo)
+
+
+@pytest.mark.parametrize(
+    ("kind", "local"),
+    [
+        *((kind, True) for kind in ("ext4", "xfs", "btrfs", "bcachefs", "f2fs", "zfs", "tmpfs", "squashfs", "vfat")),
+        *((kind, False) for kind in ("nfs4", "cifs", "9p", "fuse.sshfs", "fuseblk", "virtiofs", "ceph", "overlay")),
+    ],
+)
+@pytest.mark.parametrize("shown", [True, False], ids=["device of the mount", "device of a subvolume"])
+def test_file_systems_that_may_not_answer(kind: str, local: bool, shown: bool, tmp_path: Path) -> None:
+    file = tmp_path / "oomwatchd.toml"
+    file.touch()
+    device = os.stat(file).st_dev if shown else os.makedev(0, 1 << 15)
+    mountinfo = mountinfo_of(tmp_path, f"{os.major(device)}:{os.minor(device)} / /")
+    Path(mountinfo).write_text(Path(mountinfo).read_text().format(type=kind))
+
+    assert waits_for_nobody(stamp(str(file), ()), mountinfo) is local
+
+
+def test_a_mount_that_nobody_shows(tmp_path: Path) -> None:
+    (tmp_path / "oomwatchd.toml").touch()
+    (tmp_path / "mountinfo").write_text("1 1 0:77777 / / rw - ext4 /dev/x rw\n")
+
+    assert not waits_for_nobody(stamp(str(tmp_path / "oomwatchd.toml"), ()), str(tmp_path / "mountinfo"))

@@ -12,6 +12,8 @@ MOUNTINFO_BYTES = 4 << 20
 class Mount:
     """One mount."""
 
+    number: bytes
+    """Its ID, in decimal digits, as mnt_id of proc_pid_fdinfo(5)."""
     device: int
     """As st_dev of stat(2)."""
     place: bytes
@@ -30,7 +32,7 @@ def parse_mountinfo(raw: bytes) -> Iterator[Mount]:
             continue
         major, _, minor = fields[2].partition(b":")
         if major.isdigit() and minor.isdigit():
-            yield Mount(os.makedev(int(major), int(minor)), fields[4], after.split(b" ")[0])
+            yield Mount(fields[0], os.makedev(int(major), int(minor)), fields[4], after.split(b" ")[0])
 
 
 def has_mount(raw: bytes, number: bytes) -> bool:
