@@ -1,1 +1,1 @@
-"""The transaction: open a process, read, decide, write, record; and what the kernel forgets."""
+"""The transaction on a process: open, read, decide, write, record; and the ledger of what the kernel forgets."""

@@ -1,14 +1,15 @@
-"""Decides whether a value that somebody keeps changing is written back. Pure. Times are seconds of a clock that can't
-be set."""
+"""Decides whether a pinned value that was changed again is written back at once, or left alone for a while. Pure. Times
+are seconds of a clock that can't be set."""
 
 from enum import Enum
 
 _CONTENDED_AFTER = 3
-"""So many drifts in a row are written back at once. After one more, the value is left alone for a while."""
+"""The number of drifts in a row that are written back at once. After one more, the value is left alone for a while."""
 _FIRST_SECONDS = 60.0
+"""How long the value is left alone at first. Each further time is twice as long."""
 _LONGEST_SECONDS = 3600.0
 _CALM_SECONDS = 600.0
-"""After so long without a drift, the next one counts as the first."""
+"""If there was no drift for this time, the next one counts as the first."""
 
 
 class DriftResponse(Enum):
@@ -32,11 +33,11 @@ class Backoff:
         """Forget all drifts, as after a change of rules."""
         self._drifts = 0
         self.contended = False
-        """Whether the value is or was left alone since the last calm time."""
+        """Whether the value has been left alone since the last time without drifts."""
         self._next_write = 0.0
 
     def drifted(self, now: float) -> DriftResponse:
-        """Note that the value is found changed. Returns what to do."""
+        """Note that the value was found changed, at the time `now`. Returns what to do."""
         if now < self._next_write:
             return DriftResponse.WAIT
         if now > self._next_write + _CALM_SECONDS:

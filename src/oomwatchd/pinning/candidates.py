@@ -23,12 +23,12 @@ class Candidates:
         member = table.get(pid)
         try:
             if not self._asked_for(pid) and not self._prefilter.passes(pid):
-                # A descendant whose fork event was lost stays in the table, which the next scan goes by.
+                # A descendant whose fork event was lost stays in the table: the next scan finds it there.
                 if member is not None and pid not in self._ledger.nodes and self._tracking.origin_of(member) is None:
                     table.remove(pid)
                 return False
         except Vanished:
-            concerned = False  # it is gone, but its children may concern a rule
+            concerned = False  # the process is gone, but a rule may concern its children
         else:
             concerned = True
         self._prefilter.doubt(pid)
@@ -37,20 +37,20 @@ class Candidates:
         return concerned
 
     def _asked_for(self, pid: int) -> bool:
-        """Whether the process has to be looked at, whatever its executable and name are."""
+        """Whether the process has to be looked at because of the ledger, whatever its executable and name are."""
         node = self._ledger.nodes.get(pid)
         return pid in self._ledger.runtime_pins if node is None else not node.settled
 
     def may_fit(self, pid: int, inode: int) -> bool:
-        """Whether a scan has to open the process. The PID may mean another process by then, which is then looked at.
-        `inode`: as for Prefilter.passes()."""
+        """Whether a scan has to open the process. `inode`: as for Prefilter.passes(). If the PID means another process
+        by then, that one is looked at."""
         if self._asked_for(pid) or self._prefilter.passes(pid, inode):
             self._prefilter.doubt(pid)
             return True
         return False
 
     def doubtful(self, present: Mapping[int, int], scan: int) -> Iterable[int]:
-        """The processes, among all in `present`, for which the scan has to call may_fit(). `scan`: its number. See
+        """The PIDs in `present` for which a scan has to call may_fit(). `scan`: the number of the scan. See
         Prefilter.doubtful()."""
         for pid in (*self._ledger.nodes, *self._ledger.runtime_pins):
             if self._asked_for(pid):

@@ -1,4 +1,4 @@
-"""Finds the rule that fits a process. It reads only the facts that this takes."""
+"""Finds the rule that fits a process. It reads only the facts that the rules need."""
 
 from oomwatchd.kernel import procfs
 from oomwatchd.kernel.executable import runs_file
@@ -27,7 +27,8 @@ class Decider:
         self._prefilter = prefilter
 
     def note_exec(self, look: Look) -> None:
-        """Note that the process has executed a program: forget what was remembered of the program before."""
+        """Note that the process has executed a program: forget what was remembered of the program that it ran
+        before."""
         pid, event_ns = look.node.pid, look.trigger.event_ns
         self._rules.searches.executed(pid, event_ns)
         self._view.command_lines.executed(pid, event_ns)
@@ -43,7 +44,7 @@ class Decider:
             return runtime_rule(runtime_pin), None
         decision = self._decide_by(directory, stat, node, exe)
         pinned_by = node.pin.rule if node.pin is not None else ""
-        # A relative is looked at for the same source as the process that executes, but by no event of its own.
+        # A relative is looked at with the source "exec", too, but it has executed nothing, and its event_ns is 0.
         executes = look.trigger.source == "exec" and look.trigger.event_ns > 0
         if exe is None or executes or (decision[0] is not None and decision[0].name == pinned_by):
             return decision
@@ -54,15 +55,15 @@ class Decider:
         return decision if by_path_before[0] is None else by_path_before
 
     def exe_before(self, directory: ProcessDir, node: Node, exe: bytes) -> VerifiedExe | None:
-        """The executable of a process, or of its parent, that was verified before, if the process still runs that file;
-        else None. The path may lead to no file or to another one by now, after an upgrade or an unmount."""
+        """The executable of the process, or of its parent, that was verified before, if the process still runs that
+        file; else None. After an upgrade or an unmount, the path may lead to another file or to none."""
         before, parent = node.verified_exe, node.parent
         if before is None and parent is not None and parent.verified_exe is not None and self._shows(parent, exe):
             before = parent.verified_exe
         return before if before is not None and runs_file(directory, before.file) else None
 
     def _shows(self, node: Node, exe: bytes) -> bool:
-        """Whether the process of `node` shows the path `exe`, too. Only the path is compared, since stat(2) may wait
+        """Whether the process of `node` also shows the path `exe`. Only the path is compared, because stat(2) may wait
         for a file system."""
         try:
             return not node.dead and procfs.read_exe_link(node.pid, self._proc.encode()) == exe
@@ -72,7 +73,8 @@ class Decider:
     def _decide_by(
         self, directory: ProcessDir, stat: Stat, node: Node, exe: bytes | None, verified: VerifiedExe | None = None
     ) -> tuple[Rule | None, Process | None]:
-        """The rule that fits a process with this exe, and the facts. `verified`: that path has been verified before."""
+        """The rule that fits a process with the path `exe`, and the facts that were read. `verified`: this path was
+        verified before, and is believed."""
         rules = self._rules
         possible, verify = self._prefilter.sift(exe, stat.comm)
         node.nameable = possible != 0 or verified is not None or self._prefilter.may_be_renamed(exe)

@@ -1,4 +1,4 @@
-"""What is to be done to a process, and what was: pure, but for the time at which a pin begins."""
+"""What is to be done to a process, and what was done. Pure, except that wanted_pin() reads the clock for `since`."""
 
 import time
 from bisect import bisect_left
@@ -11,7 +11,7 @@ from oomwatchd.rules.model import Action, Rule
 
 @dataclass(slots=True)
 class Trigger:
-    """Why a process is looked at. It isn't frozen because a frozen one takes four times as long to make."""
+    """Why a process is looked at. It isn't frozen, because a frozen one takes four times as long to make."""
 
     source: str
     """exec, fork, comm, uid, gid, scan, reload, control."""
@@ -24,8 +24,8 @@ SCAN = Trigger("scan")
 
 @dataclass(slots=True)
 class Decision:
-    """What was done to a process, would be done in a dry run, or failed. It isn't frozen because a frozen one takes
-    four times as long to make."""
+    """What was done to a process, or failed, or would be done if this weren't a dry run. It isn't frozen, because a
+    frozen one takes four times as long to make."""
 
     event: str
     """pinned, released, reset-child, drift, contended, pin-failed."""
@@ -41,8 +41,9 @@ class Decision:
     latency_us: int | None = None
     """From the kernel's timestamp of the event to the end of the write."""
     error: str = ""
+    """Why the kernel refused the write, for people; empty: it didn't."""
     quiet: bool = False
-    """Whether the value was right before, so that the write was only for the floor."""
+    """Whether the value was right before, and the write only moved the floor."""
 
 
 @dataclass(slots=True)
@@ -64,7 +65,8 @@ class Latencies:
 
     def __init__(self) -> None:
         self.counts = [0] * (len(LATENCY_BOUNDS_US) + 1)
-        """The number of pins by the first of LATENCY_BOUNDS_US that they don't exceed; the last one: exceeding all."""
+        """How many pins took at most each of LATENCY_BOUNDS_US, each pin counted at the first bound that it doesn't
+        exceed. The last number counts those that exceed all."""
         self.sum_us = 0
 
     def add(self, latency_us: int) -> None:
@@ -78,15 +80,15 @@ def runtime_rule(pin: RuntimePin) -> Rule:
 
 
 def wanted_pin(node: Node, rule: Rule, current: int, trigger: Trigger) -> Pin:
-    """The pin that `rule` asks for on a process that shows `current`."""
+    """The pin that `rule` asks for on a process that has the value `current`."""
     before = node.pin
     if before is None:
         original = current if node.parent is None else without_rule(node, current)
     elif current != before.target and not rule.action.exact and rule.target(current) == current:
-        original = current  # it has set itself another value, and the rule allows that
+        original = current  # the process has set itself another value, and the rule allows that
     elif trigger.source == "exec" and current != before.target and current > before.original:
-        # It has raised itself, as anyone may, and executed another program, which had this from the start: so do
-        # sshd's children, whose parent had set itself to -1000 before any rule did.
+        # The process has raised its value, as any process may, and then executed another program. That program had this
+        # value from its start. sshd's children do so, because sshd sets itself to -1000 before any rule does.
         original = current
     else:
         original = before.original
@@ -98,6 +100,7 @@ def wanted_pin(node: Node, rule: Rule, current: int, trigger: Trigger) -> Pin:
 
 
 def without_rule(node: Node, current: int) -> int:
-    """What the process would show if no rule fitted it: it may have inherited a pin, and not lost it yet."""
+    """The value that the process would have if no rule fitted it. It differs from `current` if the process has
+    inherited the value of a pin."""
     inheritance = node.inherited()
     return current if inheritance is None or current not in inheritance.shown else inheritance.value

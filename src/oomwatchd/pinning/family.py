@@ -31,9 +31,9 @@ class Family:
         self._proc = view.proc
         self._tracking = tracking
         self._dead_are_stale = True
-        """Whether dead processes may leave to their descendants what rules of before had said."""
+        """Whether pins of dead processes may be by rules that have changed since."""
         self._last_dead: deque[tuple[int, Node]] = deque(maxlen=_LAST_DEAD)
-        """When they died (clock ticks since boot), and their nodes."""
+        """Processes that died at a lowered value: when (clock ticks since boot), and the node."""
 
     def set_rules(self, rules: RuleSet) -> None:
         """Go by other rules from now on."""
@@ -43,8 +43,8 @@ class Family:
     # Events
 
     def forked(self, pid: int, parent_pid: int, event_ns: int) -> bool:
-        """Note that a process was forked. Returns whether it has to be looked at: it descends from a tracked process,
-        or a rule may fit it though none fits its parent."""
+        """Note that a process was forked at `event_ns` (CLOCK_MONOTONIC). Returns whether it has to be looked at,
+        because it descends from a tracked process, or because a rule may fit it although none fits its parent."""
         member = self._tracking.table.forked(parent_pid, pid)
         nodes = self._ledger.nodes
         parent = nodes.get(parent_pid) if member is None else self._maker(member, parent_pid)
@@ -65,9 +65,9 @@ class Family:
         elif node.parent is None and may_descend(node, parent):
             self.acknowledge(node, parent)
         if parent.settled and parent.settled_ns < event_ns - tracking.FORK_NS and not self._rules.needs.fork_decides:
-            node.settled_ns = parent.settled_ns  # the same program: no rule fits it, and it has the right value
+            node.settled_ns = parent.settled_ns  # it runs the parent's program: no rule fits it, and its value is right
             return False
-        # If it is no member any more, it has ended. A process that has its PID now is looked at for itself.
+        # A child that isn't in the table any more has ended. Another process with its PID has events of its own.
         return member is not None
 
     def _maker(self, member: Member, parent_pid: int) -> Node | None:
@@ -75,18 +75,20 @@ class Family:
         return nodes.get(member.maker) or nodes.get(parent_pid) or self._tracking.origin_of(member)
 
     def _guessed_maker(self, pid: int, parent_pid: int) -> Node | None:
-        """The node that seems to have made a process by CLONE_PARENT, or to be an ancestor of the maker; None: none
-        does. The fork event of such a process names the parent of its maker: PID 1, if the maker is an orphan."""
+        """The node that seems to have made a process by CLONE_PARENT, or to be an ancestor of the maker; None: there is
+        no such node. The fork event of such a process names the parent of its maker, which is PID 1 if the maker is an
+        orphan."""
         nodes = (*self._ledger.nodes.values(), *self._ledger.dead_origins())
         telling = [node for node in nodes if strays.is_telling(node)]
         makers = [node for node in telling if node.ppid == parent_pid or parent_pid == strays.INIT_PID]
         return strays.sibling_of(pid, parent_pid, makers, self._view)
 
     def _was_seen_since(self, node: Node, event_ns: int) -> bool:
-        """Whether `node` is the process that was forked at `event_ns`, and was looked at before the event was read."""
+        """Whether `node` is the process that was forked at `event_ns` (CLOCK_MONOTONIC), and was looked at before its
+        fork event was read."""
         if node.starttime is None:
             return False
-        # The kernel shows a new process a moment before it takes the event's time.
+        # /proc shows a new process a moment before the kernel takes the time of the event.
         return event_ns < node.seen_ns or procfs.is_alive(node.pid, node.starttime, self._proc)
 
     def exited(self, pid: int, event_ns: int) -> None:
@@ -107,16 +109,17 @@ class Family:
         self.died(node)
 
     def died(self, node: Node) -> None:
-        """Note that the process is gone. The nodes of its descendants keep its node."""
-        # What it leaves to its descendants may be from rules of before.
+        """Note that the process is gone. Its node stays reachable from the nodes of its descendants."""
+        # Its pin may be by rules that have changed since.
         self._dead_are_stale = self._dead_are_stale or node.has_children
         if strays.gives_away(node):
             self._last_dead.append((ticks_since_boot(time.monotonic_ns()), node))
         self._ledger.died(node.pid)
 
     def died_since(self, ticks: int) -> list[Node]:
-        """The processes that were pinned at a lowered value and have died since `ticks` (clock ticks since boot); the
-        last 1,024 of them. A descendant may live whose fork event was lost, so that nothing else tells of it."""
+        """The processes that were pinned at a lowered value and have died since `ticks` (clock ticks since boot), the
+        last 1,024 of them. One of these may have a descendant whose fork event was lost, which is found by the dead
+        process alone."""
         return [node for died, node in self._last_dead if died >= ticks]
 
     # Identity and parent of a process
@@ -132,7 +135,7 @@ class Family:
             if node.starttime is None:
                 node.starttime, node.seen_ns = stat.starttime, time.monotonic_ns()
                 if node.parent is not None and not may_descend(node, node.parent):
-                    node.parent = None  # another process has the PID of the parent by now
+                    node.parent = None  # the fork event was about an earlier process with this PID
         if node is None:
             node = Node(pid, stat.starttime, None)
             node.seen_ns, node.ppid = time.monotonic_ns(), stat.ppid
@@ -143,21 +146,22 @@ class Family:
         return node
 
     def _living_parent(self, node: Node, stat: Stat) -> Node | None:
-        """The nearest ancestor in the ledger that the kernel still shows: the parent, or the leader of the session;
-        None: neither is in the ledger. The process that adopts an orphan is an ancestor, too (PR_SET_CHILD_SUBREAPER of
-        prctl(2)). So is the leader of a session, since a process enters a session only by fork (setsid(2))."""
+        """The parent that the kernel shows, or the leader of the session, if it is in the ledger; None: neither is. A
+        process that has adopted an orphan is its ancestor (PR_SET_CHILD_SUBREAPER of prctl(2)). The leader of a session
+        is one, too, because a process enters a session only by fork (setsid(2))."""
         for pid in (stat.ppid, stat.session):
             parent = self._ledger.nodes.get(pid)
             if parent is None or parent.starttime is None or not may_descend(node, parent):
                 continue
-            # The PID of a session's leader isn't used again while the session has members. That of a dead parent is.
+            # The kernel doesn't use the PID of a session leader again while the session has members. The PID of a dead
+            # parent may mean another process.
             if pid == stat.session or procfs.is_alive(pid, parent.starttime, self._proc):
                 return parent
         return None
 
     def adopt(self, pid: int, above: Node) -> Node | None:
-        """Enter a process that has been found to descend from `above` into the ledger, with the nearest ancestor that
-        the kernel still tells of. None: it has ended."""
+        """Enter a process that descends from `above` into the ledger. Its parent there is the nearest ancestor that the
+        kernel still shows, or else `above`. None: the process has ended."""
         try:
             stat = procfs.read_stat(pid, self._proc)
         except Vanished:
@@ -177,8 +181,8 @@ class Family:
         self._rebase(node)
 
     def _rebase(self, node: Node) -> None:
-        """What a pinned process had before may have been inherited from an ancestor, as that was found or has changed
-        since."""
+        """Correct the original value of a pinned process. It may be a value that the process has inherited from a
+        pinned ancestor; then what that ancestor leaves to it takes its place."""
         inheritance, pin = node.inherited(), node.pin or node.former
         if (
             pin is None
@@ -189,13 +193,13 @@ class Family:
             return
         node.recorded = False
         pin = replace(pin, original=inheritance.value)
-        if node.pin is None:  # released a moment ago, to what it leaves to descendants that haven't been looked at yet
+        if node.pin is None:  # released a moment ago: descendants that haven't been looked at yet go by `former`
             node.former = pin
         else:
-            node.pin = self._under_todays_rule(pin) if node.dead else pin  # nobody will look at the dead
+            node.pin = self._under_todays_rule(pin) if node.dead else pin  # a dead process isn't looked at again
 
     def _under_todays_rule(self, pin: Pin) -> Pin:
-        """A pin as its rule has it now; as it was where there is no such rule."""
+        """The pin with the values of its rule today; `pin` itself if there is no such rule any more."""
         rule = self._rules.by_name.get(pin.rule)
         if rule is None:
             return pin
@@ -205,7 +209,7 @@ class Family:
     # Descendants to be looked at
 
     def below(self, origin: Node) -> list[int]:
-        """The PIDs of the descendants to look at after what `origin` leaves to them has changed."""
+        """The PIDs of the descendants of `origin` that have to be looked at after its pin has changed."""
         if not origin.has_children:
             return []
         found = self.adopt_untold()
@@ -219,8 +223,9 @@ class Family:
         return found
 
     def dead_to_refresh(self, *, ending: bool) -> list[int]:
-        """After a change of rules, when all that live have been looked at: dead processes still say what their
-        descendants get. The pin of one process ends with it, so nothing changes it any more."""
+        """Bring the pins of dead processes up to date after a change of rules, when all living processes have been
+        looked at. Returns the PIDs of descendants to look at. Runtime pins of dead processes stay, unless the daemon
+        releases all (`ending`)."""
         found = list[int]()
         if not self._dead_are_stale:
             return found
@@ -240,21 +245,21 @@ class Family:
         return found
 
     def adopt_untold(self) -> list[int]:
-        """Enter into the ledger what the table alone knows of: descendants that had the right value from their fork on,
-        and those whose events were lost. The latter have to be looked at."""
+        """Enter the processes into the ledger that only the table has: descendants that had the right value from their
+        fork on, and descendants whose events were lost. Returns the PIDs of the latter, which have to be looked at."""
         return [pid for pid in self.adopting(self._tracking.table.items()) if pid is not None]
 
     def adopting(self, members: Iterable[int]) -> Iterator[int | None]:
-        """Enter these `members` of the table into the ledger, as adopt_untold() does. Yields the PID of each one that
-        has to be looked at, and None, for a pause, for each other one."""
+        """Enter the `members` (PIDs) of the table into the ledger, as adopt_untold() does. Yields for each its PID if
+        it has to be looked at, else None. A caller may pause after each."""
         for pid in members:
-            # As the table has it now: after a pause another process may have the PID.
+            # The table is asked now, because after a pause another process may have the PID.
             member = None if pid in self._ledger.nodes else self._tracking.table.get(pid)
             yield pid if member is not None and self._adopt_member(pid, member) else None
 
     def _adopt_member(self, pid: int, member: Member) -> bool:
-        """Enter a member of the table into the ledger, if it descends from somebody there. Whether it has to be looked
-        at."""
+        """Enter a member of the table into the ledger, if it descends from a process there. Returns whether it has to
+        be looked at."""
         origin = self._tracking.origin_of(member)
         node = None if origin is None else self.adopt(pid, origin)
         if node is None:

@@ -1,9 +1,9 @@
 """The ledger: what the kernel forgets of processes. It has the original value of each pinned process, and the lineage
 of each descendant.
 
-It is kept in a file, too. A line is added to the file before each write of a value, and the last line of a process
-counts. A process is identified by PID and start time. Names and executables aren't in the file, since the kernel shows
-them."""
+The ledger is also saved in a file. Before each write of a value, a line is added to the file, and the last line of a
+process counts. A process is identified by PID and start time. Names and executables aren't in the file, because the
+kernel shows them."""
 
 import time
 from collections import deque
@@ -17,17 +17,17 @@ from oomwatchd.pinning.ledger_reader import LedgerReader
 from oomwatchd.pinning.lineage import Node
 
 _DEPARTED = 1024
-"""At most so many dead pinned processes are remembered for take_departed()."""
+"""The most dead pinned processes that are remembered for take_departed()."""
 _RETRY_SECONDS = 10.0
-"""How soon a file that can't be written is tried again."""
+"""How long after a failure the file is written again."""
 _SHARED_TEXTS = 1024
 
 
 class Ledger:
-    """All nodes by PID, and their file. `path` None: nothing is saved (a dry run).
+    """The nodes by PID, and their file. `path` None: nothing is saved (a dry run).
 
-    It has more public methods than other classes, 20: each change of a node is one, so that no change misses the file,
-    and the file itself is in ledger_file.py, ledger_codec.py and ledger_reader.py."""
+    It has 20 public methods, more than other classes. Each kind of change of a node has one, so that no change misses
+    the file. The file itself is in ledger_file.py, ledger_codec.py and ledger_reader.py."""
 
     def __init__(self, path: str | None, boot_id: str) -> None:
         self.nodes: dict[int, Node] = {}
@@ -55,7 +55,7 @@ class Ledger:
         return [node for node in self.nodes.values() if node.pin is not None]
 
     def share(self, text: str) -> str:
-        """The one copy of `text` that all nodes share, since most processes that a rule fits have the same texts."""
+        """A copy of `text` that all nodes share, because most processes that a rule fits have the same texts."""
         if len(self._texts) >= _SHARED_TEXTS:
             self._texts.clear()
         return self._texts.setdefault(text, text)
@@ -64,13 +64,14 @@ class Ledger:
         self.nodes[node.pid] = node
 
     def enter(self, node: Node) -> None:
-        """Add the node, and save it at once. Called before a value is written, so that no crash loses the original."""
+        """Add the node, and save it at once. This is called before a value is written, so that no crash loses the
+        original."""
         self.nodes[node.pid] = node
         self.record(node)
         self.flush()
 
     def died(self, pid: int) -> None:
-        """Note that the process is gone. The nodes of its descendants keep its node."""
+        """Note that the process is gone. Its node stays reachable from the nodes of its descendants."""
         node = self.nodes.pop(pid, None)
         if node is not None:
             node.dead = True
@@ -80,35 +81,35 @@ class Ledger:
         self.runtime_pins.pop(pid, None)
 
     def take_departed(self) -> list[Node]:
-        """The pinned processes that have died since the last call; the last 1,024 of them."""
+        """The pinned processes that have died since the last call, the last 1,024 of them."""
         departed = list(self._departed)
         self._departed.clear()
         return departed
 
     def take_died_unseen(self) -> dict[int, Node]:
-        """The pinned processes that had died before the file was read, by PID. They are returned once."""
+        """The pinned processes that had died before the file was read, by PID. Only the first call returns them."""
         taken, self._died_unseen = self._died_unseen, {}
         return taken
 
     def forget(self, node: Node) -> None:
-        """Remove a process that lives, but needn't be tracked any more."""
+        """Remove a living process that needn't be tracked any more."""
         del self.nodes[node.pid]
         self._log_removal(node)
 
     def enter_early_pin(self, pid: int, template: bytes) -> None:
-        """Save that a process is pinned whose start time isn't read yet, before the write of its value; add() follows
-        after that. `template` is from early_pin_template()."""
+        """Save an early pin: the start time of the process isn't known yet. This is called before the value is written;
+        add() follows. `template`: the result of early_pin_template()."""
         if self._pending:
             self.flush()
         if self._file is not None:
             self._file.append(template % (pid, ticks_since_boot(time.monotonic_ns()), int(time.time())))
 
     def cancel_early_pin(self, pid: int) -> None:
-        """Note that a process that was entered isn't pinned after all."""
+        """Note that the process of enter_early_pin() isn't pinned after all."""
         self._pending.append(codec.encode_early_pin(Node(pid, None, None)))
 
     def dead_origins(self) -> list[Node]:
-        """The dead processes that were pinned and whose descendants live."""
+        """The dead processes that were pinned, and that have living descendants."""
         found: dict[int, Node] = {}
         for node in self.nodes.values():
             for above in node.ancestors():
@@ -169,7 +170,8 @@ class Ledger:
 
     def tidying(self, now: float) -> Iterator[None]:
         """Write the file anew if most of its lines are superseded, if someone has removed it, or if it could not be
-        written and it is time to try again. Pauses now and then. `now` is CLOCK_MONOTONIC in seconds."""
+        written and it is time to try again. It yields now and then, so that the caller may pause. `now`:
+        CLOCK_MONOTONIC, in seconds."""
         if self._file is None:
             return
         if self._file.trouble:

@@ -1,19 +1,19 @@
-"""The lines of the ledger's file: a header, then one JSON object a change. Pure.
+"""Encodes and decodes the lines of the ledger's file: a header, then one JSON object for each change. Pure.
 
-The keys are the file's format and stay as they are, whatever the fields are called inside:
+The keys are the format of the file. They stay as they are, also where the code has other names:
 
 - header: `oomwatchd_ledger` (the format's number), `boot_id`
-- a process: `pid`, `starttime` (ticks since boot, proc_pid_stat(5)), and of what follows what there is: `parent`
+- a process: `pid`, `starttime` (ticks since boot, proc_pid_stat(5)), and those of the following that it has: `parent`
   ([pid, starttime] of the nearest ancestor in the file), `left_to` (the rule that ignores it), `settled_ns`, `hold`
   {`rule`, `first`, `value`, `child_value`, `since`, `source`}, `exe` ([path, device, inode] of the verified executable)
 - an early pin, of a process whose start time isn't read yet: `pid`, `started_by` (ticks since boot at which it had
   started), `hold` (null: it isn't pinned after all). The next line of that process counts in its place
-- a process that is gone, or nothing to us any more: `pid`, `starttime`, `gone`
+- a process that is gone, or isn't tracked any more: `pid`, `starttime`, `gone`
 - a runtime pin: `pid`, `starttime`, `pin` (its value; null: it has ended), `ends` (CLOCK_BOOTTIME in seconds, or null)
 
-What 0.1.0 wrote under the same number is read too: an upgrade takes over what it pinned. There, `exe` was the path
-alone, beside `comm`, `uid` and `unit`, and a runtime pin had `until` (seconds since the epoch) for `ends`.
-"""
+Files of version 0.1.0, which have the same number, are read, too, so that an upgrade takes the pins over. In these,
+`exe` was only the path, beside `comm`, `uid` and `unit`, and a runtime pin had `until` (seconds since the epoch)
+instead of `ends`."""
 
 import json
 import math
@@ -28,7 +28,7 @@ _LARGEST = (1 << 63) - 1
 
 
 class DamagedLedger(Exception):
-    """A line that oomwatchd hasn't written like this, and what is wrong with it."""
+    """A line isn't as oomwatchd writes it. The message says what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class RuntimePin:
     starttime: int
     value: int
     ends: float | None = None
-    """CLOCK_BOOTTIME in seconds, which no one sets and which goes on in suspend; None: with the process; 0: it has
-    ended."""
+    """When the pin ends: CLOCK_BOOTTIME in seconds, which no one can set and which goes on in suspend. None: with the
+    process. 0: it has ended."""
 
     @property
     def rule(self) -> str:
@@ -48,9 +48,9 @@ class RuntimePin:
 
 
 NodeLine = tuple[Node, tuple[int, int] | None]
-"""What a line says of a process: its node, dead if it is gone; and PID and start time of the nearest ancestor in the
-file. A node without a start time is that of an early pin: whoever has its PID, and started after `started_by`, is
-another process."""
+"""The content of a line about a process: its node, which is dead if the process is gone; and PID and start time of the
+nearest ancestor in the file. A node without a start time is that of an early pin: a process with its PID that started
+after `started_by` is another process."""
 
 
 def encode_header(boot_id: str) -> str:
@@ -58,8 +58,8 @@ def encode_header(boot_id: str) -> str:
 
 
 def encode_node(node: Node, above: Node | None) -> str:
-    """The line of a process that descends from `above`. Put together by hand, since each pin waits for it: the encoder
-    takes five times as long."""
+    """The line of a process that descends from `above`. The JSON is put together by hand, because each pin waits for
+    it, and the module json takes five times as long."""
     line = f'{{"pid":{node.pid},"starttime":{node.starttime}'
     if above is not None:
         line += f',"parent":[{above.pid},{above.starttime}]'
@@ -81,9 +81,9 @@ def encode_early_pin(node: Node) -> str:
 
 
 def early_pin_template(pin: Pin) -> bytes:
-    """The line of an early pin like this one, with three places for numbers: its PID, the ticks since boot at which it
-    had started, and since when it is pinned, in seconds. Put together by one operation, since the write waits for
-    it."""
+    """The line of an early pin, as a template for the operator % with three numbers: the PID, the ticks since boot at
+    which the process had started, and since when it is pinned, in seconds. The write waits for this line, and one
+    operation makes it."""
     node = Node(0, None, None)
     node.pin = replace(pin, since=0)
     line = encode_early_pin(node).replace("%", "%%")
@@ -109,7 +109,7 @@ def encode_pin(pin: RuntimePin, *, ended: bool = False) -> str:
 
 
 def decode_header(line: bytes) -> str:
-    """The boot that the file is about. Raises DamagedLedger."""
+    """The ID of the boot whose processes are in the file, by its first line. Raises DamagedLedger."""
     entry = _object(line)
     if "oomwatchd_ledger" not in entry:
         raise DamagedLedger("its first line isn't that of a ledger")
@@ -119,7 +119,8 @@ def decode_header(line: bytes) -> str:
 
 
 def decode(line: bytes, boot_epoch: float = 0.0) -> NodeLine | RuntimePin:
-    """One change. `boot_epoch`: when CLOCK_BOOTTIME was 0, in seconds since the epoch. Raises DamagedLedger."""
+    """The change that a line describes. `boot_epoch`: when CLOCK_BOOTTIME was 0, in seconds since the epoch. Raises
+    DamagedLedger."""
     entry = _object(line)
     pid = _integer(entry, "pid", 1, (1 << 31) - 1)
     is_early = "started_by" in entry

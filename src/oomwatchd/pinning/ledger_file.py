@@ -1,5 +1,5 @@
-"""The ledger's file: appended to before each write of oom_score_adj, and written anew when most of it is superseded.
-A disk that is full, or can't be written, is a state that ends, not an error."""
+"""The ledger's file. Lines are appended before each write of oom_score_adj, and the file is written anew when most of
+its lines are superseded. If the disk is full, nothing is raised: `trouble` says so until it is over."""
 
 import contextlib
 import os
@@ -8,34 +8,35 @@ from itertools import islice
 
 _PIECE_LINES = 256
 _SLACK_BYTES = 1 << 16
-"""So much besides twice what it needs may stand in the file."""
+"""The file may have twice the bytes that its last lines need, and this much more, before it is written anew."""
 _LONGEST_LINE = 1 << 20
 _LARGEST_FILE = 64 << 20
-"""No more is read: a ledger of 30,000 processes has 10 MB at most."""
+"""The most bytes that are read. A ledger of 30,000 processes has at most 10 MB."""
 
 
 class LedgerFile:
-    """A file of lines at `path`; its directory is made where there is none."""
+    """A file of lines at `path`. Its directory is made if there is none."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.trouble = ""
-        """Why nothing is saved at present; empty: everything is."""
+        """Why nothing is saved at present; empty: everything is saved."""
         self._descriptor = -1
         self._size = 0
         self._needed = 0
         """The size of the file when it was written anew last."""
         self._meanwhile: list[bytes] | None = None
-        """What was appended since it began to be written anew."""
+        """What was appended since writing anew began; None: the file isn't being written anew."""
 
     @property
     def wasteful(self) -> bool:
-        """Whether most of it is superseded."""
+        """Whether most lines of the file are superseded by later ones."""
         return self._size > 2 * self._needed + _SLACK_BYTES
 
     @property
     def is_gone(self) -> bool:
-        """Whether someone has removed it, or put another in its place: what is appended would be lost."""
+        """Whether someone has removed the file, or put another one in its place, so that appended lines would be
+        lost."""
         if self._descriptor < 0:
             return False
         try:
@@ -44,7 +45,7 @@ class LedgerFile:
             return True
 
     def read(self) -> Iterator[bytes]:
-        """The lines that there are; one that is too long is cut. Raises OSError."""
+        """The lines of the file. A line that is too long is cut. Raises OSError."""
         left = _LARGEST_FILE
         with open(self.path, "rb") as file:
             while left > 0 and (line := file.readline(_LONGEST_LINE)):
@@ -52,7 +53,7 @@ class LedgerFile:
                 yield line.rstrip(b"\n")
 
     def append(self, lines: bytes) -> None:
-        """Save whole lines, or take note of why that can't be: then the file has to be written anew."""
+        """Append whole lines. If that fails, `trouble` says why, and the file has to be written anew."""
         if self._meanwhile is not None:
             self._meanwhile.append(lines)
         if self._descriptor < 0:
@@ -63,7 +64,8 @@ class LedgerFile:
             self._fail(error)
 
     def writing_anew(self, lines: Iterable[str]) -> Iterator[None]:
-        """Write the file anew, with `lines`; pauses after each piece. What is appended meanwhile comes after them."""
+        """Write the file anew, with `lines`. It yields after each piece, so that the caller may pause. Lines that are
+        appended meanwhile come after `lines`."""
         self._meanwhile = []
         descriptor = -1
         try:
@@ -83,7 +85,7 @@ class LedgerFile:
             self._give_up(descriptor)
             self._fail(error)
             return
-        except BaseException:  # the scan that this is a part of is given up
+        except BaseException:  # the scan that runs this was given up
             self._give_up(descriptor)
             raise
         self.close()
@@ -95,7 +97,7 @@ class LedgerFile:
         self._meanwhile = None
         if descriptor >= 0:
             os.close(descriptor)
-            with contextlib.suppress(OSError):  # it takes room that others may want
+            with contextlib.suppress(OSError):  # it takes room on the disk
                 os.unlink(f"{self.path}.new")
 
     def _fail(self, error: OSError) -> None:
@@ -115,7 +117,7 @@ def _pieces(lines: Iterable[str]) -> Iterator[bytes]:
 
 
 def _write(descriptor: int, data: bytes) -> int:
-    """Write all of it. Returns its length. Raises OSError."""
+    """Write all of `data`. Returns its length. Raises OSError."""
     left = data
     while left:
         left = left[os.write(descriptor, left) :]

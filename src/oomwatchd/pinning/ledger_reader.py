@@ -1,4 +1,4 @@
-"""Reads the lines of the ledger's file back: the last one of a process counts."""
+"""Reads the ledger's file. The last line of a process counts."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -8,17 +8,18 @@ from oomwatchd.pinning.ledger_codec import DamagedLedger, NodeLine, RuntimePin
 from oomwatchd.pinning.lineage import Node
 
 _MOST_NODES = 1 << 17
-"""A file that tells of more processes isn't believed further: each takes about 600 bytes of memory."""
+"""The most processes that are taken from a file, because each takes about 600 bytes of memory. Lines about further ones
+count as damaged."""
 
 
 class LedgerReader:
-    """What the lines tell of. `share` gives one text for all that are equal to it."""
+    """The processes and pins in the lines of a file. `share`: as Ledger.share()."""
 
     def __init__(self, share: Callable[[str], str]) -> None:
         self.nodes: dict[int, Node] = {}
-        """Of processes that live, by PID."""
+        """The living processes, by PID."""
         self.died_unseen: dict[int, Node] = {}
-        """Of processes that were pinned, and have ended without the file telling of it."""
+        """Processes that were pinned, and have ended without a line about that, by PID."""
         self.runtime_pins: dict[int, RuntimePin] = {}
         self._share = share
         self._known: dict[tuple[int, int], NodeLine] = {}
@@ -32,11 +33,12 @@ class LedgerReader:
         is_alive: Callable[[int, int], bool],
         starttime_of: Callable[[int], int | None],
     ) -> str | None:
-        """Take over what the lines say, if they are about this boot. Returns what is wrong with them. `is_alive` is
-        asked about a PID and a start time, `starttime_of` about a PID alone (None: it is nobody's)."""
+        """Read the lines, if they are of this boot. Returns what is wrong with them; None: nothing is. `is_alive`:
+        whether a process with this PID and start time lives. `starttime_of`: the start time of the process with this
+        PID; None: there is no such process."""
         try:
             if codec.decode_header(next(lines, b"")) != boot_id:
-                return None  # another boot's processes: nothing is wrong, nothing is left
+                return None  # the file is of another boot: its processes are gone
         except DamagedLedger as damaged:
             return str(damaged)
         boot_epoch = boottime_as_epoch(0.0)
@@ -62,7 +64,7 @@ class LedgerReader:
             self._early[node.pid] = node
         elif not node.dead:
             self._know(node.starttime, entry)
-        elif (node.pid, node.starttime) in self._known:  # as it was when it ended
+        elif (node.pid, node.starttime) in self._known:  # the line before has the node as it was when it ended
             self._known[node.pid, node.starttime][0].dead = True
 
     def _know(self, starttime: int, entry: NodeLine) -> None:
@@ -76,7 +78,8 @@ class LedgerReader:
         self._known[node.pid, starttime] = entry
 
     def _identify_early_pins(self, starttime_of: Callable[[int], int | None]) -> None:
-        """Early pins whose start time no later line has: who has their PID now is that process, if he isn't younger."""
+        """Find the processes of early pins for which no later line has the start time. The process that has the PID now
+        is the pinned one, unless it has started later."""
         for node in self._early.values():
             node.starttime = starttime_of(node.pid)
             if node.pin is not None and node.starttime is not None and node.starttime <= (node.started_by or 0):
@@ -86,7 +89,8 @@ class LedgerReader:
                     self._bad += 1
 
     def _find_parents(self) -> None:
-        """Parents come last, since the line of a parent may come after those of its children."""
+        """Connect the nodes to their parents. This comes last, because the line of a parent may come after those of its
+        children."""
         for node, identity in self._known.values():
             if identity is not None and identity in self._known:
                 node.parent = self._known[identity][0]
@@ -106,7 +110,8 @@ class LedgerReader:
 
 
 def _break_circles(nodes: Iterable[Node]) -> int:
-    """Let nobody descend from itself, which only a damaged file can bring about. Returns how many would."""
+    """Cut the lineage of nodes that would be their own ancestors. Only a damaged file has such nodes. Returns how many
+    there were."""
     sound: set[int] = set()
     broken = 0
     for node in nodes:

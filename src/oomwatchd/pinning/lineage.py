@@ -1,6 +1,7 @@
-"""What pinned processes leave to descendants that no rule fits. Pure.
+"""The lineage of processes, and what pinned processes leave to descendants that no rule fits. Pure.
 
-The kernel forgets the lineage of a process when its parent ends. So dead ancestors are kept while a descendant is."""
+The kernel forgets who descends from a process when the process ends. So the node of a dead process is kept while a
+descendant lives."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -13,26 +14,28 @@ _numbers = count(1)
 
 @dataclass(slots=True)
 class Pin:
-    """A pin in force. Not frozen, as `Process` isn't."""
+    """A pin in force. It isn't frozen, because a frozen one takes four times as long to make."""
 
     rule: str
     original: int
-    """What the process had before, and gets back."""
+    """The value that the process had before, and gets back."""
     target: int
     child_value: int
-    """What descendants that no rule fits get."""
+    """The value for descendants that no rule fits."""
     since: float
     """Seconds since the epoch."""
     source: str
+    """Why the process was looked at when the pin began: as in Trigger."""
 
     @property
     def inherits(self) -> bool:
-        """Whether children have the right value from their fork on."""
+        """Whether descendants keep the value of the pin, so that they have the right value from their fork on."""
         return self.child_value == self.target
 
     @property
     def lowers(self) -> bool:
-        """Whether descendants may have inherited a floor below what they should have."""
+        """Whether the pin is below the original value, so that descendants may have inherited a floor below their
+        value."""
         return self.target < self.original
 
 
@@ -42,7 +45,7 @@ class VerifiedExe:
 
     path: str
     file: tuple[int, int]
-    """Device and inode of the file that runs, to which the path has been found to lead."""
+    """Device and inode of the file that runs. The path led to this file when it was verified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,61 +54,66 @@ class Inheritance:
 
     rule: str
     shown: frozenset[int]
-    """It concerns a descendant that shows one of these; one that has set itself another value keeps it."""
+    """The values that come from the pin. A descendant that has another one has set it itself, and keeps it."""
     value: int
-    """What such a descendant gets."""
+    """The value for a descendant that has one of `shown`."""
     floor: int | None
-    """The lowest value that any descendant may have inherited the right to take; None: none below its own."""
+    """The lowest floor that a descendant may have inherited; None: no pin has lowered the floor."""
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class Node:
-    """A process that is pinned, or a descendant of one. Dead processes are included while a descendant lives.
+    """What the ledger knows of a process that is pinned, or that descends from a pinned one. The node of a dead process
+    is kept while a descendant lives.
 
-    It has 14 public methods, two more than usual: most of them are one question about the lineage each."""
+    It has 14 public methods, two more than usual, because most of them answer one question about the lineage."""
 
     pid: int
     starttime: int | None
-    """Clock ticks since boot. None: known from an event only, not looked at yet."""
+    """Clock ticks since boot. None: only an event has shown the process, and it wasn't looked at yet."""
     parent: "Node | None"
     number: int = field(init=False, default_factory=_numbers.__next__)
-    """By which the kernel's filter knows it, see exec_filter.Member. A PID comes to mean another process."""
+    """The number of the node in the filter's table, see exec_filter.Member. It isn't the PID, which may come to mean
+    another process."""
     hear: int | None = None
-    """Which kinds of its events the filter was told to let through; None: not told yet."""
+    """Which kinds of events of the process the filter lets through, as bits (PROC_EVENT_*); None: that isn't set
+    yet."""
     started_by: int | None = None
-    """When it had started, by that event. Whoever has its PID and started later is another process."""
+    """Without `starttime`: a time at which the process had started, in clock ticks since boot. A process with its PID
+    that started later is another one."""
     ppid: int = 0
-    """Its parent when it was looked at last, which needn't be a node."""
+    """PID of the parent when the process was last looked at. The parent needn't be in the ledger."""
     seen_ns: int = 0
-    """CLOCK_MONOTONIC when it was looked at first."""
+    """When the process was first looked at, CLOCK_MONOTONIC."""
     has_children: bool = False
-    """Whether a process has ever been found to descend from it."""
+    """Whether a descendant of the process was ever known."""
     pin: Pin | None = None
     former: Pin | None = None
-    """The pin before the last change, for as long as a child may be found that was forked before it."""
+    """The pin before the last change. It is kept for as long as a child may be found that was forked before the
+    change."""
     changed_ns: int = 0
-    """CLOCK_MONOTONIC of that change."""
+    """When the pin last changed or ended, CLOCK_MONOTONIC."""
     dead: bool = False
     left_to: str = ""
-    """The rule that says to ignore it, so that no `children` concerns it."""
+    """The rule that says `ignore = true` for the process, so that no `children` concerns it; empty: none."""
     nameable: bool = False
-    """Whether its executable and name leave a rule in question, which another event may make fit."""
+    """Whether a rule may still fit the process, by its executable and name, after another event."""
     settled_ns: int = 0
-    """CLOCK_MONOTONIC after the write by which it got its value and floor, or by which the ancestor got them from
-    which it has inherited both; 0: not yet."""
+    """For a descendant: CLOCK_MONOTONIC after the write that gave it its value and floor, or that gave them to the
+    parent from which it has inherited both. 0: there was no such write yet."""
     refused: tuple[str, int] | None = None
-    """Rule and errno of a write that failed: not tried again before something changes."""
+    """Rule and errno of a write that the kernel refused. By this rule it isn't tried again before the rules change."""
     backoff: Backoff = field(default_factory=Backoff)
     recorded: bool = False
-    """Whether the ledger's file knows of it."""
+    """Whether the ledger's file has the node as it is now."""
     verified_exe: VerifiedExe | None = None
-    """While it is pinned by a rule that asks for a verified executable."""
+    """Set while the process is pinned by a rule that asks for a verified executable."""
     comm: str = ""
     exe: str = ""
     uid: int | None = None
     unit: str = ""
     described: bool = False
-    """Whether the last four have been read by this daemon."""
+    """Whether `comm`, `exe`, `uid` and `unit` have been read since this daemon started."""
 
     def __post_init__(self) -> None:
         if self.parent is not None:
@@ -113,45 +121,47 @@ class Node:
 
     @property
     def rule(self) -> str:
-        """The rule that fits; empty: none."""
+        """The rule that pins or ignores the process; empty: none."""
         return self.left_to if self.pin is None else self.pin.rule
 
     @property
     def fitting(self) -> str:
-        """The same, also where the kernel refused what the rule wants."""
+        """The rule that fits the process, also if the kernel refused its value; empty: none."""
         return self.rule or ("" if self.refused is None else self.refused[0])
 
     @property
     def affects_descendants(self) -> bool:
-        """Whether the process means something for its descendants."""
+        """Whether `children` or `descendant_of` may concern descendants because of this process."""
         return self.pin is not None or self.left_to != "" or self.former is not None
 
     @property
     def settled(self) -> bool:
-        """Whether it is a descendant that has got what `children` says, and nothing else."""
+        """Whether the process is a descendant that has got what `children` says, and no rule fits it."""
         return self.settled_ns > 0 and not self.affects_descendants
 
     def may_be(self, starttime: int) -> bool:
-        """Whether the process that has its PID now, and started then, may be this one."""
+        """Whether a process that has this PID, and started at `starttime` (clock ticks since boot), may be this one."""
         if self.starttime is not None:
             return self.starttime == starttime
         return self.started_by is None or starttime <= self.started_by
 
     def forgive(self) -> None:
-        """Forget that a write was refused, or that somebody keeps changing the value: the next look tries again."""
+        """Have the next look write the value again, though a write was refused or the value was left alone for a
+        while."""
         self.refused = None
         self.backoff.reset()
 
     def descend_from(self, parent: "Node") -> None:
-        """Take note of the parent."""
+        """Note that the process descends from `parent`."""
         self.parent = parent
         parent.has_children = True
         parent.prune()
         self.prune()
 
     def prune(self) -> None:
-        """Forget, of the dead just above, what can't affect anybody: those that no rule fitted, and all but the
-        nearest of a rule. What stands above a living one concerns its other descendants too."""
+        """Remove dead ancestors, up to the nearest living one, that don't matter any more: those that no rule fitted,
+        and, of several that one rule fitted, all but the nearest. Ancestors above a living one stay, because they
+        matter for its other descendants."""
         node = self
         kept: dict[str, Node] = {}
         while (above := node.parent) is not None and above.dead:
@@ -164,14 +174,14 @@ class Node:
             node = above
 
     def succeed(self, other: "Node") -> None:
-        """Take the place of an ancestor that the same rule pinned: they are released together, and what this one had
-        before may be what the other left it."""
+        """Take the place of the ancestor `other`, which the same rule pinned, when that is removed. If the original
+        value of this process came from the pin of the ancestor, the ancestor's original value takes its place."""
         mine, theirs = self.pin, other.pin
         if mine is not None and theirs is not None and mine.original in (theirs.target, theirs.child_value):
             self.pin = replace(mine, original=theirs.original)
 
     def ancestors(self) -> Iterator["Node"]:
-        """Those that affect their descendants, nearest first."""
+        """The ancestors that affect their descendants, nearest first."""
         above = self.parent
         while above is not None:
             if above.affects_descendants:
@@ -184,7 +194,7 @@ class Node:
 
     @property
     def inheritance(self) -> Inheritance | None:
-        """What it leaves to its descendants."""
+        """What the process leaves to its descendants; None: it was never pinned, or not for a while."""
         pins = [each for each in (self.pin, self.former) if each is not None]
         if not pins:
             return None
@@ -196,8 +206,9 @@ class Node:
         return Inheritance(pins[0].rule, frozenset(shown), value, floor)
 
     def inherited(self) -> Inheritance | None:
-        """What this process has from its ancestors. The nearest of them decides; but it has inherited itself, and may
-        have handed that on before it was put right."""
+        """What the process has inherited from its ancestors; None: nothing. The nearest one decides on the value.
+        Values and floors of the others count, too, because the nearest one may have passed them on before it was
+        pinned."""
         every = [each for above in self.ancestors() if (each := above.inheritance) is not None]
         if not every:
             return None
@@ -206,9 +217,9 @@ class Node:
         return Inheritance(every[0].rule, shown, every[0].value, floor)
 
     def handing_on(self, other: "Node") -> "list[Node] | None":
-        """Those between this process and its ancestor `other` that hand on what that one leaves: the dead that were
-        pinned, and who was released a moment ago. The uppermost first. None if it isn't an ancestor, or if a living one
-        is pinned between, which hands it on itself."""
+        """The processes between this one and its ancestor `other` whose pins depend on that of `other`: dead ones that
+        were pinned, and ones that were released a moment ago. The nearest to `other` comes first. None: `other` isn't
+        an ancestor, or a living process between is pinned, so that only its pin matters here."""
         between: list[Node] = []
         above = self.parent
         while above is not None and above is not other:
@@ -221,7 +232,8 @@ class Node:
 
 
 def may_descend(node: Node, parent: Node) -> bool:
-    """Whether nothing that is known of the two speaks against it: forks may tell of who had their PIDs before."""
+    """Whether `node` may descend from `parent`: no process above it is younger than it or is `node` itself. A fork
+    event may be about earlier processes with the same PIDs."""
     above: Node | None = parent
     while above is not None:
         younger = above.starttime is not None and node.starttime is not None and above.starttime > node.starttime

@@ -1,4 +1,4 @@
-"""One process during the transaction, and the facts of it that people want to know."""
+"""One process during the transaction, and the facts of it that records show."""
 
 import os
 from dataclasses import dataclass
@@ -16,19 +16,21 @@ from oomwatchd.pinning.lineage import Node, Pin
 from oomwatchd.rules.criteria import Process
 
 KEPT_PATH = 255
-"""A longer path of an executable isn't kept in the node. It is read again when someone asks for it."""
+"""The longest path of an executable, in characters, that is kept in the node. A longer one is read again when it is
+needed."""
 
 
 @dataclass(slots=True)
 class Written:
-    """A value that has been written because a rule fits. Not frozen, as `Process` isn't."""
+    """A value that was written because a rule fits. It isn't frozen, because a frozen one takes four times as long to
+    make."""
 
     rule: str
     was: int
-    """What it showed until then."""
+    """The value until then."""
     target: int
     same: bool
-    """Whether it was pinned so before, and somebody had changed the value."""
+    """Whether the process was pinned to the same value by the same rule before, so that the write undid a drift."""
     latency_us: int | None
     """From the kernel's timestamp of the event to the end of the write; None: there was no event."""
 
@@ -43,23 +45,23 @@ class Look:
     stat: Stat | None = None
     """None: not read yet."""
     process: Process | None = None
-    """None: no more than its executable and name had to be read."""
+    """The facts of the process; None: only its executable and name were needed."""
     exe: str = ""
-    """Its executable, if that has been read, however long."""
+    """The path of its executable, of any length; empty: it wasn't read."""
     tracked: bool = False
-    """Whether the ledger had it before."""
+    """Whether the process was in the ledger before."""
     rule_before: str = ""
     """The rule that fitted before; empty: none did."""
     before: Pin | None = None
-    """How it was pinned before."""
+    """The pin before, if `changed`; None: there was none."""
     changed: bool = False
-    """Whether its pin has begun, changed or ended."""
+    """Whether the pin has begun, changed or ended."""
     written: Written | None = None
-    """What was written, if a value was, because a rule fits."""
+    """The value that was written because a rule fits; None: none was."""
 
     @property
     def comm(self) -> str:
-        """The task's name; for one that was pinned early and is gone already, the name that it got from its
+        """The task's name. For a process that was pinned early and has ended, it is made of the path of its
         executable."""
         if self.stat is not None:
             return procfs.text(self.stat.comm)
@@ -67,9 +69,9 @@ class Look:
 
 
 def describe(look: Look, ledger: Ledger, view: View | None) -> None:
-    """Keep in the node what people want to know of the process: the facts that have been read, and, if there is a
-    `view`, the others, read now. Called after the write, so that it doesn't wait for this. Equal texts are shared,
-    since there may be thousands of nodes."""
+    """Keep in the node the facts that records show: those that have been read, and with `view` also the others, which
+    are read now. This is called after the write, so that the write doesn't wait for it. Equal texts are shared, because
+    there may be thousands of nodes."""
     node, process, directory, share = look.node, look.process, look.directory, ledger.share
     exe, uid, unit = (None, None, None) if process is None else (process.exe, process.uid, process.unit)
     exe = exe or look.exe or None

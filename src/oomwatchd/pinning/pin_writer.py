@@ -1,4 +1,4 @@
-"""Pins a process by the rule that fits: the ledger's line first, then the write."""
+"""Pins a process by the rule that fits: first a line in the ledger, then the write."""
 
 import time
 from collections.abc import Callable
@@ -19,17 +19,18 @@ from oomwatchd.pinning.writer import Writer
 from oomwatchd.rules.model import Rule
 
 _PREPARED_LIMIT = 1024
-"""How many pairs of rule and present value are remembered for early pins: users may start programs with any value."""
+"""The most pairs of rule and present value that are remembered for early pins. Users may start programs with any
+value."""
 
 
 EarlyPin = tuple[ProcessDir, bytes, Rule, int, int, int]
-"""A process that is pinned early, and of which nothing else is known: its directory, its exe link, the rule, the value
-until then, the kernel's time of the event and that of the write (CLOCK_MONOTONIC, ns). A plain tuple: nothing is faster
+"""An early pin of a process of which nothing else is known: its directory, its exe link, the rule, the value until
+then, and the times of the event and of the write (CLOCK_MONOTONIC, ns). It is a plain tuple, because nothing is faster
 to make."""
 
 
 class PinWriter:
-    """Writes the values that rules want, after the ledger has what the processes had before."""
+    """Writes the values that rules want, after the ledger has the original values."""
 
     def __init__(self, ledger: Ledger, writer: Writer, view: View, clock: Callable[[], float]) -> None:
         self._ledger = ledger
@@ -40,9 +41,9 @@ class PinWriter:
         """For early pins, by rule and present value: the target, and what early_pin_template() makes."""
 
     def pin_early(self, directory: ProcessDir, exe: bytes, rule: Rule, event_ns: int) -> EarlyPin | None:
-        """Pin a process of which nothing is known but its executable, which fits `rule` whatever else it is. All else
-        is left to complete_early(): caches are cold now, and each call counts. None: nothing was written, and more has
-        to be known first. Raises Vanished."""
+        """Pin a process that is known only by its executable, which alone decides that `rule` fits. complete_early()
+        does everything else later, because each system call before the write counts. None: nothing was written, and the
+        process has to be looked at as a whole. Raises Vanished."""
         if not rule.containers and in_foreign_pid_ns(directory, self._view.namespaces):
             return None
         current = directory.open_oom_score_adj()
@@ -55,7 +56,7 @@ class PinWriter:
             directory.write_oom_score_adj(target)
             written_ns = time.monotonic_ns()
         except OSError:
-            return None  # refused: the whole look that follows reports it
+            return None  # the kernel refused: the look that follows reports it
         finally:
             if not written_ns:
                 self._ledger.cancel_early_pin(directory.pid)
@@ -64,7 +65,7 @@ class PinWriter:
     def complete_early(
         self, directory: ProcessDir, exe: bytes, rule: Rule, was: int, event_ns: int, written_ns: int
     ) -> Look:
-        """Take note of what pin_early() has done."""
+        """Enter an early pin into the ledger. The arguments are those of an EarlyPin."""
         trigger = Trigger("exec", event_ns)
         node = Node(directory.pid, None, None)
         node.started_by = ticks_since_boot(written_ns)
@@ -84,8 +85,8 @@ class PinWriter:
         return prepared
 
     def pin(self, look: Look, stat: Stat, rule: Rule) -> None:
-        """Pin a process by `rule`, unless the kernel refuses, or a value that somebody keeps writing is left for a
-        while. Raises Vanished."""
+        """Pin a process by `rule`. Nothing is written if the kernel refuses, or while a contended value is left alone.
+        Raises Vanished."""
         node, before = look.node, look.node.pin
         current = look.directory.open_oom_score_adj()
         pin = wanted_pin(node, rule, current, look.trigger)
@@ -103,7 +104,7 @@ class PinWriter:
             look.before, look.changed = before, not same
 
     def _keep_as_it_is(self, look: Look, stat: Stat, pin: Pin, current: int) -> None:
-        """The process shows what it should already."""
+        """Note the pin of a process that has the right value already."""
         node, before = look.node, look.node.pin
         if before != pin:
             node.pin = pin
@@ -115,15 +116,15 @@ class PinWriter:
         describe(look, self._ledger, self._view if another or not node.described else None)
 
     def _may_write_again(self, look: Look, wanted: int, rule: str, current: int) -> bool:
-        """Whether to fight for a value that someone has changed, or to leave it to them for a while."""
+        """Whether to write a value that someone has changed again now, and not to leave it alone for a while."""
         response = look.node.backoff.drifted(self._clock())
         if response is DriftResponse.WARN:
             self._writer.decided("contended", look, rule, current, wanted)
         return response is DriftResponse.WRITE
 
     def _enter_and_write(self, look: Look, pin: Pin, current: int) -> bool:
-        """Enter the pin and save it, then write the value: a crash at any moment leaves the original on record. False,
-        and pinned as before, if at all, if the kernel refuses. Raises Vanished."""
+        """Enter the pin into the ledger and save it, then write the value. So a crash at any moment leaves the original
+        in the file. If the kernel refuses, the pin is as it was before, and False is returned. Raises Vanished."""
         node, before, ledger = look.node, look.node.pin, self._ledger
         known = ledger.nodes.get(node.pid) is node
         if before != pin or not node.recorded:
@@ -139,7 +140,7 @@ class PinWriter:
         return written
 
     def _remember_exe(self, look: Look, rule: Rule) -> None:
-        """Remember the file by whose verified path the process is pinned."""
+        """Remember the verified executable by which the process is pinned."""
         node, process = look.node, look.process
         found = None
         if process is not None and process.exe_file is not None and rule.criterion("exe") is not None:
@@ -150,11 +151,11 @@ class PinWriter:
 
 
 def _since(trigger: Trigger) -> int | None:
-    """Microseconds since the event, by the kernel's timestamp; None: there was none."""
+    """Microseconds since the event, by the kernel's timestamp; None: there was no event."""
     return None if trigger.event_ns == 0 else (time.monotonic_ns() - trigger.event_ns) // 1000
 
 
 def _floor_leaks(node: Node, value: int) -> bool:
-    """Whether the process has inherited a floor below `value`, which only a privileged write moves."""
+    """Whether the process has inherited a floor below `value`. Only a privileged write moves the floor."""
     inheritance = None if node.parent is None else node.inherited()
     return inheritance is not None and inheritance.floor is not None and value > inheritance.floor

@@ -1,5 +1,5 @@
-"""The transaction on one process: open, read, decide, write, record. Events, scans and reloads run the same one. If
-nothing changes, it does nothing. What it did is kept as decisions; it doesn't log."""
+"""The transaction on one process: open, read, decide, write, record. Events, scans and reloads run the same one. If the
+process is as it should be, nothing is written. What was done is kept as decisions, which the daemon logs."""
 
 import contextlib
 import os
@@ -28,8 +28,8 @@ from oomwatchd.pinning.writer import Writer
 from oomwatchd.rules.ruleset import RuleSet
 
 Defer = Callable[[int, Trigger, int, NotYet], bool]
-"""Called with a PID, the trigger of the look, the user ID of the process's owner, and the question to be answered
-before the process can be decided on. Returns whether it will look again after the answer. If not, the pinner waits."""
+"""Puts a look off. Arguments: a PID, the trigger of the look, the user ID of the process's owner, and the question that
+must be answered first. False: it doesn't, so the pinner waits for the answer."""
 
 
 class Pinner:
@@ -60,7 +60,7 @@ class Pinner:
         self._put_together()
 
     def _put_together(self) -> None:
-        """Make the parts anew, after the rules or the ledger have changed."""
+        """Make the parts anew that depend on the rules or on the ledger."""
         rules, ledger, view = self.rules, self.ledger, self.view
         self.candidates = Candidates(ledger, self.tracking, self.prefilter)
         self.decider = Decider(rules, view, self.prefilter)
@@ -68,7 +68,7 @@ class Pinner:
         self._restorer = Restorer(ledger, self.writer, view, rules)
 
     def _trace(self, ledger: Ledger) -> None:
-        """Track the processes of this ledger, and no others."""
+        """Track the processes of `ledger`, and no others."""
         self.tracking = Tracking(ledger, self.rules)
         self.family = Family(ledger, self.rules, self.view, self.tracking)
         self.relatives = Relatives(ledger, self.view, self.family, self.tracking)
@@ -99,7 +99,7 @@ class Pinner:
     # One process
 
     def forked(self, pid: int, parent_pid: int, event_ns: int) -> None:
-        """Deal with a fork event: the value that the child has inherited may be wrong, and a rule may fit it."""
+        """Deal with a fork event: the value that the child has inherited may be wrong, and a rule may fit the child."""
         self.relatives.forked(pid, parent_pid)
         if self.family.forked(pid, parent_pid, event_ns) and (
             pid in self.ledger.nodes or self.candidates.concerns(pid)
@@ -107,8 +107,8 @@ class Pinner:
             self.look(pid, Trigger("fork", event_ns))
 
     def look(self, pid: int, trigger: Trigger) -> None:
-        """Run the transaction on a process, and on those of its relatives that this concerns. It is no error if the
-        process is gone, or ends meanwhile: its exit event or a scan takes note of that."""
+        """Run the transaction on a process, and then on those of its relatives that it concerns. It is no error if the
+        process is gone, or ends meanwhile: its exit event or a scan will show that."""
         self.begin(pid, trigger.source, trigger.event_ns)
         self.finish()
 
@@ -136,8 +136,8 @@ class Pinner:
                 directory.close()
 
     def finish(self) -> None:
-        """Do what follows begin(): the record, and the looks at relatives. Called before another process is looked
-        at."""
+        """Do what follows begin(): the decision for the record, and the looks at relatives. This must be called before
+        another process is looked at."""
         self._finish_one()
         try:
             while self._todo:
@@ -167,15 +167,15 @@ class Pinner:
     # Up to the write
 
     def _pin_early(self, directory: ProcessDir, exe: bytes, event_ns: int) -> EarlyPin | None:
-        """The short way: pin a program that was just executed, if nothing is known of the process and the executable
-        alone decides which rule fits. None: nothing was written."""
+        """Pin a program that was just executed, if the process isn't in the ledger, and the executable alone decides
+        which rule fits. None: nothing was written."""
         pid, ledger, rule = directory.pid, self.ledger, self.prefilter.decided_by(exe)
         if rule is None or pid in ledger.nodes or pid in ledger.runtime_pins or pid == 1:
             return None
         return self._pin_writer.pin_early(directory, exe, rule, event_ns)
 
     def _look(self, directory: ProcessDir, exe: bytes | None, trigger: Trigger) -> Look | None:
-        """Find the rule that fits, and write the value that it wants. None: nothing has to follow."""
+        """Find the rule that fits, and write the value that it wants. None: there is nothing to follow up."""
         pid, ledger = directory.pid, self.ledger
         stat = directory.read_stat()
         if stat.ended:
@@ -229,8 +229,8 @@ class Pinner:
         if early:
             self._place(look)
         if look.changed:
-            # Descendants may have the value of the pin, or the one before it. So may children whose fork event is still
-            # to be read.
+            # Descendants may have the value of the pin, or the value before it. So may children whose fork event hasn't
+            # been read yet.
             if look.before is not None:
                 self.tracking.note_change(node, look.before)
             self._look_at(self.family.below(node), Trigger(source))
@@ -249,8 +249,8 @@ class Pinner:
             self._look_at([node.pid], Trigger(look.trigger.source))
 
     def _keep_if_related(self, node: Node) -> None:
-        """Keep the process in the ledger if it is pinned or has to do with the lineage of others, and have the filter
-        let its events through if a rule may come to fit it. Else remove it from both."""
+        """Keep the process in the ledger if it is pinned, or if its lineage matters, and have the filter let its events
+        through. If not, remove it from the ledger; and from the filter's table, unless a rule may come to fit it."""
         if node.refused is not None or self.tracking.related(node):
             self.ledger.add(node)
             if not node.recorded:
@@ -268,15 +268,15 @@ class Pinner:
     # All of them
 
     def look_at_relatives(self, members: Iterable[int]) -> Iterator[None]:
-        """Look at the processes that Relatives has found to descend from processes in the ledger, and at those of the
-        `members` of the table that the table alone knows of. Pauses after each."""
+        """Look at the descendants of processes in the ledger that Relatives has found, and at those that only the table
+        has (`members`: PIDs in the table). It yields after each, so that the caller may pause."""
         for pid in self.relatives.adopt(members):
             if pid is not None:
                 self.look(pid, SCAN)
             yield
 
     def release_all(self) -> None:
-        """Give every process its original value back, from now on: `on_exit = "restore"`."""
+        """Give every process its original value back, and pin none from now on: `on_exit = "restore"`."""
         self._ending = True
         self.set_rules(RuleSet(()))
         self._look_at([*self.family.adopt_untold(), *self.ledger.nodes], Trigger("control"))
@@ -284,7 +284,7 @@ class Pinner:
         self.refresh_dead()
 
     def identify_all(self) -> None:
-        """Read the start times of the processes that are known only by their fork event, so that they can be saved."""
+        """Read the start times of processes that only a fork event has shown, so that they can be saved."""
         self.family.adopt_untold()
         for pid, node in list(self.ledger.nodes.items()):
             try:

@@ -1,4 +1,4 @@
-"""Finds the lineage of processes that no event has told of, by the parents and sessions that the kernel still shows."""
+"""Finds the lineage of processes that no event has shown, by the parents and sessions that the kernel still shows."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -25,12 +25,11 @@ class Relatives:
         self._family = family
         self._tracking = tracking
         self.unknown = True
-        """Whether there may be descendants of processes in the ledger that no event has told of."""
+        """Whether processes in the ledger may have descendants that no event has shown."""
         self._kin: dict[int, tuple[int, int]] | None = None
         """Parent and session of every process, by PID, from gather() to adopt(); None at other times."""
         self._lost_from: int | None = None
-        """Fork events from then on (clock ticks since boot) may be lost; None: none are, or adopt() was called
-        since."""
+        """Since when fork events may be lost (clock ticks since boot); None: none are, or adopt() was called since."""
 
     def note_unheard_forks(self) -> None:
         """Note that fork events may be missing, so that the next scan has to find the lineage of all processes."""
@@ -38,36 +37,36 @@ class Relatives:
 
     def note_loss(self, from_ns: int) -> None:
         """Note that events since `from_ns` (CLOCK_MONOTONIC) may be lost."""
-        # The event of a process that was forked in the same tick as the last one may have been read, too.
+        # A process that was forked in the same tick as the last one that was read may have been read as well.
         lost_from = ticks_since_boot(from_ns) + 1
         self._lost_from = lost_from if self._lost_from is None else min(lost_from, self._lost_from)
         self.unknown = True
 
     def children(self, directory: ProcessDir) -> list[int]:
-        """The PIDs of the children that a process already has and that aren't in the ledger. If the kernel doesn't tell
-        them (CONFIG_PROC_CHILDREN), the next scan finds them."""
+        """The PIDs of the children of a process that aren't in the ledger. If the kernel doesn't show them (it lacks
+        CONFIG_PROC_CHILDREN), the next scan finds them."""
         try:
             found = directory.read(f"task/{directory.pid}/children")
         except (Vanished, OSError):
-            # Of one that is gone the kernel doesn't know any more whose children it had.
+            # The kernel forgets the children of a process that is gone.
             self.unknown = self.unknown or not directory.is_gone()
             return []
         return [int(pid) for pid in found.split() if int(pid) not in self._ledger.nodes]
 
     def gather(self, pids: Iterable[int]) -> Iterator[None]:
-        """Read parent and session of all processes. Until adopt() is called, forks are added as they happen. Pauses
-        after each process."""
+        """Read parent and session of all processes. Until adopt() is called, forked() adds new ones. It yields after
+        each process, so that the caller may pause."""
         kin = self._kin = {}
         self.unknown = False
         for pid in pids:
             with contextlib.suppress(Vanished):
                 stat = procfs.read_stat(pid, self._proc)
-                if not stat.ended:  # to be reaped any moment; then nobody knows of its children
+                if not stat.ended:  # an ended one is reaped at any moment, and its children are forgotten
                     kin.setdefault(pid, (stat.ppid, stat.session))
             yield
 
     def forked(self, pid: int, parent_pid: int) -> None:
-        """Note a fork, if it comes between gather() and adopt()."""
+        """Note a fork that comes between gather() and adopt()."""
         if self._kin is None:
             return
         session = 0
@@ -80,8 +79,9 @@ class Relatives:
         self._kin, self.unknown = None, True
 
     def adopt(self, members: Iterable[int]) -> Iterator[int | None]:
-        """Find the processes that descend from processes in the ledger and weren't known to: among the `members` of the
-        table, and among those of gather(). Yields their PIDs, ancestors first, to be looked at, and None for pauses."""
+        """Find descendants of processes in the ledger that weren't known: among the `members` (PIDs) of the table, and
+        among the processes of gather(). Yields the PIDs to look at, ancestors first, and None where the caller may
+        pause."""
         yield from self._family.adopting(members)
         kin, self._kin = self._kin or {}, None
         yield from self._adopt_kin(kin)
@@ -105,7 +105,7 @@ class Relatives:
             above = nearest[pid] if pid in nearest else nodes.get(pid)
             for each in reversed(line):
                 session = kin[each][1]
-                # The PID of a session's leader isn't used again while the session has members.
+                # The kernel doesn't use the PID of a session leader again while the session has members.
                 above = above or nodes.get(session) or died_unseen.get(session)
                 if above is not None and above.pid != each and self._family.adopt(each, above) is not None:
                     yield each
@@ -113,8 +113,8 @@ class Relatives:
             yield None
 
     def _adopt_strays(self, pids: Iterable[int]) -> Iterator[int | None]:
-        """After a loss: the PIDs of descendants whose lineage the kernel has forgotten. There are none where the filter
-        keeps the table, since that has them."""
+        """After a loss: the PIDs of descendants whose lineage the kernel has forgotten. With the filter there are none,
+        because the kernel keeps the table then, and the table has them."""
         lost_from, self._lost_from = self._lost_from, None
         if lost_from is None or not isinstance(self._tracking.table, OwnTable):
             return

@@ -16,9 +16,9 @@ from oomwatchd.rules.model import Rule
 from oomwatchd.rules.ruleset import RuleSet
 
 _MAKING_NS = 10_000_000_000
-"""So long what may become a container's first process is waited for. It has its cgroup and its value before it executes
-the container's program, but in no fixed order: crun gives the value first, then the cgroup; runc the cgroup; and
-systemd may take its time to make a scope."""
+"""How long a process that may become the first one of a container is left alone. Its manager gives it its cgroup and
+its value before it executes the program of the container, but in no fixed order: crun gives the value first, runc the
+cgroup; and systemd may take some time to make a scope."""
 
 
 class Restorer:
@@ -38,7 +38,7 @@ class Restorer:
             return
         current = look.directory.open_oom_score_adj()
         node.pin, node.verified_exe = None, None
-        own = current not in (pin.target, pin.original)  # what the process has set itself
+        own = current not in (pin.target, pin.original)  # the process has set this value itself
         if own and pin.lowers and pin.target <= current < pin.original:
             own = not self._has_used_the_floor(look)
         target = current if own else pin.original
@@ -51,9 +51,9 @@ class Restorer:
         look.before, look.changed = pin, True
 
     def is_in_the_making(self, look: Look, stat: Stat, rule: Rule | None) -> bool:
-        """Whether a descendant has to be left as it is for now: a fork, in a PID namespace of its own, of one that the
-        same rule pins, or no rule fits it. It may become a container's first process. Whether its manager has given it
-        the value that it shows can't be told, nor, before it has its cgroup, that it isn't a sandbox's."""
+        """Whether a descendant is left as it is for now, because it may become the first process of a container. That
+        is a fork, in a PID namespace of its own, that no rule fits, or the rule of the pinned process. It isn't known
+        yet whether a manager has given it its value, nor, before it has its cgroup, whether it is in a sandbox."""
         node = look.node
         if not stat.flags & PF_FORKNOEXEC or node.pin is not None or node.settled_ns > 0:
             return False
@@ -71,8 +71,8 @@ class Restorer:
 
     def settle(self, look: Look) -> bool:
         """Settle a descendant that no rule fits. If it has an inherited value, it gets what `children` says. If it has
-        inherited a floor from a pin that lowers, the floor is raised, whatever its value is. This is done once: a later
-        value is its own. Returns whether it was done now."""
+        inherited a floor from a pin that lowers, the floor is raised, whatever its value is. This is done once: a value
+        that the process gets later is its own. Returns whether it was done now."""
         node = look.node
         inheritance = node.inherited()
         if inheritance is None or node.settled_ns > 0:
@@ -81,7 +81,8 @@ class Restorer:
         target = self._target(look, inheritance, current)
         refused = node.refused is not None and node.refused[0] == inheritance.rule
         if target != current and not refused:
-            # After a crash, only its lineage shows what it had. A value that it has set itself meanwhile is its own.
+            # Saved first: after a crash, only the lineage shows where the value came from. Then the value is read
+            # again, because the process may have set itself another one meanwhile.
             self._ledger.enter(node)
             current = look.directory.read_oom_score_adj()
             target = self._target(look, inheritance, current)
@@ -111,22 +112,23 @@ class Restorer:
 
     def _has_used_the_floor(self, look: Look) -> bool:
         """Whether the process could set its value only because a pin has lowered its floor. That is so if it isn't
-        root's, and so can't go below its own floor. Without CAP_SYS_RESOURCE, the daemon has lowered no floor."""
+        root's: then it can't go below its floor. Without CAP_SYS_RESOURCE, the daemon has lowered no floor."""
         if not self._moves_floors:
             return False
         status = parse_status(look.directory.read("status"))
         return 0 not in (status.uid, status.effective_uid)
 
     def _is_its_own(self, node: Node, current: int) -> bool:
-        """Whether the process has its value from a parent that got what it should have, and then set itself another
-        one, which happens to be a pin's. A fork under way meanwhile would show what the parent no longer does."""
+        """Whether the process has inherited its value from a settled parent that has later set itself this value, which
+        is the value of a pin by chance. A child that was being forked when the parent was settled would have a value
+        that the parent doesn't have any more."""
         parent = node.parent
         if parent is None or parent.dead or not parent.settled:
             return False
         return procfs.shows(parent.pid, parent.starttime, current, self._view.proc)
 
     def _is_its_managers(self, look: Look, inheritance: Inheritance) -> bool:
-        """Whether the process is in a container, so that its value is the container manager's. It may be the same as
+        """Whether the process is in a container, so that its value is up to the container's manager. The value may be
         that of a pin by chance."""
         return (
             self._may_have_another_manager(look.node, inheritance)
@@ -135,9 +137,9 @@ class Restorer:
         )
 
     def _may_have_another_manager(self, node: Node, inheritance: Inheritance) -> bool:
-        """Whether what the process descends from may be a container's manager that has given it a value: a rule with
-        `containers = true` takes them over; and to give a value that a pin lowers takes a privilege, without which it
-        comes from the pin, whatever PID namespace and cgroup pretend."""
+        """Whether an ancestor of the process may be the manager of a container, and have given it its value. It isn't,
+        if the rule says `containers = true`. It isn't either, if the pin lowers and the pinned process isn't root's:
+        only root can give so low a value, so the value comes from the pin, whatever PID namespace and cgroup show."""
         rule = self._rules.by_name.get(inheritance.rule)
         if rule is not None and rule.containers:
             return False

@@ -1,5 +1,5 @@
-"""Guesses by their values which processes are descendants, where no event shows it: after a loss of events; and after
-CLONE_PARENT, if the filter in the kernel doesn't name the maker.
+"""Guesses by their values which processes are descendants of pinned ones, if no event shows it: after a loss of events;
+and after CLONE_PARENT, if there is no filter in the kernel that names the maker.
 
 A process may have the same value for another reason. So the guess is made only for processes whose lineage the kernel
 has forgotten, and never for one whose parent is known to have made it."""
@@ -18,19 +18,21 @@ INIT_PID = 1
 
 
 def is_telling(node: Node) -> bool:
-    """Whether the process is pinned at a value that no descendant should keep, or was until a moment ago."""
+    """Whether the process is pinned, or was until a moment ago, at a value that no descendant should keep. Then this
+    value in another process shows that it may be a descendant."""
     pin = node.pin or node.former
     return pin is not None and not pin.inherits
 
 
 def gives_away(node: Node) -> bool:
-    """Whether the process is pinned at a lowered value that no descendant should keep, so that they inherit a floor,
-    too."""
+    """Whether the process is pinned at a lowered value that no descendant should keep. Then its descendants have
+    inherited a floor, too."""
     return node.pin is not None and node.pin.lowers and not node.pin.inherits
 
 
 def sibling_of(pid: int, parent_pid: int, siblings: Iterable[Node], view: View) -> Node | None:
-    """The one of `siblings`, pinned processes with that parent, that seems to have made a process by CLONE_PARENT."""
+    """The one of `siblings` that seems to have made a process by CLONE_PARENT; None: none of them. `siblings`: pinned
+    processes that have the parent `parent_pid`."""
     maker = _origin(pid, siblings, view, forked_after=None)
     pin = None if maker is None else maker.pin or maker.former
     if maker is None or pin is None:
@@ -41,8 +43,8 @@ def sibling_of(pid: int, parent_pid: int, siblings: Iterable[Node], view: View) 
 
 
 def _is_fork_of(pid: int, parent_pid: int, other_pid: int, proc: str) -> bool:
-    """Whether a process is certainly a fork of its parent, and not of the other one: it has executed nothing, and has
-    the parent's stack."""
+    """Whether a process is certainly a fork of its parent, and not of `other_pid`: it has executed nothing, and its
+    stack begins where the parent's does."""
     try:
         with ProcessDir(pid, proc) as directory:
             raw = directory.read("stat")
@@ -61,15 +63,15 @@ def _start_stack(pid: int, proc: str) -> int:
 
 
 def ancestor_of(pid: int, pinned: Iterable[Node], forked_after: int, view: View) -> Node | None:
-    """The one of `pinned`, living or dead, that an orphan seems to descend from: it was forked since `forked_after`
-    (clock ticks since boot), and is as _origin() says."""
+    """The one of `pinned`, living or dead, that an orphan seems to descend from; None: none of them. The orphan was
+    forked after `forked_after` (clock ticks since boot). For the other conditions, see _origin()."""
     return _origin(pid, pinned, view, forked_after)
 
 
 def _origin(pid: int, pinned: Iterable[Node], view: View, forked_after: int | None) -> Node | None:
-    """One that has the value of a process, and runs in the same unit; or the process has a value that takes privilege,
-    in a login session, where logind puts what sshd and login start. Whoever has a unit of its own has its value from
-    there."""
+    """The one of `pinned` whose value the process has, and that runs in the same unit. If the process has a negative
+    value in a login session, the unit may differ, because logind moves what sshd and login start into the session. In
+    other units, a process has its value from the unit."""
     try:
         with ProcessDir(pid, view.proc) as directory:
             current = directory.read_oom_score_adj()
@@ -88,9 +90,9 @@ def _origin(pid: int, pinned: Iterable[Node], view: View, forked_after: int | No
 
 
 def _is_orphan(pid: int, stat: Stat, unit: str, proc: str) -> bool:
-    """Whether the parent has adopted the process. If not, the process would be in the session of its maker, or have
-    begun a session. PID 1 also starts the processes of a unit itself; these have the unit's value, which isn't that of
-    a pin."""
+    """Whether the parent has adopted the process. A process that still has its maker as its parent is in the maker's
+    session, or has begun a session. PID 1 also starts the processes of units itself; these have the value of the unit,
+    which isn't that of a pin."""
     if stat.ppid == INIT_PID and unit:
         return True
     if stat.session == pid:
@@ -98,6 +100,7 @@ def _is_orphan(pid: int, stat: Stat, unit: str, proc: str) -> bool:
     try:
         if procfs.read_stat(stat.ppid, proc).session == stat.session:
             return False
-        return procfs.read_stat(stat.session, proc).ended  # one that forks, and then begins a session, is alive
+        # The leader is alive if the parent has forked, and then begun a session of its own.
+        return procfs.read_stat(stat.session, proc).ended
     except Vanished:
         return True

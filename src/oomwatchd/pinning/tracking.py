@@ -17,7 +17,8 @@ FORK_NS = 10_000_000_000
 kernel/fork.c copies the value first and takes the time last, and copies memory in between."""
 
 _LEAVING = 65536
-"""So many may wait to be forgotten; then the first ones are, and scans see to what they bring forth."""
+"""The most nodes that wait to be forgotten. If there are more, the first are forgotten early, and scans find their new
+children."""
 _FORKS_AND_EXIT = PROC_EVENT_FORK | PROC_EVENT_EXIT
 
 
@@ -33,7 +34,7 @@ class Tracking:
         self._leaving: deque[tuple[int, Node]] = deque()
         """Descendants that have settled, and pins that have changed: when, CLOCK_MONOTONIC ns."""
         self._above_telling: set[int] = set()
-        """Parents of pinned processes whose value gives a descendant away."""
+        """PIDs of the parents of pinned processes for which strays.is_telling() is True."""
 
     def use(self, table: Table) -> None:
         """Go by another table, which is empty, and add all processes in the ledger."""
@@ -86,8 +87,8 @@ class Tracking:
         self._leaving.append((node.changed_ns, node))
 
     def expire(self) -> None:
-        """Forget, of what happened so long ago that no child from before can turn up any more, what no longer
-        matters: former pins, and descendants that are right and that no release will have to find."""
+        """Forget former pins, and settled descendants that no release will have to find, when so much time has passed
+        since the change that no child from before it can be found any more."""
         limit = time.monotonic_ns() - FORK_NS
         while self._leaving and (self._leaving[0][0] <= limit or len(self._leaving) > _LEAVING):
             _, node = self._leaving.popleft()
@@ -115,17 +116,18 @@ class Tracking:
         )
 
     def origin_of(self, member: Member) -> Node | None:
-        """Whom a member of the table descends from, or is, as far as the table says."""
+        """The node that a member of the table is or descends from, by the table; None: the table doesn't have it."""
         return self._origins.get(member.origin)
 
     def may_have_adopted(self, pid: int) -> bool:
-        """Whether a fork event that names this process as the parent may be about CLONE_PARENT, and doesn't tell who
-        made the child: the parent is that of a pinned process whose value would give a descendant away, or PID 1, which
-        adopts the orphans of such a process."""
+        """Whether a fork event that names this process as the parent may be about CLONE_PARENT, so that it doesn't name
+        the maker of the child. That is so without the filter, for the parents of processes for which
+        strays.is_telling() is True, and for PID 1, which adopts their orphans."""
         return (pid == strays.INIT_PID or pid in self._above_telling) and isinstance(self.table, OwnTable)
 
     def prune(self, members: dict[int, Member], present: Set[int]) -> None:
-        """After a scan that has found these processes, forget what `members`, taken before, has of others."""
+        """Forget members of the table that are gone. `members`: the table before a scan. `present`: the PIDs that the
+        scan has found."""
         for pid in members.keys() - present:
             if pid not in self._ledger.nodes:
                 self.table.remove(pid)

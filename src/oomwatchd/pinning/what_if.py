@@ -1,4 +1,4 @@
-"""What oom_score_adj everyone would have under other rules: the daemon's own transaction, with nothing written."""
+"""Which oom_score_adj all processes would have under other rules. It runs the daemon's transaction without writing."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -26,17 +26,18 @@ class CurrentPin:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What would become of one process."""
+    """The value that one process would have under other rules."""
 
     value: int
-    rule: str  # that pins it; empty: none
+    rule: str
+    """The rule that would pin it; empty: none."""
 
 
 def preview_rules(
     rules: Iterable[Rule], processes: Iterable[OomProcess], pins: Iterable[CurrentPin] = (), proc: str = "/proc"
 ) -> Mapping[int, Preview]:
-    """For each of `processes` its value under `rules`, which take the place of those that made `pins`. Pins made by
-    `oomwatchctl pin` stay. Of today's rules the default `children` is assumed: they aren't known here."""
+    """For each of `processes`, by PID, its value under `rules`. `pins`: the pins in force today. Pins of `oomwatchctl
+    pin` stay. Today's rules aren't known here, so the default of `children` is assumed for them."""
     everyone = sorted(processes, key=lambda process: process.task.starttime)
     ledger = _ledger_of(everyone, pins)
     pinner = Pinner(RuleSet(rules), ledger, dry_run=True, proc=proc)
@@ -56,7 +57,7 @@ def preview_rules(
 
 
 def _ledger_of(everyone: list[OomProcess], pins: Iterable[CurrentPin]) -> Ledger:
-    """A ledger, saved nowhere, as it would be with `pins` in force. Parents come before their children."""
+    """A ledger with `pins` in force, which is saved nowhere. In `everyone`, parents come before their children."""
     ledger = Ledger(None, "")
     pinned = {(pin.pid, pin.starttime): pin for pin in pins}
     for process in everyone:

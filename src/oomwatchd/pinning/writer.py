@@ -1,4 +1,4 @@
-"""The write of a value, and the account of what was done."""
+"""Writes values, and keeps what was done as decisions and counters."""
 
 import os
 
@@ -9,26 +9,26 @@ from oomwatchd.pinning.look import Look, Written, describe
 
 
 class Writer:
-    """Writes values, and notes what was done as decisions."""
+    """Writes values. What was done is kept as decisions, until take_decisions() is called."""
 
     def __init__(self, ledger: Ledger, view: View, *, dry_run: bool) -> None:
         self.dry_run = dry_run
         self.counters = PinCounters()
         self.latencies = Latencies()
         self.hits: dict[str, int] = {}
-        """Processes that a rule came to fit since the start, by rule."""
+        """For each rule, how often it came to fit a process since the start."""
         self._ledger = ledger
         self._view = view
         self._decisions: list[Decision] = []
         self._reported: set[tuple[str, int]] = set()
-        """Rule and errno of writes that failed, as far as that has been told."""
+        """Rule and errno of the refused writes that were reported already."""
 
     def use(self, ledger: Ledger, *, dry_run: bool) -> None:
         """Go by another ledger from now on."""
         self._ledger, self.dry_run = ledger, dry_run
 
     def forgive(self) -> None:
-        """Tell of each refusal anew."""
+        """Report each refused write again."""
         self._reported.clear()
 
     def take_decisions(self) -> list[Decision]:
@@ -37,11 +37,12 @@ class Writer:
         return taken
 
     def count_hit(self, rule: str) -> None:
-        """A rule has come to fit a process."""
+        """Note that a rule has come to fit a process."""
         self.hits[rule] = self.hits.get(rule, 0) + 1
 
     def write(self, look: Look, value: int, rule: str, current: int) -> bool:
-        """Write a value. False, and reported once per rule and reason, if the kernel refuses. Raises Vanished."""
+        """Write a value. Returns False if the kernel refuses, which is reported once for each rule and reason. In a dry
+        run, nothing is written. Raises Vanished."""
         if self.dry_run:
             return True
         try:
@@ -80,7 +81,7 @@ class Writer:
         error: str = "",
         quiet: bool = False,
     ) -> None:
-        """Note a decision, with what people want to know of the process."""
+        """Note a decision, with the facts of the process that its record shows."""
         describe(look, self._ledger, None if quiet else self._view)
         node = look.node
         self._decisions.append(
