@@ -1,1 +1,1 @@
-"""The configuration files: read, checked, watched."""
+"""Reads, checks and watches the configuration files."""

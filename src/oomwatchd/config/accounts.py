@@ -1,7 +1,8 @@
-"""Numbers of users and groups by name, without ever waiting for a name service.
+"""Finds the numbers of users and groups by name, without waiting for a name service.
 
 The local files, passwd(5) and group(5), are read at once. Other name services of nsswitch.conf(5), such as LDAP or
-SSSD, may answer late or never. A helper process (base/helper.py) asks them for the names that the files don't have."""
+SSSD, may answer late or never. So a helper process (base/helper.py) asks them for the names that the files don't
+have."""
 
 import grp
 import os
@@ -16,18 +17,18 @@ Name = tuple[str, str]
 """A kind, "user" or "group", and a name."""
 
 LARGEST_ID = 2**32 - 2
-"""The largest number of a user or group. The next one means none: setresuid(2)."""
+"""The largest number of a user or group. The next number means "no change": setresuid(2)."""
 PASSWD, GROUP = "/etc/passwd", "/etc/group"
 _MAX_FILE_BYTES = 64 << 20
 _WAIT_SECONDS = 5.0
 _GONE_AFTER = 2
-"""A name service that is down for a moment may say that a user doesn't exist. It is believed when it says so this often
-in a row."""
+"""How often in a row a name service must say that a user doesn't exist, before that is believed. A name service that is
+down for a moment may say so, too."""
 
 
 def look_up(kind: str, name: str) -> tuple[int | None]:
-    """The number that name services have for a name, as a tuple of one; None in it: no such name. It may never return,
-    so call it in a helper."""
+    """The number that name services have for a name, as a tuple of one number; None in it: there is no such name. This
+    may never return, so call it in a helper."""
     try:
         return (pwd.getpwnam(name).pw_uid if kind == "user" else grp.getgrnam(name).gr_gid,)
     except (KeyError, ValueError, OSError):
@@ -42,7 +43,7 @@ def names_in(rules: Iterable[Rule]) -> list[Name]:
 
 
 class Accounts:
-    """The numbers of users and groups, as far as they are known."""
+    """The numbers of users and groups that are known now."""
 
     def __init__(self, passwd: str = PASSWD, group: str = GROUP) -> None:
         self._paths = {"user": passwd, "group": group}
@@ -64,19 +65,20 @@ class Accounts:
                 with open(path, "rb") as file:
                     self._files[kind] = _parse(file.read(_MAX_FILE_BYTES))
             except OSError:
-                continue  # replaced at this moment: what was in it still holds
+                continue  # the file is just being replaced: the numbers from before are used on
             self._seen[kind] = stamp
         return self._seen != before
 
     def number(self, kind: str, name: str) -> int | None:
-        """The number of a user or group; None: it doesn't exist, as far as is known."""
+        """The number of a user or group; None: it doesn't exist, or isn't known yet, see is_known()."""
         if is_number(name):
             return id_of(name)
         found = self._files[kind].get(name)
         return self._services.get((kind, name)) if found is None else found
 
     def is_known(self, kind: str, name: str) -> bool:
-        """Whether the number of a name is known, so that name services needn't be asked."""
+        """Whether it is known which number a name has, or that it has none, so that no name service needs to be
+        asked."""
         return is_number(name) or name in self._files[kind] or (kind, name) in self._services
 
     def not_in_files(self, names: Iterable[Name]) -> list[Name]:
@@ -84,7 +86,7 @@ class Accounts:
         return [(kind, name) for kind, name in names if name not in self._files[kind]]
 
     def learn(self, kind: str, name: str, number: int | None) -> None:
-        """Remember what name services have answered. None: no such name."""
+        """Remember the number that name services have for a name. None: there is no such name."""
         key = (kind, name)
         if number is None and self._services.get(key) is not None:
             self._missed[key] = self._missed.get(key, 0) + 1
@@ -95,7 +97,8 @@ class Accounts:
 
 
 class AskedAccounts(Accounts):
-    """Accounts for programs that have nothing else to do: they wait for name services, but not for long."""
+    """Accounts for programs that have nothing else to do meanwhile. It waits for name services, for at most 5 s a
+    name."""
 
     def is_known(self, kind: str, name: str) -> bool:
         if super().is_known(kind, name):
@@ -110,13 +113,13 @@ class AskedAccounts(Accounts):
 
 
 def is_number(name: str) -> bool:
-    """Whether it stands for a user or group by number."""
+    """Whether `name` is a number of a user or group in digits."""
     return name.isascii() and name.isdigit()
 
 
 def id_of(digits: str) -> int | None:
-    """A user or group by number; None: there is no such number. Python reads no number of thousands of digits
-    (sys.get_int_max_str_digits())."""
+    """The number of a user or group in `digits`; None: it is out of range. Python can't read a number of thousands of
+    digits (sys.get_int_max_str_digits())."""
     digits = digits.lstrip("0") or "0"
     number = int(digits) if len(digits) <= len(str(LARGEST_ID)) else LARGEST_ID + 1
     return number if number <= LARGEST_ID else None

@@ -1,7 +1,7 @@
-"""Names that a text sets in two ways: by a header, by a key with dots, by a table in braces, by a value.
+"""Finds names that a text sets twice: by a header, by a key with dots, by a table in braces, or by a value.
 
-Each statement is TOML by itself, so that only tomli, which knows the whole, refuses the second one. Only imported when
-something is wrong.
+Each statement alone is valid TOML, and only tomli, which reads the whole text, refuses the second one. This module is
+imported only when a file is invalid.
 """
 
 import re
@@ -15,10 +15,12 @@ _IN_BRACES = re.compile(r"Duplicate inline table key '(.*)'")
 _PLACE = re.compile(r" \(at line (\d+), column \d+\)$")
 _HEADER = re.compile(r"[ \t]*\[")
 _MOST = 20
+"""The most faults that are found."""
 
 
 def part_conflicts(text: str) -> tuple[list[Fault], str]:
-    """The second settings of names, and the text without them, as many lines. What tomli refuses else is left in it."""
+    """The statements that set a name a second time, as faults; and the text without them, with the same number of
+    lines. Other mistakes that tomli refuses stay in the text."""
     faults = list[Fault]()
     lines = text.split("\n")
     while len(faults) < _MOST:

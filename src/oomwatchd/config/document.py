@@ -1,4 +1,4 @@
-"""One file of the configuration: from TOML to settings and rules. Each problem is noted with its place, and reading
+"""Reads one file of the configuration: TOML to tables and settings. Each problem is noted with its place, and reading
 goes on after it. oomwatchd.toml(5) describes the language."""
 
 import re
@@ -49,8 +49,8 @@ class Document:
     positions: Positions
     found: Problems
     broken: Mapping[Path, set[str]] = field(default_factory=dict)
-    """For each table with statements that aren't TOML, the keys that these would have set; "" for a key that can't be
-    told. It is no further error if such a key is missing."""
+    """For each table with statements that aren't TOML, the keys that these would have set; "" for a key that isn't
+    known. If such a key is missing in the table, that is no further error."""
     moved: Sequence["Moved"] = ()
     """The parts of the text that were mended before it was read."""
     mended: Mapping[Position, Fault] = field(default_factory=dict)
@@ -93,7 +93,7 @@ class Document:
             content = tomli.loads(mended)
             located = locate(mended)
         except ValueError as error:
-            if not conflicts:  # else it may follow from these
+            if not conflicts:  # with conflicts, this error may only follow from them
                 found.errors.append(_syntax_problem(source, str(error)))
             return None
         except RecursionError:
@@ -121,7 +121,7 @@ class Document:
         self.found.warnings.append(Problem(self.file, *self.place(path), message))
 
     def place(self, path: Path) -> Position:
-        """Where the key with this path stands; if it has no place, the place of the nearest table above it."""
+        """The place of the key with this path; if it has none, the place of the nearest table above it."""
         while path and path not in self.positions:
             path = path[:-1]
         return self._in_file(self.positions[path]) if path else (1, 1)
@@ -135,8 +135,8 @@ class Document:
         return place_before(self.moved, place)
 
     def _note(self, place: Position, message: str) -> None:
-        """Note an error. Where a mistake was mended at the same place, one error tells of both: else its advice would
-        lead to the next error."""
+        """Note an error. If a mistake was mended at the same place, one error is about both, because the advice of one
+        alone would lead to the next error."""
         problem = Problem(self.file, *place, message)
         fault = self.mended.get(place)
         before = problem if fault is None else Problem(self.file, *place, fault.message)
@@ -192,8 +192,8 @@ class Document:
     def unknown_keys(
         self, at: Path, table: Mapping[str, object], known: Sequence[str], elsewhere: Mapping[str, str] | None = None
     ) -> set[str]:
-        """Note an error for each key of `table` that isn't in `known`. `elsewhere`: keys that belong into another
-        table, and which. Returns the known keys that were meant, as far as that can be told."""
+        """Note an error for each key of `table` that isn't in `known`. `elsewhere`: the table into which a key belongs,
+        by key. Returns the keys of `known` that seem to be meant."""
         meant_keys = set()
         for key in table:
             if key in known:
@@ -260,8 +260,8 @@ class Document:
         return value
 
     def integer(self, at: Path, value: object, what: str, low: int, high: int) -> int | None:
-        """`value`, if it is a number from `low` to `high`; else None, and an error is noted. `what`: what to call
-        it."""
+        """`value`, if it is a number from `low` to `high`; else None, and an error is noted. `what`: the name of the
+        value in the message."""
         if isinstance(value, bool) or not isinstance(value, int):
             from oomwatchd.config.type_hints import instead_of_number
 
@@ -275,7 +275,7 @@ class Document:
 
 
 def _in_braces(key: str, value: object) -> str:
-    """How a key that a rule has only within braces is written."""
+    """An example of a key that a rule has only within braces."""
     if key == "regex":
         return "cmdline = { regex = '…' }"
     return f"oom_score_adj = {{ {key} = {value if isinstance(value, int) else 'N'} }}"
@@ -287,7 +287,7 @@ def _place(text: str, offset: int) -> Position:
 
 
 def _syntax_problem(source: ConfigFile, message: str) -> Problem:
-    # tomli 2.0 has the position in the text alone; 2.1 and later as attributes too.
+    # tomli 2.0 has the position only in the text; 2.1 and later also as attributes.
     match = re.search(r" \(at line (\d+), column (\d+)\)$", message)
     if match:
         return Problem(source.path, int(match[1]), int(match[2]), message[: match.start()])

@@ -1,4 +1,4 @@
-"""Which files make up the configuration, and what they hold."""
+"""Finds and reads the files of the configuration."""
 
 import os
 import stat
@@ -24,11 +24,11 @@ class Layout:
     drop_in_dirs: tuple[str, ...] = ()
     main_file_required: bool = False
     root: str = "/"
-    """The directory below which all these paths lie."""
+    """The directory that is given by --root."""
 
 
 def layout(file: str | None = None, root: str = "/") -> Layout:
-    """The layout for `-c file` (that file alone) or `--root root`."""
+    """The layout for `-c file`, which is that file alone, or for `--root root`."""
     if file is not None:
         return Layout(os.path.abspath(file), main_file_required=True)
     prefix = os.path.abspath(root).rstrip("/")
@@ -37,8 +37,8 @@ def layout(file: str | None = None, root: str = "/") -> Layout:
 
 
 def read_files(where: Layout, found: Problems) -> list[ConfigFile]:
-    """Read the main file and the drop-ins in force. They come in the order in which their rules are tried. Problems go
-    to `found`."""
+    """Read the main file and the drop-ins in force, in the order in which their rules are tried. Problems are added to
+    `found`."""
     if not os.path.isdir(where.root):
         found.errors.append(Problem(where.root, 1, 1, "No such directory; it was given as --root"))
         return []
@@ -59,7 +59,7 @@ def read_files(where: Layout, found: Problems) -> list[ConfigFile]:
 
 
 class FileRefused(Exception):
-    """A file must not be read, or can't be. The message says why. `line`: where in the file."""
+    """A file may not be used. The message says why. `line`: the line in the file that it is about."""
 
     def __init__(self, message: str, line: int = 1) -> None:
         super().__init__(message)
@@ -67,7 +67,7 @@ class FileRefused(Exception):
 
 
 def _note_missing(path: str, where: Layout, found: Problems) -> None:
-    """Note an error for a file that isn't there. It is none for a main file that nobody asked for."""
+    """Note an error for a file that doesn't exist, unless it is the main file at its usual place."""
     if os.path.islink(path):
         message = f"A symbolic link to {os.readlink(path)}, which isn't there"
         problems = found.errors if path == where.main_file else found.warnings
@@ -77,7 +77,7 @@ def _note_missing(path: str, where: Layout, found: Problems) -> None:
 
 
 _LEFT_ALONE = (".bak", ".orig", ".rej", ".save", ".disabled", ".off", ".swp", ".tmp", "~")
-"""Endings of names that people and programs give to files that shall not be read."""
+"""Endings of names of files that shall not be read, as people and programs name them."""
 
 
 def _is_meant(name: str) -> bool:
@@ -113,7 +113,7 @@ def _drop_ins(directories: Sequence[str], found: Problems) -> list[str]:
 
 
 def _masks(path: str) -> bool:
-    """Whether a drop-in only masks those of its name in later directories: it is empty, or a link to /dev/null."""
+    """Whether a drop-in only masks drop-ins of its name in later directories: it is empty, or a link to /dev/null."""
     try:
         status = os.stat(path)
     except OSError:
@@ -123,7 +123,7 @@ def _masks(path: str) -> bool:
 
 
 def _read(path: str) -> ConfigFile:
-    # O_NONBLOCK: a FIFO in the file's place must not hold us up.
+    # O_NONBLOCK: a FIFO in the place of the file must not make us wait.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         status = os.fstat(descriptor)
@@ -147,7 +147,7 @@ def _read(path: str) -> ConfigFile:
 
 
 def decode(raw: bytes) -> str:
-    """The content of a file as text. Raises FileRefused where it isn't UTF-8."""
+    """The content of a file as text. Raises FileRefused if it isn't UTF-8."""
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -1,5 +1,4 @@
-"""Tells whether rules are missing by accident: a full disk, half a save or a slip of the hand may have emptied a
-file."""
+"""Finds out whether rules may be missing by accident: a full disk, half a save or a mistake may have emptied a file."""
 
 import os
 import stat

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from oomwatchd.base import footprint
 
 # pyinotify asks ctypes.util for libc's name, which runs ldconfig and loads shutil, bz2, lzma and more, 1 MiB of them.
-# Told that there is none, it takes the libc that the interpreter has loaded.
+# If it is told that there is none, it takes the libc that the interpreter has loaded.
 _no_search = types.ModuleType("ctypes.util")
 _no_search.find_library = lambda name: None  # type: ignore[attr-defined]
 ctypes.util = sys.modules.setdefault("ctypes.util", _no_search)  # type: ignore[attr-defined]
 
 
 class _Silent:
-    """The log that pyinotify writes to: nowhere. Who adds a watch gets an OSError."""
+    """The log for pyinotify, which drops all messages: add() raises OSError instead."""
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *_, **__: None
@@ -48,7 +48,7 @@ CHANGED = (
     | pyinotify.IN_ATTRIB  # chmod mends a file that was refused
     | pyinotify.IN_ONLYDIR
 )
-"""What is in the directory has changed in any way that may concern a reader."""
+"""An entry of the directory has changed in a way that may matter to a reader."""
 APPEARED = pyinotify.IN_CREATE | pyinotify.IN_MOVED_TO | pyinotify.IN_ONLYDIR
 """A file or a directory has come into being in the directory."""
 
@@ -59,7 +59,7 @@ _REASONS = {
 
 
 class Inotify:
-    """A set of watches. `concerns` says of a path below one of them whether an event there is of interest.
+    """A set of watches. `concerns` is called with the path of each event, and returns whether it matters.
 
     Raises OSError where the user has no inotify instance left."""
 
@@ -85,7 +85,7 @@ class Inotify:
         return descriptor
 
     def changed(self) -> bool:
-        """Read the events that wait. Returns whether one is of interest, or some were lost."""
+        """Read the events that wait. Returns whether one matters, or some were lost."""
         self._changed = False
         try:
             self._notifier.read_events()

@@ -59,8 +59,8 @@ _OTHER_NAMES = {
 
 
 def meant(word: str, known: Sequence[str]) -> str | None:
-    """The key of `known` that was meant by `word`; None: that can't be told. Case and hyphens are ignored, and names
-    that other programs have for a key are known."""
+    """The key of `known` that seems to be meant by `word`; None: none does. Case and hyphens are ignored, and names
+    that other programs have for a key count."""
     named = synonym(word, known)
     if named is not None:
         return named

@@ -1,5 +1,5 @@
-"""Warnings about rules that are valid, but that may not do what was meant. Pure, except that it looks at the files that
-rules name."""
+"""Warns of rules that are valid, but may not do what was meant. Pure, except that it looks at the files that rules
+name."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from oomwatchd.rules.criteria import CRITERIA, Form
 from oomwatchd.rules.model import INHERIT, Criterion, Pattern, Rule
 
 _OLD_SCALE = {-17: "which is -1000 today", -16: "", 15: "which is 1000 today"}
-"""Values that people know from the old oom_adj, and what to say of them."""
+"""Values that people know from the old oom_adj, and what to add about them in a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,9 @@ class LintWarning:
     """A warning about one rule."""
 
     rule: int
+    """The number of the rule, from 0."""
     key: Path
+    """The key that the warning is about, as a path in the rule's table; empty: the rule as a whole."""
     message: str
 
 
@@ -43,8 +45,7 @@ def warnings(config: Config) -> list[Problem]:
 
 
 def _unfilterable(rules: Sequence[Rule]) -> Iterator[LintWarning]:
-    """Warn of rules that keep the kernel's filter from dropping programs that no rule can fit, if all other rules would
-    let it."""
+    """Warn of rules without which the filter in the kernel could drop the programs that no rule can fit."""
     active = [number for number, rule in enumerate(rules) if rule.enabled]
     open_rules = [number for number in active if kernel_names.of_rule(rules[number]) is None]
     if not open_rules or len(open_rules) == len(active):
@@ -123,7 +124,7 @@ def _children(rule: Rule) -> Iterator[tuple[Path, str]]:
 
 
 def _vague_guard(rule: Rule) -> Iterator[tuple[Path, str]]:
-    """Warn of a criterion that is meant to say who controls the process, but holds for everybody's."""
+    """Warn if the criteria that say who controls the process hold for every process."""
     guarding = [criterion for criterion in rule.criteria if CRITERIA[criterion.key].says_who]
     if rule.can_lower and guarding and all(any(map(_is_anything, c.patterns)) for c in guarding):
         shown = " and ".join(f"{c.key} = '{next(filter(_is_anything, c.patterns))}'" for c in guarding)

@@ -1,7 +1,7 @@
-"""The warnings of `oomwatchctl check`, for the daemon.
+"""Finds the warnings of `oomwatchctl check` for the daemon.
 
-A helper process finds them: a rule may name a file where a look never ends, and what finding them takes shall not stay
-in the daemon's memory."""
+A helper process does that, for two reasons: a rule may name a file on a file system that never answers; and the memory
+that it takes shall not stay in the daemon."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ Place = tuple[str, int, int, str]
 
 
 def lint_files(main_file: str, drop_in_dirs: Iterable[str], limit: int) -> tuple[Place, ...]:
-    """The first warnings about the configuration that is on disk, at most `limit`; none where it is invalid. May wait
+    """The first warnings about the configuration that is on disk, at most `limit`; none if it is invalid. This may wait
     for a file system."""
     from oomwatchd.config.files import Layout
     from oomwatchd.config.lint import warnings

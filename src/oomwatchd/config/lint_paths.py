@@ -1,4 +1,4 @@
-"""Warnings about the executables that rules name, by what lies there on this machine."""
+"""Warns of executables that rules name, by the files on this machine."""
 
 import os
 import re

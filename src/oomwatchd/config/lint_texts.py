@@ -1,4 +1,4 @@
-"""Warnings about texts in criteria that are valid, but match nothing, or not what was meant. Pure."""
+"""Warns of texts in criteria that are valid, but match nothing, or not what was meant. Pure."""
 
 import re
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ _POSIX_AS_PYTHON = {
 
 
 def texts(key: str, pattern: Pattern) -> Iterator[str]:
-    """The warning about one string of the criterion `key`, at most one: further ones would follow from the first."""
+    """The warning about one string of the criterion `key`; at most one, because others would only follow from it."""
     text = pattern.text
     if not pattern.literal and not pattern.is_glob:
         yield from _regex(key, text)
@@ -123,7 +123,7 @@ def _cgroup(key: str, pattern: Pattern) -> str:
 
 
 def _unit(key: str, pattern: Pattern) -> str:
-    """The warning if systemd can't have a cgroup with such a unit's name."""
+    """The warning if no unit of systemd with such a name can have a cgroup."""
     text = pattern.text
     if pattern.is_glob:
         return ""

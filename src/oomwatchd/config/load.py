@@ -1,4 +1,4 @@
-"""Configuration files to rules, or one error that lists every problem with file, line and column.
+"""Reads configuration files into rules, or raises one error that lists every problem with file, line and column.
 
 oomwatchd.toml(5) describes the language."""
 
@@ -28,7 +28,7 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All files taken together."""
+    """The content of all files of the configuration together."""
 
     settings: Settings
     rules: tuple[Rule, ...]
@@ -39,15 +39,15 @@ class Config:
 
 
 def load(where: Layout, accounts: Accounts | None = None) -> Config:
-    """Read, check and resolve the configuration. Raises ConfigError. Without `accounts`, waits for name services, but
-    not for long."""
+    """Read and check the configuration, and look its users and groups up. Without `accounts`, this waits for name
+    services, for at most 5 s a name. Raises ConfigError."""
     found = Problems([])
     sources = read_files(where, found)
     return _parsed(sources, found, accounts or AskedAccounts())
 
 
 def parse(sources: Iterable[ConfigFile], problems: Iterable[Problem] = ()) -> Config:
-    """Check texts that were read before. `problems` are what reading them brought up. Raises ConfigError."""
+    """Check texts that were read before. `problems`: errors that were found when they were read. Raises ConfigError."""
     return _parsed(sources, Problems(list(problems)), AskedAccounts())
 
 
@@ -76,7 +76,7 @@ def _parsed(sources: Iterable[ConfigFile], found: Problems, accounts: Accounts) 
 
 
 def _at_its_key(problem: Problem, placed: Mapping[tuple[str, int], Placed]) -> Problem:
-    """A problem of resolve(), moved to the key that it is about. resolve() knows only the line of the rule."""
+    """A problem of resolve() with the place of the key that it is about. resolve() knows only the line of the rule."""
     each = placed.get((problem.file, problem.line))
     if each is None:
         return problem
@@ -127,7 +127,7 @@ def resolve_again(old: Config, accounts: Accounts) -> Config:
 
 
 def changed_numbers(before: Config, after: Config) -> Iterator[str]:
-    """A sentence for each user or group, named in both, whose number has changed."""
+    """A sentence for each user or group in both configurations whose number has changed."""
     told = set()
     for old, new in zip(_id_criteria(before), _id_criteria(after), strict=True):
         text = f"{new.key} '{', '.join(new.names)}' is {_numbers(new)}, was {_numbers(old)}"
@@ -156,7 +156,7 @@ def _in_order(sources: Sequence[ConfigFile]) -> Callable[[Problem], tuple[int, i
 
 
 def _check_names(placed: Sequence[Placed], *, all_named: bool) -> None:
-    """Note an error for each name that two rules have, and for each rule in a descendant_of that isn't there.
+    """Note an error for each name that two rules have, and for each descendant_of that names a rule that doesn't exist.
     `all_named`: whether the name of every rule could be read."""
     first: dict[str, Rule] = {}
     for each in placed:

@@ -1,4 +1,4 @@
-"""Makes a text in which mistakes are mended, and tells where its parts stood before. Pure."""
+"""Makes a text in which mistakes are mended, and finds the places of its parts in the text before. Pure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -3,7 +3,7 @@
 import unicodedata
 
 INVISIBLE = "\u00a0\u00ad\u1680\u2000-\u200f\u2028-\u202f\u205f-\u2069\u3000\ufeff"
-"""Characters that look like a blank or like nothing, for a regular expression's brackets."""
+"""Characters that look like a blank, or are invisible, for the brackets of a regular expression."""
 LOOKALIKES = {"：": ":", "＝": "=", "，": ",", "［": "[", "］": "]", "｛": "{", "｝": "}"}
 OPENING_QUOTES = "“”„‟‘’‚‛«»‹›″′`´＂＇"
 """Quotation marks that TOML doesn't know."""
@@ -12,7 +12,7 @@ DASHES = "−–—‒―‐‑﹣－"
 
 
 def name_of(character: str) -> str:
-    """A character as people find it in their editor: itself, its number, and its name."""
+    """A character for a message: itself, its number and its name, so that people can find it in their editor."""
     shown = f"'{character}' " if character.isprintable() and not character.isspace() else ""
     name = unicodedata.name(character, "control character").lower()
     return f"{shown}(U+{ord(character):04X}, {name})"

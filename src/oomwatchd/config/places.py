@@ -1,4 +1,4 @@
-"""Where the keys of rules stand. This is worked out when it is asked for, which is seldom."""
+"""Finds the places of the keys of rules, when a message needs one."""
 
 from collections.abc import Mapping, Sequence
 
@@ -23,7 +23,8 @@ class Places:
         self._positions: dict[str, Mapping[Path, Position]] = {}
 
     def problem(self, number: int, key: Path, message: str) -> Problem:
-        """A problem about rule `number`, at the key `key` of its table, or at the table if the key has no place."""
+        """A problem about rule `number`, with the place of the key `key` of its table, or of the table if the key has
+        none."""
         rule = self._rules[number]
         if rule.file not in self._positions:
             self._positions[rule.file] = locate(self._texts.get(rule.file, "")).positions

@@ -41,7 +41,7 @@ class Problem:
 
 @dataclass(slots=True)
 class Problems:
-    """The errors and warnings that have been found so far."""
+    """The errors and warnings of a configuration, as far as it has been read."""
 
     errors: list[Problem]
     warnings: list[Problem] = field(default_factory=list)
@@ -56,7 +56,7 @@ def in_order(faults: Iterable[Fault]) -> list[Fault]:
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown `word`: the known one that was meant, if one is close."""
+    """The end of a message about an unknown `word`: the one of `known` that is close to it; empty: none is."""
     import difflib  # only needed when something is wrong, and the daemon would carry it for ever
 
     close = difflib.get_close_matches(word, list(known), n=1)

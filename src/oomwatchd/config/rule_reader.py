@@ -25,7 +25,7 @@ class Placed:
     at: Path
     sound: bool
     """Whether no error was found in the rule so far. If one was, further errors may only follow from it, and aren't
-    told."""
+    reported."""
 
     def error(self, message: str) -> None:
         """Note an error at the rule's header."""

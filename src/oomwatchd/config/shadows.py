@@ -1,4 +1,4 @@
-"""Finds rules that never decide, since an earlier rule fits every process that they fit. Pure."""
+"""Finds rules that never decide, because an earlier rule fits every process that they fit. Pure."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,17 +6,17 @@ from oomwatchd.rules.criteria import CRITERIA, Form
 from oomwatchd.rules.model import Criterion, Pattern, Rule
 
 _GRAM = 4
-"""A glob is looked up by so many characters of it."""
+"""The length of the piece by which a glob is looked up."""
 _BUDGET = 1_000_000
-"""At most so many pairs of rules are compared, which takes some seconds. Only rules that are made to be alike need as
+"""The most pairs of rules that are compared, which takes some seconds. Only thousands of very similar rules need as
 many."""
 
 Key = tuple[object, ...]
 
 
 def shadowed(rules: Sequence[Rule]) -> Iterator[tuple[int, int]]:
-    """The number of each enabled rule that an earlier rule covers, and the number of the first that does. A rule that
-    only several others cover together isn't found."""
+    """Pairs of numbers: an enabled rule that an earlier rule covers, and the first rule that does. A rule that only
+    several others together cover isn't found."""
     index = _Index()
     budget = _BUDGET
     for number, rule in enumerate(rules):
@@ -33,27 +33,26 @@ def shadowed(rules: Sequence[Rule]) -> Iterator[tuple[int, int]]:
 
 
 def covers(wide: Rule, narrow: Rule) -> bool:
-    """Whether `wide` fits every process that `narrow` fits. It may be False though that is so, but never True though it
-    isn't."""
+    """Whether `wide` certainly fits every process that `narrow` fits."""
     if narrow.containers and not wide.containers:
         return False
     if not all(any(_implies(given, asked) for given in narrow.criteria) for asked in wide.criteria):
         return False
     if not wide.excluded:
         return True
-    # What `wide` excludes, `narrow` must exclude too.
+    # `narrow` must exclude all that `wide` excludes.
     return bool(narrow.excluded) and all(
         any(_implies(given, asked) for given in wide.excluded) for asked in narrow.excluded
     )
 
 
 def fits_nothing(rule: Rule) -> bool:
-    """Whether `not` excludes all that the criteria ask for."""
+    """Whether the rule fits no process, because its `not` excludes all that its criteria ask for."""
     return bool(rule.excluded) and all(any(_implies(g, asked) for g in rule.criteria) for asked in rule.excluded)
 
 
 def _implies(given: Criterion, asked: Criterion) -> bool:
-    """Whether `asked` holds wherever `given` does."""
+    """Whether `asked` certainly holds for every process for which `given` holds."""
     if given.key != asked.key:
         return False
     if CRITERIA[given.key].form is Form.FLAG:
@@ -74,15 +73,15 @@ def _contains(wide: Pattern, narrow: Pattern) -> bool:
         return True
     if narrow.literal:
         return wide.matches(narrow.text) is True
-    # A glob of stars alone matches the text of another glob only where it matches all that this one stands for.
+    # A glob whose only wildcards are stars matches all values of another glob if it matches the text of that glob.
     if not (wide.is_glob and narrow.is_glob) or set("?[") & set(wide.text):
         return False
     return wide.matches(narrow.text) is True
 
 
 class _Index:
-    """Rules by one of their criteria, so that a rule is compared only with those that could cover it. In this criterion
-    a rule that covers another has the other's value, or a piece of it."""
+    """Finds rules by one of their criteria, so that a rule is compared only with rules that could cover it. A rule that
+    covers another one has the same value in this criterion, or a piece of that value."""
 
     def __init__(self) -> None:
         self._by_key: dict[Key, list[int]] = {}

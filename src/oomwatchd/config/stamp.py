@@ -1,4 +1,4 @@
-"""Tells by stat(2) whether a file of the configuration has changed.
+"""Finds out by stat(2) whether a file of the configuration has changed.
 
 This is for changes that inotify(7) doesn't report: behind the bind mount of a file, on a network file system, or when
 the user has no watches left."""
@@ -60,7 +60,7 @@ def waits_for_nobody(stamped: Stamp, mountinfo: str = "/proc/self/mountinfo") ->
 
 
 def _type_by_mount(path: object, mounts: Sequence[Mount]) -> bytes:
-    """The type of the file system that `path` lies on, by the ID of its mount; empty: that can't be told."""
+    """The type of the file system that `path` lies on, by the ID of its mount; empty: it isn't known."""
     try:
         descriptor = os.open(str(path), os.O_PATH | os.O_CLOEXEC)
         try:

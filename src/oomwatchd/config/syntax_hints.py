@@ -26,7 +26,7 @@ _SET = re.compile(r"([A-Za-z0-9_-]+)[ \t]*=")
 _CONFLICT = re.compile(r"<<<<<<< |=======$|>>>>>>> |\|\|\|\|\|\|\| ")
 _ODD_SIGNS = re.compile(r"(?:=>|[!<>]=|=~|:=|\+=|==|<-|->|=:|<>|~=|[<>:：＝])")
 _MOST_STATEMENTS = 1000
-"""At most so many mistakes are told. A file with more of them is no configuration."""
+"""The most mistakes that are reported. A file with more of them is no configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Diagnosis:
     """The parts of `mended` that stand in the place of others, in order."""
     broken: dict[Path, set[str]]
     """For each table with a blanked statement, by its path as in `toml_positions`: the keys of these statements, "" for
-    a key that can't be told."""
+    a key that isn't known."""
 
 
 def diagnose(text: str, tables: Collection[str], booleans: Collection[str]) -> Diagnosis:
@@ -58,7 +58,7 @@ class _Diagnosis:
         self.broken: dict[Path, set[str]] = {}
         self.table: Path = ()
         self.skipping = False
-        """Whether the statements up to the next header are passed over, since their table can't be told or is there
+        """Whether the statements up to the next header are left out, because their table isn't known or is there
         twice."""
         self.defined: dict[Path, int] = {}
         """The offset of each key and table."""
@@ -153,7 +153,7 @@ class _Diagnosis:
         return right if len(self.reader.faults) > known and not self.skipping else ""
 
     def _header_key(self, start: int, name: str) -> list[str] | None:
-        """The parts of a header's name; None: they can't be told."""
+        """The parts of a header's name; None: the name can't be split."""
         parts, at = [], 0
         while match := _KEY.match(name, at):
             parts.append(match.group().strip("\"'"))

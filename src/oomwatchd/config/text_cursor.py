@@ -1,4 +1,4 @@
-"""A place in a text that isn't TOML 1.0, and what may be passed over from there."""
+"""Moves through a text that isn't TOML 1.0, over blanks, comments and words."""
 
 import re
 
@@ -12,7 +12,7 @@ _COMMENT = re.compile(r"[ \t]*(?:#[^\n]*)?")
 
 
 class Unclosed(Exception):
-    """The value has no end that could be found. `offset`: where its line ends."""
+    """The end of a value can't be found. `offset`: the end of its line."""
 
     def __init__(self, offset: int) -> None:
         super().__init__(offset)

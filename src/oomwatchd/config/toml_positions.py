@@ -1,4 +1,4 @@
-"""Finds where the keys and values of a TOML document stand.
+"""Finds the places of the keys and values in a TOML document.
 
 tomli has read the text before, so its syntax is right. This module only passes over strings, brackets and comments, and
 returns no values."""
@@ -27,13 +27,13 @@ _KEY = re.compile(r"[A-Za-z0-9_-]+")
 _SCALAR = re.compile(r"[^,\]}#\n]*")
 _PLAIN = r"""(?:"[^"\\\n]*"(?!")|'[^'\n]*'(?!')|[A-Za-z0-9_+.-]++)[ \t]*+"""
 _PLAIN_PAIR = re.compile(rf"([A-Za-z0-9_-]++)[ \t]*+=[ \t]*+{_PLAIN}(?=[\r\n#]|\Z)")
-"""What most lines are: found by one search, where it takes twenty to find it by its parts."""
+"""Matches most pairs by one search; finding their parts one by one takes twenty."""
 _PLAIN_LINE = re.compile(
     rf"""[ \t]*+(?:(?P<rule>\[\[rule\]\])|\[[A-Za-z0-9_.-]+\]|[A-Za-z0-9_-]++[ \t]*+=[ \t]*+(?:{_PLAIN}"""
     rf"""|\[[ \t]*+{_PLAIN}(?:,[ \t]*+{_PLAIN})*\]|\{{[ \t]*+[A-Za-z0-9_-]++[ \t]*+=[ \t]*+{_PLAIN}\}}))?"""
     r"""[ \t]*+(?:#[^\n]*)?\r?(?:\n|\Z)"""
 )
-"""A line that needs no look at its parts as long as nobody asks where they stand."""
+"""A line whose parts needn't be found, unless a message asks for the place of one."""
 
 # What TOML 1.1 has and TOML 1.0 hasn't, besides line ends, comments and a last comma in inline tables.
 _NEW_ESCAPE = re.compile(r"(?:[^\\]|\\[^ex])*\\[ex]", re.DOTALL)
@@ -61,8 +61,8 @@ def locate(text: str) -> Located:
 
 
 def _plain_rules(text: str) -> list[int] | None:
-    """Where the headers of rules stand, if all lines are plain; None: not all are. Nothing newer than TOML 1.0 is
-    plain."""
+    """The offsets of the headers of rules, if all lines are plain; None: not all are. A line that needs a later version
+    than TOML 1.0 isn't plain."""
     found = []
     at = 0
     while at < len(text):
@@ -83,11 +83,11 @@ def _unquoted(key: str) -> str:
 
 
 class Positions(Mapping[Path, Position]):
-    """The places of keys by path. Where no message asks for more than the places of rules, the rest isn't looked for:
-    with many rules that takes more time and memory than to read them."""
+    """The places of keys by path. All places but those of rules are looked for only when a message asks for one,
+    because with many rules that takes more time and memory than to read the rules."""
 
     def __init__(self, text: str, rules: list[int], offsets: dict[Path, int] | None = None) -> None:
-        """`rules`: where the headers of rules stand, in a text of plain lines. `offsets`: where everything stands;
+        """`rules`: the offsets of the headers of rules, in a text of plain lines. `offsets`: the offset of each key;
         None: not known yet."""
         self._text = text
         self._rules: dict[Path, int] = {("rule", number): offset for number, offset in enumerate(rules)}

@@ -1,15 +1,15 @@
-"""Tells who could put another file in the place of one, by the directories on the way to it."""
+"""Decides by the directories on the way to a file whether another user could replace the file."""
 
 import os
 import stat
 
 _LINKS = 40
-"""So many symbolic links are followed, as the kernel does (path_resolution(7))."""
+"""The most symbolic links that are followed, as in the kernel (path_resolution(7))."""
 
 
 def weak_directory(path: str, owner: int) -> str:
-    """Why others than its `owner` and root could replace the file at `path`; empty: nobody else could. A sticky
-    directory, such as /tmp, is safe if what lies in it belongs to one of the two. Raises OSError."""
+    """Why other users than its `owner` and root could replace the file at `path`; empty: none could. A sticky
+    directory, such as /tmp, is safe if the entry in it belongs to one of the two. Raises OSError."""
     trusted = {0, owner, os.geteuid()}
     pending = [part for part in os.path.abspath(path).split("/") if part][::-1]
     directory, links = "/", 0
@@ -36,8 +36,7 @@ def weak_directory(path: str, owner: int) -> str:
 
 
 def open_to_others(directory: str) -> str:
-    """Why others than its owner and root could put a file into `directory`; empty: nobody else could. Raises
-    OSError."""
+    """Why other users than its owner and root could put a file into `directory`; empty: none could. Raises OSError."""
     mode = os.stat(directory).st_mode
     return _writable(directory, mode) if mode & (stat.S_IWGRP | stat.S_IWOTH) else ""
 

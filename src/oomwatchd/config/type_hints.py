@@ -29,7 +29,7 @@ def instead_of_number(value: object, low: int, high: int) -> str:
 
 
 def number_meant(value: object) -> int | None:
-    """The whole number that a value of another type was meant to be; None: that can't be told."""
+    """The whole number that seems to be meant by a value of another type; None: none does."""
     if isinstance(value, float) and value.is_integer() and abs(value) < VERY_LONG:
         return int(value)
     if not isinstance(value, str):

@@ -10,7 +10,7 @@ from oomwatchd.config.inotify import APPEARED, CHANGED, Inotify
 from oomwatchd.config.load import Layout
 
 _LINKS = 40
-"""The kernel follows at most so many symbolic links, path_resolution(7)."""
+"""The most symbolic links that the kernel follows, path_resolution(7)."""
 
 
 class ConfigWatch:
@@ -22,10 +22,10 @@ class ConfigWatch:
         self._where = where
         self._inotify = Inotify(self._concerns)
         self._ours: set[str] = set()
-        """Paths that lead to the configuration: what becomes of one of them may change it."""
+        """Paths that lead to the configuration, so that a change of one of them may change it."""
         self._drop_in_dirs: set[str] = set()
-        """The directories of drop-ins. One that a link leads to is here by both names, since pyinotify knows a
-        directory by the name that it was told last."""
+        """The directories of drop-ins. A directory to which a link leads is here by both names, because pyinotify knows
+        a directory by the last name under which it was added."""
         self._watched: set[int] = set()
         self.trouble = ""
         """Why some directory isn't watched; empty: all are."""
@@ -36,8 +36,8 @@ class ConfigWatch:
         return self._inotify.fileno()
 
     def renew(self) -> bool:
-        """Watch the directories that there are now: they come and go, and links lead elsewhere. Returns whether one is
-        new, so that something in it may have changed before it was watched."""
+        """Watch the directories that exist now: they come and go, and links change. Returns whether one is new, so that
+        something in it may have changed before it was watched."""
         main = self._where.main_file
         paths = [main]
         appearing = set()
@@ -53,7 +53,7 @@ class ConfigWatch:
         directories = {os.path.dirname(path) for path in self._ours if path not in self._where.drop_in_dirs}
         directories.update(filter(os.path.isdir, self._where.drop_in_dirs))
         self.trouble = ""
-        # Much is written to /run and /usr/lib that has nothing to do with the configuration.
+        # In directories such as /run, only new entries are watched: much else is written there.
         watched = {self._add(directory, APPEARED) for directory in appearing - directories}
         watched.update(self._add(directory, CHANGED) for directory in directories)
         new = watched - self._watched - {-1}
@@ -85,8 +85,8 @@ class ConfigWatch:
 
 
 def _stations(path: str) -> Iterator[str]:
-    """The symbolic links on the way of `path`, each by a path without links, and at last the file itself. The file can
-    be replaced at each of them, as Kubernetes does it with a link to a directory."""
+    """The symbolic links on the way to `path`, each as a path without links, and then the file itself. The file can be
+    replaced at each of them; Kubernetes does so by a link to a directory."""
     at, rest, links = "/", path.split("/"), 0
     while rest:
         name = rest.pop(0)
