@@ -33,6 +33,12 @@ def is_alike(line: Line) -> bool:
     return line.sure and not line.lead and line.prefix.endswith(("kernel: ", "] ")) and "<" not in line.prefix
 
 
+def may_follow(line: Line, data: bytes, start: int) -> bool:
+    """Whether the line at `start` may have a prefix of the shape() of `line`. Where a lead stands before it, each line
+    may have a prefix of its own, and to compile a pattern for each takes longer than to read the line."""
+    return not line.lead or data.startswith(line.prefix.encode("utf-8", "replace"), start)
+
+
 @functools.lru_cache(maxsize=64)
 def alike_pattern(prefix: str) -> re.Pattern[str]:
     """Matches a prefix of this shape(), compiled once."""

@@ -6,7 +6,6 @@ For where a report comes from, and how it is read, see `lines`.
 import functools
 import re
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from oomwatchd.base.text import decode
 from oomwatchd.oomlog.line_parts import NUMBER
@@ -85,17 +84,10 @@ class TableLayout:
 
     def raw_pattern(self, prefix: str) -> "RawRows":
         """Finds whole lines of a table; `prefix` is a pattern of what stands before each row."""
-        row = prefix + self._raw + r" ([^\n]{1,255})\n"
-        ungrouped = row.replace(r"(\d", r"(?:\d").replace(r"(-?", r"(?:-?")
-        begins = rf"(?:{prefix}\[ {{0,9}}\d{{1,10}}\][^\n]*\n)++"
-        return RawRows(
-            re.compile(begins.encode("utf-8", "replace")),
-            re.compile(f"(?:{ungrouped})++".encode("utf-8", "replace")),
-            re.compile(f"^{row}", re.MULTILINE),
-        )
+        return RawRows(prefix, prefix + self._raw + r" ([^\n]{1,255})\n")
 
     def raw_rows(self, rows: Sequence[tuple[str, ...]]) -> list[Task]:
-        """What the matches of `RawRows.row` say."""
+        """The values of the rows that `RawRows` has read."""
         if not self._is_usual:
             return [self._raw_row(row) for row in rows]
         pids, uids, tgids, vms, rsss, tables, swaps, adjs, comms = zip(*rows, strict=True)
@@ -130,24 +122,36 @@ class TableLayout:
         )
 
 
-class RawRows(NamedTuple):
-    """Patterns of rows that follow one another. `begins` matches lines that begin like rows, `whole` only rows, `row`
-    finds the figures of each."""
+class RawRows:
+    """Finds rows that follow one another. Each pattern is compiled when it is needed, for that takes a millisecond."""
 
-    begins: re.Pattern[bytes]
-    whole: re.Pattern[bytes]
-    row: re.Pattern[str]
+    def __init__(self, prefix: str, row: str) -> None:
+        self._row_source = row
+        begins = rf"(?:{prefix}\[ {{0,9}}\d{{1,10}}\][^\n]*\n)++"
+        self._begins = re.compile(begins.encode("utf-8", "replace"))
+        """Lines that begin like rows."""
+
+    @functools.cached_property
+    def _whole(self) -> re.Pattern[bytes]:
+        """Rows and no other lines."""
+        ungrouped = self._row_source.replace(r"(\d", r"(?:\d").replace(r"(-?", r"(?:-?")
+        return re.compile(f"(?:{ungrouped})++".encode("utf-8", "replace"))
+
+    @functools.cached_property
+    def _row(self) -> re.Pattern[str]:
+        """One row, with its figures."""
+        return re.compile(f"^{self._row_source}", re.MULTILINE)
 
     def read(self, data: bytes, start: int, end: int) -> tuple[list[tuple[str, ...]], bytes]:
         """The rows at `start` and their lines."""
-        found = self.begins.match(data, start, end)
+        found = self._begins.match(data, start, end)
         if found is None:
             return [], b""
-        rows: list[tuple[str, ...]] = self.row.findall(decode(found[0]))
+        rows: list[tuple[str, ...]] = self._row.findall(decode(found[0]))
         if len(rows) == found[0].count(b"\n"):
             return rows, found[0]
-        found = self.whole.match(data, start, end)
-        return ([], b"") if found is None else (self.row.findall(decode(found[0])), found[0])
+        found = self._whole.match(data, start, end)
+        return ([], b"") if found is None else (self._row.findall(decode(found[0])), found[0])
 
 
 _AS_TASK: Callable[[tuple[int | str, ...]], Task] = functools.partial(tuple.__new__, Task)

@@ -106,6 +106,8 @@ class Parser:
             return start
         if not self._as_is or data.startswith(b"{", start):
             return start  # the rows can't be read without cleaning either
+        if not alike.may_follow(self._last, data, start):
+            return start
         layout = report.layout
         rows, raw = alike.rows_pattern(layout, alike.shape(self._last)).read(data, start, end)
         if not rows:
