@@ -61,8 +61,9 @@ run: venv ## the daemon in the foreground, with config/oomwatchd.toml; Ctrl-C en
 
 test: test-unit test-kernel ## unit tests and tests on this machine's kernel, some 5 minutes
 
-# Byte code is kept, also where the environment says not to: the tests start some hundred Pythons.
-keep_byte_code = env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX='$(CURDIR)/build/pycache'
+# Byte code is kept, also where the environment says not to: the tests start some hundred Pythons. Root keeps it in build/,
+# so that no folder of the checkout becomes root's; the unit tests where pip has put that of pytest already.
+keep_byte_code = env -u PYTHONDONTWRITEBYTECODE
 
 test-unit: venv $(VENV)/.stamp-dev ## the unit tests, one process a processor: some 30 s on two
 	$(keep_byte_code) $(VENV)/bin/pytest -n auto --dist worksteal --ignore=tests/kernel
@@ -70,7 +71,7 @@ test-unit: venv $(VENV)/.stamp-dev ## the unit tests, one process a processor: s
 # Two at a time: much of it is waiting. Each daemon hears of every process of the machine; a test that can't have others
 # beside it is marked `serial`.
 test-kernel: venv $(VENV)/.stamp-dev ## tests on this machine's kernel, with real processes (wants root)
-	$(SUDO) $(keep_byte_code) $(VENV)/bin/pytest -n 2 --dist loadfile tests/kernel
+	$(SUDO) $(keep_byte_code) PYTHONPYCACHEPREFIX='$(CURDIR)/build/pycache' $(VENV)/bin/pytest -n 2 --dist loadfile tests/kernel
 
 KERNEL_TESTS ?= tests/kernel
 coverage: export PYTHONPYCACHEPREFIX = $(CURDIR)/build/pycache
