@@ -123,7 +123,7 @@ def _paragraph(key: str) -> str:
 
 def _example_lines(paragraph: str) -> list[str]:
     _, _, examples = paragraph.partition("\tExample")
-    lines = re.findall(r"\*(.*)\*(?:\+\+)?$", examples.split("\n\n")[0], re.MULTILINE)
+    lines = re.findall(r"\*(.*)\*$", examples, re.MULTILINE)
     return [re.sub(r"\\(.)", r"\1", line) for line in lines]
 
 
