@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oomwatchd.base.timespan import parse_time_span
-from oomwatchd.config.document import ConfigFile, Settings
+from oomwatchd.config.document import ConfigFile, DaemonSettings
 from oomwatchd.config.load import Config, ConfigError, layout, load, parse
 from oomwatchd.config.toml_positions import locate
 from oomwatchd.rules.model import Action
@@ -27,7 +27,7 @@ def problems(text: str) -> list[str]:
 
 
 def test_empty_file_is_the_default() -> None:
-    assert read("").settings == Settings()
+    assert read("").settings == DaemonSettings()
     assert read("").rules == ()
 
 
@@ -67,7 +67,7 @@ def test_everything() -> None:
         ignore = true
     """)
 
-    assert config.settings == Settings(90.0, "off", True, "restore", "summary")
+    assert config.settings == DaemonSettings(90.0, "off", True, "restore", "summary")
     first, second = config.rules
     assert first.action == Action(-5, 5)
     assert first.criterion("user") is not None

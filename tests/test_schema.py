@@ -8,7 +8,7 @@ import tomli
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomwatchd.config.document import Document, Settings
+from oomwatchd.config.document import DaemonSettings, Document
 from oomwatchd.config.keys import CHOICES, DAEMON_KEYS, RULE_KEYS
 from oomwatchd.config.problems import Problems
 from oomwatchd.config.rule_reader import read_rules
@@ -24,7 +24,7 @@ def by_parser(content: dict[str, object]) -> list[str]:
     """What the parser says of one file; what concerns several rules is left out."""
     found = Problems([])
     document = Document("f", content, locate("").positions, found)
-    document.settings(Settings())
+    document.settings(DaemonSettings())
     read_rules(document)
     return [problem.message for problem in found.errors]
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class DaemonSettings:
     """The [daemon] table."""
 
     scan_interval: float = 5.0
@@ -148,7 +148,7 @@ class Document:
         else:
             self.found.errors[self.found.errors.index(before)] = problem
 
-    def settings(self, before: Settings) -> Settings:
+    def settings(self, before: DaemonSettings) -> DaemonSettings:
         """The settings after this file: its table [daemon] changes `before`, the settings of the files before it."""
         for key, value in self.content.items():
             if key not in ("daemon", "rule"):
@@ -159,7 +159,7 @@ class Document:
             return before
         at: Path = ("daemon",)
         self.unknown_keys(at, table, DAEMON_KEYS, dict.fromkeys(RULE_KEYS, "[[rule]]"))
-        return Settings(
+        return DaemonSettings(
             scan_interval=self.interval(at, table, before.scan_interval),
             proc_events=self.one_of(at, table, "proc_events", before.proc_events),
             dry_run=self.boolean(at, table, "dry_run", before.dry_run),

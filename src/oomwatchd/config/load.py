@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from oomwatchd.config.accounts import Accounts, AskedAccounts
-from oomwatchd.config.document import ConfigFile, Document, Settings
+from oomwatchd.config.document import ConfigFile, DaemonSettings, Document
 from oomwatchd.config.files import Layout as Layout
 from oomwatchd.config.files import layout as layout
 from oomwatchd.config.files import read_files
@@ -30,7 +30,7 @@ class ConfigError(Exception):
 class Config:
     """The content of all files of the configuration together."""
 
-    settings: Settings
+    settings: DaemonSettings
     rules: tuple[Rule, ...]
     sources: tuple[ConfigFile, ...]
     warnings: tuple[Problem, ...]
@@ -52,7 +52,7 @@ def parse(sources: Iterable[ConfigFile], problems: Iterable[Problem] = ()) -> Co
 
 
 def _parsed(sources: Iterable[ConfigFile], found: Problems, accounts: Accounts) -> Config:
-    settings = Settings()
+    settings = DaemonSettings()
     placed: list[Placed] = []
     kept = tuple(sources)
     all_named = not found.errors

@@ -22,7 +22,7 @@ from oomwatchd.daemon.failure import Failure
 from oomwatchd.daemon.log import Log, open_log
 from oomwatchd.daemon.log_records import ERR, Record
 from oomwatchd.daemon.parts import Parts
-from oomwatchd.daemon.runtime_lock import RuntimeLock, Taken
+from oomwatchd.daemon.runtime_lock import LockTaken, RuntimeLock
 from oomwatchd.kernel.proc_connector import EventsUnavailable
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_CAPABILITY, EXIT_CONFIG = 1, 2, 77, 78
@@ -59,21 +59,21 @@ class Options:
     help: bool = False
 
 
-class Usage(Exception):
+class UsageError(Exception):
     """The command line is wrong. The message says what is wrong with it."""
 
 
 def parse_arguments(words: Sequence[str]) -> Options:
-    """Parse the command line. Raises Usage.
+    """Parse the command line. Raises UsageError.
 
     This uses getopt, since argparse would stay in the daemon's memory."""
     flags = ("dry-run", "once", "check", "version", "help")
     try:
         pairs, rest = getopt.gnu_getopt(list(words), "c:h", ["root=", *flags])
     except getopt.GetoptError as error:
-        raise Usage(str(error)) from None
+        raise UsageError(str(error)) from None
     if rest:
-        raise Usage(f"unexpected argument '{rest[0]}'")
+        raise UsageError(f"unexpected argument '{rest[0]}'")
     given = dict(pairs)
     return Options(
         file=given.get("-c"),
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     open_standard_streams()
     try:
         options = parse_arguments(sys.argv[1:] if argv is None else argv)
-    except Usage as error:
+    except UsageError as error:
         print(f"oomwatchd: {error}\n{USAGE}", file=sys.stderr)
         return EXIT_USAGE
     if options.help:
@@ -135,7 +135,7 @@ def _run(options: Options, log: Log) -> int:
     lock = None
     try:
         lock = None if passing else RuntimeLock(runtime_directory(options.root))
-    except Taken as taken:
+    except LockTaken as taken:
         who = f", with PID {taken.pid}" if taken.pid else ""
         return fail(f"Not starting: oomwatchd runs already{who}", EXIT_FAILURE)
     except OSError:

@@ -8,7 +8,7 @@ import os
 _NAME = "lock"
 
 
-class Taken(Exception):
+class LockTaken(Exception):
     """Another daemon has the lock. `pid`: its PID; empty: not known."""
 
     def __init__(self, pid: str) -> None:
@@ -17,8 +17,8 @@ class Taken(Exception):
 
 
 class RuntimeLock:
-    """The lock of a runtime directory, until close() or the end of this process. Raises Taken, and OSError for another
-    reason, such as a full disk."""
+    """The lock of a runtime directory, until close() or the end of this process. Raises LockTaken, and OSError for
+    another reason, such as a full disk."""
 
     def __init__(self, directory: str) -> None:
         os.makedirs(directory, mode=0o755, exist_ok=True)
@@ -30,7 +30,7 @@ class RuntimeLock:
         except BlockingIOError:
             pid = os.pread(self._descriptor, 16, 0).decode("ascii", "replace").strip()
             os.close(self._descriptor)
-            raise Taken(pid if pid.isdigit() else "") from None
+            raise LockTaken(pid if pid.isdigit() else "") from None
         with contextlib.suppress(OSError):  # the PID is only for messages
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, b"%d\n" % os.getpid(), 0)

@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 
 from oomwatchd.kernel.mountinfo import MOUNTINFO_BYTES, has_mount
-from oomwatchd.kernel.nonblocking import Files, FileStatus, Silent, stat_open
+from oomwatchd.kernel.nonblocking import Files, FileStatus, FileSystemSilent, stat_open
 from oomwatchd.kernel.proc_status import line_of
 from oomwatchd.kernel.procfs import ProcessDir
 
@@ -63,7 +63,7 @@ def verify_exe(directory: ProcessDir, path: bytes, deleted: bool, ours: Namespac
     file = (runs.device, runs.inode)
     try:
         there = ours.files.stat(path)
-    except Silent:
+    except FileSystemSilent:
         return Verification(None, "its file system doesn't answer")
     if there is not None and (there.device, there.inode) == file:
         return Verification(True, file=file)
@@ -78,7 +78,7 @@ def verify_exe(directory: ProcessDir, path: bytes, deleted: bool, ours: Namespac
     # A setuid sandbox lets users mount without a user namespace. So a file must belong to root or to the owner of its
     # directory.
     owners = {0}
-    with contextlib.suppress(Silent):
+    with contextlib.suppress(FileSystemSilent):
         above = ours.files.stat(os.path.dirname(path))
         owners |= set() if above is None else {above.uid}
     if runs.uid not in owners:

@@ -52,7 +52,7 @@ class FileStatus:
     """The user ID of its owner."""
 
 
-class Silent(Exception):
+class FileSystemSilent(Exception):
     """The file system of a path has not answered."""
 
 
@@ -107,13 +107,14 @@ class Files:
         self._clock = clock
         self._known: dict[bytes, tuple[float, FileStatus | None]] = {}
         self._silent: dict[bytes, tuple[float, float]] = {}
-        """Silent directories: when to try again (by `clock`), and the seconds from the last failure to then."""
+        """Directories whose file system is silent: when to try again (by `clock`), and the seconds from the last
+        failure to then."""
         self._news: list[tuple[bytes, bool]] = []
         """What take_news() returns."""
 
     def stat(self, path: bytes) -> FileStatus | None:
-        """The status of the file to which a path leads; None: there is no file. Raises NotYet, and Silent while the
-        file system doesn't answer."""
+        """The status of the file to which a path leads; None: there is no file. Raises NotYet, and FileSystemSilent
+        while the file system doesn't answer."""
         try:
             return stat_cached(path)
         except BlockingIOError:
@@ -123,7 +124,7 @@ class Files:
         if known is not None and now < known[0]:
             return known[1]
         if now < self._silent.get(os.path.dirname(path), (0.0, 0.0))[0]:
-            raise Silent
+            raise FileSystemSilent
         raise NotYet(stat_path, (path,), lambda answer: self._learn(path, answer))
 
     def _learn(self, path: bytes, answer: object) -> None:

@@ -144,14 +144,14 @@ class RuleSet:
         searches = self.searches
         if not searches.keys:
             return
-        skip = searches.struck(process)
+        skip = searches.exceeded_by(process)
         for key in searches.keys:
             fact = CRITERIA[key].fact
             value = getattr(process, fact)
             if value:
                 prepared = searches.prepare(key, bits, value, skip)
                 setattr(process, fact, prepared)
-                searches.strike(process, prepared)
+                searches.note_exceeded(process, prepared)
 
     def _narrow(self, bits: int, memos: dict[str, dict[Value, int]], process: Process) -> int:
         for key, memo in memos.items():

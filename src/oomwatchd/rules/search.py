@@ -30,7 +30,7 @@ searched for."""
 
 _MEMO_LIMIT = 4096
 _ASKED_LIMIT = 1024
-_STRUCK_LIMIT = 4096
+_EXCEEDED_LIMIT = 4096
 
 
 def search(patterns: Sequence[str], raw: bytes) -> bytes:
@@ -63,7 +63,7 @@ class _Asked:
 
 
 @dataclass(slots=True)
-class _Struck:
+class _Exceeded:
     """A process in whose texts a search has exceeded the budget. These expressions aren't searched for again until the
     process executes another program."""
 
@@ -87,7 +87,7 @@ class Searches:
         """Texts for which a helper has not answered: a search in them takes too long."""
         self._distrusted: set[str] = set()
         """Keys of criteria for which a try has exceeded its time. No more tries are made for these."""
-        self._struck: dict[int, _Struck] = {}
+        self._exceeded: dict[int, _Exceeded] = {}
         self._news: list[tuple[int, str]] = []
 
     def prepare(self, key: str, bits: int, text: str, skip: frozenset[str] = frozenset()) -> str:
@@ -146,37 +146,37 @@ class Searches:
             self._hopeless.clear()
         self._memo[memo_key] = found
 
-    def struck(self, process: Process) -> frozenset[str]:
+    def exceeded_by(self, process: Process) -> frozenset[str]:
         """The expressions whose budget the process has exceeded."""
-        known = self._struck.get(process.pid)
+        known = self._exceeded.get(process.pid)
         if known is None:
             return frozenset()
         if (known.starttime, known.exe) != (process.starttime, process.exe):
-            del self._struck[process.pid]
+            del self._exceeded[process.pid]
             return frozenset()
         return known.sources
 
-    def strike(self, process: Process, text: str) -> None:
+    def note_exceeded(self, process: Process, text: str) -> None:
         """Remember the expressions whose searches in `text`, a text of `process`, have exceeded the budget."""
         if not isinstance(text, Searched):
             return
         sources = frozenset(source for source, found in text.found.items() if found == OVERDUE)
-        known = self.struck(process)
+        known = self.exceeded_by(process)
         new = sources - known
         if not new:
             return
-        if len(self._struck) >= _STRUCK_LIMIT:
-            del self._struck[next(iter(self._struck))]
-        self._struck[process.pid] = _Struck(process.starttime, process.exe, process.read_ns, sources | known)
-        if len(self._news) < _STRUCK_LIMIT:
+        if len(self._exceeded) >= _EXCEEDED_LIMIT:
+            del self._exceeded[next(iter(self._exceeded))]
+        self._exceeded[process.pid] = _Exceeded(process.starttime, process.exe, process.read_ns, sources | known)
+        if len(self._news) < _EXCEEDED_LIMIT:
             self._news += [(process.pid, source) for source in sorted(new)]
 
     def executed(self, pid: int, event_ns: int) -> None:
         """Note that `pid` has executed another program at `event_ns` (CLOCK_MONOTONIC): forget the budgets that it
         exceeded before."""
-        known = self._struck.get(pid)
+        known = self._exceeded.get(pid)
         if known is not None and known.read_ns < event_ns:
-            del self._struck[pid]
+            del self._exceeded[pid]
 
     def take_news(self) -> list[tuple[int, str]]:
         """The processes that have exceeded a budget since the last call: pairs of the PID and the name of the rule."""
