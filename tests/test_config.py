@@ -1,6 +1,7 @@
 """Configuration: what is accepted, and each error with its place."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -366,7 +367,23 @@ def test_drop_ins_where_others_could_put_theirs(tmp_path: Path, mode: int, conte
 def test_files_that_are_none(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo", 0o600)
     (tmp_path / "latin").write_bytes(b"# \xff\n")
-    for name, message in {"fifo": "Not a regular file", "": "Not a regular file", "latin": "Not UTF-8"}.items():
+    (tmp_path / "late").write_bytes(b'[[rule]]\nname = "\xc3\xbcb\xfc"\n')
+    (tmp_path / "utf16").write_bytes('[[rule]]\nname = "r"\n'.encode("utf-16-le"))
+    (tmp_path / "utf32").write_bytes("\ufeff# x\n".encode("utf-32-le"))
+    (tmp_path / "zeros").write_bytes(bytes(4096))
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket"))
+    messages = {
+        "fifo": ":1:1: Not a regular file",
+        "socket": ":1:1: Not a regular file",
+        "": ":1:1: A directory, not a file",
+        "latin": ":1:3: Not UTF-8",
+        "late": ":2:11: Not UTF-8",
+        "utf16": ":1:1: The file is full of NUL bytes, as UTF-16 is",
+        "utf32": ":1:1: Not UTF-8, as TOML wants it, but UTF-32",
+        "zeros": ":1:1: The file holds NUL bytes alone",
+    }
+    for name, message in messages.items():
         with pytest.raises(ConfigError, match=message):
             load(layout(str(tmp_path / name)))
 

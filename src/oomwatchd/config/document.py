@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import tomli
 
 from oomwatchd.base.timespan import parse_time_span
-from oomwatchd.config.keys import BOOLEANS, CHOICES, DAEMON_KEYS, RULE_KEYS, meant, synonym
+from oomwatchd.config.keys import BOOLEANS, CHOICES, DAEMON_KEYS, RULE_KEYS
 from oomwatchd.config.kinds import kind, shown
 from oomwatchd.config.problems import Fault, Problem, Problems, suggestion
 from oomwatchd.config.toml_positions import Path, Position, Positions, locate
@@ -152,7 +152,9 @@ class Document:
         """The settings after this file: its table [daemon] changes `before`, the settings of the files before it."""
         for key, value in self.content.items():
             if key not in ("daemon", "rule"):
-                self._unknown_at_the_top(key, value)
+                from oomwatchd.config.key_hints import about_top_key
+
+                self.error((key,), about_top_key(key, value))
         table = self.content.get("daemon", {})
         if not isinstance(table, dict):
             self.error(("daemon",), f"'daemon' must be a table, not {kind(table)}: write [daemon]")
@@ -167,28 +169,6 @@ class Document:
             log_pins=self.one_of(at, table, "log_pins", before.log_pins),
         )
 
-    def _unknown_at_the_top(self, key: str, value: object) -> None:
-        tables = {"daemon": "[daemon]", "rule": "[[rule]]"}
-        if not isinstance(value, (dict, list)) or key in RULE_KEYS:
-            for keys, header in ((DAEMON_KEYS, "[daemon]"), (RULE_KEYS, "[[rule]]")):
-                if key in keys:
-                    below = f"[rule.{key}]" if isinstance(value, dict) and header == "[[rule]]" else header
-                    self.error(
-                        (key,),
-                        f"'{key}' stands outside of any table; it belongs below {header}"
-                        + (f", as {below}" if below != header else ""),
-                    )
-                    return
-        close = meant(key, ("daemon", "rule", "rules"))
-        if close is None and isinstance(value, dict) and set(RULE_KEYS).intersection(value):
-            self.error((key,), f"Unknown table '{key}'; a rule begins with [[rule]], and name = \"{key}\"")
-            return
-        if close is None:
-            self.error((key,), f"Unknown table or key '{key}'; there are [daemon] and [[rule]]")
-            return
-        close = close.removesuffix("s")
-        self.error((key,), f"Unknown table or key '{key}'; did you mean '{close}'? Write {tables[close]}")
-
     def unknown_keys(
         self, at: Path, table: Mapping[str, object], known: Sequence[str], elsewhere: Mapping[str, str] | None = None
     ) -> set[str]:
@@ -201,14 +181,11 @@ class Document:
             if elsewhere is not None and key in elsewhere:
                 self.error((*at, key), f"Unknown key '{key}' here; it belongs below {elsewhere[key]}")
                 continue
-            bound = synonym(key, ("regex", "at_least", "at_most")) if known is RULE_KEYS else None
-            close = meant(key, known) if bound is None else "oom_score_adj" if bound != "regex" else None
-            said = f"; did you mean '{close}'?" if close is not None else ""
-            if bound is not None:
-                said = f"; it stands in braces: {_in_braces(bound, table[key])}"
-            self.error((*at, key), f"Unknown key '{key}'{said}")
-            if close is not None:
-                meant_keys.add(close)
+            from oomwatchd.config.key_hints import about_key
+
+            message, also_meant = about_key(key, table[key], known)
+            self.error((*at, key), message)
+            meant_keys |= also_meant
         return meant_keys
 
     def interval(self, at: Path, table: Mapping[str, object], default: float) -> float:
@@ -265,20 +242,13 @@ class Document:
         if isinstance(value, bool) or not isinstance(value, int):
             from oomwatchd.config.type_hints import instead_of_number
 
-            instead = instead_of_number(value, low, high)
+            instead = instead_of_number(value, low, high, has_bounds=what == "oom_score_adj")
             self.value_error(at, f"{what} must be a whole number from {low} to {high}, {instead}")
             return None
         if not low <= value <= high:
             self.value_error(at, f"{what}: {shown(value)} is out of range; it may be {low} to {high}")
             return None
         return value
-
-
-def _in_braces(key: str, value: object) -> str:
-    """An example of a key that a rule has only within braces."""
-    if key == "regex":
-        return "cmdline = { regex = '…' }"
-    return f"oom_score_adj = {{ {key} = {value if isinstance(value, int) else 'N'} }}"
 
 
 def _place(text: str, offset: int) -> Position:

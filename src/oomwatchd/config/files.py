@@ -1,5 +1,6 @@
 """Finds and reads the files of the configuration."""
 
+import errno
 import os
 import stat
 from collections.abc import Sequence
@@ -51,7 +52,7 @@ def read_files(where: Layout, found: Problems) -> list[ConfigFile]:
         except OSError as error:
             found.errors.append(Problem(path, 1, 1, f"Failed to read the file: {error.strerror}"))
         except FileRefused as refusal:
-            found.errors.append(Problem(path, refusal.line, 1, str(refusal)))
+            found.errors.append(Problem(path, refusal.line, refusal.column, str(refusal)))
     if not sources and not found.errors:
         message = "There is no configuration, neither this file nor a drop-in: nothing is protected"
         found.warnings.append(Problem(where.main_file, 1, 1, message))
@@ -59,11 +60,12 @@ def read_files(where: Layout, found: Problems) -> list[ConfigFile]:
 
 
 class FileRefused(Exception):
-    """A file may not be used. The message says why. `line`: the line in the file that it is about."""
+    """A file may not be used. The message says why. `line` and `column`: the place in the file that it is about."""
 
-    def __init__(self, message: str, line: int = 1) -> None:
+    def __init__(self, message: str, line: int = 1, column: int = 1) -> None:
         super().__init__(message)
         self.line = line
+        self.column = column
 
 
 def _note_missing(path: str, where: Layout, found: Problems) -> None:
@@ -124,9 +126,16 @@ def _masks(path: str) -> bool:
 
 def _read(path: str) -> ConfigFile:
     # O_NONBLOCK: a FIFO in the place of the file must not make us wait.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket, or a device without a driver
+            raise FileRefused("Not a regular file") from None
+        raise
     try:
         status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise FileRefused("A directory, not a file")
         if not stat.S_ISREG(status.st_mode):
             raise FileRefused("Not a regular file")
         if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -152,12 +161,23 @@ def decode(raw: bytes) -> str:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise FileRefused(*_not_utf8(raw, error.start)) from None
+    if text.count("\0") > len(text) // 4:
+        raise FileRefused(_full_of_nul(raw))
     return text.replace("\r\n", "\n")
 
 
-def _not_utf8(raw: bytes, at: int) -> tuple[str, int]:
-    """The message about a file that isn't UTF-8, and the line."""
+def _not_utf8(raw: bytes, at: int) -> tuple[str, int, int]:
+    """The message about a file that isn't UTF-8, the line and the column."""
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "Not UTF-8, as TOML wants it, but UTF-16; save it as UTF-8", 1
-    line = raw.count(b"\n", 0, at) + 1
-    return f"Not UTF-8 (byte {at}: 0x{raw[at]:02x}), as TOML wants it; save it as UTF-8", line
+        kind = "UTF-32" if raw.startswith(b"\xff\xfe\0\0") else "UTF-16"
+        return f"Not UTF-8, as TOML wants it, but {kind}; save it as UTF-8", 1, 1
+    line_start = raw.rfind(b"\n", 0, at) + 1
+    message = f"Not UTF-8 (byte {at}: 0x{raw[at]:02x}), as TOML wants it; save it as UTF-8"
+    return message, raw.count(b"\n", 0, at) + 1, len(raw[line_start:at].decode()) + 1
+
+
+def _full_of_nul(raw: bytes) -> str:
+    """The message about a file that holds more NUL bytes than a text does."""
+    if not raw.strip(b"\0"):
+        return "The file holds NUL bytes alone, as after a crash or on a full disk; restore it from a copy"
+    return "The file is full of NUL bytes, as UTF-16 is; save it as UTF-8"

@@ -28,6 +28,8 @@ TEXT_KEYS = (
     *(row.key for row in CRITERIA.values() if row.form is not Form.FLAG),
 )
 """Keys whose values stand in quotes."""
+LIST_KEYS = tuple(row.key for row in CRITERIA.values() if row.form is not Form.FLAG)
+"""Keys that take a list of values."""
 
 _OTHER_NAMES = {
     "oom_score_adj": "oomscoreadjust oomscore score adj adjust value oomadjust priority oomscoreadjustment",

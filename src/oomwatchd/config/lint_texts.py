@@ -91,6 +91,8 @@ def _comm(key: str, pattern: Pattern) -> str:
     text = pattern.text
     if "/" in text and not text.startswith("*"):
         name = text.rstrip("/").rpartition("/")[2]
+        if not name.strip("*?"):
+            return f"comm '{text}' is a path, and a task name is none; use exe"
         return f"comm '{text}' is a path, and a task name is none; write comm = \"{name}\", or use exe"
     if sign := re.search("[,|]", text):
         members = ", ".join(f'"{part.strip()}"' for part in re.split("[,|]", text) if part.strip())

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from oomwatchd.base import uapi
@@ -9,7 +10,6 @@ from oomwatchd.config.accounts import LARGEST_ID, id_of, is_number
 from oomwatchd.config.document import Document
 from oomwatchd.config.keys import DAEMON_KEYS, RULE_KEYS
 from oomwatchd.config.kinds import kind, shown
-from oomwatchd.config.problems import suggestion
 from oomwatchd.config.toml_positions import Path
 from oomwatchd.rules import model as r
 from oomwatchd.rules.criteria import CRITERIA, Form
@@ -37,7 +37,16 @@ class Placed:
 
 
 def read_rules(document: Document) -> list[Placed]:
-    """The rules of a file from top to bottom."""
+    """The rules of a file from top to bottom, then those below a misspelt header: their errors are told, too."""
+    found = _read_tables(document)
+    if document.content.keys() - {"daemon", "rule"}:
+        from oomwatchd.config.key_hints import misspelt_rules
+
+        found += [_Reader(document, table, at, broken={""}).placed() for at, table in misspelt_rules(document.content)]
+    return found
+
+
+def _read_tables(document: Document) -> list[Placed]:
     tables = document.content.get("rule", [])
     if isinstance(tables, dict) and tables and all(isinstance(table, (dict, list)) for table in tables.values()):
         for name in tables:
@@ -62,11 +71,13 @@ def read_rules(document: Document) -> list[Placed]:
 class _Reader:
     """Reads one rule."""
 
-    def __init__(self, document: Document, table: Mapping[str, object], at: Path) -> None:
+    def __init__(
+        self, document: Document, table: Mapping[str, object], at: Path, broken: AbstractSet[str] = frozenset()
+    ) -> None:
         self.document = document
         self.table = table
         self.at = at
-        self.broken = document.broken.get(at, set())
+        self.broken = document.broken.get(at, set()) | broken
 
     def placed(self) -> Placed:
         """The rule, and where it stands."""
@@ -85,6 +96,9 @@ class _Reader:
 
     def _rule(self) -> Rule:
         document, table, at = self.document, self.table, self.at
+        if not table and not self.broken:
+            self.error("The rule is empty; it wants a name, criteria and an action")
+            return Rule("", (), Action(ignore=True), file=document.file, line=document.place(at)[0])
         others = dict.fromkeys(DAEMON_KEYS, "[daemon]")
         meant_keys = document.unknown_keys(at, table, RULE_KEYS, others)
         name = document.string(at, table, "name")
@@ -114,7 +128,8 @@ class _Reader:
             message = f'not must be a table of criteria, such as not = {{ user = "root" }}, not {kind(table)}'
             self.value_error(message, "not")
             return ()
-        self.document.unknown_keys((*self.at, "not"), table, tuple(CRITERIA))
+        others = dict.fromkeys((key for key in RULE_KEYS if key not in CRITERIA), "[[rule]]")
+        self.document.unknown_keys((*self.at, "not"), table, tuple(CRITERIA), others)
         if not table:
             self.value_error("not is empty: it would exclude every process", "not")
         return self._criteria(("not",), table)
@@ -274,11 +289,7 @@ class _Reader:
             return self.document.integer(
                 (*self.at, "children"), value, "children", uapi.OOM_SCORE_ADJ_MIN, uapi.OOM_SCORE_ADJ_MAX
             )
-        close = ""
-        if isinstance(value, str):
-            close = suggestion(value.lower(), (r.INHERIT, r.RESET))
-            if re.fullmatch(r"-?\d{1,4}", value.strip()):
-                close = f"; write the number without quotes: {value.strip()}"
-        shown = f"'{value}'" if isinstance(value, str) else kind(value)
-        self.value_error(f'children: {shown} is neither "inherit" nor "reset" nor a number{close}', "children")
+        from oomwatchd.config.type_hints import instead_of_children
+
+        self.value_error(f"children: {instead_of_children(value)}", "children")
         return None

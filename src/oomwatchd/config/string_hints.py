@@ -26,7 +26,9 @@ def read_string(cursor: Cursor, quote: str) -> None:
             at += 1
     if at >= end:
         _unclosed(cursor, start, end, quote)
-        raise Unclosed(end)
+        # A text that goes on in the next line: what stands there is no mistake of its own.
+        rest = re.compile(rf"\n[^\n=\[{quote}]*{quote}[ \t]*(?=\n|\Z)").match(cursor.text, end)
+        raise Unclosed(rest.end() if rest else end)
     cursor.at = at + 1
     if bad_escape >= 0:
         _bad_escape(cursor, bad_escape, start, cursor.text[start + 1 : at], 1)

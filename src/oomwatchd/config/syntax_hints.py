@@ -11,20 +11,20 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from oomwatchd.config import word_hints as words
+from oomwatchd.config.header_hints import DOT, KEY, about_header, header_key
 from oomwatchd.config.keys import TEXT_KEYS
 from oomwatchd.config.mending import Mending, Moved
-from oomwatchd.config.odd_characters import INVISIBLE, OPENING_QUOTES, name_of
+from oomwatchd.config.odd_characters import OPENING_QUOTES, name_of
+from oomwatchd.config.other_languages import other_language
 from oomwatchd.config.problems import Fault, Mend, in_order
 from oomwatchd.config.text_cursor import Unclosed
 from oomwatchd.config.toml_positions import Path
 from oomwatchd.config.value_hints import ValueReader
 
-_KEY = re.compile(r"(?:[A-Za-z0-9_-]+|\"(?:\\.|[^\"\\\n])*\"|'[^'\n]*')")
-_DOT = re.compile(r"[ \t]*\.[ \t]*")
-_HEADER = re.compile(r"(\[[ \t]*\[?)([^\[\]#\n]*)(\][ \t]*\]?)?")
+_HEADER = re.compile(r"(\[(?:[ \t]*\[)*)([^\[\]#\n]*)(\](?:[ \t]*\])*)?")
 _SET = re.compile(r"([A-Za-z0-9_-]+)[ \t]*=")
 _CONFLICT = re.compile(r"<<<<<<< |=======$|>>>>>>> |\|\|\|\|\|\|\| ")
-_ODD_SIGNS = re.compile(r"(?:=>|[!<>]=|=~|:=|\+=|==|<-|->|=:|<>|~=|[<>:：＝])")
+_ODD_SIGNS = re.compile(r"(?:=>|[!<>]=|=~|:=|\+=|==|<-|->|=:|<>|~=|[<>~:：＝])")
 _MOST_STATEMENTS = 1000
 """The most mistakes that are reported. A file with more of them is no configuration."""
 
@@ -66,10 +66,10 @@ class _Diagnosis:
         """The number of members of each array of tables."""
 
     def run(self) -> Diagnosis:
-        if "\n" not in self.text and "\r" in self.text.rstrip("\r"):
-            message = "The lines end with a carriage return alone, as on old Macs; save the file with Unix line ends"
-            return Diagnosis((Fault(0, message),), "", (), {(): {""}})
         reader = self.reader
+        other = other_language(self.text)
+        if other is not None:
+            return Diagnosis((other,), "", (), {(): {""}})
         while reader.at < len(self.text):
             start, known = reader.at, len(reader.faults)
             if known > _MOST_STATEMENTS:
@@ -124,16 +124,15 @@ class _Diagnosis:
         known = len(self.reader.faults)
         match = _HEADER.match(line)
         name = match[2].strip() if match else ""
-        parts = self._header_key(start, name) if match else None
+        parts = header_key(name) if match else None
         if match is None or parts is None:
-            if len(self.reader.faults) == known:
-                self.reader.fault(start, "This isn't the header of a table; write [daemon] or [[rule]]")
+            self.reader.fault(start, about_header(name))
             reader.at = reader.line_end(start)
             self.skipping = True
             return ""
         self.skipping = False
         opening, closing = match[1], match[3] or ""
-        double = opening.count("[") == 2
+        double = opening.count("[") > 1
         wanted = parts[0] in self.arrays_wanted and len(parts) == 1
         right = f"[[{name}]]" if wanted or (double and closing.count("]") == 2) else f"[{name}]"
         if not closing:
@@ -142,6 +141,8 @@ class _Diagnosis:
             self.reader.fault(start, f"No blank may stand between the two brackets; write {right}")
         elif opening.count("[") != closing.count("]"):
             self.reader.fault(start, f"The header has not as many ] as [; write {right}")
+        elif opening.count("[") > 2:
+            self.reader.fault(start, f"A header has one or two brackets; write {right}")
         elif wanted and not double:
             self.reader.fault(start, f"There may be several of '{name}', so it has two brackets; write {right}")
         reader.at = start + match.end()
@@ -151,23 +152,6 @@ class _Diagnosis:
             reader.at = reader.line_end(start)
         self._enter(tuple(parts), right.startswith("[["), start)
         return right if len(self.reader.faults) > known and not self.skipping else ""
-
-    def _header_key(self, start: int, name: str) -> list[str] | None:
-        """The parts of a header's name; None: the name can't be split."""
-        parts, at = [], 0
-        while match := _KEY.match(name, at):
-            parts.append(match.group().strip("\"'"))
-            dot = _DOT.match(name, match.end())
-            if dot is None:
-                at = match.end()
-                break
-            at = dot.end()
-        if parts and at == len(name):
-            return parts
-        odd = re.search(f"[{INVISIBLE}{OPENING_QUOTES}]", name)
-        if odd is not None:
-            self.reader.fault(start, f"The name in the header has {name_of(odd[0])}; write it anew")
-        return None
 
     def _enter(self, parts: tuple[str, ...], double: bool, start: int) -> None:
         path: Path = ()
@@ -223,10 +207,10 @@ class _Diagnosis:
             self.reader.fault(start, f"The key before {line[0]} is missing")
             return None
         parts: list[str] = []
-        while match := _KEY.match(self.text, reader.at):
+        while match := KEY.match(self.text, reader.at):
             parts.append(match.group().strip("\"'"))
             reader.at = match.end()
-            dot = _DOT.match(self.text, reader.at)
+            dot = DOT.match(self.text, reader.at)
             if dot is None:
                 return parts
             reader.at = dot.end()

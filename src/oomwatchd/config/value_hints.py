@@ -27,6 +27,7 @@ _BRACKETS = re.compile(
     re.DOTALL,
 )
 _KEY_AND_EQUALS = re.compile(r"[ \t]*[A-Za-z0-9_.\"'-]+[ \t]*=(?!=)")
+_CONJUNCTION = re.compile(r"(and|AND|&&|;|\|)(?=[ \t]*[A-Za-z_])")
 _HEADER_LINE = re.compile(r"[ \t]*\[\[?[ \t]*[A-Za-z_][A-Za-z0-9_.-]*[ \t]*\]\]?[ \t]*(?:#[^\n]*)?(?:\n|$)")
 
 
@@ -56,9 +57,15 @@ class ValueReader(Cursor):
             self._scalar(key, closers)
 
     def _wrong_brackets(self, closers: str) -> None:
-        self.fault(self.at, 'Parentheses mean nothing in TOML; a list is written ["a", "b"]')
-        closing = self.text.find(")", self.at, self.line_end(self.at))
-        self.at = closing + 1 if closing >= 0 else self.at + 1 + len(self.bare(self.at + 1, closers))
+        start = self.at
+        closing = self.text.find(")", start, self.line_end(start))
+        self.at = closing + 1 if closing >= 0 else start + 1 + len(self.bare(start + 1, closers))
+        inner = self.text[start + 1 : self.at - 1].strip()
+        if re.fullmatch("-?[1-9][0-9]*", inner):
+            message = f"A number stands without parentheses; write {inner}"
+            self.fault(start, message, Mend(start, self.at, inner), certain=False)
+        else:
+            self.fault(start, 'Parentheses mean nothing in TOML; a list is written ["a", "b"]')
 
     # Lists and tables
 
@@ -134,6 +141,12 @@ class ValueReader(Cursor):
                 comma = self.at
                 self.at += 1
                 continue
+            if comma is None and (word := _CONJUNCTION.match(self.text, self.at)):
+                message = f"Keys in braces are parted by commas, not by '{word[1]}'"
+                self.fault(self.at, message, Mend(self.at, self.at + len(word[1]), ","))
+                comma = self.at
+                self.at += len(word[1])
+                continue
             if comma is None:
                 self.fault(self.at, "A comma is missing before this key")
             comma = None
@@ -186,7 +199,10 @@ class ValueReader(Cursor):
         sign = self.peek()
         if match is None or sign in (",", "}"):
             closing = self.text.find("}", self.at, self.line_end(self.at))
-            if match is not None and match.group()[0] not in "\"'":
+            if match is not None and re.fullmatch("-?[0-9]+", match.group()):
+                bounds = f"{{ at_least = {match.group()} }} or {{ at_most = {match.group()} }}"
+                self.fault(start, f"Braces hold keys and values: {bounds}; a number alone has no braces")
+            elif match is not None and match.group()[0] not in "\"'":
                 self.fault(key_start, f"'{match.group()}' has no value; write {match.group()} = …")
             else:
                 self.fault(start, 'Braces hold keys and values; a list is written in brackets: ["a", "b"]')
@@ -218,6 +234,6 @@ class ValueReader(Cursor):
         word = self.bare(start, closers)
         self.at = start + max(len(word), 1)
         word = word or self.text[start : start + 1]
-        message, instead = about_word(word, boolean=self._is_boolean(key))
+        message, instead = about_word(word, key, boolean=self._is_boolean(key))
         mend = None if instead is None else Mend(start, start + len(word), instead)
         self.fault(start, message, mend, certain=key in TEXT_KEYS)

@@ -151,7 +151,7 @@ def _checked(where: Layout, target: Target, content: bytes) -> str | None:
         source = ConfigFile(target.path, decode(content))
         loaded = config.parse(_sources(where, source))
     except FileRefused as refusal:
-        print_problems([Problem(target.path, refusal.line, 1, str(refusal))], ())
+        print_problems([Problem(target.path, refusal.line, refusal.column, str(refusal))], ())
         return None
     except ConfigError as error:
         before = _problems_of_others(where, target)
