@@ -109,7 +109,7 @@ def test_what_can_not_be_read_is_not_called_free_of_kills(tmp_path: Path, capsys
     assert "Failed to read" in said
     assert "No OOM kill found" not in said
     assert ctl.main(["postmortem", str(broken), str(empty)]) == 1
-    assert capsys.readouterr().err.endswith("oomwatchctl: What could be read tells of no OOM kill.\n")
+    assert capsys.readouterr().err.endswith("oomwatchctl: There is no OOM kill in what could be read.\n")
     assert ctl.main(["postmortem", str(empty)]) == 1
     assert capsys.readouterr().err == f"oomwatchctl: No OOM kill found in {empty}.\n"
 

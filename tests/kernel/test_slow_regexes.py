@@ -81,7 +81,7 @@ def test_innocent_beside_hostile_text(
     daemon.wait_for_scan()
     assert [oom_score_adj(pid) for pid in hostile] == [0, 0, 0]
     for pid in hostile:
-        assert len(re.findall(f"takes too long on what process {pid} ", daemon.log())) == 1
+        assert len(re.findall(f"takes too long on the text of process {pid} ", daemon.log())) == 1
 
 
 def test_what_is_overdue_is_no_match_and_no_mismatch(

@@ -20,7 +20,7 @@ COLOURS = {doctor.CRITICAL: RED, doctor.WARNING: YELLOW, doctor.NOTICE: DIM}
 
 def configure_doctor(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "Severities: critical (pins are void), warning (some are weakened), notice (worth knowing). "
+        "Severities: critical (pins have no effect), warning (some are weakened), notice (worth knowing). "
         "Changes nothing. Sees more as root."
     )
     add_root(parser)
@@ -71,7 +71,7 @@ class _Daemon:
     """The value of hidepid= of the /proc that the daemon sees."""
     missing_capabilities: tuple[str, ...] = ()
     not_watched: str = ""
-    """Why the daemon isn't told when the configuration is saved; empty: it is."""
+    """Why the daemon gets no event when the configuration is saved; empty: it gets one."""
 
 
 def _ask_daemon(root: str) -> _Daemon:

@@ -145,7 +145,7 @@ class _Reading:
         elif self.unread + self.partly == 0:
             said = f"No OOM kill found in {', '.join(self.files)}."
         elif self.partly > 0 or self.unread < len(self.files):
-            said = "What could be read tells of no OOM kill."
+            said = "There is no OOM kill in what could be read."
         else:
             return
         print(f"oomwatchctl: {printable(said)}", file=sys.stderr)

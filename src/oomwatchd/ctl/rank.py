@@ -31,15 +31,16 @@ The kernel calculates, in pages:
 
 and kills the process with the most. total is RAM and swap of the machine, or, when a memory cgroup is at its
 limit, that limit and the swap that the group may use; the division comes first and is a whole number.
-Never chosen: PID 1 of the initial PID namespace, kernel threads, whoever has oom_score_adj -1000, and who has
-no memory in any thread. Not to be seen from outside: a vfork child before its exec (never chosen), a process
-whose memory was just reaped (never again), one in swapoff (first of all), and which nodes a cpuset or memory
-policy allows.
+Never chosen: PID 1 of the initial PID namespace, kernel threads, processes with oom_score_adj -1000, and
+processes without memory in any thread. Not visible here: a vfork child before its exec (never chosen), a
+process whose memory was just reaped (never chosen again), one in swapoff (chosen first), and which nodes a
+cpuset or memory policy allows.
 
-GROW is by how much a process must grow until it is the victim: `never` means that memory runs out
-before, and the first dies instead of it. What is left is taken from the usage of the cgroup, or MemAvailable
-and free swap. The kernel counts RSS per CPU, so who is closer than some dozen pages is a tie. Of true equals,
-start time stands for the order in which the kernel scans. oomwatchctl itself is left out.
+GROW is by how much a process must grow to become the victim: `never` means that memory runs out before, and
+the first process dies instead. The memory that is left is calculated from the usage of the cgroup, or from
+MemAvailable and free swap. The kernel counts RSS per CPU, so a difference of some dozen pages is a tie. If
+two processes have equal badness, their start times stand for the order in which the kernel scans them.
+oomwatchctl itself is left out.
 
 What depends on the kernel (mm/oom_kill.c: oom_badness, oom_evaluate_task; mm/memcontrol.c:
 mem_cgroup_get_max):

@@ -6,7 +6,7 @@ _LOSSES = {
     "CAP_SYS_RESOURCE": "values can be raised, but not lowered below where they started",
     "CAP_DAC_OVERRIDE": "other users' processes can't be written",
     "CAP_SYS_PTRACE": "the executable of other users' processes isn't known, and rules with exe don't fit them",
-    "CAP_NET_ADMIN": "process events may not be had",
+    "CAP_NET_ADMIN": "the kernel may refuse process events",
 }
 
 

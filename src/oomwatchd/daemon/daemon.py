@@ -55,7 +55,7 @@ _IN_HELPERS = (search, stamp, look_up, stat_path, read_command_line, lint_files)
 
 
 class Daemon:
-    """The daemon, put together. run() starts it, and returns when it has been told to stop."""
+    """The daemon, put together. run() starts it, and returns after a signal to stop."""
 
     def __init__(  # long, since each part is named
         self,
@@ -267,7 +267,7 @@ class Daemon:
         return self._in_force.scan_seconds(events=self._source.on)
 
     def _before_scan(self, now: float) -> None:
-        """Before each scan: look for changes that no event may have told of. `now` is CLOCK_MONOTONIC in seconds."""
+        """Before each scan: look for changes that no event may have shown. `now`: CLOCK_MONOTONIC, in seconds."""
         self._reloader.look(now)
         self._names.refresh(now)
         self._pump.check()

@@ -95,12 +95,12 @@ def _sentence(decision: Decision) -> str:
         return f"Put {who} back to oom_score_adj {new}: someone had changed what {rule} pins to {old}"
     if decision.event == "contended":
         return (
-            f"Someone keeps changing oom_score_adj of {who} to {old}, which {rule} pins to {new}; leaving it to them "
-            "for a while, then trying again less and less often"
+            f"Someone keeps changing oom_score_adj of {who} to {old}, which {rule} pins to {new}; leaving the value "
+            "alone for a while, then trying again less and less often"
         )
     return (
         f"Failed to set oom_score_adj of {who} to {new} by {rule}: {decision.error}{_advice(decision)}; not trying "
-        "again, nor telling of others of this rule that fail alike, before the configuration is reloaded"
+        "again, and not logging other failures of this rule for this reason, before the configuration is reloaded"
     )
 
 
@@ -282,8 +282,7 @@ class PinLog:
                 continue
             what = {"pinned": "pinned", "released": "released", "reset-child": "given their own value back"}[event]
             message = (
-                f"Rule '{rule}': {flow.suppressed} processes {what} in {max(seconds, 1):.0f} s, "
-                "too many to tell of each"
+                f"Rule '{rule}': {flow.suppressed} processes {what} in {max(seconds, 1):.0f} s, too many to log each"
             )
             fields: dict[str, str | int] = {"OOMWATCHD_RULE": rule, "OOMWATCHD_COUNT": flow.suppressed}
             yield Record("summary", INFO, message, fields)

@@ -149,8 +149,8 @@ def _of_overdue(pid: int, rule: str, more: int) -> Record:
         )
         return Record("pin-failed", WARNING, message, {name: fields[name] for name in fields if fields[name]})
     message = (
-        f"A regular expression of rule '{rule}' takes too long on what {who} shows, so that the rule doesn't fit it; "
-        f"not trying again before it executes another program{_others(more)}. oomwatchctl check tells which "
+        f"A regular expression of rule '{rule}' takes too long on the text of {who}, so the rule doesn't fit; not "
+        f"trying again before the process executes another program{_others(more)}. oomwatchctl check shows which "
         "expressions can take long"
     )
     return Record("pin-failed", WARNING, message, fields)
@@ -167,8 +167,8 @@ def file_system_record(raw_path: bytes, rules: Iterable[Rule], *, answers: bool)
         return Record("pin-failed", NOTICE, f"The file system of '{shown}' answers again", fields)
     names = ", ".join(f"'{rule}'" for rule in asking[:5])
     message = (
-        f"The file system of '{shown}' doesn't answer. What is newly found there doesn't fit rules that ask for the "
-        f"executable ({names}) until it does; trying again from time to time"
+        f"The file system of '{shown}' doesn't answer. Until it does, new processes from there don't fit rules "
+        f"that ask for the executable ({names}); trying again from time to time"
     )
     return Record("pin-failed", WARNING, message, fields)
 

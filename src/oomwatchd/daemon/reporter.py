@@ -146,7 +146,7 @@ class Reporter:
         if ledger.trouble:
             message = (
                 f"Failed to write the ledger '{ledger.path}': {ledger.trouble}; going on without, and trying again. If "
-                "the daemon is killed before that succeeds, it won't know what processes had before they were pinned"
+                "the daemon is killed before that succeeds, it won't know the original values of pinned processes"
             )
             self.emit(Record("summary", WARNING, message))
         else:

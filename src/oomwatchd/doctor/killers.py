@@ -18,13 +18,13 @@ from oomwatchd.oom.processes import OomProcess
 
 
 def daemon(system: System) -> Iterator[Finding]:
-    """The daemon doesn't run, so nobody is pinned."""
+    """The daemon doesn't run, so no new process is pinned."""
     hidden = system.uid != 0 and system.hidepid is not None
     if system.daemon is None and not hidden:
         yield Finding(
             "daemon-not-running",
             CRITICAL,
-            "oomwatchd isn't running: no new process is pinned, and nobody puts back a value that is changed.",
+            "oomwatchd isn't running: no new process is pinned, and a changed value is not put back.",
             "systemctl enable --now oomwatchd",
         )
 
@@ -147,7 +147,7 @@ def earlyoom(system: System) -> Iterator[Finding]:
         yield Finding(
             "earlyoom-stuck",
             WARNING,
-            f"earlyoom ({killer.pid}) would pick itself and then kills nobody: pins have put all others below it.",
+            f"earlyoom ({killer.pid}) would choose itself, and then kill nothing: all others are pinned lower.",
             'a rule for it: exe = "/usr/bin/earlyoom", unit = "earlyoom.service", oom_score_adj = -1000',
         )
     try:
@@ -186,8 +186,8 @@ def nohang(system: System) -> Iterator[Finding]:
         yield Finding(
             "nohang-not-judged",
             NOTICE,
-            "nohang has rules on executables or command lines that only root can follow: whom it takes isn't judged "
-            "here.",
+            "nohang has rules on executables or command lines that only root can follow, so its choice isn't "
+            "calculated.",
             "run oomwatchctl doctor as root",
         )
         return
@@ -197,7 +197,7 @@ def nohang(system: System) -> Iterator[Finding]:
             yield Finding(
                 "nohang-takes-pinned",
                 WARNING,
-                f"nohang ({killer.pid}) would take {_who(system, [process])}: it is the first as things are.",
+                f"nohang ({killer.pid}) would take {_who(system, [process])}: it is its present choice.",
                 f"@BADNESS_ADJ_RE_NAME -1000 /// ^{printable(pattern)}$ in nohang.conf, or oom_score_adj = -1000",
             )
 

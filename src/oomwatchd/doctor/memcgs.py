@@ -55,7 +55,7 @@ def memcg_oom_disabled(system: System) -> Iterator[Finding]:
                 "memcg-oom-kill-disabled",
                 CRITICAL,
                 f"The OOM killer is off in the cgroup {printable(group.memcg.path)}: at its limit its processes hang, "
-                "and nobody is chosen.",
+                "and none is killed.",
                 "write 0 to its memory.oom_control",
             )
 
@@ -72,7 +72,7 @@ def memcg_protected(system: System) -> Iterator[Finding]:
                 "memcg-min-over-max",
                 WARNING,
                 f"memory.min of {path}, {mib(group.minimum)}, is more than its limit of {mib(limit)}: nothing in it "
-                "can be reclaimed before someone is killed.",
+                "can be reclaimed before a process is killed.",
                 "set MemoryMin= below MemoryMax=",
             )
         members = [p for p in _members(system, group.memcg.path) if p.task.has_mm]

@@ -53,8 +53,8 @@ def capabilities(system: System) -> Iterator[Finding]:
         yield Finding(
             "unprivileged",
             NOTICE,
-            f"The daemon doesn't run, and this process of uid {system.uid} lacks {names}: what a daemon could do can't "
-            "be told from here, and not everything can be seen.",
+            f"The daemon doesn't run, and this process of uid {system.uid} lacks {names}: it isn't known "
+            "what a daemon could do, and not everything can be seen.",
             "run oomwatchctl doctor as root",
         )
         return
@@ -79,7 +79,7 @@ def hidepid(system: System) -> Iterator[Finding]:
     who, held = _subject(system)
     if system.daemon is None:
         where = "/proc is mounted here with hidepid=" + system.hidepid
-        note = " (the daemon doesn't run, so that it can't be told how it would see /proc)"
+        note = " (the daemon doesn't run, so it isn't known how it would see /proc)"
     else:
         where, note = f"The daemon ({system.daemon}) sees a /proc with hidepid={system.hidepid}", ""
     if has_capability(held, CAP_SYS_PTRACE):
@@ -95,17 +95,17 @@ def hidepid(system: System) -> Iterator[Finding]:
         "hidepid",
         CRITICAL,
         f"{where}{note}. {who} has no CAP_SYS_PTRACE: other users' processes are not seen.",
-        "CAP_SYS_PTRACE for the daemon, or for it a /proc without hidepid= (ProtectProc=default)",
+        "give the daemon CAP_SYS_PTRACE, or a /proc without hidepid= (ProtectProc=default)",
     )
 
 
 def configuration_watch(system: System) -> Iterator[Finding]:
-    """The daemon isn't told when the configuration is saved."""
+    """The kernel doesn't report to the daemon when the configuration is saved."""
     if system.not_watched:
         yield Finding(
             "config-not-watched",
             WARNING,
-            f"The daemon isn't told when the configuration is saved: {system.not_watched}. Its scans find that, later.",
+            f"The kernel doesn't report when the configuration is saved: {system.not_watched}. Scans find it later.",
             "raise the limit: sysctl fs.inotify.max_user_watches or fs.inotify.max_user_instances",
         )
 
@@ -117,7 +117,7 @@ def unreadable(system: System) -> Iterator[Finding]:
     yield Finding(
         "processes-unreadable",
         NOTICE,
-        f"{counted(system.unreadable, 'process')} may not be read, so that what concerns them is missing here.",
+        f"{counted(system.unreadable, 'process')} may not be read, so findings about them are missing.",
         "run oomwatchctl doctor as root",
     )
 
@@ -167,7 +167,7 @@ def lsm_denials(system: System) -> Iterator[Finding]:
         yield Finding(
             "lsm-denials",
             CRITICAL,
-            f"A security module has refused oomwatchd something {times}, at last: "
+            f"A security module has refused oomwatchd something {times}, the last time: "
             f"{printable(system.denials[-1].strip()[:200])}.",
             "allow it in the policy: ausearch -m AVC,APPARMOR -c oomwatchd, then audit2allow or the AppArmor profile",
         )

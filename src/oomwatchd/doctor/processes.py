@@ -60,8 +60,8 @@ def protected_share(system: System) -> Iterator[Finding]:
         yield Finding(
             "nothing-killable",
             CRITICAL,
-            f"None of the {counted(len(users), 'process')} can be killed: out of memory the kernel would find nothing "
-            "to kill, and panic.",
+            f"None of the {counted(len(users), 'process')} can be killed: when memory runs out, the kernel finds "
+            "nothing to kill, and panics.",
             "use -1000 for a few small processes, and values above it for the rest",
         )
         return
@@ -73,7 +73,7 @@ def protected_share(system: System) -> Iterator[Finding]:
             "protected-share",
             CRITICAL if share >= PROTECTED_OF_RAM_CRITICAL else WARNING,
             f"Processes that can't be killed hold {mib(held)}, {share} % of the machine's RAM ({names(largest)}): "
-            "the kernel may kill everyone else, find nothing more to kill, and panic.",
+            "the kernel may kill all others, find nothing more to kill, and panic.",
             "oom_score_adj = -900 for the largest of them",
         )
 

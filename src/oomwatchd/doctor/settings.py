@@ -19,7 +19,7 @@ def panic_on_oom(system: System) -> Iterator[Finding]:
     yield Finding(
         "panic-on-oom",
         CRITICAL,
-        f"vm.panic_on_oom is {value}: {scope} the kernel panics and asks no oom_score_adj.",
+        f"vm.panic_on_oom is {value}: {scope} the kernel panics, whatever oom_score_adj says.",
         "sysctl vm.panic_on_oom=0",
     )
 
@@ -31,8 +31,8 @@ def oom_kill_allocating_task(system: System) -> Iterator[Finding]:
     yield Finding(
         "oom-kill-allocating-task",
         CRITICAL,
-        "vm.oom_kill_allocating_task is set: when the machine runs out of memory, whoever asks for some dies, "
-        "whatever its oom_score_adj, unless that is -1000.",
+        "vm.oom_kill_allocating_task is set: when the machine runs out of memory, the process that asks for "
+        "memory is killed, whatever its oom_score_adj, unless that is -1000.",
         "sysctl vm.oom_kill_allocating_task=0",
     )
 
@@ -77,8 +77,8 @@ def swap(system: System) -> Iterator[Finding]:
         yield Finding(
             "no-swap",
             NOTICE,
-            "There is no swap: before the kernel kills anyone it drops the program code of the protected and reads "
-            "it again and again, and a burst of allocations leads to a kill at once.",
+            "There is no swap: before the kernel kills a process, it drops program code, also of protected processes, "
+            "and reads it again and again; and a burst of allocations leads to a kill at once.",
             advice,
         )
     elif 100 * machine.swap_total < LITTLE_SWAP * machine.ram:

@@ -36,7 +36,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """A pinned process, as the daemon tells of it: by which rule, to which value, and its original value."""
+    """A pinned process, as the daemon reports it: by which rule, at which value, and its original value."""
 
     rule: str
     value: int
@@ -68,7 +68,7 @@ class System:
     refused_links: tuple[int, ...]  # PIDs whose exe is refused in spite of CAP_SYS_PTRACE
     pinned: Mapping[int, Pinned] | None = None  # by PID; None: the daemon can't be asked
     missing_capabilities: tuple[str, ...] = ()  # by the daemon's own reply
-    not_watched: str = ""  # why the daemon isn't told when the configuration is saved
+    not_watched: str = ""  # why the daemon gets no event when the configuration is saved
     memory: Meminfo | None = None
     killers: tuple[Killer, ...] = ()
     earlyoom_arguments: tuple[bytes, ...] = ()  # of the earlyoom that runs

@@ -171,7 +171,7 @@ def replay(kill: OomKill, ranked: list[Ranked] | None = None) -> ReplayedChoice 
 
 def _predicted(kill: OomKill, ranked: list[Ranked]) -> Task | None:
     if kill.allocating_task:
-        # vm.oom_kill_allocating_task: whoever asks is taken.
+        # vm.oom_kill_allocating_task: the process that asks for memory is taken.
         asked = (task for task in kill.tasks or () if kill.invoker.pid in (task.pid, task.tgid))
         return next(asked, None) or next((task for task in kill.tasks or () if task.comm == kill.invoker.comm), None)
     return ranked[0].task if ranked and ranked[0].points is not None else None

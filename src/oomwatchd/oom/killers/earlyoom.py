@@ -277,7 +277,7 @@ def _stuck(own_pid: int, others: list[Suspect]) -> str:
     lowered = sum(suspect.oom_score_adj < 0 for suspect in others)
     why = f", since oom_score_adj of {lowered} others is below 0" if lowered else ""
     return (
-        f"It is stuck: it would pick itself ({own_pid}){why}, and then kills nobody. "
+        f"It is stuck: it would choose itself ({own_pid}){why}, and then kill nothing. "
         "A rule that gives earlyoom itself oom_score_adj -1000 mends it."
     )
 

@@ -106,7 +106,7 @@ def _choice(
 ) -> tuple[Victim | None, tuple[str, ...]]:
     killable = [candidate for candidate in ranked if candidate.why_not is None]
     if allocating:
-        return None, ("vm.oom_kill_allocating_task is set: whoever asks for memory then dies.",)
+        return None, ("vm.oom_kill_allocating_task is set: the process that asks for memory then dies.",)
     if not killable:
         return None, ("Nobody can be killed there.",)
     first = killable[0]

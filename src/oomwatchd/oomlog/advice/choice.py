@@ -54,7 +54,7 @@ def nobody_killed(kill: OomKill) -> Iterator[Advice]:
     if kill.panic is not None and "panic_on_oom" in kill.panic:
         yield Advice(
             "panic-on-oom",
-            "The kernel panicked because it was told to: with vm.panic_on_oom=0 it kills a process.",
+            "The kernel panicked because vm.panic_on_oom is set: with 0 it kills a process.",
         )
         return
     protected = kill.tasks and all(task.oom_score_adj == OOM_SCORE_ADJ_MIN or task.pid == 1 for task in kill.tasks)
@@ -73,8 +73,8 @@ def settings(kill: OomKill) -> Iterator[Advice]:
     if kill.allocating_task:
         yield Advice(
             "allocating-task",
-            "vm.oom_kill_allocating_task is set, so whoever asks dies: sysctl vm.oom_kill_allocating_task=0 has the "
-            "kernel take the largest.",
+            "vm.oom_kill_allocating_task is set, so the process that asks dies: with sysctl "
+            "vm.oom_kill_allocating_task=0 the kernel takes the largest.",
         )
     if kill.group is not None:
         owner = owner_of(kill.group)
