@@ -156,7 +156,7 @@ tasks = st.builds(
 
 
 @given(st.lists(tasks, unique_by=lambda t: t.pid, max_size=8), st.integers(1, 100_000), st.sampled_from(ERAS))
-def test_whoever_grows_by_grow_pages_is_first_and_with_one_page_less_is_not(
+def test_growing_by_grow_pages_makes_a_process_first_and_one_page_less_does_not(
     everyone: list[Task], total: int, era: object
 ) -> None:
     ranked = rank(everyone, total, unlimited, era)  # type: ignore[arg-type]

@@ -42,7 +42,7 @@ def test_everything_passed(tmp_path: Path) -> None:
     assert output.strip("=\n ") == "2 passed, 1 skipped in 12.00s"
 
 
-def test_what_failed_once_and_then_passed_is_told(tmp_path: Path) -> None:
+def test_a_test_that_failed_once_and_then_passed_is_reported(tmp_path: Path) -> None:
     write(tmp_path / "test.1.xml", KERNEL, ("tests.test_one", "test_a", FAILED), ("tests.test_one", "test_b", ""))
     write(tmp_path / "test.2.xml", ("tests.test_one", "test_a", ""))
     status, output = summary(tmp_path)
@@ -51,7 +51,7 @@ def test_what_failed_once_and_then_passed_is_told(tmp_path: Path) -> None:
     assert output.endswith(" 3 passed in 12.00s ".center(80, "=") + "\n")
 
 
-def test_what_failed_twice_is_a_failure(tmp_path: Path) -> None:
+def test_a_test_that_failed_twice_is_a_failure(tmp_path: Path) -> None:
     for attempt in ("1", "2"):
         write(tmp_path / f"test.{attempt}.xml", KERNEL, ("tests.test_one", "test_a", FAILED))
     (tmp_path / "failed").write_text("test\n")

@@ -71,7 +71,7 @@ def test_another_program_is_asked_for_anew(tmp_path: Path, directory: ProcessDir
     asked(lines, directory)
 
 
-def test_one_that_does_not_come_is_told_of_once(tmp_path: Path, directory: ProcessDir) -> None:
+def test_a_missing_answer_is_logged_once(tmp_path: Path, directory: ProcessDir) -> None:
     clock = Clock()
     lines = CommandLines(str(tmp_path), clock)
     asked(lines, directory).learn(None)

@@ -132,7 +132,7 @@ def test_all_errors_at_once() -> None:
     assert [line.split(":")[1] for line in found] == ["2", "5", "6", "7"]
 
 
-def test_what_concerns_several_keys_is_told_of_with_the_rest() -> None:
+def test_an_error_of_several_keys_is_reported_with_the_rest() -> None:
     found = problems(HEAD + 'comm = "x"\noom_adj = -1\n[daemon]\nx = 1\n')
 
     assert [line.split(":")[1] for line in found] == ["1", "6"]
@@ -171,7 +171,7 @@ def test_lowering_needs_what_says_who_controls_the_process(criteria: str, refuse
     assert "says who controls the process" in error
 
 
-def test_a_rule_that_lowers_unguarded_is_told_of_beside_one_of_the_same_name() -> None:
+def test_an_unguarded_rule_that_lowers_is_reported_beside_one_of_the_same_name() -> None:
     rule = '[[rule]]\nname = "a"\nexe = "/usr/sbin/sshd"\noom_score_adj = -5\n'
     first, second = problems(rule + rule + 'user = "root"\n')
     assert "f:1:1: Rule 'a' can lower oom_score_adj" in first

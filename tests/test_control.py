@@ -120,7 +120,7 @@ def test_many_requests_at_once_are_dealt_with_one_a_turn(served: Served) -> None
         assert answered == 1000
 
 
-def test_whoever_half_closes_gets_all_replies_first(served: Served) -> None:
+def test_a_client_that_half_closes_gets_all_replies_first(served: Served) -> None:
     with served.connect() as sock:
         sock.send(b'{"verb": "x"}\n{"verb": "y"}\n')
         sock.shutdown(socket.SHUT_WR)
@@ -130,7 +130,7 @@ def test_whoever_half_closes_gets_all_replies_first(served: Served) -> None:
     assert not served.server.connections
 
 
-def test_whoever_half_closes_gets_a_deferred_reply_too(served: Served) -> None:
+def test_a_client_that_half_closes_gets_a_deferred_reply_too(served: Served) -> None:
     waiting: list[Connection] = []
 
     def later(connection: Connection, request: Json) -> None:
@@ -181,7 +181,7 @@ def test_a_request_without_end(size: int, served: Served) -> None:
     assert not served.server.connections
 
 
-def test_whoever_does_not_read_is_not_read_from(served: Served) -> None:
+def test_a_client_that_does_not_read_is_not_read_from(served: Served) -> None:
     served.answer = lambda connection, request: connection.send({"long": "x" * 100_000})
     with served.connect() as sock:
         sent = 0
@@ -238,7 +238,7 @@ def test_the_silent_are_dropped_and_monitors_are_not(served: Served) -> None:
     assert not served.server.connections
 
 
-def test_a_slow_monitor_is_told_how_much_it_missed(served: Served) -> None:
+def test_a_slow_monitor_gets_the_number_of_missed_events(served: Served) -> None:
     served.answer = lambda connection, request: served.server.monitor(connection)
     with served.connect() as sock:
         sock.send(b'{"verb": "x"}\n')
@@ -316,7 +316,7 @@ def test_a_budget_gathers_no_more_than_its_burst_and_no_endless_debt() -> None:
     assert budget.wait(1e6) == pytest.approx(2.04)
 
 
-def test_whoever_has_used_up_the_cpu_time_waits_and_loses_nothing(served: Served) -> None:
+def test_a_client_over_its_cpu_time_waits_and_loses_nothing(served: Served) -> None:
     def work(connection: Connection, request: Json) -> None:
         served.cpu += 0.3
         connection.send(request)
@@ -356,7 +356,7 @@ def test_accepting_has_a_budget_of_its_own(served: Served) -> None:
         sock.close()
 
 
-def test_internal_errors_are_told_once_and_then_counted() -> None:
+def test_internal_errors_are_logged_once_and_then_counted() -> None:
     errors = InternalErrors()
 
     def note(error: Exception, now: float, doing: str = "") -> list[str]:

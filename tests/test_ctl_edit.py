@@ -55,7 +55,7 @@ def left_behind(root: Path) -> list[str]:
     return [str(path) for path in root.rglob(".oomwatchd-edit*")]
 
 
-def test_what_holds_is_put_in_place(root: Path, editor: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_valid_edit_is_put_in_place(root: Path, editor: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = root / "etc/oomwatchd.toml"
     file.chmod(0o640)
     os.chown(file, os.geteuid(), os.getegid())
@@ -80,7 +80,7 @@ def test_the_owner_stays(root: Path, editor: Path) -> None:
     assert (file.stat().st_uid, file.stat().st_gid) == (65534, 65534)
 
 
-def test_what_does_not_hold_is_kept_beside(root: Path, editor: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_edit_is_kept_beside(root: Path, editor: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a terminal there is nobody to ask."""
     file = root / "etc/oomwatchd.toml"
     writes(editor, BAD)

@@ -70,7 +70,7 @@ def test_a_text_does_not_tell_of_boots(log: str, capsys: pytest.CaptureFixture[s
     assert ctl.main(["postmortem", "--boot", "all", log]) == 0
 
 
-def test_kills_without_a_date_are_left_out_and_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_kills_without_a_date_are_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = tmp_path / "dmesg"
     log.write_text(f"[    9.000000] {killed(1, 'one').partition('kernel: ')[2]}")
     assert ctl.main(["postmortem", "--since", "yesterday", str(log)]) == 1
@@ -91,7 +91,7 @@ def test_many_kills_begin_with_a_summary(log: str, capsys: pytest.CaptureFixture
     assert capsys.readouterr().out.startswith("2026-03-15 04:07:35+00:00, web1: ")
 
 
-def test_growth_is_told_of_and_counts_what_is_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_growth_is_reported_and_counts_what_is_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = tmp_path / "kern.log"
     log.write_text("".join(killed(hour, "leaky") for hour in (1, 2, 3)))
     assert ctl.main(["postmortem", "--json", "-n", "1", str(log)]) == 0
@@ -161,7 +161,7 @@ def test_a_journal_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert names(capsys, "--since", "2026-03-16", str(path)) == []
 
 
-def test_a_damaged_journal_file_is_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_journal_file_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "system.journal"
     write_journal(path)
     raw = path.read_bytes()

@@ -39,9 +39,7 @@ def parts(tmp_path: Path, log: KeptLog) -> Parts:
     return Daemon(where, config.load(where), seen, log, requests.answer, root=str(tmp_path)).parts
 
 
-def test_an_exception_in_dealing_with_one_process_is_told_of_and_the_next_is_dealt_with(
-    parts: Parts, log: KeptLog
-) -> None:
+def test_an_exception_for_one_process_is_logged_and_the_next_process_is_handled(parts: Parts, log: KeptLog) -> None:
     asked = list[int]()
 
     def fails(pid: int, inode: int) -> bool:
@@ -64,7 +62,7 @@ def test_an_exception_in_dealing_with_one_process_is_told_of_and_the_next_is_dea
 
 
 @pytest.mark.parametrize(("stalls", "left"), [(7, {5: 50}), (8, {})])
-def test_where_somebody_had_to_wait_for_memory_events_may_be_missing(
+def test_events_may_be_missing_after_a_process_waited_for_memory(
     parts: Parts, monkeypatch: pytest.MonkeyPatch, stalls: int, left: dict[int, int]
 ) -> None:
     counters = [KillCounters(0, 7), KillCounters(0, stalls)]

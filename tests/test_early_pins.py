@@ -75,7 +75,7 @@ def test_all_but_the_executable_is_read_after_the_write(tree: Tree, monkeypatch:
     assert node.pin.original == 100
 
 
-def test_what_it_had_may_come_from_an_ancestor_that_is_found_only_then(tree: Tree) -> None:
+def test_a_value_may_come_from_an_ancestor_that_is_found_only_then(tree: Tree) -> None:
     below = Rule("below", (Criterion("exe", (Pattern(OTHER),)),), Action(700), guarded=False)
     pinner = pinner_that_knows(tree, RESETTING, below)
     started(tree, FIRST, OTHER)
@@ -112,7 +112,7 @@ def test_more_has_to_be_known(tree: Tree, rules: tuple[Rule, ...], nspid: str | 
     pinner.finish()
 
 
-def test_a_write_that_is_refused_is_told_of_once(tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_write_is_logged_once(tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pinner = pinner_that_knows(tree, BY_EXE)
     started(tree, PID)
 
@@ -128,7 +128,7 @@ def test_a_write_that_is_refused_is_told_of_once(tree: Tree, tmp_path: Path, mon
     assert pinner.ledger.pinned() == []
 
 
-def test_one_that_ends_at_once_is_told_of(tree: Tree) -> None:
+def test_an_early_pin_of_a_process_that_ends_at_once_is_logged(tree: Tree) -> None:
     pinner = pinner_that_knows(tree, BY_EXE)
     started(tree, PID)
     assert pinner.begin(PID, "exec", time.monotonic_ns())

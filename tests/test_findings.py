@@ -123,7 +123,7 @@ def test_other_killers(tree: Tree, name: str) -> None:
     assert "PID 7" in made[f"{name}-running"].message
 
 
-def test_the_daemon_is_missed(tree: Tree) -> None:
+def test_a_daemon_that_does_not_run(tree: Tree) -> None:
     without_daemon(tree)
     assert found(tree)["daemon-not-running"].severity == "critical"
     tree.me(uid=1000, caps=0)
@@ -311,7 +311,7 @@ def test_without_a_daemon_root_s_own_capabilities_count(tree: Tree) -> None:
     assert "would lack CAP_SYS_RESOURCE" in found(tree)["no-cap-sys-resource"].message
 
 
-def test_a_user_is_told_to_ask_as_root(tree: Tree) -> None:
+def test_a_user_is_advised_to_ask_as_root(tree: Tree) -> None:
     tree.me(uid=1000, caps=0)
     assert found(tree) == {}
     without_daemon(tree)

@@ -49,7 +49,7 @@ def test_descendants_of_descendants_in_whatever_order() -> None:
     assert all(found == dict.fromkeys("abcd", True) for found in in_each_order(*chain))
 
 
-def test_one_rule_that_anybody_can_enter_spoils_it() -> None:
+def test_one_spoofable_rule_makes_all_unguarded() -> None:
     rules = (rule("a", WHO), rule("b", ANYBODY), rule("c", below("a", "b")), rule("d", below("c")))
 
     assert all(found == {"a": True, "b": False, "c": False, "d": False} for found in in_each_order(*rules))
@@ -61,7 +61,7 @@ def test_circle_says_nothing() -> None:
     assert all(not any(found.values()) for found in in_each_order(*rules))
 
 
-def test_descendants_of_a_spoofable_rule_may_be_anybody() -> None:
+def test_descendants_of_a_spoofable_rule_are_spoofable() -> None:
     rules = (rule("a", ANYBODY, spoofable=True), rule("b", below("a")))
 
     assert all(found == {"a": True, "b": False} for found in in_each_order(*rules))

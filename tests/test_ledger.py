@@ -235,7 +235,7 @@ def full_disk() -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_disk_that_fills_is_told_of_and_tried_again(ledger: Ledger) -> None:
+def test_a_full_disk_is_logged_and_the_write_tried_again(ledger: Ledger) -> None:
     assert ledger.path is not None
     with full_disk():
         for pid in range(2, 102):

@@ -100,7 +100,7 @@ def watching() -> Iterator[Watching]:
 @pytest.mark.parametrize(
     ("uid", "told", "exe"), [(0, True, "/opt/secret\\xff"), (USER, True, "/opt/secret\\xff"), (OTHER, False, None)]
 )
-def test_who_is_told_of_a_decision_and_of_the_executable(
+def test_which_users_see_a_decision_and_the_executable(
     uid: int, told: bool, exe: str | None, hides: bool, watching: Watching
 ) -> None:
     """`told`: also where /proc hides other users' processes."""
@@ -119,7 +119,7 @@ def test_who_is_told_of_a_decision_and_of_the_executable(
         assert entry == {"event": "pinned", "source": "exec", "pid": 42, "comm": "a\\xff"}
 
 
-def test_decision_that_changed_no_value_is_not_told_of(watching: Watching) -> None:
+def test_a_decision_that_changed_no_value_is_not_sent(watching: Watching) -> None:
     client = watching.monitor(0)
 
     watching.decide(Decision("pinned", 42, "db", 300, 300, "exec", "a", quiet=True))
@@ -144,7 +144,7 @@ def test_events_that_brought_about_nothing(watching: Watching) -> None:
 
 
 @pytest.mark.parametrize(("uid", "hides", "told"), [(0, True, 1), (USER, True, 0), (USER, False, 1)])
-def test_who_is_told_of_events(uid: int, hides: bool, told: int, watching: Watching) -> None:
+def test_which_users_see_events(uid: int, hides: bool, told: int, watching: Watching) -> None:
     client = watching.monitor(uid)
     watching.hides.answer = hides
 
@@ -154,7 +154,7 @@ def test_who_is_told_of_events(uid: int, hides: bool, told: int, watching: Watch
 
 
 @pytest.mark.parametrize(("uid", "told"), [(0, True), (USER, False)])
-def test_root_alone_is_told_what_is_about_no_process(uid: int, told: bool, watching: Watching) -> None:
+def test_root_alone_sees_events_without_a_process(uid: int, told: bool, watching: Watching) -> None:
     client = watching.monitor(uid)
 
     watching.stream.record(Record("reloaded", WARNING, "Read /etc/\udcff"))

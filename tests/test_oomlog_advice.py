@@ -108,7 +108,7 @@ def test_memory_that_is_nowhere() -> None:
     assert ids(event(tasks=tasks, memory=replace(memory, slab_kb=None))) == []
 
 
-def test_who_held_it() -> None:
+def test_the_rule_that_held_the_victim() -> None:
     tasks = (task(9, "big", 6 * GIB), task(10, "small", MIB))
     kill = event(tasks=tasks, memory=MACHINE, task_memcg="/system.slice/big.service")
     assert "big (9) held 6.0 GiB of 8.0 GiB: systemctl set-property big.service MemoryHigh" in only(kill)

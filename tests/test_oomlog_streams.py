@@ -221,7 +221,7 @@ def test_two_programs_write_each_line_to_one_log(second: str, era: str, tmp_path
     assert told(kill) == truth(report)
 
 
-def test_a_kill_that_the_kernel_told_twice_counts_twice(tmp_path: Path) -> None:
+def test_a_kill_that_the_kernel_logged_twice_counts_twice(tmp_path: Path) -> None:
     """Where memory.oom.group is set, the kernel writes the first kill twice."""
     report = made("6.1", random.Random(3), memcg=True)
     *lines, kill_line, reaped = report.lines

@@ -98,7 +98,7 @@ def test_what_stands_before_the_damage_is_read(pack: Callable[[bytes], bytes], h
     assert said[0].startswith(f"Failed to read all of {log}: it is {'cut off' if harm == 'cut' else 'damaged'}")
 
 
-def test_what_can_not_be_unpacked_is_told(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_can_not_be_unpacked_is_reported(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log.write_bytes(b"\x28\xb5\x2f\xfd" + bytes(range(64)))
     monkeypatch.setenv("PATH", "/nowhere")
     assert read(log) == (
@@ -146,7 +146,7 @@ def test_zip(log: Path) -> None:
     assert read(log)[1] == [f"Failed to read all of {log}: it is cut off. What stands before that was read."]
 
 
-def test_an_encrypted_zip_is_told(log: Path) -> None:
+def test_an_encrypted_zip_is_reported(log: Path) -> None:
     with zipfile.ZipFile(log, "w") as archive:
         archive.writestr("kern.log", TEXT)
     raw = bytearray(log.read_bytes())
@@ -341,7 +341,7 @@ def test_an_event_of_two_logs_that_has_a_time_in_one(log: Path) -> None:
         (b"\x7fELF\x02\x01" + b"a" * 999, "vmcore-dmesg"),
     ],
 )
-def test_what_is_no_log_is_told_if_asked_for(content: bytes, said: str, log: Path) -> None:
+def test_a_file_that_is_no_log_is_reported_if_asked_for(content: bytes, said: str, log: Path) -> None:
     log.write_bytes(content)
     found, failures = read(log)
     assert not found

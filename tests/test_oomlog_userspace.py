@@ -125,7 +125,7 @@ def test_nohang(form: str, log: Path) -> None:
     assert (kill.trigger or "").startswith("MemAvailable [23.2 MiB, 0.3 %] <= hard_threshold_min_mem")
 
 
-def test_oomd_tells_twice(log: Path) -> None:
+def test_oomd_logs_a_kill_twice(log: Path) -> None:
     text = "12.00 5.00 1.00 work.slice/a b.service 4096000 ruleset:[r] detectorgroup:[d] killer:kill_by_swap v2"
     (kill,) = read(log, at(1, "kernel", f"oomd kill: {text}"), at(1, "oomd[9]", text))
     assert (kill.killer, kill.task_memcg, kill.memory.usage_kb) == ("oomd", "/work.slice/a b.service", 4000)
@@ -195,7 +195,7 @@ POD = "01234567_89ab_cdef_0123_456789abcdef"
         ("/just/a/group", None, None),
     ],
 )
-def test_whose_a_cgroup_is(path: str, unit: str | None, container: str | None) -> None:
+def test_the_owner_of_a_cgroup(path: str, unit: str | None, container: str | None) -> None:
     owner = owner_of(path)
     assert (owner.unit, owner.container) == (unit, container)
 

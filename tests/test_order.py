@@ -311,7 +311,7 @@ def not_permitted(directory: ProcessDir, value: int) -> None:
 
 
 @pytest.mark.parametrize("write", [no_such_process, not_permitted])
-def test_nothing_is_held_that_was_not_written(
+def test_only_written_values_are_held(
     tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[ProcessDir, int], None]
 ) -> None:
     path = tmp_path / "ledger.json"

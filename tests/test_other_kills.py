@@ -47,7 +47,7 @@ def kill(*also: int) -> OomKill:
     )
 
 
-def test_who_goes_with_the_victim_is_told_of() -> None:
+def test_processes_killed_with_the_victim_are_reported() -> None:
     records = kill_records(kill(8, 9), {7: None, 8: node(8), 9: Node(9, 1, None)})
     assert [(r.fields["OBJECT_PID"], r.priority) for r in records] == [(7, WARNING), (8, CRIT)]
     assert records[0].fields["OOMWATCHD_ALSO_KILLED"] == "8 9"
@@ -110,7 +110,7 @@ def test_a_unit_that_failed_for_an_oom_kill() -> None:
     ) == [OtherKill("systemd", unit="db.service")]
 
 
-def test_whom_they_took() -> None:
+def test_the_victims_of_other_killers() -> None:
     assert took(OtherKill("earlyoom", pid=8), node(8)) and not took(OtherKill("earlyoom", pid=9), node(8))
     inside = OtherKill("systemd-oomd", cgroup="/system.slice/db.service")
     assert took(inside, node(8)) and not took(inside, node(8, unit="b.service")) and not took(inside, node(8, unit=""))
@@ -124,7 +124,7 @@ class Found(OtherKills):
         self._found.append(list(entries))
 
 
-def test_each_is_told_of_once() -> None:
+def test_each_kill_is_reported_once() -> None:
     kills, one, other = Found(), node(8), node(9)
     assert not kills.add_dead([], [], 1.0, kernel_killed=True)
     assert not kills.add_dead([one], [one], 1.0, kernel_killed=True), "the kernel's log has told of it"

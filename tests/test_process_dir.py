@@ -218,7 +218,7 @@ def test_capabilities(held: str, missing: tuple[str, ...], tmp_path: Path) -> No
     assert missing_capabilities(str(tmp_path)) == missing
 
 
-def test_capabilities_that_are_not_told() -> None:
+def test_capabilities_that_can_not_be_read() -> None:
     assert parse_capabilities(b"Name:\tx\nUid:\t0\n") == 0
     assert has_capability(0b100, 2)
     assert not has_capability(0b011, 2)

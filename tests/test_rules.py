@@ -160,7 +160,7 @@ def test_child_value(children: str | int | None, value: int, first: int, child: 
 
 
 @pytest.mark.parametrize(("first", "child"), [(0, 7), (7, 7), (300, 300)])
-def test_a_rule_that_anybody_can_enter_lowers_no_child(first: int, child: int) -> None:
+def test_a_spoofable_rule_lowers_no_child(first: int, child: int) -> None:
     assert Rule("r", (), Action(500, 500), children=7, guarded=False).child_value(500, first) == child
 
 

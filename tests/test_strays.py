@@ -144,7 +144,7 @@ def test_one_that_has_ended_has_no_maker(tree: Tree) -> None:
         (None, False, False),
     ],
 )
-def test_only_a_value_that_no_descendant_keeps_tells_who_made_it(pin: Pin | None, telling: bool, giving: bool) -> None:
+def test_only_a_value_that_no_descendant_keeps_shows_the_parent(pin: Pin | None, telling: bool, giving: bool) -> None:
     node = Node(PINNED, 5, None)
     node.pin = pin
     assert (is_telling(node), gives_away(node)) == (telling, giving)

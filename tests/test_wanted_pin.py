@@ -21,7 +21,7 @@ SSHD = Rule("sshd", (), Action(-1000, -1000), children="reset")
         (0, -1000, "exec", 0),
     ],
 )
-def test_who_raises_himself_and_executes_another_program_had_that_before(
+def test_a_value_raised_before_the_exec_is_the_original_value(
     first: int, current: int, source: str, has_now: int
 ) -> None:
     node = Node(7, 1, None)

@@ -137,7 +137,7 @@ def test_file_systems_that_may_not_answer(kind: str, local: bool, shown: bool, t
     assert waits_for_nobody(stamp(str(file), ()), mountinfo) is local
 
 
-def test_a_mount_that_nobody_shows(tmp_path: Path) -> None:
+def test_a_mount_that_is_in_no_mount_table(tmp_path: Path) -> None:
     (tmp_path / "oomwatchd.toml").touch()
     (tmp_path / "mountinfo").write_text("1 1 0:77777 / / rw - ext4 /dev/x rw\n")
 

@@ -70,7 +70,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_an_incomplete_main_file_is_taken_when_somebody_says_so(
+def test_an_incomplete_main_file_is_taken_at_a_requested_reload(
     machine: Machine, held: int, change: Callable[[Path], object]
 ) -> None:
     change(machine.config)

@@ -57,7 +57,7 @@ def test_admin_requests_are_for_root(verb: str, open_daemon: Daemon) -> None:
     assert oom_score_adj(os.getpid()) == 0
 
 
-def test_others_are_told_what_proc_would_tell_them(open_daemon: Daemon, processes: Processes, target: Path) -> None:
+def test_other_users_see_what_proc_shows_them(open_daemon: Daemon, processes: Processes, target: Path) -> None:
     pid = processes.start(target, "600")
     wait_for_value(pid, 300)
     (pin,) = ask_as_nobody(open_daemon, {"verb": "list"})["pins"]
@@ -66,7 +66,7 @@ def test_others_are_told_what_proc_would_tell_them(open_daemon: Daemon, processe
     assert (lineage["rule"], lineage["exe_verified"]) == ("target", None)
 
 
-def test_a_monitor_of_others_is_not_told_executables(open_daemon: Daemon, processes: Processes, target: Path) -> None:
+def test_a_monitor_of_another_user_sees_no_executables(open_daemon: Daemon, processes: Processes, target: Path) -> None:
     if open_daemon.status()["proc_events"] != "on":
         pytest.skip("without process events nothing is told between scans")
     with nobody(), Client(str(open_daemon.runtime)) as client:

@@ -291,7 +291,7 @@ def test_monitor_ends_well_by_ctrl_c_and_badly_when_the_daemon_stops(daemon: Dae
             assert process.wait(DEADLINE_SECONDS) == status
 
 
-def test_a_monitor_that_does_not_read_is_told_how_much_it_missed(
+def test_a_monitor_that_does_not_read_gets_the_number_of_missed_events(
     daemon: Daemon, processes: Processes, target: Path
 ) -> None:
     daemon.start(rule(target, 300, scan="1h"))

@@ -68,7 +68,7 @@ def test_pinned_by_its_name_alone(daemon: Daemon, headless: Headless, tmp_path: 
     wait_for_value(pid, 500)
 
 
-def test_twenty_at_once_escape_from_nothing(daemon: Daemon, processes: Processes, headless: Headless) -> None:
+def test_twenty_starts_at_once_are_all_pinned(daemon: Daemon, processes: Processes, headless: Headless) -> None:
     daemon.start(rule(headless.program, 500, scan="1h"))
 
     pids = [processes.start(headless.program, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) for _ in range(20)]

@@ -159,7 +159,7 @@ def test_restart_keeps_the_first_value(daemon: Daemon, processes: Processes, tar
     wait_until(lambda: daemon.pins()[pid]["original"] == 111, "remembered")
 
 
-def test_a_crash_does_not_make_it_forget_what_people_want_to_know(
+def test_a_crash_does_not_lose_the_last_kill(
     daemon: Daemon, processes: Processes, target: Path, tmp_path: Path
 ) -> None:
     named = tmp_path / f"n{os.getpid()}"

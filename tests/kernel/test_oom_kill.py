@@ -67,7 +67,9 @@ def told(daemon: Daemon, *pids: int) -> list[str]:
     return [line for line in daemon.log().split("\n") if any(sign in line for sign in signs)]
 
 
-def test_kill_is_told_with_what_was_held(daemon: Daemon, processes: Processes, tmp_path: Path, memcg: Path) -> None:
+def test_a_kill_is_reported_with_the_pinned_value(
+    daemon: Daemon, processes: Processes, tmp_path: Path, memcg: Path
+) -> None:
     eater = Eater(daemon, processes, tmp_path, memcg)
 
     eater.eat()
@@ -85,7 +87,7 @@ def test_kill_is_told_with_what_was_held(daemon: Daemon, processes: Processes, t
     assert {"killer": "kernel", "rule": "target", "held": True, "count": 1} in counts
 
 
-def test_kill_that_the_log_does_not_tell_of_is_told_of_by_its_number(
+def test_a_kill_missing_from_the_log_is_reported_by_the_counter(
     daemon: Daemon, processes: Processes, tmp_path: Path, memcg: Path
 ) -> None:
     """As where the kernel's log may not be read: a FIFO, which nobody can seek in, stands in its place."""
@@ -143,7 +145,7 @@ def in_kernel_log(log: int, text: str) -> bool:
         found = found or text.encode() in record
 
 
-def test_fakes_beside_a_kill_are_not_told_of(
+def test_fake_reports_beside_a_kill_are_ignored(
     daemon: Daemon, processes: Processes, compiled: Compiler, tmp_path: Path, memcg: Path
 ) -> None:
     eater = Eater(daemon, processes, tmp_path, memcg)

@@ -47,7 +47,7 @@ def daemon_answers(daemon: Daemon, pid: int) -> Callable[[], bool]:
     return answers
 
 
-def test_another_is_told_whose_the_directory_is(daemon: Daemon, target: Path, tmp_path: Path) -> None:
+def test_a_second_daemon_says_whose_the_directory_is(daemon: Daemon, target: Path, tmp_path: Path) -> None:
     daemon.start(rule(target))
     for words in ([], ["--once"]):
         another = Daemon(tmp_path)
@@ -67,7 +67,7 @@ def test_one_that_was_killed_or_stopped_leaves_no_lock(daemon: Daemon, target: P
     assert daemon.status()["pid"] == daemon.pid
 
 
-def test_one_that_hangs_keeps_its_directory(daemon: Daemon, target: Path, tmp_path: Path) -> None:
+def test_a_hanging_daemon_keeps_its_directory(daemon: Daemon, target: Path, tmp_path: Path) -> None:
     daemon.start(rule(target))
     os.kill(daemon.pid, signal.SIGSTOP)
     try:
@@ -176,7 +176,7 @@ def test_no_inodes_are_left(daemon: Daemon, processes: Processes, target: Path, 
 
 
 @pytest.mark.parametrize("removed", ["socket", "directory"])
-def test_a_control_socket_that_somebody_removes(daemon: Daemon, target: Path, tmp_path: Path, removed: str) -> None:
+def test_a_removed_control_socket_is_made_anew(daemon: Daemon, target: Path, tmp_path: Path, removed: str) -> None:
     daemon.start(rule(target, scan="100ms"))
     with Client(str(daemon.runtime)) as before:
         if removed == "socket":

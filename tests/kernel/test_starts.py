@@ -196,7 +196,7 @@ def test_a_lost_exec_of_one_that_scans_had_ruled_out_is_made_up_for(
     os.close(opened)
 
 
-def test_scans_find_what_no_event_tells_of(daemon: Daemon, processes: Processes, target: Path) -> None:
+def test_scans_find_processes_without_an_event(daemon: Daemon, processes: Processes, target: Path) -> None:
     other = target.with_name("other")
     shutil.copy(target, other)
     pid = processes.start(other, "1000")

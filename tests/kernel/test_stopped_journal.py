@@ -39,7 +39,7 @@ def with_journal(daemon: Daemon, records: Path) -> Iterator[int]:
         assert daemon.process.wait(DEADLINE_SECONDS) == 0
 
 
-def test_innocent_is_pinned_and_told_of_later(
+def test_a_program_is_pinned_at_once_and_reported_later(
     daemon: Daemon, processes: Processes, target: Path, tmp_path: Path
 ) -> None:
     records = tmp_path / "records"

@@ -156,7 +156,7 @@ children = "reset"
     assert lowered.status != 0
 
 
-def test_a_users_session_and_units_are_told_from_the_systems(machine: Machine) -> None:
+def test_a_users_session_and_units_differ_from_the_systems(machine: Machine) -> None:
     provide(machine, "/usr/local/bin/seat")
     configure(
         machine,

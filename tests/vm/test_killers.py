@@ -175,7 +175,7 @@ def test_a_unit_that_systemd_stops_after_a_kill_in_it(machine: Machine, policy: 
     assert "OOMPolicy=" in record["MESSAGE"]
 
 
-def test_who_dies_with_the_victim_is_told_of(machine: Machine) -> None:
+def test_processes_that_die_with_the_victim_are_reported(machine: Machine) -> None:
     """OOMPolicy=kill sets memory.oom.group: the kernel kills the hog, and with it a held process at -700."""
     machine.succeed("systemctl start oomwatchd")
     configure(machine, RULE.format(-700))

@@ -60,7 +60,7 @@ def listener(machine: Machine) -> int:
     return machine.main_pid("ssh.service")
 
 
-def test_what_nobody_cares_for_takes_the_protection_back(machine: Machine) -> None:
+def test_a_process_without_a_rule_loses_the_protection(machine: Machine) -> None:
     """So that what follows proves something."""
     shown = machine.succeed(f"bash -c 'echo -1000 > /proc/$$/oom_score_adj; TRIES=50 {AS_NOBODY}; true'")
 

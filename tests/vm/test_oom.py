@@ -187,7 +187,7 @@ containers = true
     wait_for_value(machine, daemon_pid, -900)
 
 
-def test_postmortem_tells_of_each_kill_in_the_kernels_log(machine: Machine) -> None:
+def test_postmortem_shows_each_kill_in_the_kernels_log(machine: Machine) -> None:
     before = _kills(machine)
     machine.run(f"systemd-run -q --unit=small {PROPERTIES} -p MemoryMax=40M -- {HOG} {_hog(100)}")
     _wait_for_kill(machine, before)

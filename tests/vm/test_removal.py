@@ -33,7 +33,7 @@ def test_a_removal_gives_back_what_everyone_had(machine: Machine) -> None:
     assert "not every process" not in said.stdout + said.stderr
 
 
-def test_so_does_a_removal_while_the_daemon_does_not_run(machine: Machine, deb: bytes) -> None:
+def test_a_removal_while_the_daemon_does_not_run_gives_values_back(machine: Machine, deb: bytes) -> None:
     held = machine.main_pid("held")
     install(machine, deb)
     machine.succeed("systemctl start oomwatchd")

@@ -41,7 +41,7 @@ def _started(machine: Machine, unit: str) -> int:
     ("name", "disturbance"),
     [("kill", "kill --signal=KILL"), ("stop", "kill --signal=STOP"), ("restart", "restart --no-block")],
 )
-def test_none_is_missed(machine: Machine, name: str, disturbance: str) -> None:
+def test_no_process_is_missed(machine: Machine, name: str, disturbance: str) -> None:
     unit = f"herd-{name}.service"
     pid = machine.main_pid("oomwatchd")
     machine.succeed(f"systemd-run -q --unit={unit} -p TasksMax=infinity /bin/bash /root/herd.sh")

@@ -42,7 +42,7 @@ def test_the_log_of_the_unit_and_of_the_daemon_tell_of_the_pin(machine: Machine)
     assert record["MESSAGE"] in machine.succeed("journalctl -b --no-pager -o cat -u guarded.service")
 
 
-def test_nothing_went_wrong_on_the_way(machine: Machine) -> None:
+def test_no_unexpected_record_in_the_journal(machine: Machine) -> None:
     assert machine.journal("-b -u oomwatchd -p err OOMWATCHD_EVENT=pin-failed") == []
     log = machine.succeed("journalctl -b --no-pager -u oomwatchd -o cat")
     assert "Traceback" not in log and not re.search(r"\wWarning:", log)
