@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from oomwatchd.base.clock import boottime
 from oomwatchd.pinning import ledger_codec
 from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.ledger_codec import DamagedLedger, RuntimePin, early_pin_template
-from oomwatchd.pinning.lineage import Node, Pin
+from oomwatchd.pinning.lineage import Node, Pin, VerifiedExe
 
 HEADER = '{"oomwatchd_ledger":1,"boot_id":"boot"}\n'
 GOOD = '{"pid":5,"starttime":7,"hold":{"rule":"r","first":3,"value":500,"child_value":0,"since":1.5,"source":"exec"}}'
@@ -46,6 +47,15 @@ def loaded(path: Path, content: str | bytes) -> tuple[Ledger, str | None]:
     damage = ledger.load(alive)
     ledger.close()
     return ledger, damage
+
+
+def reread(ledger: Ledger) -> Ledger:
+    """The ledger as the next start reads it."""
+    assert ledger.path is not None
+    again = Ledger(ledger.path, "boot")
+    assert again.load(alive, lambda _pid: 7) is None
+    again.close()
+    return again
 
 
 DEEP = "[" * 11_000 + "]" * 11_000
@@ -154,6 +164,141 @@ def test_a_line_comes_back_as_it_was() -> None:
     assert ended == RuntimePin(5, 7, 0, ends=0.0)
     with pytest.raises(DamagedLedger):
         ledger_codec.decode(b"\xff")
+
+
+def test_a_process_comes_back_as_it_was() -> None:
+    node = pinned(5)
+    node.left_to, node.settled_ns, node.verified_exe = 'a "rule"', 17, VerifiedExe("/usr/bin/x", (1, 2))
+    found = ledger_codec.decode(ledger_codec.encode_node(node, Node(3, 4, None)).encode())
+    assert isinstance(found, tuple)
+    again, above = found
+    assert above == (3, 4)
+    for name in ("pid", "starttime", "pin", "left_to", "settled_ns", "verified_exe", "dead"):
+        assert getattr(again, name) == getattr(node, name), name
+    gone = ledger_codec.decode(ledger_codec.encode_gone(node).encode())
+    assert isinstance(gone, tuple) and gone[0].dead
+
+
+BOUNDS = {
+    ("pid",): (1, (1 << 31) - 1),
+    ("starttime",): (0, (1 << 63) - 1),
+    ("settled_ns",): (0, (1 << 63) - 1),
+    ("parent", 0): (1, (1 << 31) - 1),
+    ("parent", 1): (0, (1 << 63) - 1),
+    ("hold", "first"): (-1000, 1000),
+    ("hold", "value"): (-1000, 1000),
+    ("hold", "child_value"): (-1000, 1000),
+    ("exe", 1): (0, (1 << 64) - 1),
+    ("exe", 2): (0, (1 << 64) - 1),
+}
+
+
+@pytest.mark.parametrize("at", BOUNDS, ids=str)
+def test_each_number_has_bounds(at: tuple[Any, ...]) -> None:
+    def decode(value: object) -> object:
+        line = {**json.loads(GOOD), "settled_ns": 1, "parent": [3, 4], "exe": ["/usr/bin/x", 1, 2]}
+        if len(at) == 1:
+            line[at[0]] = value
+        else:
+            line[at[0]][at[1]] = value
+        return ledger_codec.decode(json.dumps(line).encode())
+
+    least, most = BOUNDS[at]
+    assert decode(least) and decode(most)
+    for value in (least - 1, most + 1, str(most), True, None):
+        with pytest.raises(DamagedLedger):
+            decode(value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"hold": {"rule": None}},
+        {"hold": {"source": 5}},
+        {"hold": {"since": -1}},
+        {"hold": {"since": True}},
+        {"left_to": None},
+        {"parent": [1, 2, 3]},
+        {"exe": 5},
+        {"exe": ["/usr/bin/x", 1]},
+        {"exe": [5, 1, 2]},
+    ],
+    ids=str,
+)
+def test_a_value_of_a_wrong_type_is_damage(line: dict[str, Any]) -> None:
+    whole = json.loads(GOOD)
+    hold = {**whole["hold"], **line["hold"]} if "hold" in line else whole["hold"]
+    with pytest.raises(DamagedLedger):
+        ledger_codec.decode(json.dumps({**whole, **line, "hold": hold}).encode())
+
+
+def test_a_dead_process_takes_its_runtime_pin_along(ledger: Ledger) -> None:
+    ledger.add_pin(RuntimePin(5, 5, 100))
+    assert ledger.runtime_pins == {5: RuntimePin(5, 5, 100)}
+    ledger.enter(pinned(5))
+    ledger.enter(Node(6, 6, None))
+    ledger.died(5)
+    ledger.died(6)
+    assert ledger.runtime_pins == {}
+    # Only the pinned ones are reported, once.
+    assert ([node.pid for node in ledger.take_departed()], ledger.take_departed()) == ([5], [])
+
+
+def test_a_cancelled_early_pin_is_none_after_a_restart(ledger: Ledger) -> None:
+    ledger.enter_early_pin(5, early_pin_template(Pin("r", 0, 500, 500, 1.5, "exec")))
+    ledger.cancel_early_pin(5)
+    ledger.flush()
+    assert reread(ledger).pinned() == []
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_a_descendant_keeps_its_pinned_ancestors_over_a_restart(ledger: Ledger, anew: bool) -> None:
+    """Above it: one that no rule fits, one that isn't saved, and two pinned ones, of which the upper lives."""
+    upper, lower, plain = pinned(2, "upper"), pinned(3, "lower"), Node(5, 5, None)
+    unsaved, descendant, sibling = Node(4, None, None), Node(6, 6, None), Node(7, 7, None)
+    lower.parent, unsaved.parent, plain.parent = upper, lower, unsaved
+    descendant.parent = sibling.parent = plain
+    ledger.add(unsaved)
+    for node in (upper, lower, plain, descendant, sibling):
+        ledger.enter(node)
+    ledger.died(lower.pid)
+    ledger.died(plain.pid)
+    for node in (descendant, sibling):
+        ledger.record(node)
+    assert ledger.dead_origins() == [lower]
+    if anew:
+        ledger.rewrite()
+        lines = [json.loads(line) for line in Path(ledger.path or "").read_text().splitlines()[1:]]
+        assert sorted(line["pid"] for line in lines) == [2, 3, 6, 7]
+    else:
+        ledger.flush()
+    again = reread(ledger)
+    for pid in (6, 7):
+        assert [above.rule for above in again.nodes[pid].ancestors() if above.rule] == ["lower", "upper"]
+
+
+def test_without_a_path_nothing_is_saved() -> None:
+    ledger = Ledger(None, "boot")
+    assert ledger.load(alive) is None
+    ledger.enter(pinned(5))
+    ledger.rewrite()
+    ledger.close()
+    assert (ledger.path, ledger.trouble, list(ledger.nodes)) == (None, "", [5])
+
+
+def test_a_file_that_can_not_be_read_is_named_as_damage(tmp_path: Path) -> None:
+    (tmp_path / "ledger.json").mkdir()
+    ledger = Ledger(str(tmp_path / "ledger.json"), "boot")
+    assert ledger.load(alive) == "Is a directory"
+
+
+def test_no_descriptor_is_left(ledger: Ledger) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        ledger.rewrite()
+    assert len(os.listdir("/proc/self/fd")) == before
+    ledger.close()
+    assert len(os.listdir("/proc/self/fd")) == before - 1
 
 
 def test_what_0_1_0_wrote_is_taken_over(tmp_path: Path) -> None:
