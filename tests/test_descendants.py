@@ -2,6 +2,7 @@
 anyone who has the PID now take their place."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -175,11 +176,14 @@ def forked(tree: Tree, pinner: Pinner, pid: int, parent: int, adj: int, *, nspid
     pinner.forked(pid, parent, time.monotonic_ns())
 
 
-@pytest.mark.parametrize(("shown_by_parent", "kept"), [(300, 300), (800, 800)])
+@pytest.mark.parametrize(
+    ("shown_by_parent", "is_another", "kept"), [(300, False, 300), (800, False, 800), (300, True, 800)]
+)
 def test_a_child_of_one_that_has_set_itself_the_pinned_value_has_it_from_there(
-    tmp_path: Path, shown_by_parent: int, kept: int
+    tmp_path: Path, shown_by_parent: int, is_another: bool, kept: int
 ) -> None:
-    """And one that was under way when its parent was put right has it from the pin."""
+    """And one that was under way when its parent was put right has it from the pin. Another process that has the
+    parent's PID by now shows nothing."""
     tree = Tree(tmp_path)
     tree.me()
     pinner = Pinner(RuleSet([RESETTING]), Ledger(None, ""), proc=tree.proc)
@@ -189,6 +193,9 @@ def test_a_child_of_one_that_has_set_itself_the_pinned_value_has_it_from_there(
     assert value(tree, INNER) == 800
 
     tree.write(f"proc/{INNER}/oom_score_adj", shown_by_parent)
+    if is_another:
+        stat = tree.root / f"proc/{INNER}/stat"
+        stat.write_text(stat.read_text().replace(f" {INNER * 10} ", f" {INNER * 10 + 1} "))
     forked(tree, pinner, CHILD, INNER, 300)
 
     assert value(tree, CHILD) == kept
@@ -210,3 +217,61 @@ def test_a_fork_in_a_pid_namespace_may_become_a_container_for_a_while(tmp_path: 
     pinner.look(CHILD, SCAN)
 
     assert value(tree, CHILD) == 800
+
+
+WITH_CONTAINERS = replace(RESETTING, containers=True)
+
+
+def pinned_manager(tree: Tree, rule: Rule, uid: int = 0) -> Pinner:
+    """OUTER, a process of a user, pinned by `rule`."""
+    tree.me()
+    tree.process(1, b"init", ppid=0, uid=0, cgroup="/init.scope")
+    pinner = Pinner(RuleSet([rule]), Ledger(None, ""), proc=tree.proc)
+    tree.process(OUTER, b"fits", uid=uid, adj=800)
+    tree.write(f"proc/{OUTER}/status", Tree.status(OUTER, uid, 0).replace("Uid:\t0", f"Uid:\t{uid}"))
+    pinner.look(OUTER, SCAN)
+    assert value(tree, OUTER) == 300
+    return pinner
+
+
+@pytest.mark.parametrize(
+    ("rule", "adj", "nspid", "gets", "is_settled"),
+    [
+        (RESETTING, 300, f"{CHILD} 1", 300, False),
+        (RESETTING, 300, None, 800, True),  # it is in its manager's PID namespace
+        (RESETTING, 700, f"{CHILD} 1", 700, True),  # its value isn't the pin's
+        (WITH_CONTAINERS, 300, f"{CHILD} 1", 800, True),
+    ],
+)
+def test_which_forks_may_become_a_container(
+    tmp_path: Path, rule: Rule, adj: int, nspid: str | None, gets: int, is_settled: bool
+) -> None:
+    tree = Tree(tmp_path)
+    pinner = pinned_manager(tree, rule)
+
+    forked(tree, pinner, CHILD, OUTER, adj, nspid=nspid)
+
+    assert (value(tree, CHILD), pinner.ledger.nodes[CHILD].settled_ns > 0) == (gets, is_settled)
+
+
+@pytest.mark.parametrize(
+    ("rule", "uid", "nspid", "cgroup", "gets"),
+    [
+        (RESETTING, 0, f"{CHILD} 1", "/container", 300),
+        (RESETTING, 0, f"{CHILD} 1", "/init.scope", 800),  # a sandbox
+        (RESETTING, 0, None, "/container", 800),
+        (RESETTING, 1000, f"{CHILD} 1", "/container", 800),  # only root can give so low a value
+        (WITH_CONTAINERS, 0, f"{CHILD} 1", "/container", 800),
+    ],
+)
+def test_the_value_of_a_container_is_its_managers(
+    tmp_path: Path, rule: Rule, uid: int, nspid: str | None, cgroup: str, gets: int
+) -> None:
+    tree = Tree(tmp_path)
+    pinner = pinned_manager(tree, rule, uid)
+    tree.process(CHILD, b"child", ppid=OUTER, uid=0, adj=300, nspid=nspid, cgroup=cgroup)
+
+    pinner.forked(CHILD, OUTER, time.monotonic_ns())
+    pinner.look(CHILD, SCAN)
+
+    assert value(tree, CHILD) == gets
