@@ -277,6 +277,59 @@ def test_a_descendant_keeps_its_pinned_ancestors_over_a_restart(ledger: Ledger, 
         assert [above.rule for above in again.nodes[pid].ancestors() if above.rule] == ["lower", "upper"]
 
 
+def test_a_runtime_pin_that_is_removed_is_none_after_a_restart(ledger: Ledger) -> None:
+    for pid in (5, 6):
+        ledger.add_pin(RuntimePin(pid, pid, 100))
+    ledger.remove_pin(RuntimePin(5, 5, 100))
+    ledger.flush()
+    assert list(ledger.runtime_pins) == list(reread(ledger).runtime_pins) == [6]
+
+
+def test_what_has_ended_meanwhile_is_parted_from_what_lives(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.json"
+    lines = [json.dumps({**json.loads(GOOD), "pid": pid, "parent": [5, 7]}) for pid in (6, 8)]
+    pins = [
+        json.dumps({"pid": pid, "starttime": start, "pin": 5, "ends": None}) for pid, start in ((5, 7), (6, 7), (9, 8))
+    ]
+    path.write_text("\n".join([HEADER.strip(), GOOD, *lines, '{"pid":8,"starttime":7,"gone":true}', *pins, ""]))
+    ledger = Ledger(str(path), "boot")
+
+    assert ledger.load(lambda pid, start: (pid, start) in ((5, 7), (9, 7))) is None
+
+    # 6 has died unseen, the end of 8 is in the file, and 9 is another process by now.
+    assert (list(ledger.nodes), list(ledger.runtime_pins)) == ([5], [5])
+    assert (ledger.nodes[5].recorded, ledger.nodes[5].has_children) == (True, True)
+    assert (list(ledger.take_died_unseen()), ledger.take_died_unseen()) == ([6], {})
+    ledger.close()
+
+
+def test_each_circle_is_cut_and_counted(tmp_path: Path) -> None:
+    parents = {1: 2, 2: 1, 3: 3, 4: 5, 5: 6, 6: 4, 7: 4, 8: 9, 9: 10, 10: 99}
+    lines = [json.dumps({**json.loads(GOOD), "pid": pid, "parent": [above, 7]}) for pid, above in parents.items()]
+
+    ledger, damage = loaded(tmp_path / "ledger.json", HEADER + "\n".join(lines))
+
+    assert damage == "3 of its lines can't be read"
+    assert [len(list(ledger.nodes[pid].ancestors())) for pid in (7, 8, 9, 10)] == [3, 2, 1, 0]
+
+
+def test_no_more_of_a_file_is_read_than_a_ledger_may_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oomwatchd.pinning.ledger_file._LARGEST_FILE", 1000)
+    monkeypatch.setattr("oomwatchd.pinning.ledger_file._LONGEST_LINE", 400)
+    lines = "".join(f'{{"pid":{pid},"starttime":7}}\n' for pid in range(10, 99))
+
+    ledger, damage = loaded(tmp_path / "ledger.json", f"{HEADER}{'x' * 410}\n{lines}")
+
+    assert damage == "2 of its lines can't be read"  # the long one, in two pieces
+    assert 15 < len(ledger.nodes) < 25
+
+
+def test_only_root_can_read_the_file(ledger: Ledger) -> None:
+    assert ledger.path is not None
+    ledger.rewrite()
+    assert os.stat(ledger.path).st_mode & 0o777 == 0o600
+
+
 def test_without_a_path_nothing_is_saved() -> None:
     ledger = Ledger(None, "boot")
     assert ledger.load(alive) is None
