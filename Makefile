@@ -7,7 +7,7 @@ APT_VM := qemu-system-x86 qemu-utils mmdebstrap lz4 zstd e2fsprogs
 APT_DEB := dpkg-dev fakeroot clang gcc libbpf-dev debhelper dh-python python3 python3-tomli python3-hypothesis python3-pyinotify python3-pytest python3-systemd scdoc
 APT_BUILD := gcc pkg-config libsystemd-dev python3-dev python3-venv
 APT_BPF := clang libbpf-dev libbpf1
-# Programs that tests want, and skip without; program:package, where their names differ.
+# Programs that some tests need; without them, these tests are skipped. program:package, if the names differ.
 TEST_TOOLS := scdoc groff mandoc strace zsh fish bwrap:bubblewrap mkfs.btrfs:btrfs-progs runc chromium rpmbuild:rpm makepkg \
     ansible-playbook:ansible-core promtool:prometheus nix-instantiate:nix-bin nginx:nginx-light
 
@@ -17,7 +17,7 @@ TEST_TOOLS := scdoc groff mandoc strace zsh fish bwrap:bubblewrap mkfs.btrfs:btr
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-venv: $(VENV)/.stamp ## .venv/bin/oomwatchd and .venv/bin/oomwatchctl, with what running them needs
+venv: $(VENV)/.stamp ## make .venv/bin/oomwatchd and .venv/bin/oomwatchctl, and install what they need
 	@{ command -v $(CLANG) && test -e /usr/include/bpf/bpf_helpers.h; } >/dev/null || $(call apt_install,$(APT_BPF)) || true
 	@$(MAKE) --no-print-directory -s $(BPF_OBJECT)
 
@@ -29,22 +29,22 @@ $(VENV)/.stamp: pyproject.toml
 	$(VENV)/bin/pip install -q -e .
 	touch $@
 
-# What testing and checking need besides: make test, check, bench.
+# What make test, make check and make bench need besides.
 $(VENV)/.stamp-dev: $(VENV)/.stamp
 	$(VENV)/bin/pip install -q -e '.[dev]'
 	touch $@
 
-# The filter in the kernel. Without a compiler for it oomwatchd does the same, only dearer, so that is no failure. Debugging
-# information names no directory of this machine, so that two builds are the same bytes.
+# The filter in the kernel. Without it, oomwatchd does the same at a higher price, so a missing compiler is no failure.
+# Debugging information names no directory of this machine, so that two builds are the same bytes.
 CLANG ?= clang
 BPF_FLAGS = -O2 -g -fdebug-compilation-dir=. -Wall -target bpf $(addprefix -I/usr/include/,$(shell $(CC) -print-multiarch 2>/dev/null))
 BPF_OBJECT := src/oomwatchd/kernel/exec_filter.bpf.o
 
 %.bpf.o: %.bpf.c
 	$(CLANG) $(BPF_FLAGS) -c $< -o $@.new && mv $@.new $@ \
-	    || echo "no $@: that needs clang and libbpf-dev; oomwatchd works without, and wakes up more often"
+	    || echo "no $@: it needs clang and libbpf-dev; oomwatchd works without it, and wakes up more often"
 
-packages: ## what the other targets would install one by one, and what else tests want, at once
+packages: ## install all packages that the other targets and the tests need
 	@wanted=; export PATH="$$PATH:/usr/sbin:/sbin"; \
 	for tool in $(TEST_TOOLS); do command -v "$${tool%:*}" >/dev/null || wanted="$$wanted $${tool#*:}"; done; \
 	$(have_deb) || wanted="$$wanted $(APT_DEB)"; \
@@ -55,27 +55,27 @@ have_deb = dpkg-checkbuilddeps 2>/dev/null
 have_vm = { command -v qemu-system-x86_64 && command -v qemu-img && command -v mmdebstrap && command -v lz4 && command -v zstd \
     && PATH="$$PATH:/usr/sbin:/sbin" command -v mkfs.ext4; } >/dev/null
 
-run: venv ## the daemon in the foreground, with config/oomwatchd.toml; Ctrl-C ends it
-	@chmod go-w config/oomwatchd.toml # a file that others could write is refused, and umask 002 makes it one
+run: venv ## run the daemon in the foreground, with config/oomwatchd.toml; Ctrl-C ends it
+	@chmod go-w config/oomwatchd.toml # with umask 002 others could write it, and such a file is refused
 	$(SUDO) $(VENV)/bin/oomwatchd -c config/oomwatchd.toml
 
-test: test-unit test-kernel ## unit tests and tests on this machine's kernel, some 5 minutes
+test: test-unit test-kernel ## run the unit tests and the tests on this machine's kernel, some 5 minutes
 
-# Byte code is kept, also where the environment says not to: the tests start some hundred Pythons. Root keeps it in build/,
+# Byte code is kept, whatever the environment says: the tests start some hundred Python programs. Root keeps it in build/,
 # so that no folder of the checkout becomes root's; the unit tests where pip has put that of pytest already.
 keep_byte_code = env -u PYTHONDONTWRITEBYTECODE
 
-test-unit: venv $(VENV)/.stamp-dev ## the unit tests, one process a processor: some 30 s on two
+test-unit: venv $(VENV)/.stamp-dev ## run the unit tests, one process for each processor: some 30 s on two
 	$(keep_byte_code) $(VENV)/bin/pytest -n auto --dist worksteal --ignore=tests/kernel
 
-# Two at a time: much of it is waiting. Each daemon hears of every process of the machine; a test that can't have others
-# beside it is marked `serial`.
-test-kernel: venv $(VENV)/.stamp-dev ## tests on this machine's kernel, with real processes (wants root)
+# Two tests run at a time, because much of the time is waiting. Each daemon gets the events of all processes of the machine,
+# so a test that another one would disturb is marked `serial`.
+test-kernel: venv $(VENV)/.stamp-dev ## run the tests on this machine's kernel, with real processes (needs root)
 	$(SUDO) $(keep_byte_code) PYTHONPYCACHEPREFIX='$(CURDIR)/build/pycache' $(VENV)/bin/pytest -n 2 --dist loadfile tests/kernel
 
 KERNEL_TESTS ?= tests/kernel
 coverage: export PYTHONPYCACHEPREFIX = $(CURDIR)/build/pycache
-coverage: venv $(VENV)/.stamp-dev ## which lines the tests run, in the daemons that they start too: per room, without and with KERNEL_TESTS; build/coverage/html
+coverage: venv $(VENV)/.stamp-dev ## measure which lines the tests and their daemons run, for each room, without and with KERNEL_TESTS; build/coverage/html
 	$(VENV)/bin/pip install -q -e '.[coverage]'
 	rm -rf build/coverage && install -d -m 1777 build/coverage
 	env -u PYTHONDONTWRITEBYTECODE $(VENV)/bin/coverage run -m pytest -q -n auto --dist worksteal --ignore=tests/kernel
@@ -90,29 +90,29 @@ rooms = for room in $(sort $(notdir $(patsubst %/,%,$(dir $(wildcard src/oomwatc
     printf '  %-8s %3s %%\n' all "$$($(VENV)/bin/coverage report --format=total)"
 
 MUTATED ?= oomwatchd.*
-mutants: venv $(VENV)/.stamp-dev ## which changes of rules, pinning, procfs and badness no unit test notices; MUTATED='oomwatchd.rules*' for a part
+mutants: venv $(VENV)/.stamp-dev ## find changes of rules, pinning, procfs and badness that no unit test notices; MUTATED='oomwatchd.rules*' for a part
 	$(VENV)/bin/pip install -q -e '.[mutants]'
 	$(VENV)/bin/mutmut run '$(MUTATED)'
 	$(VENV)/bin/mutmut results
 
-vm-images: venv $(VENV)/.stamp-dev ## build what the tests in VMs boot, where it isn't there already
+vm-images: venv $(VENV)/.stamp-dev ## build the images that the tests in VMs boot, unless they exist
 	@$(have_vm) || $(call apt_install,$(APT_VM))
 	$(SUDO) $(VENV)/bin/python -m tests.vm.image
 
-test-vm: vm-images ## tests in Debian VMs that it builds and boots (wants root, or sudo, and the network once)
+test-vm: vm-images ## run the tests in Debian VMs, which it builds and boots (needs root or sudo, and once the network)
 	$(SUDO) $(VENV)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/vm
 
-bench: venv $(VENV)/.stamp-dev ## speed and memory beside a small C program, bench/README.md (wants root, 7 minutes, a machine at rest)
+bench: venv $(VENV)/.stamp-dev ## measure speed and memory beside a small C program, bench/README.md (needs root, 7 minutes, a machine at rest)
 	@command -v cc >/dev/null || $(call apt_install,gcc libc6-dev)
 	$(SUDO) $(VENV)/bin/python -m bench
 
-check: venv $(VENV)/.stamp-dev ## lint, format and types
+check: venv $(VENV)/.stamp-dev ## check lint, format and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-# -- installing. The GNU variables, and what systemd's own directories derive from. /etc is not a variable: the daemon
-# looks nowhere else.
+# -- installing. These are the GNU variables, and systemd's directories derived from them. /etc is no variable, because the
+# daemon reads its configuration there alone.
 PREFIX ?= /usr/local
 prefix ?= $(PREFIX)
 exec_prefix ?= $(prefix)
@@ -128,18 +128,18 @@ catalogdir ?= $(prefix)/lib/systemd/catalog
 bashcompletiondir ?= $(datarootdir)/bash-completion/completions
 zshcompletiondir ?= $(datarootdir)/zsh/site-functions
 fishcompletiondir ?= $(datarootdir)/fish/vendor_completions.d
-# Private: no distribution's Python looks here, and the launchers (-I) look nowhere else before it.
+# A private directory: no other Python program finds these modules, and the launchers (-I) search it first.
 pkglibdir = $(libdir)/oomwatchd
 INSTALL ?= install
-# The interpreter that will run it, which needs not be the one of the venv.
+# The interpreter that will run the programs; it may be another one than that of the venv.
 PYTHON_RUN ?= /usr/bin/python3
-# Byte code that is never compared with its source: nothing is stat'ed or written at run time. Packages compile by
-# their own means.
+# Byte code is never compared with its source, so that nothing is looked up or written at run time. Packages set this to
+# no, and compile by their own tools.
 COMPILE ?= yes
 MODULES := $(shell cd src && find oomwatchd -name '*.py')
 MAN_PAGES := build/man/oomwatchd.8 build/man/oomwatchctl.1 build/man/oomwatchd.toml.5
 
-man: ## the manual pages, from man/*.scd
+man: ## build the manual pages from man/*.scd
 	@command -v scdoc >/dev/null || $(call apt_install,scdoc)
 	$(MAKE) --no-print-directory $(MAN_PAGES)
 
@@ -147,8 +147,8 @@ build/man/%: man/%.scd man/roff.sed
 	@mkdir -p $(@D)
 	scdoc < $< > $@.scdoc && sed -f man/roff.sed $@.scdoc > $@.new && rm $@.scdoc && mv $@.new $@
 
-# No network here: without scdoc, the pages have to wait for `make man`.
-install: $(if $(shell command -v scdoc),$(MAN_PAGES)) $(BPF_OBJECT) ## into DESTDIR, below PREFIX=/usr/local; /etc/oomwatchd.toml only where there is none
+# This installs no packages: without scdoc, run `make man` first.
+install: $(if $(shell command -v scdoc),$(MAN_PAGES)) $(BPF_OBJECT) ## install into DESTDIR, below PREFIX=/usr/local; /etc/oomwatchd.toml only if there is none
 	rm -rf '$(DESTDIR)$(pkglibdir)'
 	$(foreach dir,$(sort $(dir $(MODULES))),$(INSTALL) -d '$(DESTDIR)$(pkglibdir)/$(dir)' \
 	    && $(INSTALL) -m 644 -t '$(DESTDIR)$(pkglibdir)/$(dir)' $(wildcard src/$(dir)*.py) &&) true
@@ -189,7 +189,7 @@ ifeq ($(COMPILE),yes)
 endif
 	$(call tell_systemd)
 
-uninstall: ## give back what was pinned, remove what install put there; a changed /etc/oomwatchd.toml stays
+uninstall: ## give processes their original values back, and remove what install has put there, but no changed /etc/oomwatchd.toml
 	$(if $(DESTDIR),,@$(give_back) || echo 'make uninstall: not every process has got back the oom_score_adj that it had' >&2)
 	$(if $(DESTDIR),,-test ! -d /run/systemd/system || systemctl disable --now oomwatchd.service oomwatchd-metrics.timer oomwatchd-kill.path)
 	rm -rf '$(DESTDIR)$(pkglibdir)' '$(DESTDIR)$(docdir)' '$(DESTDIR)$(pkgdatadir)'
@@ -205,8 +205,8 @@ uninstall: ## give back what was pinned, remove what install put there; a change
 	$(if $(DESTDIR),,rm -rf /run/oomwatchd)
 	$(call tell_systemd)
 
-# As the package's prerm has it: asked of the daemon; where none runs, whom the ledger knows is released, for no rule fits
-# and no pin of `oomwatchctl pin` is left.
+# As in debian/oomwatchd.prerm: the daemon gives the values back. If none runs, a daemon without rules, and without the pins
+# of `oomwatchctl pin`, releases all processes in the ledger.
 give_back = test ! -e /run/oomwatchd/ledger.json || '$(bindir)/oomwatchctl' restore 2>/dev/null \
     || { sed -i '/"pin":/d' /run/oomwatchd/ledger.json; none=$$(mktemp) && '$(sbindir)/oomwatchd' --once -c "$$none"; status=$$?; rm -f "$$none"; test $$status = 0; }
 shipped_configuration = sed -e 's|/usr/share/oomwatchd|$(pkgdatadir)|' config/oomwatchd.toml
@@ -216,15 +216,15 @@ launcher = printf '%s\n' '\#!$(PYTHON_RUN) -I' 'import sys' '' 'sys.path.insert(
 tell_systemd = $(if $(DESTDIR),,-test ! -d /run/systemd/system || { systemctl daemon-reload; journalctl --update-catalog; })
 
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' src/oomwatchd/__init__.py)
-# What stands in packages as the time of their files: that of the release, so that two builds are the same bytes.
+# The time of files in packages is that of the release, so that two builds are the same bytes.
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || date +%s)
 SOURCES := Makefile pyproject.toml README.md CHANGELOG.md LICENSE src systemd config man debian tests
 TARBALL = dist/oomwatchd-$(VERSION).tar.gz
 
-# They share build/ and dist/: two of them in one checkout wait for each other.
+# These targets share build/ and dist/, so two of them in one checkout wait for each other.
 alone = @mkdir -p build && flock build/lock $(MAKE) --no-print-directory $@-alone
 
-sdist: ## dist/oomwatchd-VERSION.tar.gz, the sources as every package takes them
+sdist: ## make dist/oomwatchd-VERSION.tar.gz, the sources from which all packages are built
 	$(alone)
 
 sdist-alone:
@@ -233,7 +233,7 @@ sdist-alone:
 	    --exclude=__pycache__ --exclude='*.egg-info' --exclude='*.pyc' --transform 's,^,oomwatchd-$(VERSION)/,' $(SOURCES) \
 	    | gzip -9n > $(TARBALL)
 
-deb: ## dist/oomwatchd_VERSION_all.deb, for Debian 12 and later
+deb: ## make dist/oomwatchd_VERSION_all.deb, for Debian 12 and later
 	$(alone)
 
 deb-alone: sdist-alone
@@ -243,7 +243,7 @@ deb-alone: sdist-alone
 	cd build/deb/oomwatchd-$(VERSION) && dpkg-buildpackage --build=binary --no-sign
 	mv build/deb/*.deb build/deb/*.changes build/deb/*.buildinfo dist/
 
-rpm: ## dist/oomwatchd-VERSION-1.noarch.rpm, for Fedora and its kin; built on Debian too
+rpm: ## make dist/oomwatchd-VERSION-1.noarch.rpm, for Fedora and similar distributions; also on Debian
 	$(alone)
 
 rpm-alone: sdist-alone
@@ -255,8 +255,8 @@ rpm-alone: sdist-alone
 	    --define '_buildhost localhost' config/rpm/oomwatchd.spec
 	mv build/rpm/RPMS/*/*.rpm dist/
 
-# The tag comes last: it says that all of it was built.
-release: ## all packages and their checksums in dist/, and the tag vVERSION; wants a clean checkout
+# The tag comes last, so that it is there only if all packages were built.
+release: ## make all packages and their checksums in dist/, and the tag vVERSION; needs a clean checkout
 	@test -z "$$(git status --porcelain)" || { echo "make release: the checkout has changes that aren't committed"; exit 1; }
 	@grep -q '^## \[$(VERSION)\] - 20' CHANGELOG.md || { echo "make release: CHANGELOG.md has no dated [$(VERSION)]"; exit 1; }
 	@! git rev-parse -q --verify refs/tags/v$(VERSION) >/dev/null || { echo "make release: v$(VERSION) is tagged already"; exit 1; }
@@ -266,5 +266,5 @@ release: ## all packages and their checksums in dist/, and the tag vVERSION; wan
 	git tag -a v$(VERSION) -m 'oomwatchd $(VERSION)'
 
 MADE = $(VENV) $(BPF_OBJECT) build dist mutants .hypothesis .mypy_cache .pytest_cache .ruff_cache
-clean: ## remove what the other targets made, some of it as root
+clean: ## remove the files that the other targets made
 	rm -rf $(MADE) 2>/dev/null || $(SUDO) rm -rf $(MADE)
