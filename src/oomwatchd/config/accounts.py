@@ -101,6 +101,7 @@ class AskedAccounts(Accounts):
     name."""
 
     def is_known(self, kind: str, name: str) -> bool:
+        """As Accounts.is_known(), after name services were asked if the files don't have the name."""
         if super().is_known(kind, name):
             return True
         try:

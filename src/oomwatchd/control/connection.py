@@ -64,9 +64,11 @@ class Connection:
         return 0 if self._ended else select.EPOLLIN
 
     def fileno(self) -> int:
+        """The descriptor of the socket."""
         return self.socket.fileno()
 
     def close(self) -> None:
+        """Close the socket."""
         self.closed = True
         self.socket.close()
 

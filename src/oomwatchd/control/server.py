@@ -80,6 +80,7 @@ class Server:
         self._epoll.register(self.socket.fileno(), select.EPOLLIN)
 
     def fileno(self) -> int:
+        """The descriptor that is readable when a client waits."""
         return self._epoll.fileno()
 
     def bind_again(self) -> None:
@@ -229,6 +230,7 @@ class Server:
                 user.epoll.close()
 
     def close(self) -> None:
+        """Close all connections and the socket, and remove its file."""
         for user in self._users.values():
             for connection in user.connections.values():
                 connection.close()

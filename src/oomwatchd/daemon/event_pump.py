@@ -28,7 +28,7 @@ _PAUSE_SECONDS = 0.0003
 """How long the daemon pauses between a write and what follows it, unless other events wait. If both are on one CPU, the
 daemon has preempted the program that it pinned; in the pause that runs on."""
 _GROWTH = 20_000
-"""A scan is made when so many processes have come into the ledger since the last one. It drops those that have died."""
+"""A scan begins when more processes than this have come into the ledger since the last scan. It drops the dead ones."""
 
 
 class EventPump:

@@ -35,7 +35,8 @@ class Call:
 class HelperPool:
     """At most `size` helpers. They serve owners in turn, so that one with many calls doesn't make the others wait.
 
-    `refused_after`: an owner whose calls make so many helpers hang gets None for further calls at once."""
+    `refused_after`: the number of hanging helpers of one owner from which on further calls of that owner get None at
+    once."""
 
     def __init__(self, loop: Loop, server: ForkServer, size: int, refused_after: int | None = None) -> None:
         self._loop = loop

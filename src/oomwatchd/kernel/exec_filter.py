@@ -61,6 +61,7 @@ class PidTable:
         self._full = full
 
     def get(self, pid: int) -> Member | None:
+        """The entry of a process; None: it has none."""
         value = self._members.get(struct.pack("=I", pid))
         return None if value is None else Member(*_MEMBER.unpack(value))
 
@@ -72,6 +73,7 @@ class PidTable:
             self._full.set(_FIRST, struct.pack("=I", 1))
 
     def remove(self, pid: int) -> None:
+        """Remove the entry of a process, if there is one."""
         self._members.remove(struct.pack("=I", pid))
 
     def items(self) -> dict[int, Member]:

@@ -194,9 +194,11 @@ class Connector:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
 
     def fileno(self) -> int:
+        """The descriptor that is readable when events wait."""
         return self.socket.fileno()
 
     def close(self) -> None:
+        """Close the sockets."""
         self.socket.close()
         self._prober.close()
 

@@ -53,6 +53,7 @@ class ProcessDir:
         self.close()
 
     def close(self) -> None:
+        """Close the descriptors."""
         if self._oom_score_adj >= 0:
             os.close(self._oom_score_adj)
         os.close(self.descriptor)

@@ -70,6 +70,7 @@ class Latencies:
         self.sum_us = 0
 
     def add(self, latency_us: int) -> None:
+        """Count one pin, which took `latency_us` microseconds."""
         self.counts[bisect_left(LATENCY_BOUNDS_US, latency_us)] += 1
         self.sum_us += latency_us
 

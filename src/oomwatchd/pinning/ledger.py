@@ -42,6 +42,7 @@ class Ledger:
 
     @property
     def path(self) -> str | None:
+        """The path of the file; None: nothing is saved."""
         return None if self._file is None else self._file.path
 
     @property
@@ -52,6 +53,7 @@ class Ledger:
     # What is pinned
 
     def pinned(self) -> list[Node]:
+        """The nodes of all pinned processes."""
         return [node for node in self.nodes.values() if node.pin is not None]
 
     def share(self, text: str) -> str:
@@ -61,6 +63,7 @@ class Ledger:
         return self._texts.setdefault(text, text)
 
     def add(self, node: Node) -> None:
+        """Add the node. It isn't saved by that: see record() and enter()."""
         self.nodes[node.pid] = node
 
     def enter(self, node: Node) -> None:
@@ -149,10 +152,12 @@ class Ledger:
             self._pending.append(codec.encode_early_pin(node))
 
     def add_pin(self, pin: RuntimePin) -> None:
+        """Add a runtime pin. The next flush() saves it."""
         self.runtime_pins[pin.pid] = pin
         self._pending.append(codec.encode_pin(pin))
 
     def remove_pin(self, pin: RuntimePin) -> None:
+        """Remove a runtime pin. The next flush() saves that."""
         self.runtime_pins.pop(pin.pid, None)
         self._pending.append(codec.encode_pin(pin, ended=True))
 
@@ -217,6 +222,7 @@ class Ledger:
             yield from (member for member in reversed(line) if member is node or member.affects_descendants)
 
     def close(self) -> None:
+        """Close the file."""
         if self._file is not None:
             self._file.close()
 

@@ -44,6 +44,7 @@ class RuntimePin:
 
     @property
     def rule(self) -> str:
+        """The name of the rule that the pin stands for."""
         return f"pin {self.pid}"
 
 
@@ -54,6 +55,7 @@ after `started_by` is another process."""
 
 
 def encode_header(boot_id: str) -> str:
+    """The first line of a file about the boot `boot_id`."""
     return json.dumps({"oomwatchd_ledger": FORMAT, "boot_id": boot_id})
 
 
@@ -76,6 +78,7 @@ def encode_node(node: Node, above: Node | None) -> str:
 
 
 def encode_early_pin(node: Node) -> str:
+    """The line of an early pin; of a process that isn't pinned after all, if the node has no pin."""
     pin = "null" if node.pin is None else _encode_pin(node.pin)
     return f'{{"pid":{node.pid},"started_by":{node.started_by or 0},"hold":{pin}}}'
 
@@ -100,10 +103,12 @@ def _encode_pin(pin: Pin) -> str:
 
 
 def encode_gone(node: Node) -> str:
+    """The line of a process that is gone, or isn't tracked any more."""
     return f'{{"pid":{node.pid},"starttime":{node.starttime},"gone":true}}'
 
 
 def encode_pin(pin: RuntimePin, *, ended: bool = False) -> str:
+    """The line of a runtime pin. `ended`: it has ended."""
     value = None if ended else pin.value
     return json.dumps({"pid": pin.pid, "starttime": pin.starttime, "pin": value, "ends": pin.ends})
 

@@ -105,6 +105,7 @@ class LedgerFile:
         self.trouble = error.strerror or str(error)
 
     def close(self) -> None:
+        """Close the file."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

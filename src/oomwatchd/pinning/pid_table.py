@@ -13,15 +13,19 @@ class OwnTable:
         self.get = self._members.get
 
     def set(self, pid: int, member: Member) -> None:
+        """Add a process, or change its entry."""
         self._members[pid] = member
 
     def remove(self, pid: int) -> None:
+        """Remove the entry of a process, if there is one."""
         self._members.pop(pid, None)
 
     def items(self) -> dict[int, Member]:
+        """All entries by PID."""
         return self._members.copy()
 
     def forked(self, parent: int, child: int) -> Member | None:
+        """Add the child of a tracked process. Returns its entry; None: the parent isn't tracked."""
         members = self._members
         if parent not in members:
             members.pop(child, None)  # of a process that had this PID before
@@ -31,6 +35,7 @@ class OwnTable:
         return fresh
 
     def exited(self, pid: int) -> None:
+        """Remove the entry of a process that has ended."""
         self._members.pop(pid, None)
 
 

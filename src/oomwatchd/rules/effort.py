@@ -34,6 +34,7 @@ class Shape:
     """Whether the expression can match texts of different lengths."""
 
     def add(self, other: "Shape", times: int = 1) -> None:
+        """Add the parts of another expression, `times` times."""
         self.repeats += other.repeats * times
         self.options += other.options * times
         self.nested = self.nested or other.nested

@@ -40,6 +40,7 @@ class Pattern:
 
     @property
     def literal(self) -> bool:
+        """Whether the pattern matches exactly its text."""
         return self.regex is None and not self.is_glob
 
     def __str__(self) -> str:
@@ -108,6 +109,7 @@ class Action:
 
     @property
     def exact(self) -> bool:
+        """Whether the action asks for exactly one value."""
         return self.low is not None and self.low == self.high
 
     @property
@@ -188,6 +190,7 @@ class Rule:
         return any(isinstance(value, int) and value < OOM_SCORE_ADJ_MAX for value in values)
 
     def criterion(self, key: str) -> Criterion | None:
+        """The criterion with this key; None: the rule has none."""
         return next((c for c in self.criteria if c.key == key), None)
 
 
