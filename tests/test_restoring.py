@@ -2,6 +2,7 @@
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,43 @@ def test_a_descendant_of_a_lowered_process_gets_a_value_and_loses_the_floor_once
 
     assert value(tree, CHILD) == -500  # a later value is its own
     assert pinner.writer.take_decisions() == []
+
+
+def test_a_settled_descendant_is_saved_as_settled(tree: Tree, tmp_path: Path) -> None:
+    """So that a restart leaves alone the value that it is given later."""
+    path = str(tmp_path / "ledger.json")
+    pinner = Pinner(RuleSet([LOWERING]), Ledger(path, "boot"), proc=tree.proc)
+    pinner.ledger.load(lambda _pid, _starttime: True)
+    add(tree, PID, b"fits", 0)
+    add(tree, CHILD, b"other", -500, ppid=PID)
+    for pid in (PID, CHILD):
+        pinner.look(pid, SCAN)
+    pinner.ledger.flush()
+
+    again = Ledger(path, "boot")
+    assert again.load(lambda _pid, _starttime: True) is None
+
+    assert [again.nodes[pid].settled for pid in (PID, CHILD)] == [False, True]
+    for ledger in (pinner.ledger, again):
+        ledger.close()
+
+
+@pytest.mark.parametrize(("children", "is_left"), [("reset", True), (250, False)])
+def test_a_settled_descendant_is_left_once_no_earlier_fork_can_come(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, children: str | int, is_left: bool
+) -> None:
+    """Not if a release will have to give it another value."""
+    pinner = pinner_with(tree, replace(LOWERING, children=children))
+    add(tree, PID, b"fits", 0)
+    add(tree, CHILD, b"other", -500, ppid=PID)
+    for pid in (PID, CHILD):
+        pinner.look(pid, SCAN)
+    assert value(tree, CHILD) == (0 if children == "reset" else children)
+
+    monkeypatch.setattr("oomwatchd.pinning.tracking.FORK_NS", -1)
+    pinner.tracking.expire()
+
+    assert (CHILD not in pinner.ledger.nodes) is is_left
 
 
 def test_each_release_and_each_reset_is_counted(tree: Tree) -> None:

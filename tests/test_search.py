@@ -1,5 +1,7 @@
 """Searches within a budget: what is known at once, what is put off, and what is never asked again."""
 
+from dataclasses import replace
+
 import pytest
 
 from oomwatchd.base.notyet import NotYet, settled
@@ -19,7 +21,7 @@ def cmdline_rule(name: str, *patterns: Pattern, excluded: tuple[Criterion, ...] 
 
 
 def process(cmdline: str, pid: int = 42, read_ns: int = 100) -> Process:
-    return Process(pid, 1, 1, "comm", False, cmdline=cmdline, foreign_pid_ns=False, read_ns=read_ns)
+    return Process(pid, 1, 1, "comm", False, "/usr/bin/one", cmdline=cmdline, foreign_pid_ns=False, read_ns=read_ns)
 
 
 def asked(rules: RuleSet, shown: Process) -> NotYet:
@@ -74,6 +76,31 @@ def test_process_that_was_overdue_costs_nothing_until_it_executes_another_progra
     assert rules.decide(process(HOSTILE + "c!")) is None
     rules.searches.executed(42, 200)
     asked(rules, process(HOSTILE + "d!", read_ns=300))
+
+
+def test_another_program_of_the_process_is_searched_anew() -> None:
+    rules = RuleSet((cmdline_rule("slow", regex(SLOW)),))
+    settled(lambda: rules.decide(process(HOSTILE)))
+
+    asked(rules, replace(process(HOSTILE + "b!"), exe="/usr/bin/other"))
+
+
+def test_two_texts_of_one_length_have_results_of_their_own() -> None:
+    rules = RuleSet((cmdline_rule("slow", regex("(ab*)+c$")),))
+    texts = ["x" * 2000 + end for end in ("abc", "abd", "abc")]
+
+    assert [settled(lambda text=text: rules.decide(process(text))) is not None for text in texts] == [True, False, True]  # type: ignore[misc]
+
+
+def test_the_first_of_too_many_processes_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oomwatchd.rules.search._EXCEEDED_LIMIT", 2)
+    rules = RuleSet((cmdline_rule("slow", regex(SLOW)),))
+    for pid in (1, 2, 3):
+        settled(lambda pid=pid: rules.decide(process(HOSTILE, pid=pid)))  # type: ignore[misc]
+
+    assert rules.searches.take_news() == [(1, "slow"), (2, "slow")]
+    assert rules.decide(process(HOSTILE + "b!", pid=3)) is None
+    asked(rules, process(HOSTILE + "b!", pid=1))
 
 
 def test_others_are_not_judged_by_it() -> None:
