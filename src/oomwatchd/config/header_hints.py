@@ -9,7 +9,7 @@ DOT = re.compile(r"[ \t]*\.[ \t]*")
 
 
 def header_key(name: str) -> list[str] | None:
-    """The parts of a header's name; None: they can't be told."""
+    """The parts of a header's name; None: the name can't be split."""
     parts, at = [], 0
     while match := KEY.match(name, at):
         parts.append(match.group().strip("\"'"))
@@ -22,7 +22,7 @@ def header_key(name: str) -> list[str] | None:
 
 
 def about_header(name: str) -> str:
-    """About a name whose parts can't be told."""
+    """About a name that can't be split into its parts."""
     if named := re.fullmatch(r"rules?[ \t]+[\"']?([^\"']+)[\"']?", name):
         return f'A rule has no name in its header; write [[rule]], and name = "{named[1]}"'
     odd = re.search(f"[{INVISIBLE}{OPENING_QUOTES}]", name)

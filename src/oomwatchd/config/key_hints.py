@@ -46,8 +46,8 @@ def about_top_key(key: str, value: object) -> str:
 
 
 def about_key(key: str, value: object, known: Sequence[str]) -> tuple[str, set[str]]:
-    """About an unknown key of a table that has the keys `known`. Returns the known keys that were meant, too, as far as
-    that can be told."""
+    """About an unknown key of a table that has the keys `known`. Returns the message, and the known keys that seem to
+    be meant."""
     of_a_rule = known is RULE_KEYS
     inside = set(RULE_KEYS).intersection(value) if of_a_rule and isinstance(value, dict) else set()
     if inside and meant(key, known) != "not":

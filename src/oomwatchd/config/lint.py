@@ -55,7 +55,7 @@ def _unfilterable(rules: Sequence[Rule]) -> Iterator[LintWarning]:
         open_rules[0],
         (),
         f"it names nothing that the kernel can compare{others}, so the daemon wakes up for every program that starts, "
-        "some 0.1 ms of CPU each; without it the kernel would tell of those alone that the other rules may fit. It can "
+        "some 0.1 ms of CPU each; without it the kernel reports only programs that the other rules may fit. It can "
         "compare an exe whose last component is literal, a comm that begins with a literal, user, group, descendant_of",
     )
 

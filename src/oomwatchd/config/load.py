@@ -196,7 +196,7 @@ def _guarded(placed: Sequence[Placed]) -> list[Rule]:
             asked = ", ".join(criterion.key for criterion in rule.criteria) or "nothing"
             each.error(
                 f"Rule '{rule.name}' can lower oom_score_adj, but nothing that it asks for ({asked}) says who controls "
-                'the process: any user could run a program of his that fits; add user = "root", or whoever runs it '
+                'the process: any user could run a program that fits; add user = "root", or the user that runs it '
                 f"({', '.join(guards())} count), or say spoofable = true"
             )
         rules.append(rule)

@@ -37,7 +37,7 @@ class Placed:
 
 
 def read_rules(document: Document) -> list[Placed]:
-    """The rules of a file from top to bottom, then those below a misspelt header: their errors are told, too."""
+    """The rules of a file from top to bottom, then those below a misspelt header, so that their errors are reported."""
     found = _read_tables(document)
     if document.content.keys() - {"daemon", "rule"}:
         from oomwatchd.config.key_hints import misspelt_rules
