@@ -33,6 +33,8 @@ NOTHING = (
 TABLE = [
     (["--version"], 0, "oomwatchctl {version}\n", ""),
     ([], 2, "", "required: VERB"),
+    (["help", "nosuch"], 2, "", "unknown verb 'nosuch'"),
+    (["STATUS"], 2, "", "unknown verb 'STATUS'; did you mean 'status'?"),
     (["version"], 0, "oomwatchctl {version}\n", ""),
     (["nonsense"], 2, "", "oomwatchctl: unknown verb 'nonsense'\nSee oomwatchctl --help."),
     (["sttaus"], 2, "", "oomwatchctl: unknown verb 'sttaus'; did you mean 'status'?\n"),

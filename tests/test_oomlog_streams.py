@@ -241,6 +241,41 @@ def test_the_first_line_is_cut(tmp_path: Path) -> None:
     assert kill.victim.pid == report.truth.victim.pid
 
 
+@pytest.mark.parametrize("kept", [1, 3, 12, 40])
+def test_a_bare_report_cut_at_its_start(kept: int, tmp_path: Path) -> None:
+    """As a person copies the end of a table: no line has a prefix that tells where it begins."""
+    rng = random.Random(kept)
+    rows = [
+        f"[{pid:7}] {rng.choice([0, 1000]):5} {pid:6} {rng.randrange(10**3, 10**8):8} {rng.randrange(10**6):8} "
+        f"{rng.randrange(10**8):8} {rng.randrange(10**5):8} {rng.choice([0, 200, -1000]):13} worker-{pid}"
+        for pid in range(300, 300 + kept)
+    ]
+    kill = (
+        "Out of memory: Killed process 300 (worker-300) total-vm:30290kB, anon-rss:9234kB, file-rss:4kB, "
+        "shmem-rss:0kB, UID:1000 pgtables:59kB oom_score_adj:0"
+    )
+    reaped = "oom_reaper: reaped process 300 (worker-300), now anon-rss:0kB, file-rss:0kB, shmem-rss:0kB"
+    (found,) = read_all(write(tmp_path / "copied", [*rows, kill, reaped]))
+    assert found.victim is not None
+    assert (found.victim.pid, found.victim.comm, found.victim.anon_rss_kb) == (300, "worker-300", 9234)
+    assert found.tasks is not None
+    assert [row.comm for row in found.tasks] == [f"worker-{pid}" for pid in range(300, 300 + kept)]
+
+
+@pytest.mark.parametrize("stamp", ["", "[   12.345678] "])
+def test_a_repetition_of_a_line_in_the_log_before(stamp: str, tmp_path: Path) -> None:
+    kill = (
+        f"{stamp}Memory cgroup out of memory: Killed process 700 (job) total-vm:1124kB, anon-rss:496kB, file-rss:36kB, "
+        "shmem-rss:0kB, UID:1001 pgtables:29kB oom_score_adj:0"
+    )
+    repetition = f"{DAY} h1 kernel: message repeated 2 times: [ {kill}]"
+    (alone,) = read_all(write(tmp_path / "alone", [repetition]))
+    (behind,) = read_all(write(tmp_path / "behind", [f"{DAY} h1 kernel: {kill}", repetition]))
+    assert alone.victim is not None
+    assert behind.victim is not None
+    assert (alone.victim.pid, behind.victim.pid) == (700, 700)
+
+
 def test_one_event_in_two_logs_of_different_zones(tmp_path: Path) -> None:
     report = made("6.1", random.Random(11))
     messages = write(tmp_path / "messages", [f"{DAY} h1 kernel: {line}" for line in report.lines])

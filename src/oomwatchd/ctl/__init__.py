@@ -104,7 +104,7 @@ def _verb_first(words: Sequence[str]) -> list[str]:
 
 def _parse(words: Sequence[str]) -> argparse.Namespace:
     """Parse the arguments of the verb. The other verbs get no parser, so that `status` is quick."""
-    if words[:1] == ["help"] and len(words) > 1 and words[1] in VERBS:
+    if words[:1] == ["help"] and len(words) > 1:
         words = [words[1], "--help"]
     if not words or words[0] not in VERBS:
         return _without_a_verb(words)
@@ -140,7 +140,7 @@ def _without_a_verb(words: Sequence[str]) -> NoReturn:
         from oomwatchd.config.problems import suggestion
 
         what = "option" if first.startswith("-") else "verb"
-        close = suggestion(first, ("--help", "--version") if what == "option" else (*VERBS, "help", "version"))
+        close = suggestion(first.lower(), ("--help", "--version") if what == "option" else (*VERBS, "help", "version"))
         print(f"oomwatchctl: unknown {what} '{printable(first)}'{close}\nSee oomwatchctl --help.", file=sys.stderr)
     sys.exit(2)
 

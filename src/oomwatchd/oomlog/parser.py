@@ -26,6 +26,7 @@ _STREAMS_MAX = 64
 _UNKNOWN_MAX = 8
 """The most lines with an unknown prefix that are kept until one of them shows where the prefix ends."""
 
+_REPEATED = re.compile(r"message repeated \d{1,9} times: \[ ?(.*)\]")
 _NO_LINE = Line("", "")
 
 _Key = tuple[str | None, str | None, str, bool]
@@ -251,7 +252,12 @@ class Parser:
 
     def _take_text(self, text: str) -> None:
         if text.startswith("message repeated "):
-            return  # rsyslog writes this for a line that it has written before
+            # rsyslog writes this for a line that it has written before. At the beginning of a log, that line is in the
+            # log before.
+            repeated = _REPEATED.fullmatch(text)
+            if repeated is None or self._begun is None or self._begun[0] != self._number:
+                return
+            text = line_prefix.split(repeated[1]).text or ""
         stream = self._stream
         if stream.assembly.broken is None and lines.is_noise(text):
             # Nearly all lines of a log end here, so this is the quick way.

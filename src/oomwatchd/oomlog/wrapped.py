@@ -11,6 +11,9 @@ _TEXT_MAX = 64 * 1024
 _WIDTHS = range(56, 133)
 """Where mailers and forums wrap."""
 _ENOUGH = 3
+_MOST_RESTS = 8
+"""A line of the kernel's takes no more further lines than so many, on average: text of which more have no prefix isn't
+wrapped, but comes without prefixes."""
 _COLUMN = 14
 _DICTIONARY = re.compile(r" [A-Z][A-Z_]{0,40}=")
 """A line below a record of /dev/kmsg."""
@@ -107,7 +110,9 @@ def _wrapped_between_words(rows: Sequence[str]) -> int | None:
     stamp or tag tell where one begins."""
     begun = [row for row in rows if row.strip("> ") and _has_prefix(row)]
     pairs = [(row, following) for row, following in pairwise(rows) if _goes_on_after(row, following)]
-    if len(pairs) < _ENOUGH or sum(prefix.split(row).sure for row in begun) * 5 < len(begun) * 4:
+    if len(pairs) < _ENOUGH or len(pairs) > _MOST_RESTS * len(begun):
+        return None
+    if sum(prefix.split(row).sure for row in begun) * 5 < len(begun) * 4:
         return None
     counts = [sum(len(row) <= width < _would_fit(row, following) for row, following in pairs) for width in _WIDTHS]
     most = max(counts)
