@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oomwatchd.kernel.hidepid import hides_processes, parse_hidepid
-from oomwatchd.kernel.proc_stat import Stat, parse_stat
+from oomwatchd.kernel.proc_stat import Stat, parse_arguments_length, parse_start_stack, parse_stat
 from oomwatchd.kernel.proc_status import Status, parse_status
 from oomwatchd.kernel.systemd_cgroups import (
     Hierarchy,
@@ -34,6 +34,34 @@ def test_stat_of_any_bytes_is_a_value_error_at_most(raw: bytes) -> None:
         parse_stat(raw)
     except ValueError:
         return
+
+
+@pytest.mark.parametrize("comm", [b"plain", b"a) R 1 2 3 (b", b")", b"\n) "])
+def test_no_name_hides_the_fields_behind_it(comm: bytes) -> None:
+    """Each field shows the square of its number (proc_pid_stat(5))."""
+    raw = b"7 (%s) X %s\n" % (comm, " ".join(str(number**2) for number in range(4, 53)).encode())
+    assert parse_stat(raw) == Stat(comm, True, 4**2, 6**2, 9**2, 20**2, 22**2)
+    assert parse_start_stack(raw) == 28**2
+    assert parse_arguments_length(raw) == 49**2 - 48**2
+
+
+def test_a_kernel_that_does_not_show_the_stack() -> None:
+    assert parse_start_stack(b"7 (a) S " + b"5 " * 23 + b"6") == 0
+    assert parse_start_stack(b"7 (a) S " + b"5 " * 24 + b"6") == 6
+
+
+@pytest.mark.parametrize(
+    ("status", "belongs"),
+    [
+        ((5, 5, 5), True),
+        ((6, 5, 5), False),
+        ((5, 6, 5), False),
+        ((5, 5, 6), False),
+    ],
+)
+def test_a_process_belongs_to_a_user_by_all_its_ids(status: tuple[int, int, int], belongs: bool) -> None:
+    raw = "Name:\ta\nUmask:\t0022\nPPid:\t1\nUid:\t{}\t{}\t{}\t7\nGid:\t0\t0\t0\t0\nNSpid:\t9\n".format(*status)
+    assert parse_status(raw.encode()).belongs_to(5) is belongs
 
 
 def test_status() -> None:
