@@ -12,15 +12,17 @@ from oomwatchd.kernel.proc_stat import Stat, parse_stat
 _STAT_LIMIT = 2048
 """Bytes. The file has 52 numbers of at most 20 digits, and a name."""
 
+_PIECE = 1 << 16
+
 _THREADS_LIMIT = 1024
-"""The most threads that are looked at to find a living one. Ended threads stay while a debugger holds them."""
+"""At most so many threads are looked at to find one that lives. Ended threads stay while a debugger holds them."""
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _READ_WRITE = os.O_RDWR | os.O_CLOEXEC
 
 _SEARCHES = 8
-"""How often a living thread is looked for while one process is dealt with. A process that keeps ending its threads must
-not make the daemon wait."""
+"""At most so often a living thread is looked for while one process is dealt with. A process that keeps ending its
+threads must not make the daemon wait."""
 
 
 class Vanished(Exception):
@@ -53,14 +55,13 @@ class ProcessDir:
         self.close()
 
     def close(self) -> None:
-        """Close the descriptors."""
         if self._oom_score_adj >= 0:
             os.close(self._oom_score_adj)
         os.close(self.descriptor)
 
     def read(self, name: str, limit: int = 1 << 16, offset: int = 0) -> bytes:
-        """The content of a file, at most `limit` bytes from `offset` on, by one read(2). The kernel returns a file of
-        one record whole (seq_file, single_open). Raises Vanished and OSError."""
+        """The content of a file, at most `limit` bytes from `offset` on, by one read(2). Files of one record are read
+        whole by that (seq_file, single_open). Raises Vanished and OSError."""
         while True:
             try:
                 return self._read(self.path(name), limit, offset)
@@ -78,8 +79,31 @@ class ProcessDir:
         except (FileNotFoundError, ProcessLookupError):
             raise Vanished from None
 
+    def read_records(self, name: str) -> bytes:
+        """The content of a file of many records, of which one read(2) returns a part only. Raises Vanished and
+        OSError."""
+        try:
+            descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.descriptor)
+            try:
+                return b"".join(iter(lambda: os.read(descriptor, _PIECE), b""))
+            finally:
+                os.close(descriptor)
+        except (FileNotFoundError, ProcessLookupError):
+            raise Vanished from None
+
+    def threads(self) -> list[str]:
+        """The IDs of the threads. Raises Vanished and OSError."""
+        try:
+            descriptor = os.open("task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.descriptor)
+            try:
+                return os.listdir(descriptor)
+            finally:
+                os.close(descriptor)
+        except (FileNotFoundError, ProcessLookupError):
+            raise Vanished from None
+
     def is_gone(self) -> bool:
-        """Whether the process has been reaped; False also where that isn't known."""
+        """Whether the process has been reaped; False if that can't be told."""
         try:
             self._read("stat", _STAT_LIMIT)
         except Vanished:
@@ -89,8 +113,7 @@ class ProcessDir:
         return False
 
     def path(self, name: str) -> str:
-        """The path of the process's file `name`, relative to `descriptor`. If the first thread has ended, it is the
-        file of another thread."""
+        """The path of a file of the process, relative to `descriptor`: the file of the thread that is read."""
         return self._thread + name
 
     def read_stat(self) -> Stat:
@@ -101,8 +124,8 @@ class ProcessDir:
         return stat
 
     def leader_has_ended(self) -> bool:
-        """Whether the first thread has ended since read_stat(). If so, files that were read since may have been empty
-        for that reason, and from then on another thread's files are read. Raises Vanished."""
+        """Whether the first thread has ended since read_stat(). If so, what was read since may be empty for that
+        reason, and another thread's files are read from then on. Raises Vanished."""
         if self._thread:
             return False
         self.read_stat()
@@ -138,7 +161,7 @@ class ProcessDir:
 
     def read_exe(self) -> bytes | None:
         """The path of the executable as the kernel shows it. Empty: there is none (a zombie, a kernel thread). None:
-        the kernel refused it."""
+        the kernel refused to tell."""
         while True:
             try:
                 return os.readlink(self._thread.encode() + b"exe", dir_fd=self.descriptor)
@@ -184,10 +207,10 @@ class ProcessDir:
 def processes(proc: str = "/proc") -> Iterator[tuple[int, int]]:
     """All processes: the PID and the inode number of /proc/PID. Raises OSError.
 
-    The kernel lists them in the order of their PIDs, about a thousand in a call. So each process that exists all the
-    time is listed. Ten thousand in one call would take 12 ms. Each inode has a new number (get_next_ino() of
-    fs/inode.c), so the same number means the same process. A process may get another number after the kernel was short
-    of memory."""
+    The kernel lists them in the order of their PIDs, about a thousand a call, so every process that is there all the
+    time is listed. To list ten thousand in one call would take it 12 ms. Each inode has a new number (get_next_ino() of
+    fs/inode.c), so the same number means the same process. The same process may get another number after the kernel
+    was short of memory."""
     with os.scandir(proc) as entries:
         for entry in entries:
             if entry.name.isdigit():
@@ -195,9 +218,9 @@ def processes(proc: str = "/proc") -> Iterator[tuple[int, int]]:
 
 
 def read_exe_link(pid: int, proc: bytes = b"/proc") -> bytes | None:
-    """The path of the executable as the kernel shows it, without opening the process directory. It is only a hint,
-    because the PID may mean another process by now. None: the kernel refused it. Raises Vanished, also where there is
-    no executable, and OSError where this process has no memory or descriptor left."""
+    """The path of the executable as the kernel shows it, without opening the process: a hint, since the PID may mean
+    another process by now. None: the kernel refused to tell. Raises Vanished, also where there is no executable, and
+    OSError where this process has no memory or descriptor left."""
     try:
         return os.readlink(b"%b/%d/exe" % (proc, pid))
     except PermissionError:
@@ -207,8 +230,8 @@ def read_exe_link(pid: int, proc: bytes = b"/proc") -> bytes | None:
 
 
 def read_stat(pid: int, proc: str = "/proc") -> Stat:
-    """Read /proc/PID/stat without opening the process directory. It is only a hint, because the PID may mean another
-    process by now. Raises Vanished."""
+    """/proc/PID/stat, without opening the process: a hint, since the PID may mean another process by now. Raises
+    Vanished."""
     try:
         descriptor = os.open(f"{proc}/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -229,8 +252,8 @@ def has_lost_leader(pid: int, proc: str = "/proc") -> bool:
 
 
 def read_comm(pid: int, proc: bytes = b"/proc") -> bytes:
-    """The task's name, without opening the process directory. It is only a hint, because the PID may mean another
-    process by now. Raises Vanished and OSError."""
+    """The task's name, without opening the process: a hint, since the PID may mean another process by now. Raises
+    Vanished and OSError."""
     try:
         descriptor = os.open(b"%b/%d/comm" % (proc, pid), os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -257,8 +280,7 @@ def is_alive(pid: int, starttime: int, proc: str = "/proc") -> bool:
 
 
 def shows(pid: int, starttime: int | None, value: int, proc: str = "/proc") -> bool:
-    """Whether a process with this PID and start time (clock ticks since boot) runs and has this oom_score_adj.
-    `starttime` None: any process with the PID."""
+    """Whether the process of that identity runs and has this oom_score_adj. No start time: whoever has the PID."""
     try:
         with ProcessDir(pid, proc) as directory:
             stat = directory.read_stat()
@@ -279,5 +301,5 @@ def read_boot_id(proc: str = "/proc") -> str:
 
 
 def text(raw: bytes) -> str:
-    """Decode bytes of a process to the text that rules are compared with: UTF-8 with surrogateescape."""
+    """Bytes of a process as the text that rules are compared with: UTF-8 with surrogateescape."""
     return raw.decode("utf-8", "surrogateescape")

@@ -237,7 +237,7 @@ class Pinner:
         self._keep_if_related(node)
         comes = not look.tracked and self.ledger.nodes.get(node.pid) is node
         if (comes or (node.affects_descendants and not look.rule_before)) and source != "fork":
-            self._look_at(self.relatives.children(look.directory), Trigger(source))
+            self._look_at(self.relatives.children(look.directory, look.stat), Trigger(source))
 
     def _place(self, look: Look) -> None:
         """Find the ancestors of a process that was pinned early. Raises Vanished."""

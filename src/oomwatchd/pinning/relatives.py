@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from oomwatchd.base.clock import ticks_since_boot
 from oomwatchd.kernel import procfs
 from oomwatchd.kernel.facts import View
+from oomwatchd.kernel.proc_stat import Stat
 from oomwatchd.kernel.procfs import ProcessDir, Vanished
 from oomwatchd.pinning import strays
 from oomwatchd.pinning.family import Family
@@ -13,6 +14,9 @@ from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.lineage import Node
 from oomwatchd.pinning.pid_table import OwnTable
 from oomwatchd.pinning.tracking import Tracking
+
+_THREADS = 256
+"""So many threads of one process are asked for their children, at most."""
 
 
 class Relatives:
@@ -42,15 +46,21 @@ class Relatives:
         self._lost_from = lost_from if self._lost_from is None else min(lost_from, self._lost_from)
         self.unknown = True
 
-    def children(self, directory: ProcessDir) -> list[int]:
-        """The PIDs of the children of a process that aren't in the ledger. If the kernel doesn't show them (it lacks
-        CONFIG_PROC_CHILDREN), the next scan finds them."""
+    def children(self, directory: ProcessDir, stat: Stat | None) -> list[int]:
+        """The PIDs of the children that a process already has and that aren't in the ledger. If the kernel doesn't tell
+        them (CONFIG_PROC_CHILDREN), or has to be asked about too many threads, the next scan finds them."""
+        # The kernel lists a child at the thread that has forked it.
+        threads = [str(directory.pid)]
+        found = b""
         try:
-            found = directory.read(f"task/{directory.pid}/children")
+            if stat is not None and stat.threads > 1:
+                threads = directory.threads()
+            for thread in threads[:_THREADS]:
+                found += directory.read_records(f"task/{thread}/children")
         except (Vanished, OSError):
-            # The kernel forgets the children of a process that is gone.
+            # Of one that is gone the kernel doesn't know any more whose children it had.
             self.unknown = self.unknown or not directory.is_gone()
-            return []
+        self.unknown = self.unknown or len(threads) > _THREADS
         return [int(pid) for pid in found.split() if int(pid) not in self._ledger.nodes]
 
     def gather(self, pids: Iterable[int]) -> Iterator[None]:
