@@ -1,5 +1,6 @@
-/* brood CHILDREN [OTHER]: makes so many children, which sleep until the parent ends. With CHILDREN below 0, another thread
- * makes them. Then it prints "ok", and executes OTHER at the next line of its standard input. */
+/* brood CHILDREN [OTHER PAUSE]: makes so many children, which sleep until the parent ends. Then it prints "ok", and
+ * reads from standard input: at an end of file it sleeps; at a line it executes OTHER after PAUSE microseconds, which
+ * executes this program again, and so on. With CHILDREN below 0, another thread makes them. */
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,14 +16,14 @@ static void make(long count)
 			for (;;)
 				pause();
 		}
-	puts("ok");
-	fflush(stdout);
 }
 
-/* PR_SET_PDEATHSIG is about the thread, so it has to go on. */
+/* PR_SET_PDEATHSIG is about the thread: it has to go on. */
 static void *make_and_stay(void *count)
 {
 	make((long)count);
+	puts("ok");
+	fflush(stdout);
 	for (;;)
 		pause();
 	return NULL;
@@ -37,8 +38,15 @@ int main(int argc, char **argv)
 		pthread_create(&thread, NULL, make_and_stay, (void *)-count);
 		pthread_join(thread, NULL);
 	}
-	make(count);
-	getchar();
-	execl(argv[2], argv[2], (char *)NULL);
+	if (count > 0) {
+		make(count);
+		puts("ok");
+		fflush(stdout);
+		if (getchar() == EOF)
+			for (;;)
+				pause();
+	}
+	usleep(atoi(argv[3]));
+	execl(argv[2], argv[2], "0", argv[0], argv[3], (char *)NULL);
 	return 1;
 }

@@ -1,4 +1,5 @@
-"""The daemon: one thread and one loop. This module puts the parts together, starts them and ends them."""
+"""The daemon: one thread and one loop. This module puts the parts together, starts them and ends them. It has some more
+than 300 lines, since each part is named."""
 
 import signal
 import time
@@ -43,6 +44,7 @@ from oomwatchd.daemon.second_looks import SecondLooks
 from oomwatchd.kernel.command_lines import read_command_line
 from oomwatchd.kernel.nonblocking import stat_path
 from oomwatchd.kernel.proc_status import missing_capabilities
+from oomwatchd.pinning.agenda import EFFORT_AT_ONCE
 from oomwatchd.pinning.decisions import Trigger
 from oomwatchd.pinning.pinner import Pinner
 from oomwatchd.rules.ruleset import RuleSet
@@ -84,7 +86,8 @@ class Daemon:
         self._seen = seen
         in_force = self._in_force = InForce(loaded, always_dry=dry_run)
         ledger = new_ledger(self._directory, dry_run=in_force.dry_run)
-        self._pinner = Pinner(RuleSet(loaded.rules), ledger, dry_run=in_force.dry_run, defer=self._defer)
+        rules, dry, at_once = RuleSet(loaded.rules), in_force.dry_run, EFFORT_AT_ONCE
+        self._pinner = Pinner(rules, ledger, dry_run=dry, defer=self._defer, effort_at_once=at_once)
         self._source = EventSource(lambda table: self._pinner.tracking.use(table))
         self._helpers = ForkServer({function.__name__: function for function in _IN_HELPERS})
         self._put_off = PutOff(self._loop, self._helpers, self._look_at_put_off)
@@ -189,8 +192,8 @@ class Daemon:
         self._start()
         footprint.release()
         while not self._stopping:
-            self._loop.turn(wait=not self._scanner.under_way)
-            if self._scanner.under_way:
+            self._loop.turn(wait=not self._scanner.has_work)
+            if self._scanner.has_work:
                 self._loop.guard(self._scanner.slice)
         self._stop()
 
@@ -232,10 +235,11 @@ class Daemon:
             self._pump.read_all()
             pinner.release_all()
             self._pump.read_all()  # children that were forked meanwhile
+            pinner.catch_up()
             pinner.ledger.flush()
         self._put_off.close()
         self._names.close()
-        pinner.identify_all()
+        pinner.descendants.identify_all()
         report.decisions()
         report.summaries(time.monotonic(), final=True)
         pinner.ledger.rewrite()

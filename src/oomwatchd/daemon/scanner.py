@@ -61,8 +61,13 @@ class Scanner:
 
     @property
     def under_way(self) -> bool:
-        """Whether a scan has begun and not ended, so that slice() is to be called."""
+        """Whether a scan has begun and not ended."""
         return self._scan is not None
+
+    @property
+    def has_work(self) -> bool:
+        """Whether slice() is to be called: a scan is under way, or looks at relatives wait (Pinner.catching_up())."""
+        return self._scan is not None or self._pinner.agenda.behind
 
     def whole(self) -> None:
         """Scan now, without a pause for anything else."""
@@ -92,10 +97,23 @@ class Scanner:
         self._scan = self._scanning()
 
     def slice(self) -> None:
-        """Go on with the scan until it pauses or ends. One that fails is tried again after the interval."""
+        """Look at relatives that wait, and go on with the scan, until each pauses or ends."""
+        if self._pinner.agenda.behind:
+            self._catch_up()
+        if self._scan is not None:
+            self._go_on(self._scan)
+
+    def _catch_up(self) -> None:
+        self._pause_at = time.monotonic() + _SLICE_SECONDS
+        next(self._paced(self._pinner.catching_up()), None)
+        self._pinner.ledger.flush()
+        self._report.decisions()
+
+    def _go_on(self, scan: Iterator[None]) -> None:
+        """Go on with the scan. One that fails is tried again after the interval."""
         going_on = False
         try:
-            going_on = self._scan is not None and self._advance(self._scan)
+            going_on = self._advance(scan)
         finally:
             if not going_on:
                 self._scan = None
@@ -119,6 +137,7 @@ class Scanner:
         yield from self._look_at_all(present, members, trigger)
         pinner.tracking.expire()
         pinner.refresh_dead()
+        yield from self._paced(pinner.catching_up())
         pinner.ledger.flush()
         yield from self._paced(pinner.ledger.tidying(time.monotonic()))
         self.scans += 1

@@ -9,7 +9,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import starmap
 
@@ -82,6 +82,11 @@ class PidTable:
         for pids, members in self._members.batches():
             found.update(zip(memoryview(pids).cast("I"), starmap(Member, _MEMBER.iter_unpack(members)), strict=True))
         return found
+
+    def pids(self) -> Iterator[int]:
+        """The PIDs that are in the table all the time until the last one is taken. Raises OSError."""
+        for pids, _ in self._members.batches():
+            yield from memoryview(pids).cast("I")
 
     def forked(self, parent: int, child: int) -> Member | None:
         """Take note of a fork event. Returns the entry that the kernel has made for `child`; None: it has made none,

@@ -2,7 +2,6 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from oomwatchd.base.clock import ticks_since_boot
@@ -65,8 +64,13 @@ class Family:
         elif node.parent is None and may_descend(node, parent):
             self.acknowledge(node, parent)
         if parent.settled and parent.settled_ns < event_ns - tracking.FORK_NS and not self._rules.needs.fork_decides:
-            node.settled_ns = parent.settled_ns  # it runs the parent's program: no rule fits it, and its value is right
-            return False
+            # A settled parent may not stay so, and a maker by CLONE_PARENT that has ended is taken for its parent.
+            doubtful = self._tracking.descents > 0 or (
+                member is not None and self._tracking.origin_of(member) is not next(node.ancestors(), None)
+            )
+            if not doubtful:
+                node.settled_ns = parent.settled_ns  # it runs the parent's program: no rule fits it; its value is right
+                return False
         # A child that isn't in the table any more has ended. Another process with its PID has events of its own.
         return member is not None
 
@@ -115,6 +119,12 @@ class Family:
         if strays.gives_away(node):
             self._last_dead.append((ticks_since_boot(time.monotonic_ns()), node))
         self._ledger.died(node.pid)
+
+    def take_stale(self) -> bool:
+        """Whether dead processes may leave to their descendants what rules of before had said. From now on they
+        don't."""
+        stale, self._dead_are_stale = self._dead_are_stale, False
+        return stale
 
     def died_since(self, ticks: int) -> list[Node]:
         """The processes that were pinned at a lowered value and have died since `ticks` (clock ticks since boot), the
@@ -178,9 +188,9 @@ class Family:
         """Note that a process in the ledger descends from `parent`."""
         node.descend_from(parent)
         node.recorded = False
-        self._rebase(node)
+        self.rebase(node)
 
-    def _rebase(self, node: Node) -> None:
+    def rebase(self, node: Node) -> None:
         """Correct the original value of a pinned process. It may be a value that the process has inherited from a
         pinned ancestor; then what that ancestor leaves to it takes its place."""
         inheritance, pin = node.inherited(), node.pin or node.former
@@ -196,77 +206,12 @@ class Family:
         if node.pin is None:  # released a moment ago: descendants that haven't been looked at yet go by `former`
             node.former = pin
         else:
-            node.pin = self._under_todays_rule(pin) if node.dead else pin  # a dead process isn't looked at again
+            node.pin = self.under_todays_rule(pin) if node.dead else pin  # a dead process isn't looked at again
 
-    def _under_todays_rule(self, pin: Pin) -> Pin:
+    def under_todays_rule(self, pin: Pin) -> Pin:
         """The pin with the values of its rule today; `pin` itself if there is no such rule any more."""
         rule = self._rules.by_name.get(pin.rule)
         if rule is None:
             return pin
         target = rule.target(pin.original)
         return replace(pin, target=target, child_value=rule.child_value(target, pin.original))
-
-    # Descendants to be looked at
-
-    def below(self, origin: Node) -> list[int]:
-        """The PIDs of the descendants of `origin` that have to be looked at after its pin has changed."""
-        if not origin.has_children:
-            return []
-        found = self.adopt_untold()
-        for node in self._ledger.nodes.values():
-            between = node.handing_on(origin)
-            if between is not None:
-                for each in [*between, node]:
-                    self._rebase(each)
-                node.settled_ns = 0
-                found.append(node.pid)
-        return found
-
-    def dead_to_refresh(self, *, ending: bool) -> list[int]:
-        """Bring the pins of dead processes up to date after a change of rules, when all living processes have been
-        looked at. Returns the PIDs of descendants to look at. Runtime pins of dead processes stay, unless the daemon
-        releases all (`ending`)."""
-        found = list[int]()
-        if not self._dead_are_stale:
-            return found
-        self._dead_are_stale = False
-        for node in sorted(self._ledger.dead_origins(), key=lambda node: len(list(node.ancestors()))):
-            before = node.pin
-            if before is None or (before.rule == f"pin {node.pid}" and not ending):
-                continue
-            rule = self._rules.by_name.get(before.rule)
-            if rule is None or not rule.enabled or rule.action.ignore:
-                node.pin = None
-            else:
-                node.pin = self._under_todays_rule(before)
-            if node.pin != before:
-                self._tracking.note_change(node, before)
-                found += self.below(node)
-        return found
-
-    def adopt_untold(self) -> list[int]:
-        """Enter the processes into the ledger that only the table has: descendants that had the right value from their
-        fork on, and descendants whose events were lost. Returns the PIDs of the latter, which have to be looked at."""
-        return [pid for pid in self.adopting(self._tracking.table.items()) if pid is not None]
-
-    def adopting(self, members: Iterable[int]) -> Iterator[int | None]:
-        """Enter the `members` (PIDs) of the table into the ledger, as adopt_untold() does. Yields for each its PID if
-        it has to be looked at, else None. A caller may pause after each."""
-        for pid in members:
-            # The table is asked now, because after a pause another process may have the PID.
-            member = None if pid in self._ledger.nodes else self._tracking.table.get(pid)
-            yield pid if member is not None and self._adopt_member(pid, member) else None
-
-    def _adopt_member(self, pid: int, member: Member) -> bool:
-        """Enter a member of the table into the ledger, if it descends from a process there. Returns whether it has to
-        be looked at."""
-        origin = self._tracking.origin_of(member)
-        node = None if origin is None else self.adopt(pid, origin)
-        if node is None:
-            return False
-        node.hear = member.hear
-        if member.hear != 0:
-            return True
-        node.settled_ns = time.monotonic_ns()
-        self._ledger.record(node)
-        return False

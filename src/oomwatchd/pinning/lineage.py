@@ -93,6 +93,10 @@ class Node:
     change."""
     changed_ns: int = 0
     """When the pin last changed or ended, CLOCK_MONOTONIC."""
+    descending: bool = False
+    """Whether its descendants are being looked at after that change, see Descendants.descend()."""
+    missed_look: bool = False
+    """Whether a look at the process was left out meanwhile."""
     dead: bool = False
     left_to: str = ""
     """The rule that says `ignore = true` for the process, so that no `children` concerns it; empty: none."""
@@ -138,6 +142,11 @@ class Node:
     def settled(self) -> bool:
         """Whether the process is a descendant that has got what `children` says, and no rule fits it."""
         return self.settled_ns > 0 and not self.affects_descendants
+
+    @property
+    def awaits_descent(self) -> bool:
+        """Whether descendants of an ancestor are being looked at, so that those who are settled may not be for long."""
+        return any(above.descending for above in self.ancestors())
 
     def may_be(self, starttime: int) -> bool:
         """Whether a process that has this PID, and started at `starttime` (clock ticks since boot), may be this one."""

@@ -1,5 +1,7 @@
 """The table of tracked processes, kept by the daemon where the kernel doesn't."""
 
+from collections.abc import Iterator
+
 from oomwatchd.kernel.exec_filter import Member, PidTable
 
 
@@ -23,6 +25,10 @@ class OwnTable:
     def items(self) -> dict[int, Member]:
         """All entries by PID."""
         return self._members.copy()
+
+    def pids(self) -> Iterator[int]:
+        """The PIDs that are in the table now."""
+        return iter(list(self._members))
 
     def forked(self, parent: int, child: int) -> Member | None:
         """Add the child of a tracked process. Returns its entry; None: the parent isn't tracked."""

@@ -2,19 +2,21 @@
 process is as it should be, nothing is written. What was done is kept as decisions, which the daemon logs."""
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 
 from oomwatchd.base.notyet import NotYet
 from oomwatchd.base.uapi import PF_KTHREAD
-from oomwatchd.kernel import procfs
 from oomwatchd.kernel.exec_filter import ALL_KINDS
 from oomwatchd.kernel.facts import View
 from oomwatchd.kernel.procfs import ProcessDir, Vanished
+from oomwatchd.pinning.agenda import Agenda
 from oomwatchd.pinning.candidates import Candidates
 from oomwatchd.pinning.decider import Decider
 from oomwatchd.pinning.decisions import SCAN, Trigger
+from oomwatchd.pinning.descendants import Descendants
 from oomwatchd.pinning.family import Family
 from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.lineage import Node
@@ -33,7 +35,9 @@ must be answered first. False: it doesn't, so the pinner waits for the answer.""
 
 
 class Pinner:
-    """Runs the transaction on processes, by one set of rules and one ledger."""
+    """Runs the transaction on processes, by one set of rules and one ledger.
+
+    The module has some more than 300 lines, so that the order of the whole transaction is in one place."""
 
     def __init__(
         self,
@@ -44,7 +48,9 @@ class Pinner:
         proc: str = "/proc",
         clock: Callable[[], float] = time.monotonic,
         defer: Defer | None = None,
+        effort_at_once: float = math.inf,
     ) -> None:
+        """`effort_at_once`: how many relatives finish() may look at, see Agenda; the rest is left to catching_up()."""
         self.rules = rules
         self.ledger = ledger
         self.proc = proc
@@ -54,7 +60,7 @@ class Pinner:
         self._clock = clock
         self._defer = defer
         self._ending = False
-        self._todo: list[tuple[int, Trigger]] = []
+        self.agenda = Agenda(effort_at_once)
         self._unfinished: Look | EarlyPin | None = None
         self.prefilter = Prefilter(rules, proc)
         self._put_together()
@@ -71,7 +77,8 @@ class Pinner:
         """Track the processes of `ledger`, and no others."""
         self.tracking = Tracking(ledger, self.rules)
         self.family = Family(ledger, self.rules, self.view, self.tracking)
-        self.relatives = Relatives(ledger, self.view, self.family, self.tracking)
+        self.descendants = Descendants(ledger, self.rules, self.family, self.tracking, self.proc)
+        self.relatives = Relatives(ledger, self.view, self.family, self.descendants, self.tracking)
 
     def set_rules(self, rules: RuleSet) -> None:
         """Go by other rules from now on. A scan has to follow."""
@@ -79,6 +86,7 @@ class Pinner:
         self.prefilter = Prefilter(rules, self.proc)
         self.tracking.set_rules(rules)
         self.family.set_rules(rules)
+        self.descendants.set_rules(rules)
         self.relatives.note_unheard_forks()
         self.writer.forgive()
         self._put_together()
@@ -91,6 +99,7 @@ class Pinner:
         for pid in table.items():
             table.remove(pid)
         self.ledger = ledger
+        self.agenda.clear()
         self.writer.use(ledger, dry_run=dry_run)
         self._trace(ledger)
         self.tracking.use(table)
@@ -117,6 +126,10 @@ class Pinner:
         Trigger. Returns whether a value was written, so that the process should run before finish() is called."""
         if self._unfinished is not None:
             self.finish()
+        node = self.ledger.nodes.get(pid)
+        if node is not None and node.descending and source != "control":
+            node.missed_look = True  # it is looked at when its descendants have been, see Descendants.descend()
+            return False
         try:
             directory = ProcessDir(pid, self.proc)
         except Vanished:
@@ -137,16 +150,28 @@ class Pinner:
 
     def finish(self) -> None:
         """Do what follows begin(): the decision for the record, and the looks at relatives. This must be called before
-        another process is looked at."""
+        another process is looked at. Where there are many relatives, most are left to catching_up()."""
         self._finish_one()
-        try:
-            while self._todo:
-                pid, trigger = self._todo.pop()
-                self.begin(pid, trigger.source, trigger.event_ns)
-                self._finish_one()
-        except BaseException:
-            self._todo.clear()
-            raise
+        for pid, trigger in self.agenda.at_once():
+            self._look_at_one(pid, trigger)
+
+    def catching_up(self) -> Iterator[None]:
+        """Look at the relatives that finish() has left, and at theirs. Pauses after each; can be given up at any
+        pause, and begun anew."""
+        for pid, trigger in self.agenda.rounds():
+            self._look_at_one(pid, trigger)
+            yield
+
+    def catch_up(self) -> None:
+        """Look at all relatives that finish() has left, now."""
+        while not self.agenda.empty:
+            for _ in self.catching_up():
+                pass
+
+    def _look_at_one(self, pid: int | None, trigger: Trigger) -> None:
+        if pid is not None:
+            self.begin(pid, trigger.source, trigger.event_ns)
+            self._finish_one()
 
     def _finish_one(self) -> None:
         look, self._unfinished = self._unfinished, None
@@ -160,9 +185,6 @@ class Pinner:
             pass
         finally:
             look.directory.close()
-
-    def _look_at(self, pids: Iterable[int], trigger: Trigger) -> None:
-        self._todo += [(pid, trigger) for pid in pids]
 
     # Up to the write
 
@@ -210,7 +232,7 @@ class Pinner:
         if self._defer is not None and self._defer(directory.pid, trigger, owner, question):
             return
         question.find_out()
-        self._todo.append((directory.pid, trigger))
+        self.agenda.add([directory.pid], trigger)
 
     # After the write
 
@@ -233,11 +255,11 @@ class Pinner:
             # been read yet.
             if look.before is not None:
                 self.tracking.note_change(node, look.before)
-            self._look_at(self.family.below(node), Trigger(source))
+            self.agenda.add(self.descendants.descend(node), Trigger(source))
         self._keep_if_related(node)
         comes = not look.tracked and self.ledger.nodes.get(node.pid) is node
         if (comes or (node.affects_descendants and not look.rule_before)) and source != "fork":
-            self._look_at(self.relatives.children(look.directory, look.stat), Trigger(source))
+            self.agenda.add(self.relatives.children(look.directory, look.stat), Trigger(source))
 
     def _place(self, look: Look) -> None:
         """Find the ancestors of a process that was pinned early. Raises Vanished."""
@@ -246,7 +268,7 @@ class Pinner:
         node, pin = look.node, look.node.pin
         self.family.node_of(node.pid, look.stat)
         if node.pin != pin:  # the value that it had before came from an ancestor
-            self._look_at([node.pid], Trigger(look.trigger.source))
+            self.agenda.add([node.pid], Trigger(look.trigger.source))
 
     def _keep_if_related(self, node: Node) -> None:
         """Keep the process in the ledger if it is pinned, or if its lineage matters, and have the filter let its events
@@ -277,24 +299,16 @@ class Pinner:
 
     def release_all(self) -> None:
         """Give every process its original value back, and pin none from now on: `on_exit = "restore"`."""
+        self.catch_up()
         self._ending = True
         self.set_rules(RuleSet(()))
-        self._look_at([*self.family.adopt_untold(), *self.ledger.nodes], Trigger("control"))
-        self.finish()
+        self.agenda.add([*self.descendants.adopt_untold(), *self.ledger.nodes], Trigger("control"))
+        self.catch_up()
         self.refresh_dead()
-
-    def identify_all(self) -> None:
-        """Read the start times of processes that only a fork event has shown, so that they can be saved."""
-        self.family.adopt_untold()
-        for pid, node in list(self.ledger.nodes.items()):
-            try:
-                if node.starttime is None:
-                    self.family.node_of(pid, procfs.read_stat(pid, self.proc))
-            except Vanished:
-                self.ledger.died(pid)
 
     def refresh_dead(self) -> None:
         """After a change of rules, when all living processes have been looked at: bring up to date what dead processes
         leave to their descendants, and look at these."""
-        self._look_at(self.family.dead_to_refresh(ending=self._ending), SCAN)
+        for node in self.descendants.dead_to_refresh(ending=self._ending):
+            self.agenda.add(self.descendants.descend(node), SCAN)
         self.finish()

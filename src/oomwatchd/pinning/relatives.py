@@ -9,6 +9,7 @@ from oomwatchd.kernel.facts import View
 from oomwatchd.kernel.proc_stat import Stat
 from oomwatchd.kernel.procfs import ProcessDir, Vanished
 from oomwatchd.pinning import strays
+from oomwatchd.pinning.descendants import Descendants
 from oomwatchd.pinning.family import Family
 from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.lineage import Node
@@ -22,11 +23,14 @@ _THREADS = 256
 class Relatives:
     """Finds descendants of processes in the ledger. A scan calls gather(), and then adopt()."""
 
-    def __init__(self, ledger: Ledger, view: View, family: Family, tracking: Tracking) -> None:
+    def __init__(
+        self, ledger: Ledger, view: View, family: Family, descendants: Descendants, tracking: Tracking
+    ) -> None:
         self._ledger = ledger
         self._view = view
         self._proc = view.proc
         self._family = family
+        self._descendants = descendants
         self._tracking = tracking
         self.unknown = True
         """Whether processes in the ledger may have descendants that no event has shown."""
@@ -92,7 +96,7 @@ class Relatives:
         """Find descendants of processes in the ledger that weren't known: among the `members` (PIDs) of the table, and
         among the processes of gather(). Yields the PIDs to look at, ancestors first, and None where the caller may
         pause."""
-        yield from self._family.adopting(members)
+        yield from self._descendants.adopting(members)
         kin, self._kin = self._kin or {}, None
         yield from self._adopt_kin(kin)
         found = False

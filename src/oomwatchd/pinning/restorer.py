@@ -123,7 +123,7 @@ class Restorer:
         is the value of a pin by chance. A child that was being forked when the parent was settled would have a value
         that the parent doesn't have any more."""
         parent = node.parent
-        if parent is None or parent.dead or not parent.settled:
+        if parent is None or parent.dead or not parent.settled or node.awaits_descent:
             return False
         return procfs.shows(parent.pid, parent.starttime, current, self._view.proc)
 

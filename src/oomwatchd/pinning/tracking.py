@@ -33,6 +33,8 @@ class Tracking:
         """Nodes by number, as the table has them."""
         self._leaving: deque[tuple[int, Node]] = deque()
         """Descendants that have settled, and pins that have changed: when, CLOCK_MONOTONIC ns."""
+        self.descents = 0
+        """How many families are being looked at, see begin_descent()."""
         self._above_telling: set[int] = set()
         """PIDs of the parents of pinned processes for which strays.is_telling() is True."""
 
@@ -86,18 +88,35 @@ class Tracking:
         node.former, node.changed_ns = before, time.monotonic_ns()
         self._leaving.append((node.changed_ns, node))
 
+    def begin_descent(self, origin: Node) -> None:
+        """Note that the descendants of `origin` are being looked at, after what it leaves to them has changed."""
+        origin.descending = True
+        self.descents += 1
+
+    def end_descent(self, origin: Node) -> None:
+        """Note that all of them have been looked at."""
+        origin.descending = False
+        self.descents -= 1
+        if origin.former is not None:  # it is kept for a while from now on
+            self.note_change(origin, origin.former)
+
     def expire(self) -> None:
         """Forget former pins, and settled descendants that no release will have to find, when so much time has passed
         since the change that no child from before it can be found any more."""
         limit = time.monotonic_ns() - FORK_NS
-        while self._leaving and (self._leaving[0][0] <= limit or len(self._leaving) > _LEAVING):
+        for _ in range(len(self._leaving)):
+            if self._leaving[0][0] > limit and len(self._leaving) <= _LEAVING:
+                return
             _, node = self._leaving.popleft()
-            if node.former is not None and node.changed_ns <= limit:
+            if node.former is not None and node.changed_ns <= limit and not node.descending:
                 node.former = None
             if self._ledger.nodes.get(node.pid) is node and node.settled and node.settled_ns <= limit:
                 self._leave(node)
 
     def _leave(self, node: Node) -> None:
+        if node.awaits_descent:
+            self._leaving.append((time.monotonic_ns(), node))
+            return
         pins = [above.pin for above in node.ancestors() if above.pin is not None]
         if pins and node.hear != _FORKS_AND_EXIT:
             return
