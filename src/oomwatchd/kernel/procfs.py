@@ -1,7 +1,9 @@
 """Reads and writes /proc/PID: proc_pid_stat(5), proc_pid_status(5), proc_pid_oom_score_adj(5).
 
 A descriptor of the directory never means another process. Once the process is reaped, every openat(2) below the
-descriptor fails with ESRCH, also when another process has got the PID."""
+descriptor fails with ESRCH, also when another process has got the PID.
+
+The module has some more than 300 lines, so that one place has all that is read below /proc/PID."""
 
 import os
 from collections.abc import Iterator
