@@ -104,8 +104,7 @@ class Scanner:
             self._go_on(self._scan)
 
     def _catch_up(self) -> None:
-        self._pause_at = time.monotonic() + _SLICE_SECONDS
-        next(self._paced(self._pinner.catching_up()), None)
+        self._advance(self._paced(self._pinner.catching_up()))
         self._pinner.ledger.flush()
         self._report.decisions()
 

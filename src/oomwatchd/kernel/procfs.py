@@ -5,6 +5,7 @@ descriptor fails with ESRCH, also when another process has got the PID.
 
 The module has some more than 300 lines, so that one place has all that is read below /proc/PID."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from itertools import islice
@@ -15,9 +16,10 @@ _STAT_LIMIT = 2048
 """Bytes. The file has 52 numbers of at most 20 digits, and a name."""
 
 _PIECE = 1 << 16
+"""Bytes that are read at once of a file of many records."""
 
 _THREADS_LIMIT = 1024
-"""At most so many threads are looked at to find one that lives. Ended threads stay while a debugger holds them."""
+"""How many threads are looked at to find one that lives. Ended threads stay while a debugger holds them."""
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _READ_WRITE = os.O_RDWR | os.O_CLOEXEC
@@ -84,21 +86,20 @@ class ProcessDir:
     def read_records(self, name: str) -> bytes:
         """The content of a file of many records, of which one read(2) returns a part only. Raises Vanished and
         OSError."""
-        try:
-            descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.descriptor)
-            try:
-                return b"".join(iter(lambda: os.read(descriptor, _PIECE), b""))
-            finally:
-                os.close(descriptor)
-        except (FileNotFoundError, ProcessLookupError):
-            raise Vanished from None
+        with self._opened(name) as descriptor:
+            return b"".join(iter(lambda: os.read(descriptor, _PIECE), b""))
 
     def threads(self) -> list[str]:
         """The IDs of the threads. Raises Vanished and OSError."""
+        with self._opened("task") as descriptor:
+            return os.listdir(descriptor)
+
+    @contextlib.contextmanager
+    def _opened(self, name: str) -> Iterator[int]:
         try:
-            descriptor = os.open("task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.descriptor)
+            descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.descriptor)
             try:
-                return os.listdir(descriptor)
+                yield descriptor
             finally:
                 os.close(descriptor)
         except (FileNotFoundError, ProcessLookupError):

@@ -12,8 +12,8 @@ _WIDTHS = range(56, 133)
 """Where mailers and forums wrap."""
 _ENOUGH = 3
 _MOST_RESTS = 8
-"""A line of the kernel's takes no more further lines than so many, on average: text of which more have no prefix isn't
-wrapped, but comes without prefixes."""
+"""Into how many further lines a line of the kernel's is wrapped on average, at most. Where more lines have no prefix,
+the text isn't wrapped, but comes without prefixes."""
 _COLUMN = 14
 _DICTIONARY = re.compile(r" [A-Z][A-Z_]{0,40}=")
 """A line below a record of /dev/kmsg."""

@@ -9,18 +9,18 @@ from collections.abc import Iterable, Iterator
 from oomwatchd.pinning.decisions import Trigger
 
 Steps = Iterator[tuple[int | None, Trigger]]
-"""Each PID to look at, and why; None instead of a PID: a pause. It may be given up at any step. What is left stays."""
+"""Each PID to look at, and why; None in place of a PID: the caller may pause. A caller that stops in between leaves the
+rest on the agenda."""
 
 EFFORT_AT_ONCE = 4096
-"""The effort of the looks that one event entails before the next event is dealt with: some 256 looks, which take about
-20 ms. Most families are smaller."""
+"""How much is done for one event before the next event is read: some 256 looks. Most families are smaller."""
 
 _EFFORT_OF_LOOK = 16
 """A look takes some 16 times as long as a pause."""
 
 _ROUNDS = 8
-"""A look at a descendant that is pinned itself puts further looks on the agenda, and so on. After so many times,
-rounds() ends, since processes can go on with that for ever."""
+"""A look at a descendant that is pinned itself puts further looks on the agenda, and so on. Processes can go on with
+that for ever, so rounds() ends after this number of times."""
 
 
 class Agenda:

@@ -13,7 +13,8 @@ from oomwatchd.pinning.tracking import Tracking
 from oomwatchd.rules.ruleset import RuleSet
 
 _GENERATIONS = 16
-"""A family that forks without end is followed so far. What is forked later is heard of."""
+"""After how many passes over the table descend() ends, since a family can go on forking. Fork events show what is
+forked later."""
 
 
 class Descendants:
@@ -32,8 +33,9 @@ class Descendants:
         self._rules = rules
 
     def descend(self, origin: Node) -> Iterator[int | None]:
-        """The PIDs of the descendants to look at after what `origin` leaves to them has changed, and None for pauses.
-        Until the last one, `origin` isn't looked at itself: a second change would be mixed up with the first."""
+        """The PIDs of the descendants of `origin` that have to be looked at after its pin has changed, and None where
+        the caller may pause. Until the last one is taken, `origin` itself isn't looked at, because a second change of
+        its pin would be mixed up with the first."""
         if not origin.has_children:
             return iter(())
         self._tracking.begin_descent(origin)
@@ -46,12 +48,12 @@ class Descendants:
                 below = list[int]()
                 yield from self._unsettling(fresh, origin, below)
                 yield from below
-                # Those that the table alone knows of. Their forks weren't heard of before the look at them, so there
-                # may be more of them afterwards.
+                # Next come those that only the table has. Until they are looked at, their fork events don't pass the
+                # filter, so there may be more of them afterwards.
                 fresh = []
                 for pid in self._tracking.table.pids():
                     if pid not in self._ledger.nodes:
-                        yield next(self.adopting([pid]))
+                        yield self._adopt_from_table(pid)
                         adopted = self._ledger.nodes.get(pid)
                         fresh += [] if adopted is None else [adopted]
                 if not fresh:
@@ -63,9 +65,9 @@ class Descendants:
             yield origin.pid
 
     def _unsettling(self, fresh: Iterable[Node], origin: Node, below: list[int]) -> Iterator[None]:
-        """Find those among the `fresh` nodes, and those that are made meanwhile, that descend from `origin`, and add
-        their PIDs to `below`. All of them are unsettled before the first of them is looked at: what a settled parent
-        shows counts as a value of its own."""
+        """Add to `below` the PIDs of those `fresh` nodes that descend from `origin`, and of such nodes that are made
+        meanwhile. Yields where the caller may pause. All of them are unsettled before the first one is looked at,
+        because a value that a settled parent shows counts as the process's own."""
         newest = 0
         for node in fresh:
             newest = max(newest, node.number)
@@ -76,7 +78,7 @@ class Descendants:
                 below.append(node.pid)
 
     def _inherits_anew(self, node: Node, origin: Node) -> bool:
-        """Whether a process has to be looked at, since it inherits from `origin`."""
+        """Whether a living process inherits from `origin`. If so, it is unsettled, and its original is corrected."""
         between = None if node.dead else node.handing_on(origin)
         if between is None:
             return False
@@ -86,8 +88,9 @@ class Descendants:
         return True
 
     def dead_to_refresh(self, *, ending: bool) -> list[Node]:
-        """After a change of rules, when all that live have been looked at: the dead processes that leave another value
-        to their descendants now. The pin of one process ends with it, so nothing changes it any more."""
+        """Bring the pins of dead processes up to date after a change of rules, when all living processes have been
+        looked at. Returns the dead processes whose pin has changed. Runtime pins of dead processes stay, unless the
+        daemon releases all (`ending`)."""
         found = list[Node]()
         if not self._family.take_stale():
             return found
@@ -106,34 +109,36 @@ class Descendants:
         return found
 
     def adopt_untold(self) -> list[int]:
-        """Enter into the ledger what the table alone knows of: descendants that had the right value from their fork on,
-        and those whose events were lost. The latter have to be looked at."""
+        """Enter the processes into the ledger that only the table has: descendants that had the right value from their
+        fork on, and descendants whose events were lost. Returns the PIDs that have to be looked at."""
         return [pid for pid in self.adopting(self._tracking.table.items()) if pid is not None]
 
     def adopting(self, members: Iterable[int]) -> Iterator[int | None]:
-        """Enter these `members` of the table into the ledger, as adopt_untold() does. Yields the PID of each one that
-        has to be looked at, and None, for a pause, for each other one."""
-        for pid in members:
-            # As the table has it now: after a pause another process may have the PID.
-            member = None if pid in self._ledger.nodes else self._tracking.table.get(pid)
-            yield pid if member is not None and self._adopt_member(pid, member) else None
+        """Enter the `members` (PIDs) of the table into the ledger, as adopt_untold() does. Yields for each its PID if
+        it has to be looked at, else None. A caller may pause after each."""
+        return map(self._adopt_from_table, members)
+
+    def _adopt_from_table(self, pid: int) -> int | None:
+        # The table is asked now, because after a pause another process may have the PID.
+        member = None if pid in self._ledger.nodes else self._tracking.table.get(pid)
+        return pid if member is not None and self._adopt_member(pid, member) else None
 
     def _adopt_member(self, pid: int, member: Member) -> bool:
-        """Enter a member of the table into the ledger, if it descends from somebody there. Whether it has to be looked
-        at."""
+        """Enter a member of the table into the ledger, if it descends from a process there. Returns whether it has to
+        be looked at."""
         origin = self._tracking.origin_of(member)
         node = None if origin is None else self._family.adopt(pid, origin)
         if node is None:
             return False
         node.hear = member.hear
-        if member.hear != 0 or node.awaits_descent:  # what was right when the table got it may be right no longer
+        if member.hear != 0 or node.awaits_descent:  # its value may not be right any more
             return True
         node.settled_ns = time.monotonic_ns()
         self._ledger.record(node)
         return False
 
     def identify_all(self) -> None:
-        """Read the start times of the processes that are known only by their fork event, so that they can be saved."""
+        """Read the start times of processes that only a fork event has shown, so that they can be saved."""
         self.adopt_untold()
         for pid, node in list(self._ledger.nodes.items()):
             try:

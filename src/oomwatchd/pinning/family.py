@@ -21,7 +21,7 @@ _LAST_DEAD = 1024
 
 
 class Family:
-    """The lineage of the processes in a ledger. Methods return which processes to look at; the pinner looks at them."""
+    """The lineage of the processes in a ledger."""
 
     def __init__(self, ledger: Ledger, rules: RuleSet, view: View, tracking: Tracking) -> None:
         self._ledger = ledger
@@ -121,8 +121,8 @@ class Family:
         self._ledger.died(node.pid)
 
     def take_stale(self) -> bool:
-        """Whether dead processes may leave to their descendants what rules of before had said. From now on they
-        don't."""
+        """Whether pins of dead processes may be by rules that have changed since. The caller has to bring them up to
+        date, since the next call returns False."""
         stale, self._dead_are_stale = self._dead_are_stale, False
         return stale
 

@@ -17,7 +17,7 @@ from oomwatchd.pinning.pid_table import OwnTable
 from oomwatchd.pinning.tracking import Tracking
 
 _THREADS = 256
-"""So many threads of one process are asked for their children, at most."""
+"""How many threads of one process are asked for their children. If it has more, the next scan finds the rest."""
 
 
 class Relatives:
@@ -51,8 +51,8 @@ class Relatives:
         self.unknown = True
 
     def children(self, directory: ProcessDir, stat: Stat | None) -> list[int]:
-        """The PIDs of the children that a process already has and that aren't in the ledger. If the kernel doesn't tell
-        them (CONFIG_PROC_CHILDREN), or has to be asked about too many threads, the next scan finds them."""
+        """The PIDs of the children that a process already has and that aren't in the ledger. The next scan finds those
+        that are missing: if the kernel lists none (CONFIG_PROC_CHILDREN), or the process has more than 256 threads."""
         # The kernel lists a child at the thread that has forked it.
         threads = [str(directory.pid)]
         found = b""
