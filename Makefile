@@ -59,7 +59,7 @@ run: venv ## run the daemon in the foreground, with config/oomwatchd.toml; Ctrl-
 	@chmod go-w config/oomwatchd.toml # with umask 002 others could write it, and such a file is refused
 	$(SUDO) $(VENV)/bin/oomwatchd -c config/oomwatchd.toml
 
-test: test-unit test-kernel ## run the unit tests and the tests on this machine's kernel, some 5 minutes
+test: test-unit test-kernel ## run the unit tests and the tests on this machine's kernel, some 9 minutes
 
 # Byte code is kept, whatever the environment says: the tests start some hundred Python programs. Root keeps it in build/,
 # so that no folder of the checkout becomes root's; the unit tests where pip has put that of pytest already.
