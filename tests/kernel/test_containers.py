@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -218,7 +219,11 @@ def test_a_real_container(daemon: Daemon, target: Path, runtime: str) -> None:
         container.wait()
 
 
-def test_tabs_of_chromium(daemon: Daemon, processes: Processes) -> None:
+BROWSER_USER = 61843
+"""A user whom no other program runs as, so that all that the browser leaves behind can be found."""
+
+
+def test_tabs_of_chromium(daemon: Daemon) -> None:
     """The rule that the shipped file shows."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
@@ -227,16 +232,18 @@ def test_tabs_of_chromium(daemon: Daemon, processes: Processes) -> None:
     (shown,) = (part for part in shipped.split("\n\n") if 'name = "browser tabs"' in part)
     text = "\n".join(line.removeprefix("#") for line in shown.split("\n") if not line.startswith("# "))
     # Of this machine's browsers only the one below.
-    daemon.start(f'[daemon]\nscan_interval = "300ms"\n{text}\nuser = 65534\n')
+    daemon.start(f'[daemon]\nscan_interval = "300ms"\n{text}\nuser = {BROWSER_USER}\n')
     with public_directory() as profile:
-        os.chown(profile, 65534, 65534)
-        command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", f"HOME={profile}", browser]
+        os.chown(profile, BROWSER_USER, BROWSER_USER)
+        user = [f"--reuid={BROWSER_USER}", f"--regid={BROWSER_USER}", "--clear-groups"]
         options = ["--headless", "--disable-gpu", "--remote-debugging-port=0", f"--user-data-dir={profile}/data"]
         options += ["--enable-crash-reporter", f"--crash-dumps-dir={profile}", "data:text/html,text"]
         child = subprocess.Popen(
-            [*command, *options], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            ["setpriv", *user, "env", f"HOME={profile}", browser, *options],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
-        processes.children.append(child)
 
         def tabs() -> list[int]:
             return [pid for pid in family(child.pid) if b"--type=renderer" in cmdline(pid)]
@@ -250,9 +257,21 @@ def test_tabs_of_chromium(daemon: Daemon, processes: Processes) -> None:
             wait_for_value(sandboxed, 400)
             assert oom_score_adj(child.pid) < 400
         finally:
-            for pid in family(child.pid):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, 9)
+            # What has left the family, too. It would still write into the profile while that is removed.
+            wait_until(lambda: not kill_processes_of(BROWSER_USER), "the browser has ended")
+            child.wait()
+
+
+def kill_processes_of(user: int) -> list[int]:
+    """Kill all processes of a user. Returns those that were still there."""
+    found = []
+    for entry in os.scandir("/proc"):
+        with contextlib.suppress(OSError):
+            status = dict(line.split(":", 1) for line in Path(entry.path, "status").read_text().splitlines())
+            if int(status["Uid"].split()[0]) == user and not status["State"].strip().startswith("Z"):
+                os.kill(int(entry.name), signal.SIGKILL)
+                found.append(int(entry.name))
+    return found
 
 
 def family(pid: int) -> list[int]:
