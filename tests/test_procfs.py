@@ -24,7 +24,7 @@ TAIL = b" S 1 812 700 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 3456 15728640 1200 1
 @pytest.mark.parametrize("comm", [b"sshd", b"a b", b"a) S 1 (b", b"\xff\n", b""])
 def test_stat(comm: bytes) -> None:
     assert parse_stat(b"812 (" + comm + b")" + TAIL) == Stat(
-        comm=comm, leader_ended=False, ppid=1, session=700, flags=4194560, threads=1, starttime=3456
+        comm=comm, zombie=False, ppid=1, session=700, flags=4194560, threads=1, starttime=3456
     )
 
 

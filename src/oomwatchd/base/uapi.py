@@ -15,6 +15,8 @@ TASK_COMM_LEN = 16
 """include/linux/sched.h: the size in bytes of a task's name, with the NUL at its end."""
 COMM_MAX = TASK_COMM_LEN - 1
 """The most bytes that a task's name has, without the NUL."""
+PF_EXITING = 0x00000004
+"""include/linux/sched.h: the flag of a thread that is being ended. Soon after, it has no memory any more."""
 PF_KTHREAD = 0x00200000
 """include/linux/sched.h: the flag of a kernel thread, in `flags` of /proc/PID/stat."""
 PF_FORKNOEXEC = 0x00000040

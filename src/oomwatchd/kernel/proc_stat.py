@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from oomwatchd.base.uapi import PF_EXITING
+
 
 @dataclass(slots=True)
 class Stat:
@@ -12,9 +14,8 @@ class Stat:
 
     comm: bytes
     """The task's name, which may hold any bytes."""
-    leader_ended: bool
-    """Whether the first thread has ended. The files of the process that come from its memory are empty then. The files
-    of its other threads, below /proc/PID/task, aren't."""
+    zombie: bool
+    """Whether the first thread has ended."""
     ppid: int
     session: int
     """PID of the session's leader."""
@@ -26,9 +27,15 @@ class Stat:
     """Clock ticks since boot."""
 
     @property
+    def leader_ended(self) -> bool:
+        """Whether the first thread has ended, or is being ended. The files of the process that come from its memory are
+        empty then. The files of its other threads, below /proc/PID/task, aren't."""
+        return self.zombie or self.flags & PF_EXITING != 0
+
+    @property
     def ended(self) -> bool:
         """Whether all threads have ended, so that the process only waits to be reaped."""
-        return self.leader_ended and self.threads < 2
+        return self.zombie and self.threads < 2
 
 
 def parse_stat(raw: bytes) -> Stat:
@@ -40,7 +47,7 @@ def parse_stat(raw: bytes) -> Stat:
         raise ValueError(f"not a stat file: {raw[:80]!r}")
     return Stat(
         raw[opening + 1 : closing],
-        leader_ended=fields[0] in (b"Z", b"X"),
+        zombie=fields[0] in (b"Z", b"X"),
         ppid=int(fields[1]),
         session=int(fields[3]),
         flags=int(fields[6]),

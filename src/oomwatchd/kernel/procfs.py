@@ -126,6 +126,17 @@ class ProcessDir:
             self._find_thread()
         return stat
 
+    def is_in_exit(self) -> bool:
+        """Whether the whole process is being ended or has ended. It has no memory then: what was read from there is
+        empty. The kernel may take seconds to give back the memory of a large one. Raises Vanished."""
+        stat = self.read_stat()
+        if not self._thread:
+            return stat.leader_ended
+        while not self._lives(self._thread.split("/")[1]):
+            if not self._find_thread():
+                return True
+        return False
+
     def leader_has_ended(self) -> bool:
         """Whether the first thread has ended since read_stat(). If so, what was read since may be empty for that
         reason, and another thread's files are read from then on. Raises Vanished."""

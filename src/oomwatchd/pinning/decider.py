@@ -37,11 +37,19 @@ class Decider:
         self, look: Look, stat: Stat, exe: bytes | None, runtime_pin: RuntimePin | None
     ) -> tuple[Rule | None, Process | None]:
         """The rule that fits (None: none does), and the facts of the process (None: only exe and comm were needed).
-        `exe`: the result of ProcessDir.read_exe(). `runtime_pin`: the runtime pin of that PID. Raises NotYet and
-        Vanished."""
-        directory, node = look.directory, look.node
+        `exe`: the result of ProcessDir.read_exe(). `runtime_pin`: the runtime pin of that PID. Raises NotYet; and
+        Vanished, also if the process is being ended, so that its rule asks for facts that it doesn't have any more."""
         if runtime_pin is not None and runtime_pin.starttime == stat.starttime:
             return runtime_rule(runtime_pin), None
+        rule, process = self._find(look, stat, exe)
+        before = look.rule_before
+        if before in self._rules.by_name and (rule is None or rule.name != before) and look.directory.is_in_exit():
+            raise Vanished
+        return rule, process
+
+    def _find(self, look: Look, stat: Stat, exe: bytes | None) -> tuple[Rule | None, Process | None]:
+        """As decide(), of the facts as they are now."""
+        directory, node = look.directory, look.node
         decision = self._decide_by(directory, stat, node, exe)
         pinned_by = node.pin.rule if node.pin is not None else ""
         # A relative is looked at with the source "exec", too, but it has executed nothing, and its event_ns is 0.
