@@ -2,6 +2,7 @@
 
 import fnmatch
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from oomwatchd.base.notyet import NotYet
 from oomwatchd.rules.criteria import Process
-from oomwatchd.rules.index import Index
+from oomwatchd.rules.index import Index, as_bits
 from oomwatchd.rules.match import Mismatch, mismatch
 from oomwatchd.rules.model import (
     Action,
@@ -259,6 +260,38 @@ def test_needs() -> None:
     assert needs([rule(excluded=(Criterion("group"),))]).events == {"gid"}
     assert not needs([rule(criterion("exe", "/x"), action=Action(ignore=True))]).forks
     assert needs([replace(by_exe, enabled=False)]) == needs([])
+    assert needs([rule(Criterion("descendant_of", names=("x",)), action=Action(ignore=True))]).forks
+    assert not needs([by_exe]).second_look
+    assert needs([rule(criterion("unit", "x"))]).second_look
+
+
+LEADER, NO_LEADER = Criterion("session_leader", flag=True), Criterion("session_leader", flag=False)
+
+
+@pytest.mark.parametrize(
+    ("asked", "decides"),
+    [
+        (rule(NO_LEADER), True),
+        (rule(LEADER), False),
+        (rule(excluded=(LEADER,)), True),
+        (rule(excluded=(NO_LEADER,)), False),
+        (rule(criterion("comm", "a"), NO_LEADER), True),
+        (rule(criterion("comm", "a")), False),
+        (rule(excluded=(criterion("comm", "a"),)), False),
+        (replace(rule(NO_LEADER), enabled=False), False),
+    ],
+)
+def test_whether_a_rule_can_fit_a_new_process_that_did_not_fit_its_parent(asked: Rule, decides: bool) -> None:
+    """The child of the leader of a session isn't the leader of one."""
+    assert needs([rule(criterion("exe", "/x")), asked]).fork_decides is decides
+
+
+def test_what_rules_name() -> None:
+    below = (Criterion("descendant_of", names=("a", "b")), Criterion("user", names=("root",)))
+    rules = RuleSet([rule(criterion("exe", "/x")), rule(*below[1:], excluded=below[:1]), rule(criterion("exe", "/y"))])
+
+    assert rules.referenced == {"a", "b"}
+    assert rules.by_exe == 0b101
 
 
 # The model: no index, no bits, no memory.
@@ -393,4 +426,19 @@ def test_the_index_finds_what_trying_each_rule_finds(texts: list[str], value: st
 def test_the_index_of_ids_wants_all_of_them() -> None:
     rules = [Rule("r", (Criterion("user", ids=frozenset({0, 5})),), Action(1, 1))]
 
-    assert [Index("user", rules).possible(value) for value in (0, 1, (0, 5), (0, 1), None)] == [1, 0, 1, 0, 0]
+    found = [Index("user", rules).possible(value) for value in (0, 1, (0, 5), (0, 1), (1, 0), None)]
+
+    assert found == [1, 0, 1, 0, 0, 0]
+
+
+def test_no_pattern_fits_a_fact_that_a_process_does_not_have() -> None:
+    index = Index("unit", [rule(criterion("unit", "*")), rule(criterion("comm", "a"))])
+
+    assert [index.possible(value) for value in ("a", "", None)] == [0b11, 0b10, 0b10]
+
+
+@pytest.mark.parametrize("numbers", [[], [0], [2, 0], [7, 7], range(63), range(64), [*range(3, 1000, 9), 3], [5] * 99])
+def test_numbers_as_bits(numbers: Sequence[int]) -> None:
+    bits = as_bits(numbers)
+
+    assert {number for number in range(1100) if bits >> number & 1} == set(numbers)

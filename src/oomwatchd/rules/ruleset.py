@@ -96,7 +96,7 @@ class RuleSet:
     def names_exe(self, exe: str) -> bool:
         """Whether a rule that can lower names this path, so that the path has to be verified. Nothing is remembered
         here: the caller asks once for each executable."""
-        if exe and "exe" in self.searches.keys:
+        if "exe" in self.searches.keys:
             exe = self.searches.prepare("exe", self._enabled, exe)
         criteria = (c for rule in self.rules if rule.can_lower for c in rule.criteria)
         return any(c.key == "exe" and c.matches(exe) is not False for c in criteria)
@@ -167,7 +167,7 @@ class RuleSet:
         return bits
 
     def _possible(self, key: str, value: Value) -> int:
-        if isinstance(value, str) and value and key in self.searches.keys:
+        if isinstance(value, str) and key in self.searches.keys:
             value = self.searches.prepare(key, self._enabled, value)
         index = self._index.get(key)
         return self._enabled if index is None else index.possible(value)
