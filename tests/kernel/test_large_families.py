@@ -77,6 +77,23 @@ def test_children_of_another_thread(daemon: Daemon, brood: Brood) -> None:
     wait_for_value([pid, *children], 500)
 
 
+@pytest.mark.parametrize("wanted", [0, 700])
+def test_daemon_that_is_killed_before_it_has_looked_at_all_children(daemon: Daemon, brood: Brood, wanted: int) -> None:
+    """The next one looks at the others, whether the rule has gone or has another value."""
+    config = rule(brood.path, 500, scan="1h", more='session_leader = true\nchildren = "inherit"')
+    daemon.start(config)
+    pid = brood.start(1500, 1000)
+    children = list(descendants(pid))
+    wait_for_value([pid, *children], 500)
+
+    daemon.write(config.replace(" = 500", " = 700") if wanted else config.replace(str(brood.path), "/nothing"))
+    wait_until(lambda: oom_score_adj(children[0]) == wanted, "the first child has its value")
+    daemon.kill()
+    daemon.start()
+
+    wait_for_value([pid, *children], wanted)
+
+
 @pytest.mark.serial  # other daemons would have to look at all of these processes
 @pytest.mark.parametrize(("children", "below"), [("reset", 0), ("inherit", 500), (250, 250)])
 def test_program_that_is_pinned_and_released_again_and_again(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from oomwatchd.daemon.failure import Failure
 from oomwatchd.kernel import procfs
+from oomwatchd.pinning.decisions import SCAN
 from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.pinner import Pinner
 
@@ -21,9 +22,14 @@ def open_ledger(pinner: Pinner, warn: Callable[[str], None]) -> None:
     ledger = pinner.ledger
     if ledger.path is None:
         return
-    damage = ledger.load(procfs.is_alive, procfs.starttime_of)
+    damage = ledger.load(
+        lambda pid, starttime: procfs.is_alive(pid, starttime, pinner.proc),
+        lambda pid: procfs.starttime_of(pid, pinner.proc),
+    )
     if ledger.trouble and os.geteuid() != 0:
         raise Failure(f"Failed to write '{ledger.path}': {ledger.trouble}. Run as root, or --dry-run")
     pinner.tracking.use(pinner.tracking.table)
+    for descent in pinner.descendants.unfinished():
+        pinner.agenda.add(descent, SCAN)
     if damage is not None:
         warn(f"The ledger '{ledger.path}' is damaged: {damage}; going on with what could be read of it")

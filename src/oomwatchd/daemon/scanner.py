@@ -135,6 +135,7 @@ class Scanner:
         yield from self._find_present(present, members)
         yield from self._look_at_all(present, members, trigger)
         pinner.tracking.expire()
+        yield from self._paced(pinner.catching_up())
         pinner.refresh_dead()
         yield from self._paced(pinner.catching_up())
         pinner.ledger.flush()

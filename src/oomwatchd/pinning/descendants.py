@@ -98,15 +98,28 @@ class Descendants:
             before = node.pin
             if before is None or (before.rule == f"pin {node.pid}" and not ending):
                 continue
+            if node.descending:  # a second change would be mixed up with the first: the next scan does it
+                self._family.note_stale()
+                continue
             rule = self._rules.by_name.get(before.rule)
-            if rule is None or not rule.enabled or rule.action.ignore:
-                node.pin = None
-            else:
-                node.pin = self._family.under_todays_rule(before)
-            if node.pin != before:
-                self._tracking.note_change(node, before)
+            goes = rule is None or not rule.enabled or rule.action.ignore
+            pin = None if goes else self._family.under_todays_rule(before)
+            if pin != before:
+                node.change_pin(pin)
+                self._ledger.record(node)
+                self._tracking.note_change(node)
                 found.append(node)
         return found
+
+    def unfinished(self) -> list[Iterator[int | None]]:
+        """After the ledger's file was read: as descend(), for each process whose pin had changed shortly before the
+        daemon ended. It may have been killed before it had looked at all descendants."""
+        changed = dict[int, Node]()
+        for node in self._ledger.nodes.values():
+            changed |= {above.number: above for above in (node, *node.ancestors()) if above.former is not None}
+        for node in changed.values():
+            self._tracking.note_change(node)
+        return [self.descend(node) for node in changed.values()]
 
     def adopt_untold(self) -> list[int]:
         """Enter the processes into the ledger that only the table has: descendants that had the right value from their

@@ -126,6 +126,10 @@ class Family:
         stale, self._dead_are_stale = self._dead_are_stale, False
         return stale
 
+    def note_stale(self) -> None:
+        """Note that the pins of dead processes haven't all been brought up to date: the next take_stale() says so."""
+        self._dead_are_stale = True
+
     def died_since(self, ticks: int) -> list[Node]:
         """The processes that were pinned at a lowered value and have died since `ticks` (clock ticks since boot), the
         last 1,024 of them. One of these may have a descendant whose fork event was lost, which is found by the dead

@@ -5,7 +5,8 @@ The keys are the format of the file. They stay as they are, also where the code 
 - header: `oomwatchd_ledger` (the format's number), `boot_id`
 - a process: `pid`, `starttime` (ticks since boot, proc_pid_stat(5)), and those of the following that it has: `parent`
   ([pid, starttime] of the nearest ancestor in the file), `left_to` (the rule that ignores it), `settled_ns`, `hold`
-  {`rule`, `first`, `value`, `child_value`, `since`, `source`}, `exe` ([path, device, inode] of the verified executable)
+  {`rule`, `first`, `value`, `child_value`, `since`, `source`}, `former` (as `hold`: the pin before the last change, as
+  long as descendants may have its values), `exe` ([path, device, inode] of the verified executable)
 - an early pin, of a process whose start time isn't read yet: `pid`, `started_by` (ticks since boot at which it had
   started), `hold` (null: it isn't pinned after all). The next line of that process counts in its place
 - a process that is gone, or isn't tracked any more: `pid`, `starttime`, `gone`
@@ -71,6 +72,8 @@ def encode_node(node: Node, above: Node | None) -> str:
         line += f',"settled_ns":{node.settled_ns}'
     if node.pin is not None:
         line += f',"hold":{_encode_pin(node.pin)}'
+    if node.former is not None:
+        line += f',"former":{_encode_pin(node.former)}'
     exe = node.verified_exe
     if exe is not None:
         line += f',"exe":[{_quote(exe.path)},{exe.file[0]},{exe.file[1]}]'
@@ -135,7 +138,7 @@ def decode(line: bytes, boot_epoch: float = 0.0) -> NodeLine | RuntimePin:
     node = Node(pid, None if is_early else starttime, None)
     node.started_by = starttime if is_early else None
     node.dead = entry.get("gone") is True
-    node.pin = _pin(entry.get("hold"))
+    node.pin, node.former = _pin(entry.get("hold")), _pin(entry.get("former"))
     if "left_to" in entry:
         node.left_to = _text(entry, "left_to")
     if "settled_ns" in entry:

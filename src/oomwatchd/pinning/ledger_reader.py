@@ -73,8 +73,9 @@ class LedgerReader:
         if len(self._known) >= _MOST_NODES and (node.pid, starttime) not in self._known:
             raise DamagedLedger("more processes than there can be")
         node.left_to = self._share(node.left_to)
-        if node.pin is not None:
-            node.pin.rule, node.pin.source = self._share(node.pin.rule), self._share(node.pin.source)
+        for pin in (node.pin, node.former):
+            if pin is not None:
+                pin.rule, pin.source = self._share(pin.rule), self._share(pin.source)
         self._known[node.pid, starttime] = entry
 
     def _identify_early_pins(self, starttime_of: Callable[[int], int | None]) -> None:
@@ -103,7 +104,7 @@ class LedgerReader:
             node.dead = gone or not is_alive(pid, starttime)
             if not node.dead:
                 self.nodes[pid] = node
-            elif not gone and node.pin is not None:
+            elif not gone and (node.pin is not None or node.former is not None):
                 self.died_unseen[pid] = node
         pins = self.runtime_pins.values()
         self.runtime_pins = {pin.pid: pin for pin in pins if pin.ends != 0.0 and is_alive(pin.pid, pin.starttime)}

@@ -90,7 +90,7 @@ class Node:
     pin: Pin | None = None
     former: Pin | None = None
     """The pin before the last change. It is kept for as long as a child may be found that was forked before the
-    change."""
+    change, and the ledger's file has it until then: see Descendants.unfinished()."""
     changed_ns: int = 0
     """When the pin last changed or ended, CLOCK_MONOTONIC."""
     descending: bool = False
@@ -166,6 +166,15 @@ class Node:
         parent.has_children = True
         parent.prune()
         self.prune()
+
+    def change_pin(self, pin: Pin | None) -> None:
+        """Begin, change or end the pin. What it was becomes `former`. If there was none, but there are descendants,
+        that is a pin that has left the value as it was."""
+        if self.pin is not None:
+            self.former = self.pin
+        elif pin is not None and self.former is None and self.has_children:
+            self.former = replace(pin, target=pin.original, child_value=pin.original)
+        self.pin = pin
 
     def prune(self) -> None:
         """Remove dead ancestors, up to the nearest living one, that don't matter any more: those that no rule fitted,

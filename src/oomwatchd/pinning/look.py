@@ -12,7 +12,7 @@ from oomwatchd.kernel.procfs import ProcessDir, Vanished
 from oomwatchd.kernel.systemd_cgroups import parse_cgroup, parse_units
 from oomwatchd.pinning.decisions import Trigger
 from oomwatchd.pinning.ledger import Ledger
-from oomwatchd.pinning.lineage import Node, Pin
+from oomwatchd.pinning.lineage import Node
 from oomwatchd.rules.criteria import Process
 
 KEPT_PATH = 255
@@ -52,8 +52,6 @@ class Look:
     """Whether the process was in the ledger before."""
     rule_before: str = ""
     """The rule that fitted before; empty: none did."""
-    before: Pin | None = None
-    """The pin before, if `changed`; None: there was none."""
     changed: bool = False
     """Whether the pin has begun, changed or ended."""
     written: Written | None = None

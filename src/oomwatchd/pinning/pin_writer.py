@@ -101,15 +101,15 @@ class PinWriter:
             return
         if self._enter_and_write(look, pin, current):
             look.written = Written(rule.name, current, pin.target, same, _since(look.trigger))
-            look.before, look.changed = before, not same
+            look.changed = pin != before
 
     def _keep_as_it_is(self, look: Look, stat: Stat, pin: Pin, current: int) -> None:
         """Note the pin of a process that has the right value already."""
         node, before = look.node, look.node.pin
         if before != pin:
-            node.pin = pin
+            node.change_pin(pin)
             self._ledger.enter(node)
-            look.before, look.changed = before, True
+            look.changed = True
         if (before is None or look.trigger.source == "fork") and _floor_leaks(node, pin.target):
             self._writer.write(look, pin.target, pin.rule, current)
         another = look.trigger.source == "exec" or node.comm != procfs.text(stat.comm)
@@ -125,17 +125,19 @@ class PinWriter:
     def _enter_and_write(self, look: Look, pin: Pin, current: int) -> bool:
         """Enter the pin into the ledger and save it, then write the value. So a crash at any moment leaves the original
         in the file. If the kernel refuses, the pin is as it was before, and False is returned. Raises Vanished."""
-        node, before, ledger = look.node, look.node.pin, self._ledger
+        node, ledger = look.node, self._ledger
+        before, former = node.pin, node.former
         known = ledger.nodes.get(node.pid) is node
         if before != pin or not node.recorded:
-            node.pin = pin
+            if before != pin:
+                node.change_pin(pin)
             ledger.enter(node)
         written = False
         try:
             written = self._writer.write(look, pin.target, pin.rule, current)
         finally:
             if not written:
-                node.pin = before
+                node.pin, node.former = before, former
                 (ledger.record if known else ledger.forget)(node)
         return written
 

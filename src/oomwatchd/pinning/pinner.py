@@ -253,8 +253,8 @@ class Pinner:
         if look.changed:
             # Descendants may have the value of the pin, or the value before it. So may children whose fork event hasn't
             # been read yet.
-            if look.before is not None:
-                self.tracking.note_change(node, look.before)
+            if node.former is not None:
+                self.tracking.note_change(node)
             self.agenda.add(self.descendants.descend(node), Trigger(source))
         self._keep_if_related(node)
         comes = not look.tracked and self.ledger.nodes.get(node.pid) is node

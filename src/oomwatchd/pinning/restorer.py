@@ -37,7 +37,8 @@ class Restorer:
         if pin is None:
             return
         current = look.directory.open_oom_score_adj()
-        node.pin, node.verified_exe = None, None
+        node.change_pin(None)
+        node.verified_exe = None
         own = current not in (pin.target, pin.original)  # the process has set this value itself
         if own and pin.lowers and pin.target <= current < pin.original:
             own = not self._has_used_the_floor(look)
@@ -48,7 +49,7 @@ class Restorer:
         if written:
             self._writer.counters.releases += 1
             self._writer.decided("released", look, pin.rule, current, target)
-        look.before, look.changed = pin, True
+        look.changed = True
 
     def is_in_the_making(self, look: Look, stat: Stat, rule: Rule | None) -> bool:
         """Whether a descendant is left as it is for now, because it may become the first process of a container. That

@@ -8,7 +8,7 @@ from oomwatchd.kernel.exec_filter import ALL_KINDS, Member
 from oomwatchd.kernel.proc_connector import PROC_EVENT_EXIT, PROC_EVENT_FORK
 from oomwatchd.pinning import strays
 from oomwatchd.pinning.ledger import Ledger
-from oomwatchd.pinning.lineage import Node, Pin
+from oomwatchd.pinning.lineage import Node
 from oomwatchd.pinning.pid_table import OwnTable, Table
 from oomwatchd.rules.ruleset import RuleSet
 
@@ -83,9 +83,9 @@ class Tracking:
         if (node.hear == ALL_KINDS) is not (self._heard_once_settled(node) == ALL_KINDS):
             self.settle(node)
 
-    def note_change(self, node: Node, before: Pin) -> None:
+    def note_change(self, node: Node) -> None:
         """Note that the pin of a process has changed or ended. For a while, children with its value may be found."""
-        node.former, node.changed_ns = before, time.monotonic_ns()
+        node.changed_ns = time.monotonic_ns()
         self._leaving.append((node.changed_ns, node))
 
     def begin_descent(self, origin: Node) -> None:
@@ -98,7 +98,7 @@ class Tracking:
         origin.descending = False
         self.descents -= 1
         if origin.former is not None:  # it is kept for a while from now on
-            self.note_change(origin, origin.former)
+            self.note_change(origin)
 
     def expire(self) -> None:
         """Forget former pins, and settled descendants that no release will have to find, when so much time has passed
@@ -110,6 +110,8 @@ class Tracking:
             _, node = self._leaving.popleft()
             if node.former is not None and node.changed_ns <= limit and not node.descending:
                 node.former = None
+                if node.dead or self._ledger.nodes.get(node.pid) is node:
+                    self._ledger.record(node)
             if self._ledger.nodes.get(node.pid) is node and node.settled and node.settled_ns <= limit:
                 self._leave(node)
 
