@@ -14,9 +14,11 @@ from oomwatchd.rules.criteria import Process
 from oomwatchd.rules.index import Index, as_bits
 from oomwatchd.rules.match import Mismatch, mismatch
 from oomwatchd.rules.model import (
+    NO,
     Action,
     Criterion,
     Rule,
+    Searched,
     literal_or_glob,
     oom_adj_to_score,
     regex,
@@ -242,6 +244,86 @@ def test_path_is_verified_where_it_takes_long_to_find_out_whether_it_is_named() 
     asked.value.learn(None)
 
     assert rules.names_exe(path)
+
+
+SLOW = Criterion("cmdline", (regex("(a+)+$"),))
+LONG = "/" + "a" * 3000 + "!"
+
+
+def test_searches_that_take_long_are_not_done_in_the_loop() -> None:
+    long = replace(PROCESS, cmdline=LONG)
+    by_path = RuleSet([rule(Criterion("exe", (regex("(a+)+$"),)))])
+
+    with pytest.raises(NotYet):
+        by_path.possible_exe(LONG)
+    with pytest.raises(NotYet):
+        RuleSet([rule(SLOW)]).decide(long)
+    with pytest.raises(NotYet):
+        RuleSet([rule(SLOW)]).prepare(long)
+    assert by_path.possible_exe("") == 0
+
+
+def test_what_another_fact_rules_out_is_not_searched_for() -> None:
+    other, fits = rule(criterion("comm", "other"), SLOW), rule(excluded=(criterion("comm", "a"),), name="fits")
+
+    assert RuleSet([other, fits]).decide(replace(PROCESS, cmdline=LONG)) is fits
+
+
+def test_a_text_without_a_result_takes_too_long() -> None:
+    searched = Searched("aaa")
+    searched.found = {"b": NO}
+
+    assert regex("b").matches(searched) is False
+    assert regex("a").matches(searched) is None
+
+
+@pytest.mark.parametrize("verified", [True, False, None])
+def test_a_rule_that_lowers_fits_only_a_verified_path(verified: bool | None) -> None:
+    process = replace(PROCESS, exe_verified=verified)
+    lowers, raises = rule(criterion("exe", "/usr/sbin/sshd")), rule(criterion("exe", "/usr/sbin/*"), action=Action(500))
+
+    assert RuleSet([lowers, raises]).decide(process) is (lowers if verified else raises)
+
+
+@pytest.mark.parametrize(
+    ("asked", "asks", "can"),
+    [
+        (Rule("r", (), Action(-1, -1)), True, True),
+        (Rule("r", (), Action(0, 0)), False, True),  # below what the process may have had
+        (Rule("r", (), Action(1, 1)), False, True),
+        (Rule("r", (), Action(1000, 1000)), False, False),
+        (Rule("r", (), Action(low=-5)), False, False),
+        (Rule("r", (), Action(low=-5, high=7)), True, True),
+        (Rule("r", (), Action(high=999)), True, True),
+        (Rule("r", (), Action(high=1000)), False, False),
+        (Rule("r", (), Action(low=5), children=-1), True, True),
+        (Rule("r", (), Action(low=5), children=0), False, True),
+        (Rule("r", (), Action(low=5), children="reset"), False, False),
+        (Rule("r", (), Action(-1, -1), children=5), True, True),
+        (Rule("r", (), Action(ignore=True), children=-1), False, False),
+        (Rule("r", (), Action(5, 5), guarded=False), False, False),
+    ],
+)
+def test_what_a_rule_can_lower(asked: Rule, asks: bool, can: bool) -> None:
+    assert (asked.asks_to_lower, asked.can_lower) == (asks, can)
+
+
+@pytest.mark.parametrize(
+    ("text", "literal", "simple", "fits", "fits_not"),
+    [
+        ("/usr/lib/X11", True, True, "/usr/lib/X11", "/usr/lib/x11"),
+        ("/opt/X*", False, True, "/opt/X11", "/opt/x"),
+        ("a?c*", False, False, "abcd", "a?d"),
+        ("ab?*", False, False, "abcd", "ab"),
+    ],
+)
+def test_which_texts_need_a_regular_expression(
+    text: str, literal: bool, simple: bool, fits: str, fits_not: str
+) -> None:
+    pattern = literal_or_glob(text)
+
+    assert (pattern.literal, pattern.regex is None) == (literal, simple)
+    assert (pattern.matches(fits), pattern.matches(fits_not)) == (True, False)
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def literal_or_glob(text: str) -> Pattern:
 def regex(text: str) -> Pattern:
     """A pattern out of `{ regex = text }`. Raises re.error."""
     with warnings.catch_warnings():  # about sets within sets: lint has a warning of its own for these
-        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore")
         return Pattern(text, re.compile(text))
 
 
