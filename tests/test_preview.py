@@ -14,6 +14,8 @@ from oomwatchd.config.document import ConfigFile
 from oomwatchd.ctl import main
 from oomwatchd.oom.processes import read_processes
 from oomwatchd.pinning.what_if import CurrentPin, Preview, preview_rules
+from oomwatchd.rules.model import Action, Criterion, Pattern, Rule
+from tests.faketree import Tree
 
 Start = Callable[[int], tuple[int, int]]
 
@@ -96,6 +98,59 @@ def test_a_pin_of_today_that_the_file_would_change(program: Path, start: Start) 
     made = previews(rule(program, "oom_score_adj = { at_least = 50 }"), [pin_of(pid, 500, 100)])
     assert made[pid] == Preview(100, "r")
     assert made[child].value == 100
+
+
+SERVER, WORKER, TOOL = 10, 20, 30
+FITS = Criterion("comm", (Pattern("server"),))
+
+
+def previews_in(tree: Tree, rules: list[Rule], adjs: tuple[int, int, int], *pins: CurrentPin) -> list[Preview]:
+    """Of a server, its child, and the child of that, on a made-up machine."""
+    tree.process(SERVER, b"server", adj=adjs[0])
+    tree.process(WORKER, b"worker", ppid=SERVER, adj=adjs[1])
+    tree.process(TOOL, b"tool", ppid=WORKER, adj=adjs[2])
+    made = preview_rules(rules, read_processes(tree.proc)[0], pins, tree.proc)
+    assert [int((tree.root / f"proc/{pid}/oom_score_adj").read_text()) for pid in (SERVER, WORKER, TOOL)] == [*adjs]
+    return [made[pid] for pid in (SERVER, WORKER, TOOL)]
+
+
+def test_all_descendants_get_what_children_says(tree: Tree) -> None:
+    rule = Rule("r", (FITS,), Action(500, 500), children=250)
+
+    assert previews_in(tree, [rule], (0, 0, 7)) == [Preview(500, "r"), Preview(250, ""), Preview(7, "")]
+
+
+@pytest.mark.parametrize(("target", "original"), [(500, 100), (-300, 0)])
+def test_all_descendants_get_the_original_value_back(tree: Tree, target: int, original: int) -> None:
+    pin = CurrentPin(SERVER, SERVER * 10, "old", target, original)
+
+    found = previews_in(tree, [], (target, target, 7), pin)
+
+    assert found == [Preview(original, ""), Preview(original, ""), Preview(7, "")]
+
+
+def test_pins_of_today_of_a_process_and_of_its_grandchild(tree: Tree) -> None:
+    """The grandchild's original value came from the server's pin."""
+    pins = CurrentPin(SERVER, SERVER * 10, "old", 500, 100), CurrentPin(TOOL, TOOL * 10, "tool", 800, 500)
+
+    found = previews_in(tree, [], (500, 500, 800), *pins)
+
+    assert found == [Preview(100, ""), Preview(100, ""), Preview(100, "")]
+
+
+def test_a_pin_of_another_process_with_that_pid_is_none(tree: Tree) -> None:
+    pin = CurrentPin(SERVER, SERVER * 10 + 1, "old", 500, 100)
+
+    assert previews_in(tree, [], (500, 500, 500), pin) == [Preview(500, "")] * 3
+
+
+def test_a_runtime_pin_stays(tree: Tree) -> None:
+    pin = CurrentPin(WORKER, WORKER * 10, f"pin {WORKER}", 300, 100)
+    rule = Rule("r", (Criterion("comm", (Pattern("worker"),)),), Action(500, 500))
+
+    found = previews_in(tree, [rule], (0, 300, 300), pin)
+
+    assert found == [Preview(0, ""), Preview(300, f"pin {WORKER}"), Preview(300, "")]
 
 
 def test_rank_shows_both(program: Path, start: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

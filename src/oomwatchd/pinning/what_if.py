@@ -37,13 +37,14 @@ def preview_rules(
     rules: Iterable[Rule], processes: Iterable[OomProcess], pins: Iterable[CurrentPin] = (), proc: str = "/proc"
 ) -> Mapping[int, Preview]:
     """For each of `processes`, by PID, its value under `rules`. `pins`: the pins in force today. Pins of `oomwatchctl
-    pin` stay. Today's rules aren't known here, so the default of `children` is assumed for them."""
+    pin` stay. Today's rules aren't known here. So if `children` of one of these has given a descendant a value, it
+    counts as a value that the descendant has set itself."""
     everyone = sorted(processes, key=lambda process: process.task.starttime)
     ledger = _ledger_of(everyone, pins)
     pinner = Pinner(RuleSet(rules), ledger, dry_run=True, proc=proc)
     for process in everyone:
         pinner.look(process.task.pid, Trigger("reload"))
-    values = {d.pid: d.new for d in pinner.writer.take_decisions() if d.event in ("pinned", "released", "reset-child")}
+    values = {d.pid: d.new for d in pinner.writer.take_decisions() if d.event in ("released", "reset-child")}
     previews = {}
     for process in everyone:
         pid = process.task.pid
@@ -56,21 +57,18 @@ def preview_rules(
     return previews
 
 
-def _ledger_of(everyone: list[OomProcess], pins: Iterable[CurrentPin]) -> Ledger:
-    """A ledger with `pins` in force, which is saved nowhere. In `everyone`, parents come before their children."""
+def _ledger_of(everyone: Iterable[OomProcess], pins: Iterable[CurrentPin]) -> Ledger:
+    """A ledger with `pins` in force, which is saved nowhere."""
     ledger = Ledger(None, "")
     pinned = {(pin.pid, pin.starttime): pin for pin in pins}
     for process in everyone:
         pid, starttime = process.task.pid, process.task.starttime
         pin = pinned.get((pid, starttime))
-        parent = ledger.nodes.get(process.ppid)
-        if pin is None and parent is None:
+        if pin is None:
             continue
-        node = Node(pid, starttime, parent)
-        if pin is not None:
-            child_value = pin.original if pin.target < pin.original else pin.target
-            node.pin = Pin(pin.rule, pin.original, pin.target, child_value, 0.0, "scan")
-            if pin.rule == f"pin {pid}":
-                ledger.runtime_pins[pid] = RuntimePin(pid, starttime, pin.target)
+        node = Node(pid, starttime, None)
+        node.pin = Pin(pin.rule, pin.original, pin.target, pin.target, 0.0, "scan")
+        if pin.rule == f"pin {pid}":
+            ledger.runtime_pins[pid] = RuntimePin(pid, starttime, pin.target)
         ledger.add(node)
     return ledger
