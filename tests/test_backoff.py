@@ -19,9 +19,9 @@ def test_three_changes_in_a_row_are_undone_and_the_fourth_is_warned_about() -> N
     backoff = Backoff()
 
     for _ in range(3):
-        assert backoff.drifted(1000.0) is WRITE
+        assert backoff.drifted(0.0) is WRITE
         assert not backoff.contended
-    assert backoff.drifted(1000.0) is WARN
+    assert backoff.drifted(0.0) is WARN
 
 
 @pytest.mark.parametrize(("later", "response"), [(0.0, WAIT), (59.9, WAIT), (60.0, WRITE), (600.0, WRITE)])

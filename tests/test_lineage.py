@@ -5,11 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from oomwatchd.pinning.ledger import Ledger
-from oomwatchd.pinning.lineage import Node, Pin
+from oomwatchd.pinning.lineage import Node, Pin, may_descend
 
 
 @dataclass
@@ -119,6 +120,151 @@ def test_of_several_dead_above_an_orphan_by_one_rule_the_nearest_stays() -> None
 
     assert list(orphan.ancestors()) == [nearest]
     assert nearest.pin is not None and nearest.pin.original == 7
+
+
+def chain(*dead: bool) -> list[Node]:
+    """A node, its child, and so on; which of them have died."""
+    nodes: list[Node] = []
+    for number in range(1, len(dead) + 1):
+        nodes.append(Node(number, number, nodes[-1] if nodes else None))
+    for node, ended in zip(nodes, dead, strict=True):
+        node.dead = ended
+    return nodes
+
+
+def test_dead_ancestors_that_no_rule_fitted_are_removed_all_of_them() -> None:
+    top, *_, last = chain(True, True, True, True, False)
+    top.pin = pin("rule")
+
+    last.prune()
+
+    assert last.parent is top
+
+
+def test_a_dead_ancestor_that_no_rule_fitted_hides_no_second_one_of_a_rule() -> None:
+    first, second, _, third, last = chain(True, True, True, True, False)
+    for node in (first, second, third):
+        node.pin = pin("rule")
+
+    last.prune()
+
+    assert last.parent is third
+    assert third.parent is None
+
+
+def test_of_a_rule_that_ignores_processes_the_nearest_stays() -> None:
+    far, near, last = chain(True, True, False)
+    far.left_to = near.left_to = "rule"
+
+    last.prune()
+
+    assert list(last.ancestors()) == [near]
+    assert near.pin is None
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "original"),
+    [
+        (Pin("r", 500, 500, 500, 0.0, "exec"), Pin("r", 7, 500, 500, 0.0, "exec"), 7),
+        (Pin("r", 250, 500, 250, 0.0, "exec"), Pin("r", 7, 500, 250, 0.0, "exec"), 7),
+        (Pin("r", 300, 500, 300, 0.0, "exec"), Pin("r", 7, 500, 250, 0.0, "exec"), 300),  # its own value
+        (Pin("r", 500, 500, 500, 0.0, "exec"), None, 500),
+        (None, Pin("r", 7, 500, 500, 0.0, "exec"), None),
+    ],
+)
+def test_who_takes_the_place_of_an_ancestor(mine: Pin | None, theirs: Pin | None, original: int | None) -> None:
+    far, near = chain(True, True)
+    near.pin, far.pin = mine, theirs
+
+    near.succeed(far)
+
+    assert (near.pin and near.pin.original) == original
+
+
+def test_which_rule_a_process_has() -> None:
+    node = Node(1, 1, None)
+    assert (node.rule, node.fitting, node.affects_descendants) == ("", "", False)
+    node.refused = ("refused", 1)
+    assert (node.rule, node.fitting, node.affects_descendants) == ("", "refused", False)
+    node.left_to = "ignoring"
+    assert (node.rule, node.fitting, node.affects_descendants) == ("ignoring", "ignoring", True)
+    node.left_to, node.pin = "", pin("pinning")
+    assert (node.rule, node.fitting, node.affects_descendants) == ("pinning", "pinning", True)
+    node.pin, node.former = None, pin("before")
+    assert (node.rule, node.fitting, node.affects_descendants) == ("", "refused", True)
+
+
+@pytest.mark.parametrize(
+    ("starttime", "started_by", "may_be"),
+    [(7, None, True), (8, 9, False), (None, None, True), (None, 7, True), (None, 8, True), (None, 6, False)],
+)
+def test_which_process_a_node_may_be(starttime: int | None, started_by: int | None, may_be: bool) -> None:
+    node = Node(1, starttime, None)
+    node.started_by = started_by
+
+    assert node.may_be(7) is may_be
+
+
+def test_a_rule_that_ignores_a_process_leaves_its_descendants_to_the_pin_above() -> None:
+    top, ignored, last = chain(False, False, False)
+    ignored.left_to = "ignoring"
+    assert last.origin() is None
+
+    top.former = pin("before")
+    assert last.origin() is top
+    top.pin = pin("now")
+    assert last.origin() is top
+    assert list(last.ancestors()) == [ignored, top]
+
+
+@pytest.mark.parametrize(
+    ("target", "original", "floor"), [(499, 500, 499), (500, 500, None), (501, 500, None), (-1000, -999, -1000)]
+)
+def test_only_a_pin_below_the_original_value_lowers_the_floor(target: int, original: int, floor: int | None) -> None:
+    node = Node(1, 1, None)
+    node.pin = Pin("r", original, target, target, 0.0, "exec")
+
+    assert node.inheritance is not None and node.inheritance.floor == floor
+
+
+def test_which_pins_between_depend_on_one_above() -> None:
+    top, dead, plain, released, ignored, last = chain(False, True, False, False, False, False)
+    dead.pin, released.former, ignored.left_to = pin("dead"), pin("released"), "ignoring"
+
+    assert last.handing_on(top) == [dead, released]
+    assert last.handing_on(ignored) == []
+    assert last.handing_on(last) is None
+    assert top.handing_on(last) is None
+
+    plain.pin = pin("living")
+    assert last.handing_on(top) is None
+    assert last.handing_on(plain) == [released]
+
+
+@pytest.mark.parametrize(
+    ("grandparent", "parent", "own", "may"),
+    [
+        (5, 6, 7, True),
+        (7, 7, 7, True),
+        (5, 8, 7, False),
+        (8, 6, 7, False),
+        (8, None, 7, False),
+        (None, None, 7, True),
+        (8, 8, None, True),
+    ],
+)
+def test_no_ancestor_is_younger(grandparent: int | None, parent: int | None, own: int | None, may: bool) -> None:
+    above = Node(2, parent, Node(1, grandparent, None))
+
+    assert may_descend(Node(3, own, None), above) is may
+
+
+def test_no_process_descends_from_itself() -> None:
+    top, _, last = chain(False, False, False)
+
+    assert not may_descend(top, last)
+    assert not may_descend(last, last)
+    assert may_descend(last, top)
 
 
 def test_damaged_ledger_with_a_circle(tmp_path: Path) -> None:
