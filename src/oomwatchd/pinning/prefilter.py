@@ -65,9 +65,8 @@ class Prefilter:
             if inode == 0:
                 raise
         except OSError:
-            self.ruled_out.pop(
-                pid, None
-            )  # too many open files, or no memory: it isn't known whether the process passes
+            # Too many open files, or no memory: it isn't known whether the process passes.
+            self.ruled_out.pop(pid, None)
             return False
         if not possible and inode > _NO_INODE:
             self.ruled_out[pid] = inode
