@@ -16,6 +16,7 @@ from oomwatchd.ctl.errors import CommandError
 
 
 def configure_reload(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `oomwatchctl reload` to its parser."""
     parser.add_argument("--json", action="store_true", help="the result as one JSON object")
     add_root(parser)
 
@@ -55,6 +56,7 @@ def _all_warnings(root: str, told: list[Json]) -> list[Json]:
 
 
 def configure_restore(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `oomwatchctl restore` to its parser."""
     parser.epilog = "The command returns when that is done. `oomwatchctl reload` puts the rules in force again."
     parser.add_argument("--json", action="store_true", help="one JSON object")
     add_root(parser)
@@ -79,6 +81,7 @@ def run_restore(arguments: argparse.Namespace) -> int:
 
 
 def configure_pin(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `oomwatchctl pin` to its parser."""
     parser.epilog = "The value is in force when the command returns. It ends with the process, or after TIME."
     parser.add_argument("pid", type=pid, metavar="PID")
     parser.add_argument("value", type=_value, metavar="VALUE", help="oom_score_adj, -1000 to 1000")
@@ -95,6 +98,7 @@ def run_pin(arguments: argparse.Namespace) -> int:
 
 
 def configure_unpin(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `oomwatchctl unpin` to its parser."""
     parser.add_argument("pid", type=pid, metavar="PID")
     add_root(parser)
 

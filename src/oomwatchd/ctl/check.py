@@ -17,6 +17,7 @@ from oomwatchd.ctl.table import RED, YELLOW, colour
 
 
 def configure_check(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `oomwatchctl check` to its parser."""
     parser.epilog = "Without FILE: the configuration that oomwatchd would load now. Each FILE is read by itself."
     parser.add_argument("files", nargs="*", metavar="FILE")
     parser.add_argument("--strict", action="store_true", help="a warning counts as an error")
@@ -90,6 +91,7 @@ def _as_json(problems: Iterable[Problem]) -> list[dict[str, object]]:
 
 
 def configure_config(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `oomwatchctl config` to its parser."""
     parser.epilog = "The output is a complete configuration: -c takes it."
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument("--no-legend", action="store_true", help="no comments")

@@ -46,12 +46,15 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Verb:
+    """One command of oomwatchctl, as its parser has it."""
+
     name: str
     summary: str
     arguments: tuple[Argument, ...]
 
     @property
     def options(self) -> tuple[Argument, ...]:
+        """The options, which begin with a dash."""
         return tuple(argument for argument in self.arguments if argument.flags)
 
     @property

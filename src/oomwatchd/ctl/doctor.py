@@ -19,6 +19,7 @@ COLOURS = {doctor.CRITICAL: RED, doctor.WARNING: YELLOW, doctor.NOTICE: DIM}
 
 
 def configure_doctor(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `oomwatchctl doctor` to its parser."""
     parser.epilog = (
         "Severities: critical (pins have no effect), warning (some are weakened), notice (worth knowing). "
         "Changes nothing. Sees more as root."

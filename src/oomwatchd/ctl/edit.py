@@ -25,6 +25,7 @@ USUAL_EDITORS = ("sensible-editor", "editor", "nano", "vi")
 
 
 def configure_edit(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `oomwatchctl edit` to its parser."""
     parser.epilog = (
         "The editor is that of SUDO_EDITOR, VISUAL or EDITOR. It gets a copy, which takes the file's place when it has "
         "no errors. Exit status: 0; 1 nothing was put in place, since there were errors or the editor failed."

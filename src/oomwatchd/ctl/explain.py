@@ -25,6 +25,7 @@ _FACTS = tuple(row.key for row in CRITERIA.values() if row.form in (Form.TEXT, F
 
 
 def configure_explain(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `oomwatchctl explain` to its parser."""
     parser.add_argument("pids", nargs="*", type=pid, metavar="PID")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument("--no-legend", action="store_true", help="no table header")

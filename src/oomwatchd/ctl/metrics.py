@@ -26,6 +26,7 @@ _COUNTERS = (
 
 
 def configure_metrics(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `oomwatchctl metrics` to its parser."""
     parser.add_argument("--json", action="store_true", help="the same figures as one JSON object")
     add_root(parser)
 

@@ -17,6 +17,7 @@ _LINE = "{:12}  {:6}  {:11}  {:>7}  {:15}  {:>5}  {:>5}  {:>8}  {}"
 
 
 def configure_monitor(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `oomwatchctl monitor` to its parser."""
     parser.epilog = "Ends with Ctrl-C. Lines that come faster than they are read are left out, and counted."
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--no-legend", action="store_true", help="no header")

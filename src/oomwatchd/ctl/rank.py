@@ -52,6 +52,7 @@ _CLEAR = "\x1b[H\x1b[2J"
 
 
 def configure_rank(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `oomwatchctl rank` to its parser."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = FORMULA + "\n".join(f"  {since(era)}: {era.note}" for era in ERAS)
     parser.add_argument("-n", type=count, metavar="N", help="only the first N, now or under FILE")

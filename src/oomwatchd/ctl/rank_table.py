@@ -60,6 +60,7 @@ BAR_MIN, BAR_MAX = 8, 40
 
 
 def show(survey: Survey, count: int | None, *, legend: bool) -> None:
+    """Print the kernel's order as a table, at most `count` processes (None: all). `legend`: also the text around it."""
     candidates = survey.ranked()
     shown = [candidate for candidate in candidates if _is_shown(candidate)][:count]
     if legend:
@@ -209,4 +210,5 @@ def _print_notes(survey: Survey, candidates: list[Candidate]) -> None:
 
 
 def since(era: Era) -> str:
+    """The first kernel release that reckons so, for people; "before" for the oldest way."""
     return "before" if era.since == (0, 0) else f"{era.since[0]}.{era.since[1]}"

@@ -20,6 +20,8 @@ PATIENCE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Rulebook:
+    """The rules that a command goes by, and what else it knows of the daemon that has loaded them."""
+
     config: Config
     daemon: Client | None = None
     """The connection to the daemon, to ask for lineage; None: no daemon runs."""

@@ -18,14 +18,17 @@ def _configure(parser: argparse.ArgumentParser, legend: str) -> None:
 
 
 def configure_status(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `oomwatchctl status` to its parser."""
     _configure(parser, "no headline")
 
 
 def configure_list(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `oomwatchctl list` to its parser."""
     _configure(parser, "no header")
 
 
 def configure_rules(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `oomwatchctl rules` to its parser."""
     _configure(parser, "no header")
 
 

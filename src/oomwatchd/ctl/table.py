@@ -118,6 +118,7 @@ def _cut(text: str, width: int) -> str:
 
 
 def terminal_columns() -> int:
+    """The width of the terminal in characters: COLUMNS, or what the terminal says, or else 80."""
     import shutil  # it imports all compression modules, which would slow down `status`
 
     return shutil.get_terminal_size().columns

@@ -96,6 +96,7 @@ class ControlSocket:
             self._watching(bool(self._server.monitors))
 
     def close(self) -> None:
+        """Stop listening, if the socket was open."""
         if self._server is not None:
             self._server.close()
 

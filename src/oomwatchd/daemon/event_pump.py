@@ -204,4 +204,5 @@ class EventPump:
         self._report.emit(Record("events-lost", WARNING, message))
 
     def close(self) -> None:
+        """Close the source of events."""
         self._source.close()

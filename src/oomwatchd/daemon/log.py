@@ -48,6 +48,7 @@ class StderrLog(Log):
         self._dropped = 0
 
     def write(self, record: Record) -> None:
+        """Write the message to standard error, unless it is for debugging or nobody reads."""
         if record.priority == DEBUG:
             return
         lost = f"{self._dropped} messages were dropped while nobody read this\n" if self._dropped else ""
@@ -83,6 +84,7 @@ class JournalLog(Log):
         self._dropped = 0
 
     def write(self, record: Record) -> None:
+        """Send the record to journald, or keep it for flush(), or drop it if too much is kept."""
         fields = _native(record)
         try:
             if not self._kept and self._send(fields):
@@ -107,9 +109,11 @@ class JournalLog(Log):
         return True
 
     def retry_seconds(self) -> float | None:
+        """In how many seconds to call flush(); None: nothing is kept."""
         return self._retry_seconds if self._kept else None
 
     def flush(self) -> None:
+        """Send the records that were kept, until journald takes no more."""
         try:
             while self._kept and self._send(self._kept[0]):
                 self._kept_characters -= sum(map(len, self._kept.popleft()))
@@ -155,13 +159,16 @@ class BothLogs(Log):
         self._stderr, self._journal = StderrLog(), JournalLog()
 
     def write(self, record: Record) -> None:
+        """Write the message to standard error, and send the record to journald."""
         self._stderr.write(record)
         self._journal.write(record)
 
     def retry_seconds(self) -> float | None:
+        """In how many seconds to call flush(); None: nothing is kept for journald."""
         return self._journal.retry_seconds()
 
     def flush(self) -> None:
+        """Send the records that were kept for journald, until it takes no more."""
         self._journal.flush()
 
 

@@ -36,4 +36,5 @@ class RuntimeLock:
             os.pwrite(self._descriptor, b"%d\n" % os.getpid(), 0)
 
     def close(self) -> None:
+        """Release the lock."""
         os.close(self._descriptor)

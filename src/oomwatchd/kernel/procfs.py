@@ -59,6 +59,7 @@ class ProcessDir:
         self.close()
 
     def close(self) -> None:
+        """Close the directory and the file of the value."""
         if self._oom_score_adj >= 0:
             os.close(self._oom_score_adj)
         os.close(self.descriptor)

@@ -89,7 +89,7 @@ class Assembly:
         return self.open(another=report is not None and (report.past_table() or report.tasks is not None))
 
     def close(self) -> None:
-        """Complete the open report: it becomes an event, if it tells of an OOM."""
+        """Complete the open report: it becomes an event, if it is about an OOM."""
         report, self.report = self.report, None
         if report is None or not report.is_oom():
             return

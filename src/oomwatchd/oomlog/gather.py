@@ -123,7 +123,7 @@ def _who(kill: OomKill) -> tuple[object, ...]:
 
 
 def _same(one: OomKill, other: OomKill) -> bool:
-    """Whether two records tell of one event."""
+    """Whether two records are about the same event."""
     if not _agree(_short(one.host), _short(other.host)) or _contradict(one, other):
         return False
     if one.file == other.file and one.host == other.host and type(one.time) is type(other.time):
@@ -137,7 +137,7 @@ def _same(one: OomKill, other: OomKill) -> bool:
 
 
 def _in_other_zones(one: OomKill, other: OomKill) -> bool:
-    """Whether two logs without offsets may tell of one moment, each in its own zone: dmesg -T read elsewhere."""
+    """Whether two times without offsets may be the same moment, each in a zone of its own: dmesg -T, read elsewhere."""
     if not isinstance(one.time, str) or not isinstance(other.time, str):
         return False
     first, second = datetime.fromisoformat(one.time), datetime.fromisoformat(other.time)

@@ -53,7 +53,7 @@ def read_journal_files(paths: Sequence[str], name: str, arguments: Sequence[str]
 def why_unreadable(path: str) -> str | None:
     """Why journalctl can't open a file; None: it can. One such file would keep it from reading the others."""
     if shutil.which("journalctl") is None:
-        return None  # told of when the others are read
+        return None  # the reading of the others reports that
     done = subprocess.run(
         ("journalctl", "--quiet", "--lines=0", f"--file={path}"), capture_output=True, stdin=subprocess.DEVNULL
     )

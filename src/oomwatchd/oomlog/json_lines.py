@@ -158,7 +158,7 @@ def _text(value: object) -> str | None:
 
 
 def _is_log(value: object) -> bool:
-    """Whether a text under some name is a log, or a line of one, that tells of an OOM."""
+    """Whether a text under some name is a log, or a line of one, with an OOM in it."""
     if isinstance(value, list):
         return any(_is_log(one) for one in value if isinstance(one, str))
     assert isinstance(value, str)

@@ -34,7 +34,7 @@ _INSIDE = (
     *("host", "hostname", "syslog", "process", "agent", "resource", "labels", "kubernetes", "log", "metadata"),
     *("stream", "attributes", "fields"),
 )
-"""Objects that tell of the record in which they stand."""
+"""Names of objects whose members belong to the record in which they stand."""
 _INSIDE_NAMES = frozenset(_INSIDE)
 _SERVICES = frozenset(
     ("systemd-oomd", "earlyoom", "nohang", "nohang-desktop", "oomd", "kubelet", "containerd", "dockerd")
@@ -71,7 +71,7 @@ def known(record: Mapping[str, object], around: Context) -> Context:
 
 
 def _flat(record: Mapping[str, object]) -> Mapping[str, object]:
-    """The record's members, and those of the objects in it that tell of it."""
+    """The record's members, and those of the objects in it whose members belong to it."""
     if _INSIDE_NAMES.isdisjoint(record):
         return record
     inside = {name: found for name in _INSIDE if (found := _object(record.get(name)))}
@@ -126,7 +126,7 @@ def _host(record: Mapping[str, object]) -> str | None:
 
 
 def may_be_host(source: str) -> bool:
-    """Whether a field named "source" tells of a machine."""
+    """Whether the value of a field named "source" may be the name of a machine."""
     return re.fullmatch(r"[\w.:-]{1,255}", source) is not None and source.lower() not in _NO_HOSTS
 
 

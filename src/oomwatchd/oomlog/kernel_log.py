@@ -82,9 +82,11 @@ class KernelLog:
         them."""
 
     def fileno(self) -> int:
+        """The descriptor that is readable when records wait, for a loop."""
         return self._descriptor
 
     def close(self) -> None:
+        """Close the log."""
         os.close(self._descriptor)
 
     def read(self) -> bool:

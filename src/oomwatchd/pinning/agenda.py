@@ -34,6 +34,7 @@ class Agenda:
 
     @property
     def empty(self) -> bool:
+        """Whether no look waits."""
         return not self._waiting
 
     def add(self, pids: Iterable[int | None], trigger: Trigger) -> None:
@@ -41,6 +42,7 @@ class Agenda:
         self._waiting.append((iter(pids), trigger))
 
     def clear(self) -> None:
+        """Forget all looks that wait."""
         self._waiting.clear()
         self.behind = False
 
