@@ -124,7 +124,8 @@ class Examiner:
         before = lineage.get("exe_before")
         if before is not None and (before != process.exe or not lineage["exe_verified"]):
             # The daemon verified the path while it led to the executable.
-            doubt = f"now {process.exe}" if before != process.exe else "replaced since"
+            doubt = f"now {process.exe or 'at a path that is too long to be shown'}"
+            doubt = "replaced since" if before == process.exe else doubt
             return replace(process, exe=before, exe_verified=True, exe_doubt=doubt)
         if lineage.get("exe_verified") is None:
             return process

@@ -52,7 +52,7 @@ def _who(explanation: Explanation, process: Process) -> str:
         doubt = f" ({process.exe_doubt})" if process.exe_doubt else ""
         parts.append(f"{printable(process.exe)}{doubt}")
     elif process.exe is None and explanation.pid is not None:
-        parts.append("executable unknown, which takes root")
+        parts.append("executable unknown (only root sees it, or its path is too long to be shown)")
     if process.uid is not None:
         parts.append(f"user {_user(process.uid)}")
     if process.unit:

@@ -1,5 +1,6 @@
 """Answers the request `lineage`: what the ledger knows of processes, and what the daemon sees of their executables."""
 
+import contextlib
 import os
 
 from oomwatchd.base.notyet import NotYet
@@ -47,14 +48,14 @@ _UNKNOWN: Json = {"exe_verified": None, "exe_doubt": "", "exe_before": None}
 def _executable(parts: Parts, directory: ProcessDir, node: Node) -> Json:
     """Whether the path that the process shows for its executable can be believed. Raises Vanished."""
     exe = directory.read_exe()
-    if not exe:
+    if exe == b"":
         return _UNKNOWN
-    verified, doubt = None, "its file system has yet to answer"
-    try:
-        result = verify_exe(directory, *split_deleted(exe), parts.pinner.view.namespaces)
-        verified, doubt = result.verified, result.doubt
-    except NotYet:
-        pass
+    verified, doubt = None, ""
+    if exe is not None:
+        doubt = "its file system has yet to answer"
+        with contextlib.suppress(NotYet):
+            result = verify_exe(directory, *split_deleted(exe), parts.pinner.view.namespaces)
+            verified, doubt = result.verified, result.doubt
     before = parts.pinner.decider.exe_before(directory, node, exe)
     return {"exe_verified": verified, "exe_doubt": doubt, "exe_before": None if before is None else before.path}
 

@@ -6,6 +6,7 @@ descriptor fails with ESRCH, also when another process has got the PID.
 The module has some more than 300 lines, so that one place has all that is read below /proc/PID."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from itertools import islice
@@ -176,7 +177,7 @@ class ProcessDir:
 
     def read_exe(self) -> bytes | None:
         """The path of the executable as the kernel shows it. Empty: there is none (a zombie, a kernel thread). None:
-        the kernel refused to tell."""
+        the kernel refused to tell, or the path is longer than it tells."""
         while True:
             try:
                 return os.readlink(self._thread.encode() + b"exe", dir_fd=self.descriptor)
@@ -234,14 +235,18 @@ def processes(proc: str = "/proc") -> Iterator[tuple[int, int]]:
 
 def read_exe_link(pid: int, proc: bytes = b"/proc") -> bytes | None:
     """The path of the executable as the kernel shows it, without opening the process: a hint, since the PID may mean
-    another process by now. None: the kernel refused to tell. Raises Vanished, also where there is no executable, and
-    OSError where this process has no memory or descriptor left."""
+    another process by now. None: the kernel refuses to tell, or the path is longer than it tells. Raises Vanished, also
+    where there is no executable, and OSError where this process has no memory or descriptor left."""
     try:
         return os.readlink(b"%b/%d/exe" % (proc, pid))
     except PermissionError:
         return None
     except (FileNotFoundError, ProcessLookupError):
         raise Vanished from None
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:  # of a path of more than PATH_MAX bytes
+            raise
+        return None
 
 
 def read_stat(pid: int, proc: str = "/proc") -> Stat:

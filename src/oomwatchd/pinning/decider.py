@@ -54,7 +54,7 @@ class Decider:
         pinned_by = node.pin.rule if node.pin is not None else ""
         # A relative is looked at with the source "exec", too, but it has executed nothing, and its event_ns is 0.
         executes = look.trigger.source == "exec" and look.trigger.event_ns > 0
-        if exe is None or executes or (decision[0] is not None and decision[0].name == pinned_by):
+        if executes or (decision[0] is not None and decision[0].name == pinned_by):
             return decision
         before = self.exe_before(directory, node, exe)
         if before is None:
@@ -62,17 +62,18 @@ class Decider:
         by_path_before = self._decide_by(directory, stat, node, before.path.encode("utf-8", "surrogateescape"), before)
         return decision if by_path_before[0] is None else by_path_before
 
-    def exe_before(self, directory: ProcessDir, node: Node, exe: bytes) -> VerifiedExe | None:
+    def exe_before(self, directory: ProcessDir, node: Node, exe: bytes | None) -> VerifiedExe | None:
         """The executable of the process, or of its parent, that was verified before, if the process still runs that
-        file; else None. After an upgrade or an unmount, the path may lead to another file or to none."""
+        file; else None. After an upgrade or an unmount, the path may lead to another file or to none. After a move
+        into a deep directory, the kernel may not tell it (`exe` is None)."""
         before, parent = node.verified_exe, node.parent
         if before is None and parent is not None and parent.verified_exe is not None and self._shows(parent, exe):
             before = parent.verified_exe
         return before if before is not None and runs_file(directory, before.file) else None
 
-    def _shows(self, node: Node, exe: bytes) -> bool:
-        """Whether the process of `node` also shows the path `exe`. Only the path is compared, because stat(2) may wait
-        for a file system."""
+    def _shows(self, node: Node, exe: bytes | None) -> bool:
+        """Whether the process of `node` also shows the path `exe`, or also none. Only the path is compared, because
+        stat(2) may wait for a file system."""
         try:
             return not node.dead and procfs.read_exe_link(node.pid, self._proc.encode()) == exe
         except (Vanished, OSError):
