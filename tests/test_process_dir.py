@@ -230,3 +230,14 @@ def test_label_begins_a_line_and_counts_once() -> None:
     assert line_of(raw, b"\nTgid:") == [b"2"]
     with pytest.raises(ValueError, match="not found"):
         line_of(raw, b"\nPPid:")
+
+
+def test_a_file_of_one_record_is_read_whole(tmp_path: Path) -> None:
+    """The kernel returns at most as much as is asked for."""
+    content = b"Groups:\t" + b"100000 " * 60_000 + b"\nNSpid:\t7 1\n"
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/status").write_bytes(content)
+
+    with ProcessDir(7, str(tmp_path)) as directory:
+        assert directory.read("status") == content
+        assert directory.read("status", 7) == b"Groups:"

@@ -11,7 +11,16 @@ import pytest
 
 from tests.kernel.asking import answer, oomwatchctl
 from tests.kernel.conftest import Compiler
-from tests.kernel.running import Commanded, Daemon, Processes, oom_score_adj, rule, wait_for_value, wait_until
+from tests.kernel.running import (
+    Commanded,
+    Daemon,
+    Processes,
+    descendants,
+    oom_score_adj,
+    rule,
+    wait_for_value,
+    wait_until,
+)
 from tests.kernel.test_hostile import UNIFIED, cgroup
 
 
@@ -174,3 +183,22 @@ def test_end_of_a_long_command_line(daemon: Daemon, processes: Processes, tmp_pa
     (explained,) = answer(daemon, "explain", str(other), status=1)["processes"]
     assert explained["cmdline_cut"] is True
     assert "only its first and last 64 KiB are compared" in oomwatchctl(daemon, "explain", str(other)).stdout
+
+
+@pytest.mark.parametrize("prefix", [(), ("unshare", "-fp", "--mount-proc")], ids=["here", "in a PID namespace"])
+def test_process_with_so_many_groups_that_its_status_is_long(
+    daemon: Daemon, chameleon: Commanded, prefix: tuple[str, ...]
+) -> None:
+    """The kernel lists them before the PID namespaces. sssd and winbind give a user thousands, setgroups(2) up to
+    65,536."""
+    groups = ",".join(map(str, range(100_000, 112_000)))
+    daemon.start(rule(chameleon.program, "{ at_least = 500 }", more='user = "root"'))
+
+    pid = chameleon.start("setpriv", "--groups", groups, *prefix)
+    if prefix:
+        (pid,) = descendants(pid)
+    wait_for_value(pid, 500)
+    assert len(Path(f"/proc/{pid}/status").read_bytes()) > 1 << 16
+    chameleon.change("u 65534")
+
+    wait_for_value(pid, 0)

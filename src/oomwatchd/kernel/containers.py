@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from oomwatchd.kernel.proc_status import parse_family
-from oomwatchd.kernel.procfs import ProcessDir, Vanished
+from oomwatchd.kernel.procfs import ProcessDir, Vanished, read_record
 from oomwatchd.kernel.systemd_cgroups import Hierarchy, parse_cgroup, parse_hierarchies
 
 _CHAIN_LIMIT = 256
@@ -86,7 +86,7 @@ def _read(proc: str, pid: int, name: str) -> bytes:
     try:
         descriptor = os.open(f"{proc}/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return os.read(descriptor, 1 << 16)
+            return read_record(descriptor)
         finally:
             os.close(descriptor)
     except (FileNotFoundError, ProcessLookupError):

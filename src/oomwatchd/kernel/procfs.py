@@ -17,7 +17,7 @@ _STAT_LIMIT = 2048
 """Bytes. The file has 52 numbers of at most 20 digits, and a name."""
 
 _PIECE = 1 << 16
-"""Bytes that are read at once of a file of many records."""
+"""Bytes that are read at once. The kernel returns less only at the end of a file of one record."""
 
 _THREADS_LIMIT = 1024
 """How many threads are looked at to find one that lives. Ended threads stay while a debugger holds them."""
@@ -65,9 +65,10 @@ class ProcessDir:
             os.close(self._oom_score_adj)
         os.close(self.descriptor)
 
-    def read(self, name: str, limit: int = 1 << 16, offset: int = 0) -> bytes:
-        """The content of a file, at most `limit` bytes from `offset` on, by one read(2). Files of one record are read
-        whole by that (seq_file, single_open). Raises Vanished and OSError."""
+    def read(self, name: str, limit: int | None = None, offset: int = 0) -> bytes:
+        """The content of a file of one record (seq_file, single_open); with `limit`, at most so many bytes from
+        `offset` on, by one read(2). A status with 65,536 supplementary groups has 720 KB. Raises Vanished and
+        OSError."""
         while True:
             try:
                 return self._read(self.path(name), limit, offset)
@@ -75,10 +76,12 @@ class ProcessDir:
                 if not self._thread or not self._find_thread():
                     raise
 
-    def _read(self, path: str, limit: int, offset: int = 0) -> bytes:
+    def _read(self, path: str, limit: int | None, offset: int = 0) -> bytes:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.descriptor)
             try:
+                if limit is None:
+                    return read_record(descriptor)
                 return os.pread(descriptor, limit, offset) if offset else os.read(descriptor, limit)
             finally:
                 os.close(descriptor)
@@ -218,6 +221,15 @@ class ProcessDir:
             os.pwrite(self._oom_score_adj, b"%d" % value, 0)
         except (FileNotFoundError, ProcessLookupError):
             raise Vanished from None
+
+
+def read_record(descriptor: int) -> bytes:
+    """The content of a file of one record. Raises OSError."""
+    piece = content = os.read(descriptor, _PIECE)
+    while len(piece) == _PIECE:
+        piece = os.read(descriptor, _PIECE)
+        content += piece
+    return content
 
 
 def processes(proc: str = "/proc") -> Iterator[tuple[int, int]]:
