@@ -1,8 +1,10 @@
 """Has helper processes make calls that may never return, while the loop goes on."""
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from oomwatchd.base.helper import ForkServer, Helper, HelperError
 from oomwatchd.daemon.loop import Loop
@@ -33,16 +35,15 @@ class Call:
 
 
 class HelperPool:
-    """At most `size` helpers. They serve owners in turn, so that one with many calls doesn't make the others wait.
+    """At most `size` helpers, of which at most `per_owner` serve one owner at a time. They serve owners in turn, so
+    that one with many calls doesn't make the others wait. A helper that was killed and hasn't ended yet still counts:
+    an owner who makes `per_owner` helpers hang gets None for all calls."""
 
-    `refused_after`: the number of hanging helpers of one owner from which on further calls of that owner get None at
-    once."""
-
-    def __init__(self, loop: Loop, server: ForkServer, size: int, refused_after: int | None = None) -> None:
+    def __init__(self, loop: Loop, server: ForkServer, size: int, per_owner: float = math.inf) -> None:
         self._loop = loop
         self._server = server
         self._size = size
-        self._refused_after = refused_after
+        self._per_owner = per_owner
         self._workers: list[_Worker] = []
         self._lingering: list[tuple[Helper, int]] = []
         """Helpers that were killed but haven't ended yet, since they wait in the kernel; and the owner of the call."""
@@ -51,11 +52,10 @@ class HelperPool:
 
     def submit(self, call: Call) -> bool:
         """Have a call made. Returns False if too many wait already; then `done` isn't called."""
-        if self._refused_after is not None:
-            self._reap()
-            if sum(owner == call.owner for _, owner in self._lingering) >= self._refused_after:
-                self._loop.later(0.0, lambda: call.done(None))
-                return True
+        self._reap()
+        if self._hanging(call.owner) >= self._per_owner:
+            self._loop.later(0.0, partial(call.done, None))
+            return True
         queue = self._queues.get(call.owner)
         if queue is None:
             if len(self._queues) >= _OWNERS:
@@ -68,16 +68,22 @@ class HelperPool:
         return True
 
     def _start_waiting(self) -> None:
-        while self._queues:
+        while (owner := next(filter(self._may_have_another, self._queues), None)) is not None:
             worker = self._free_worker()
             if worker is None:
                 return
-            owner = next(iter(self._queues))
             queue = self._queues.pop(owner)
             call = queue.popleft()
             if queue:
                 self._queues[owner] = queue  # last, so that the other owners are served before it
             worker.start(call)
+
+    def _may_have_another(self, owner: int) -> bool:
+        busy = sum(worker.call is not None and worker.call.owner == owner for worker in self._workers)
+        return busy + self._hanging(owner) < self._per_owner
+
+    def _hanging(self, owner: int) -> int:
+        return sum(each == owner for _, each in self._lingering)
 
     def _free_worker(self) -> "_Worker | None":
         for worker in self._workers:
@@ -104,8 +110,13 @@ class HelperPool:
         """Called when a worker gives up its helper, which is killed here."""
         self._workers.remove(worker)
         helper.kill()
-        if not helper.has_ended():
-            self._lingering.append((helper, 0 if worker.call is None else worker.call.owner))
+        if helper.has_ended() or worker.call is None:
+            return
+        owner = worker.call.owner
+        self._lingering.append((helper, owner))
+        if self._hanging(owner) >= self._per_owner:
+            for call in self._queues.pop(owner, ()):
+                self._loop.later(0.0, partial(call.done, None))
 
     def close(self) -> None:
         """Kill all helpers, without waiting for them."""

@@ -17,12 +17,13 @@ from oomwatchd.rules.search import search
 _SEARCHERS = 1
 """Helpers for searches. Each search has a limit of CPU time, so one helper is enough."""
 _STATTERS, _STATTERS_PER_USER = 6, 2
-"""Helpers for stat(2), and how many of them the files of one user may make hang. A file system may make a helper hang
-for ever."""
+"""Helpers for stat(2), and how many of them the files of one user may occupy. A file system may make a helper hang for
+ever."""
 _FILE_SECONDS = 1.0
 """How long stat(2) may take."""
-_READERS, _READ_SECONDS = 4, 0.3
-"""Helpers for command lines, and how many seconds reading one may take. A helper that waits there can be killed."""
+_READERS, _READERS_PER_USER, _READ_SECONDS = 4, 2, 0.3
+"""Helpers for command lines, how many of them the processes of one user may occupy, and how many seconds reading one
+may take. A helper that waits there can be killed."""
 _FINISH_SECONDS = 2.0
 """How long READY=1 waits for the looks that the first scan has put off."""
 _LOGGED_SECONDS, _LOGGED = 60.0, 20
@@ -38,7 +39,7 @@ class PutOff:
         self._look = look
         self._searchers = HelperPool(loop, server, _SEARCHERS)
         self._statters = HelperPool(loop, server, _STATTERS, _STATTERS_PER_USER)
-        self._readers = HelperPool(loop, server, _READERS)
+        self._readers = HelperPool(loop, server, _READERS, _READERS_PER_USER)
         self._pools: dict[str, tuple[HelperPool, float | None]] = {
             search.__name__: (self._searchers, None),
             read_command_line.__name__: (self._readers, _READ_SECONDS),
