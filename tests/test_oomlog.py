@@ -78,7 +78,7 @@ def test_a_cgroup_may_be_named_like_the_rest_of_the_line() -> None:
     kill = parse(kmsg("nested"))[0]
     assert (kill.memcg, kill.task_memcg) == ("/oomtest", "/oomtest/side,pid=7")
     assert kill.tasks is not None
-    assert sorted(task.comm for task in kill.tasks) == ["a,task=b,uid=0", "line\\x0afeed", "x) total-vm:9kB"]
+    assert sorted(task.comm or "" for task in kill.tasks) == ["a,task=b,uid=0", "line\\x0afeed", "x) total-vm:9kB"]
 
 
 # The same reports as other programs write them down.

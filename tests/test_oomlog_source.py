@@ -35,7 +35,7 @@ def stream_of(data: bytes) -> Stream:
     return Stream(iter([data]))
 
 
-def victims(found: list[OomKill]) -> list[str]:
+def victims(found: list[OomKill]) -> list[str | None]:
     return [kill.victim.comm for kill in found if kill.victim is not None]
 
 

@@ -242,7 +242,7 @@ def _table(kill: OomKill, ranked: list[replay.Ranked]) -> str:
         rows.append(
             f"<tr{' class=dead' if task.pid in dead else ''}>{''.join(f'<td>{cell}</td>' for cell in cells)}"
             f'<td class=bar><span style="width:{share:.1f}%"></span></td>'
-            f"<td class=name>{html.escape(printable(task.comm))}</td></tr>"
+            f"<td class=name>{html.escape(printable(task.comm or '?'))}</td></tr>"
         )
     more = f'<p class="note">… and {len(ranked) - ROWS} more</p>' if len(ranked) > ROWS else ""
     opened = " open" if len(ranked) <= 12 else ""

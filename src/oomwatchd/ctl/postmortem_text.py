@@ -162,7 +162,7 @@ def _table(kill: OomKill, ranked: list[replay.Ranked], *, legend: bool) -> list[
                 _mib(task.swapents, kill.page_kb),
                 task.oom_score_adj,
                 _bar(one.points, highest),
-                task.comm,
+                "?" if task.comm is None else task.comm,
             ]
         )
     columns = ("", "rank", "pid", "uid", "badness", "rss", "swap", "adj", "", "comm")

@@ -129,7 +129,7 @@ def kill_records(kill: "OomKill", nodes: Mapping[int, Node | None]) -> list[Reco
     }
     pin = _pin(nodes.get(killed.pid))
     where = f"in memory cgroup {_shown(kill.memcg)}" if kill.scope == "memcg" else f"({kill.scope or 'cause unknown'})"
-    message = f"The OOM killer has killed process {killed.pid} ({printable(killed.comm)}) {where}"
+    message = f"The OOM killer has killed process {killed.pid} ({printable(killed.comm or '?')}) {where}"
     if killed.anon_rss_kb is not None:
         message += f", which held {killed.anon_rss_kb // 1024} MiB"
     if killed.oom_score_adj is not None:
@@ -142,9 +142,9 @@ def kill_records(kill: "OomKill", nodes: Mapping[int, Node | None]) -> list[Reco
         with_it = _pin(nodes.get(other.pid))
         if with_it is not None:
             message = (
-                f"The OOM killer has killed process {other.pid} ({printable(other.comm)}), which rule '{with_it.rule}' "
-                f"held at {with_it.target}, together with process {killed.pid} ({printable(killed.comm)}): "
-                "memory.oom.group is set"
+                f"The OOM killer has killed process {other.pid} ({printable(other.comm or '?')}), which rule "
+                f"'{with_it.rule}' held at {with_it.target}, together with process {killed.pid} "
+                f"({printable(killed.comm or '?')}): memory.oom.group is set"
             )
             records.append(_kill_record(message, with_it, {**_of_killed(other, nodes.get(other.pid)), **scope}))
     return records
@@ -154,7 +154,7 @@ def _of_killed(killed: "Killed", node: Node | None) -> dict[str, str | int | Non
     return {
         "OOMWATCHD_KILLER": "kernel",
         "OBJECT_PID": killed.pid,
-        "OOMWATCHD_COMM": printable(killed.comm),
+        "OOMWATCHD_COMM": _shown(killed.comm),
         "OOMWATCHD_UID": killed.uid,
         "OOMWATCHD_OLD": killed.oom_score_adj,
         "OOMWATCHD_ANON_RSS_KB": killed.anon_rss_kb,

@@ -53,6 +53,8 @@ class History:
         if kill.victim is None:
             return None
         comm = kill.victim.comm
+        if comm is None:
+            return None
         if comm in self.victims or len(self.victims) < _NAMES_MAX:
             self.victims[comm] += 1
         return self._growth(kill, comm)

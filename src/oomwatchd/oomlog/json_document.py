@@ -5,8 +5,10 @@ It is read as a stream. A small value is decoded as a whole; of a large one the 
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
-from oomwatchd.oomlog.json_lines import lines_of, log_lines
+from oomwatchd.oomlog import json_cut
+from oomwatchd.oomlog.json_lines import TEXTS, lines_of, log_lines
 from oomwatchd.oomlog.json_record import Context, known
 from oomwatchd.oomlog.logline import LogLine
 from oomwatchd.oomlog.stream import PIECE, Stream
@@ -79,6 +81,10 @@ class _Reader:
                 return  # damaged; what follows may be whole
             yield from log_lines(value, around)
             return
+        if len(rest := self._stream.peek(WHOLE)) < WHOLE:
+            self._stream.read(len(rest))
+            yield from _of_cut(rest.decode("utf-8", "backslashreplace"), around)
+            raise Cut
         if depth >= _MAX_DEPTH:
             raise Cut
         opened = self._stream.read(1)
@@ -181,6 +187,15 @@ class _Reader:
             return json.loads(raw)
         except ValueError:
             return None
+
+
+def _of_cut(text: str, around: Context) -> Iterator[LogLine]:
+    """The log lines in a value that is cut."""
+    value = json_cut.completed(text, TEXTS)
+    found = [] if value is None else list(log_lines(value[0], around))
+    if value is not None and value[1] and found:
+        found[-1] = replace(found[-1], cut=True)
+    yield from found
 
 
 def _decode(raw: bytes) -> str:

@@ -12,14 +12,17 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from oomwatchd.oomlog import json_cut
 from oomwatchd.oomlog.json_record import Context, known, moment, pairs
 from oomwatchd.oomlog.logline import LogLine
 
 _MEMBER = re.compile(r'\s*"(?:message|MESSAGE|log|msg|text|textPayload|line|_raw)"\s*:\s*"(?P<text>.*?)"?,?\s*$')
-_TEXT = (
+TEXTS = (
     *("MESSAGE", "message", "@message", "full_message", "short_message", "log", "msg", "textPayload", "line"),
     *("text", "_raw", "stringValue", "rawLog", "event.original", "SyslogMessage", "content", "Line"),
 )
+"""The names of members that are texts of a log."""
+_OBJECT = re.compile(r'\{\s*"')
 _KILL_WORDS = ("invoked oom-killer", "Killed process", "Kill process", "oom-kill:", "ut of memory")
 _MAX_DEPTH = 64
 _CUT_MAX = 16 * 1024
@@ -30,21 +33,25 @@ def unwrap(line: str) -> list[LogLine] | None:
     """The log lines in a line of JSON; None if this isn't JSON, or holds no text."""
     start = line.find("{")
     if start >= 0 and not line[:start].strip("\x1e \t").removeprefix("data:").strip():
-        value = _loaded(line[start:])
-        return None if value is None else list(log_lines(value)) or None
+        value, cut = _loaded(line[start:])
+        found = [] if value is None else list(log_lines(value))
+        if cut and found:
+            found[-1] = replace(found[-1], cut=True)
+        return found or ([] if cut and value is None else None)
     member = _MEMBER.match(line)
     return None if member is None else [LogLine(text) for text in _split(_unescape(member["text"]))]
 
 
-def _loaded(text: str) -> object:
-    """A JSON value, also of a line that was cut within its last text; None if it isn't JSON."""
-    for end in ("", '"}', "}"):
-        try:
-            return json.loads(text + end)
-        except (ValueError, RecursionError):
-            if not text.startswith('{"') or len(text) > _CUT_MAX:
-                return None
-    return None
+def _loaded(text: str) -> tuple[object, bool]:
+    """A JSON value, also of a line that is cut, and whether it is; None if it isn't JSON. Where nothing can be told of
+    a cut record, None and True."""
+    try:
+        return json.loads(text), False
+    except (ValueError, RecursionError):
+        if _OBJECT.match(text) is None or len(text) > _CUT_MAX:
+            return None, False
+    done = json_cut.completed(text, TEXTS)
+    return (None if done is None else done[0]), True
 
 
 def log_lines(value: object, around: Context | None = None, depth: int = 0) -> Iterator[LogLine]:
@@ -138,7 +145,7 @@ def lines_of(text: str, context: Context) -> Iterator[LogLine]:
 
 def _words(record: Mapping[str, object]) -> tuple[str | None, str | None]:
     """The name and value of the member that is the text."""
-    for key in _TEXT:
+    for key in TEXTS:
         value = record.get(key)
         if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
             value = value[0]

@@ -29,6 +29,8 @@ _PROGRAM = (
     *("ProcessName", "syslog_identifier", "process.name", "logger_name", "logger"),
 )
 _FACILITY = ("SYSLOG_FACILITY", "syslogfacility-text", "syslog_facility", "facility", "FACILITY", "Facility")
+WRITERS = ("_TRANSPORT", *_PROGRAM, *_FACILITY, "process")
+"""Members that may tell who has written a text."""
 _KERNEL_FACILITY = ("0", "kern", "kernel", "kernel messages")
 _INSIDE = (
     *("host", "hostname", "syslog", "process", "agent", "resource", "labels", "kubernetes", "log", "metadata"),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from oomwatchd.oomlog import line_outcome, lines, read_memory, read_outcome, read_request, read_tasks
 from oomwatchd.oomlog.assembly import Assembly, Reader
+from oomwatchd.oomlog.line_parts import settled
 from oomwatchd.oomlog.record import OomKill
 from oomwatchd.oomlog.report import LineOrigin
 
@@ -91,6 +92,8 @@ class KernelStream:
         assembly.origin = origin
         if assembly.broken is not None:
             self._mend()
+        if origin.cut:
+            text = settled(text)
         is_read = self._read(text)
         if not is_read and lines.may_be_inside(text) and _OF_USERS.match(text) is None:
             is_read = self._read_by(_INSIDE, text)
@@ -107,10 +110,13 @@ class KernelStream:
         self._copies += lines.kind(text) is not None or "invoked oom-killer" in text
         return True
 
-    def take_bare(self, number: int, text: str, line: str) -> list[OomKill]:
+    def take_bare(self, number: int, text: str, line: str, *, cut: bool = False) -> list[OomKill]:
         """Read a line without a prefix. `text`: `line` without blanks in front. If the line before has a prefix, this
-        may be the second part of it."""
+        may be the second part of it. `cut`: see LineOrigin."""
         assembly = self.assembly
+        if cut:
+            assembly.origin = assembly.origin._replace(cut=True)
+            text, line = settled(text), settled(line)
         if line[:1] == " " and assembly.origin.prefix.endswith(";") and _DICTIONARY.match(line) is not None:
             return []
         below = line[len(assembly.origin.prefix) :] if self.is_below(line) else None
@@ -176,8 +182,10 @@ class KernelStream:
         report, previous = assembly.report, assembly.previous
         if "invoked oom-killer" in below:
             return read_request.invoked(assembly, f"{previous}\n{below}")
-        if report is not None and report.tasks and not report.past_table() and previous.endswith(report.tasks[-1].comm):
+        if report is not None and report.tasks and not report.past_table():
             task = report.tasks[-1]
+            if task.comm is None or not previous.endswith(task.comm):
+                return False
             if len(task.comm) < _NAME_MAX:
                 report.tasks[-1] = task._replace(comm=f"{task.comm}\n{below}")
             return True

@@ -18,7 +18,7 @@ _SUMMARY = re.compile(
     r"(?:,nodemask=(?P<nodes>\(null\)|[\d,-]{1,200}?)(?=,cpuset=|,\w|$))?"
 )
 _MEMS = re.compile(r",mems_allowed=(?P<mems>[\d,-]{1,200}?)(?=,global_oom|,oom_memcg=|,task|\s*$)")
-_SUMMARY_END = re.compile(r",pid=(?P<pid>\d{1,10}),uid=(?P<uid>\d{1,10})\W*$")
+_SUMMARY_END = re.compile(r",pid=(?P<pid>\d{1,10}),(?:uid=(?P<uid>\d{1,10})?)?\W*$")
 _SUMMARY_SHORT = re.compile(r",mems_allowed=[\d,-]{0,200}\s*$")
 
 
@@ -53,8 +53,10 @@ def summary(text: str) -> Summary | None:
         names = tuple(middle[at:] for at in (fitting or starts[-1:]))
         middle = middle[: (fitting or starts or [len(middle)])[0]].removesuffix(",task=")
     memcg, task_memcg = _paths(middle, whole=end is not None)
-    how = "whole" if end is not None and "\n" not in text else "short" if _SUMMARY_SHORT.search(text) else "cut"
-    pid, uid = (int(end["pid"]), int(end["uid"])) if end else (None, None)
+    whole = end is not None and end["uid"] is not None and "\n" not in text
+    how = "whole" if whole else "short" if _SUMMARY_SHORT.search(text) else "cut"
+    pid = int(end["pid"]) if end is not None else None
+    uid = int(end["uid"]) if end is not None and end["uid"] is not None else None
     return Summary(match["constraint"], nodes, mems["mems"] if mems else None, memcg, task_memcg, names, pid, uid, how)
 
 
@@ -126,18 +128,17 @@ def kill_line(text: str) -> KillLine | None:
         # Cut, or something follows. A name can't be that long, so the last of these is the end of it.
         end = last(_KILLED_FIGURES.finditer(text, head.end(), head.end() + 4 * COMM_MAX + 20))
     stop = end.start() if end is not None else text.find(")", head.end())
-    if stop < 0:
-        stop = len(text)  # cut within the name
-    values = {
-        _FIELDS[name]: int(value)
-        for a, b, c, d in _FIGURE.findall(text, stop)
-        if (name := a or c) in _FIELDS and (value := b or d)
-    }
+    comm = text[head.end() : stop] if stop >= 0 else None  # cut within the name
+    stop = stop if stop >= 0 else len(text)
+    values: dict[str, int] = {}
+    for a, b, c, d in _FIGURE.findall(text, stop):
+        if (name := a or c) in _FIELDS:
+            values.setdefault(_FIELDS[name], int(b or d))  # another line may follow without a line feed
     uid = head["uid"] or (end["uid"] if whole and end is not None else None)
     if uid is not None:
         values["uid"] = int(uid)
     words = words_before(text[: head.start()])
-    return KillLine(Killed(int(head["pid"]), text[head.end() : stop], **values), words, whole)
+    return KillLine(Killed(int(head["pid"]), comm, **values), words, whole)
 
 
 # OpenVZ's and Virtuozzo's kernels; a "UB" is a container, 0 the host.

@@ -12,6 +12,16 @@ def comm_length(name: str) -> int:
     return len(_ESCAPED.sub("?", name).encode(errors="replace"))
 
 
+_UNSETTLED = re.compile(r"[^\s,;:=()\[\]]+$")
+# What nothing can follow but another word: a size with its unit, the values that no digit makes longer.
+_SETTLED = re.compile(r"(?::\d+[kK]B|(?:UID:|uid=|order=|oom_score_adj[:=])(?:0|-?1000))$")
+
+
+def settled(text: str) -> str:
+    """A text that was cut at its end, without its last word, unless that is certainly whole."""
+    return text if _SETTLED.search(text) is not None else _UNSETTLED.sub("", text)
+
+
 def last(found: Iterator[re.Match[str]]) -> re.Match[str] | None:
     """The last of some matches."""
     match = None

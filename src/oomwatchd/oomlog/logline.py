@@ -21,7 +21,8 @@ class LogLine:
     program: who wrote the line, a syslog tag or the journal's SYSLOG_IDENTIFIER; "kernel" for the kernel, which the
     journal's _TRANSPORT=kernel means too. Lines of other programs are no evidence of a kill by the kernel.
     facility: the syslog facility, a name as syslog(3) has it ("kern", "user").
-    verbatim: `text` is the record as the program wrote it, as in journald's MESSAGE: nothing is taken off in front."""
+    verbatim: `text` is the record as the program wrote it, as in journald's MESSAGE: nothing is taken off in front.
+    cut: the log ends within this line, so that its last word may lack a part."""
 
     text: str
     time: str | float | None = None
@@ -30,6 +31,7 @@ class LogLine:
     program: str | None = None
     facility: str | None = None
     verbatim: bool = False
+    cut: bool = False
 
 
 class Unwrapper(Protocol):

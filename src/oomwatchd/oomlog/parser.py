@@ -27,6 +27,7 @@ _UNKNOWN_MAX = 8
 """The most lines with an unknown prefix that are kept until one of them shows where the prefix ends."""
 
 _REPEATED = re.compile(r"message repeated \d{1,9} times: \[ ?(.*)\]")
+_INDENT = " " * 9
 _NO_LINE = Line("", "")
 
 _Key = tuple[str | None, str | None, str, bool]
@@ -66,6 +67,12 @@ class Parser:
         self._as_is = False
         """Whether the last line could be read without cleaning: it has no colours, markup and the like."""
         self._origin = LineOrigin()
+        self._below_other = False
+        """Whether the line before is another program's, or below one."""
+        self._writers_are_named = False
+        """Whether the log's container says who has written its records."""
+        self._cut = False
+        """Whether the log ends within the present line."""
 
     @property
     def busy(self) -> bool:
@@ -76,13 +83,14 @@ class Parser:
         """Read one line, without its line feed. Returns the events that have become complete."""
         self._number += 1
         self._stream.assembly.at_row = False
-        if isinstance(line, LogLine) and (line.verbatim or line != LogLine(line.text)):
+        self._cut = isinstance(line, LogLine) and line.cut
+        if isinstance(line, LogLine) and (line.verbatim or line != LogLine(line.text, cut=line.cut)):
             self._unwrapped(line)
         else:
             line = line.text if isinstance(line, LogLine) else line
             cleaned = clean(line)
             self._as_is = cleaned == line
-            if self._unknown or not self._like_last(cleaned):
+            if self._unknown or self._cut or not self._like_last(cleaned):
                 self._plain(cleaned)
         if self._number - self._stream.last_number > PATIENCE:
             self._done += self._stream.give_up(self._number)
@@ -116,7 +124,7 @@ class Parser:
         tasks = layout.raw_rows(rows)
         report.add_all(tasks)
         # If the name of the last row has a line feed, the next line has the rest of the name.
-        assembly.previous = tasks[-1].comm
+        assembly.previous = tasks[-1].comm or ""
         if self._keep_text:
             assembly.keep_rows(raw)
         self._number += len(tasks)
@@ -156,6 +164,7 @@ class Parser:
         match = None if self._alike is None else self._alike.match(line)
         if match is None or line_prefix.goes_on(line, match.end()):
             return False
+        self._below_other = False
         prefix = match[0]
         if prefix != self._origin.prefix:
             self._origin = LineOrigin(prefix, None, self._last.host, self.file)
@@ -167,13 +176,17 @@ class Parser:
         end = line_prefix.plain_prefix(line)
         if end > 0:
             self._drain()
+            self._below_other = False
             self._take(Line(line[:end], line[end:], sure=True))
             return
         if line.lstrip("\x1e \t")[:1] in ("{", '"', "d") and (unwrapped := json_lines.unwrap(line)) is not None:
             for one in unwrapped:
                 self._unwrapped(one)
             return
+        if self._below_other and line.startswith(_INDENT):
+            return  # the rest of another program's record, as journalctl sets it
         parts = line_prefix.split(line)
+        self._below_other = parts.text is None
         if parts.text is None:
             return
         if parts.text.startswith('{"') and (unwrapped := json_lines.unwrap(parts.text)) is not None:
@@ -215,12 +228,17 @@ class Parser:
         if parts.prefix.strip("> \t"):
             self._take(parts)
         else:
-            self._done += self._stream.take_bare(self._number, (parts.text or "").lstrip(), line)
+            text = (parts.text or "").lstrip()
+            self._done += self._stream.take_bare(self._number, text, line, cut=self._cut)
 
     def _unwrapped(self, line: LogLine) -> None:
         """Read a line of which a container (JSON, CSV, the journal) knows more than its text."""
         if self._unknown:
             self._drain()
+        names_writer = line.program is not None or line.facility is not None
+        if line.cut and not names_writer and self._writers_are_named:
+            return  # the record ends before its writer's name
+        self._writers_are_named = self._writers_are_named or names_writer
         if line.program is not None and line.program != "kernel":
             return
         if line.facility is not None and line.facility != "kern":
@@ -235,7 +253,7 @@ class Parser:
         file = line.file or self.file
         self._stream = self._stream_of((line.file, host, parts.lead, True))
         self._last, self._alike, self._noise = _NO_LINE, None, None
-        self._origin = LineOrigin(parts.prefix, line.time, host, file)
+        self._origin = LineOrigin(parts.prefix, line.time, host, file, line.cut)
         self._done += self._stream.take(self._number, self._origin, parts.text or "")
 
     def _take(self, parts: Line) -> None:
@@ -247,7 +265,7 @@ class Parser:
             shape = alike.shape(parts)
             self._alike, self._noise = alike.alike_pattern(shape), alike.noise_pattern(shape)
         self._stream = self._stream_below_first(parts) or self._stream_of((None, parts.host, parts.lead, parts.dated))
-        self._origin = LineOrigin(parts.prefix, None, parts.host, self.file)
+        self._origin = LineOrigin(parts.prefix, None, parts.host, self.file, self._cut)
         self._take_text(parts.text or "")
 
     def _take_text(self, text: str) -> None:

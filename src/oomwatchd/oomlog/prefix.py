@@ -132,6 +132,11 @@ def goes_on(line: str, at: int) -> bool:
     return line[at : at + 1] in ("[", "<", "{", "k") and _MORE.match(line, at) is not None
 
 
+def has_words_of_report(line: str) -> bool:
+    """Whether words of an OOM report stand anywhere in `line`."""
+    return _WORDS_OF_REPORT.search(line) is not None
+
+
 def split(line: str) -> Line:
     """Take `line` apart. It has no line feed at its end."""
     if len(line) > LONGEST:

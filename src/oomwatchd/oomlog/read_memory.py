@@ -42,9 +42,9 @@ def stats(assembly: Assembly, text: str) -> bool:
     report = assembly.before_table()
     report.in_memcg = True
     path, figures = found
-    if figures is None:
+    if figures is None and not assembly.origin.cut:  # figures would be those of a cgroup below
         report.memcg = path
-    elif len(report.cgroups) < MAX_ZONES:
+    elif figures is not None and len(report.cgroups) < MAX_ZONES:
         report.cgroups[path] = figures
     return True
 

@@ -2,6 +2,8 @@
 
 A reader takes one kind of line into the assembly, and returns whether the line was of that kind."""
 
+from dataclasses import replace
+
 from oomwatchd.oomlog import line_outcome, lines
 from oomwatchd.oomlog.assembly import Assembly
 from oomwatchd.oomlog.report import MAX_TASKS
@@ -55,9 +57,12 @@ def kill(assembly: Assembly, text: str) -> bool:
     if report is not None and report.decided() and not assembly.same_group(found.words, MAX_TASKS):
         report = None
     report = report or assembly.new()
-    report.killed.append(found.killed)
+    killed = found.killed
+    if assembly.origin.cut and killed.total_vm_kb is None:
+        killed = replace(killed, comm=None)  # a name may hold the bracket that seems to close it
+    report.killed.append(killed)
     report.words = found.words or report.words
-    report.cut = report.cut or not found.whole
+    report.cut = report.cut or not found.whole or killed.comm is None
     return True
 
 

@@ -45,6 +45,8 @@ def cpu(assembly: Assembly, text: str) -> bool:
             report.invoker_pid, report.kernel = found.pid, found.kernel
         return True
     name = _same_name(expected, found.comm)
+    if name is None and expected and not report.origin.prefix and (found.comm or "").endswith(expected):
+        name = found.comm  # a text without prefixes, copied from the middle of its first line on
     if name is None or (report.decided() and report.panic is None):
         return True
     asked = report.invoker

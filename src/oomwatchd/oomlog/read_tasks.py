@@ -64,4 +64,7 @@ def row(assembly: Assembly, text: str) -> bool:
 
 def _add(assembly: Assembly, report: Report, task: Task) -> None:
     assembly.at_row = True
+    if assembly.origin.cut:
+        task = task._replace(comm=None)
+        report.cut = True
     report.add(task)

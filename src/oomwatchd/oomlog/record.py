@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 
 class Task(NamedTuple):
-    """A row of the task table. Sizes in pages but for `pgtables_bytes`. None: the table has no such column.
+    """A row of the task table. Sizes in pages but for `pgtables_bytes`. None: the table has no such column, or the log
+    ends within the name.
     (A named tuple, not a dataclass: a large log has millions of rows, and these are made four times as fast.)"""
 
     pid: int
@@ -16,7 +17,7 @@ class Task(NamedTuple):
     pgtables_bytes: int | None
     swapents: int | None
     oom_score_adj: int | None
-    comm: str
+    comm: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +35,10 @@ class Invoker:
 
 @dataclass(frozen=True, slots=True)
 class Killed:
-    """A process that was killed; sizes in KiB."""
+    """A process that was killed; sizes in KiB. comm: None where the log is cut within it."""
 
     pid: int
-    comm: str
+    comm: str | None
     uid: int | None = None
     total_vm_kb: int | None = None
     anon_rss_kb: int | None = None

@@ -38,12 +38,14 @@ _SUMS = {
 
 
 class LineOrigin(NamedTuple):
-    """Where a line was read. time: the container's, else None: it is in `prefix`. (One is made for each line.)"""
+    """Where a line was read. time: the container's, else None: it is in `prefix`. cut: the log ends within the line.
+    (One is made for each line.)"""
 
     prefix: str = ""
     time: str | float | None = None
     host: str | None = None
     file: str | None = None
+    cut: bool = False
 
 
 @dataclass(slots=True)
@@ -150,7 +152,7 @@ def finish(report: Report, reference: datetime, calendar: times.Calendar) -> Oom
         task_memcg=report.task_memcg,
         invoker=Invoker(report.invoker_pid, comm, asked.gfp_mask, asked.order, asked.oom_score_adj, asked.gfp_words),
         victim=victim,
-        also_killed=tuple(report.killed[1:]),
+        also_killed=tuple(_named(killed, report) for killed in report.killed[1:]),
         tasks=_tasks(report, page_kb),
         columns=report.layout.columns if report.layout is not None else None,
         chosen=report.chosen,
@@ -226,9 +228,22 @@ def _memory(report: Report, page_kb: int) -> Memory:
     return Memory(**figures, node_kb=tuple(sorted(nodes.items())), zones=tuple(report.zones.values()))
 
 
+def _named(killed: Killed, report: Report) -> Killed:
+    """The process with its name, from another line about its PID where the kill line was cut before the name's end."""
+    if killed.comm is not None:
+        return killed
+    names: list[str | None] = []
+    if report.summary is not None and report.summary.pid == killed.pid:
+        names += report.summary.names
+    if report.chosen is not None and report.chosen.pid == killed.pid:
+        names.append(report.chosen.comm)
+    names += [one.comm for one in (*(report.tasks or ()), *report.reaped) if one.pid == killed.pid]
+    return replace(killed, comm=next((name for name in names if name is not None), None))
+
+
 def _victim(report: Report) -> Killed | None:
     if report.killed:
-        return report.killed[0]
+        return _named(report.killed[0], report)
     victim = None
     if report.summary is not None and report.summary.pid is not None and report.summary.names:
         victim = Killed(report.summary.pid, report.summary.names[0], report.summary.uid)

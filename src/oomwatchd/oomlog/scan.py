@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator
 
 from oomwatchd.oomlog import lines, prefix
 from oomwatchd.oomlog.beside import Beside
+from oomwatchd.oomlog.logline import LogLine
 from oomwatchd.oomlog.parser import Parser
 from oomwatchd.oomlog.record import OomKill
 from oomwatchd.oomlog.stream import Stream
@@ -64,7 +65,8 @@ def _scan_block(block: Block, parser: Parser, beside: Beside | None) -> Generato
             if b"+0x" in raw and lines.is_trace(raw):
                 continue
             line = raw if len(raw) < prefix.LONGEST else raw[: prefix.LONGEST]
-            done = parser.feed(line.decode("utf-8", "backslashreplace").rstrip("\r"))
+            text = line.decode("utf-8", "backslashreplace").rstrip("\r")
+            done = parser.feed(text if line_end >= 0 else LogLine(text, cut=True))
             if done:
                 yield from done
             position = parser.feed_run(data, position, end)

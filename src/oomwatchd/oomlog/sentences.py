@@ -12,8 +12,8 @@ MENTIONED = 5
 
 
 def named(one: Task | Killed) -> str:
-    """A process as "java (4242)"."""
-    return f"{printable(one.comm)} ({one.pid})"
+    """A process as "java (4242)"; without a name where the log is cut within it."""
+    return f"{'unknown name' if one.comm is None else printable(one.comm)} ({one.pid})"
 
 
 _OF_OTHERS = {

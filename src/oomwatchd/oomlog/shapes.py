@@ -15,16 +15,22 @@ _FIELD_NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
 _SIZE = re.compile(r"(?:\\x[0-9a-f]{2}|[\s\S]){8}")
 _VERBOSE = re.compile(r"(?P<date>\S.{10,60}) \[s=[0-9a-f]+;i=[0-9a-f]+;.*?\bt=(?P<microseconds>[0-9a-f]{1,16});.*\]$")
 _KEPT = ("MESSAGE", "_TRANSPORT", "SYSLOG_IDENTIFIER", "SYSLOG_FACILITY", "_HOSTNAME", "__REALTIME_TIMESTAMP")
+_TRANSPORT = re.compile(r"\s*_TRANSPORT=")
 _TEXT_MAX = 64 * 1024
+_RECORD_MAX = 150
+"""The most lines of a record of the journal."""
 
 
 def choose(head: str) -> Unwrapper | None:
     """How to read a text that begins so; None: line by line."""
     rows = [row.rstrip("\r") for row in head.lstrip("\ufeff\n\r").split("\n")[:400]]
-    if _VERBOSE.match(rows[0]) is not None:
-        return JournalVerbose()
-    if _FIELD.match(rows[0]) is not None and any(row.startswith(("__REALTIME_TIMESTAMP=", "MESSAGE=")) for row in rows):
-        return JournalExport()
+    # The text may begin within a record.
+    if any(_VERBOSE.match(row) is not None for row in rows[:_RECORD_MAX]):
+        return JournalVerbose(any(_TRANSPORT.match(row) is not None for row in rows))
+    if any(row.startswith("__REALTIME_TIMESTAMP=") for row in rows[:_RECORD_MAX]) or (
+        _FIELD.match(rows[0]) is not None and any(row.startswith("MESSAGE=") for row in rows)
+    ):
+        return JournalExport(any(_TRANSPORT.match(row) is not None for row in rows))
     columns = _csv_columns(rows[0])
     if columns is not None:
         return Csv(*columns)
@@ -32,16 +38,23 @@ def choose(head: str) -> Unwrapper | None:
 
 
 class _Journal:
-    """A record of the journal while its fields come in."""
+    """A record of the journal while its fields come in. `has_writers`: the text says who has written each record, so
+    that one that doesn't is cut, and may be anybody's."""
 
-    def __init__(self) -> None:
+    def __init__(self, has_writers: bool) -> None:
+        self._has_writers = has_writers
         self._fields: dict[str, str] = {}
 
     def flush(self) -> Sequence[LogLine]:
-        """The record ends here."""
+        """The text ends here, perhaps within a record."""
+        return self._record(at_end=True)
+
+    def _record(self, *, at_end: bool = False) -> Sequence[LogLine]:
+        """The record that was read."""
         found, self._fields = self._fields, {}
         text = found.get("MESSAGE")
-        if text is None:
+        writer = found.get("_TRANSPORT")
+        if text is None or (writer is None and (self._has_writers or (at_end and "__REALTIME_TIMESTAMP" in found))):
             return ()
         microseconds = found.get("__REALTIME_TIMESTAMP", "")
         program = _writer(found.get("_TRANSPORT"), found.get("SYSLOG_IDENTIFIER"))
@@ -72,8 +85,8 @@ class JournalExport(_Journal):
     """`journalctl -o export`: a line a field, an empty one between records (systemd.io/JOURNAL_EXPORT_FORMATS). A value
     with a line feed or a byte that isn't text follows its name on the next line, behind its size in eight bytes."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, has_writers: bool) -> None:
+        super().__init__(has_writers)
         self._binary: str | None = None
 
     def feed(self, line: str) -> Sequence[LogLine]:
@@ -83,11 +96,11 @@ class JournalExport(_Journal):
             self._fields[self._binary] = _SIZE.sub("", line, count=1)
         elif not line:
             self._binary = None
-            return self.flush()
+            return self._record()
         elif field is not None:
             self._binary = None
             # Where the empty lines are gone (grep), a field that comes again begins a record.
-            done = self.flush() if field[1] in self._fields else ()
+            done = self._record() if field[1] in self._fields else ()
             self._take(field[1], field[2])
             return done
         elif _FIELD_NAME.fullmatch(line) is not None:
@@ -105,7 +118,7 @@ class JournalVerbose(_Journal):
         """Take one line; return the record that it ends."""
         head = _VERBOSE.match(line)
         if head is not None:
-            done = self.flush()
+            done = self._record()
             self._take("__REALTIME_TIMESTAMP", str(int(head["microseconds"], 16)))
             return done
         field = _FIELD.match(line.lstrip(" "))

@@ -64,7 +64,7 @@ class Rules:
         return ChoiceUnderRules(first, tuple(changes), self.left_out)
 
     def _change(self, task: Task) -> Change | None:
-        process = Process(task.pid, 0, 0, task.comm, session_leader=False, uid=task.uid, foreign_pid_ns=False)
+        process = Process(task.pid, 0, 0, task.comm or "", session_leader=False, uid=task.uid, foreign_pid_ns=False)
         rule = settled(lambda: self._rules.decide(process))
         if rule is None or rule.action.ignore or task.oom_score_adj is None or task.pid == 1:
             return None

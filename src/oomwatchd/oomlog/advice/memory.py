@@ -58,7 +58,7 @@ def largest_holders(kill: OomKill) -> Iterator[Advice]:
         return
     groups: dict[str, list[int]] = defaultdict(list)
     for task in kill.tasks:
-        groups[task.comm].append(held_kb(kill, task))
+        groups[task.comm or "?"].append(held_kb(kill, task))
     comm, sizes = max(groups.items(), key=lambda group: sum(group[1]))
     if len(sizes) > 2 and _LARGE * total <= sum(sizes) <= 1.2 * total:
         yield Advice(
