@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oomwatchd.base.timespan import parse_time_span
+from oomwatchd.config.account_hints import about_name
 from oomwatchd.config.document import ConfigFile, DaemonSettings
 from oomwatchd.config.load import Config, ConfigError, layout, load, parse
 from oomwatchd.config.toml_positions import locate
@@ -252,6 +253,28 @@ def test_user_that_does_not_exist_is_a_warning() -> None:
     config = read(HEAD + 'user = "no-such-user"\noom_score_adj = -5')
 
     assert [str(warning) for warning in config.warnings] == ["f:3:1: Rule 'r': user 'no-such-user' doesn't exist (yet)"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "said"),
+    [
+        ("user", "@wheel", 'write group = "wheel"'),
+        ("user", "%wheel", 'write group = "wheel"'),
+        ("group", "@wheel", 'write group = "wheel"'),
+        ("user", "root:adm", 'user = "root" and group = "adm"'),
+        ("user", "root, www-data", 'user = ["root", "www-data"]'),
+        ("group", "adm daemon", 'group = ["adm", "daemon"]'),
+        ("user", " root", 'write user = "root"'),
+        ("user", "!root", 'not = { user = "root" }'),
+        ("user", "1000-2000", "no ranges of numbers"),
+        ("user", "postgrse", "did you mean 'postgres'?"),
+        ("user", "alice", ""),
+    ],
+)
+def test_what_a_name_that_nobody_has_was_meant_to_be(kind: str, name: str, said: str) -> None:
+    hint = about_name(kind, name, ["root", "postgres"])
+    assert hint.startswith("; ") == bool(said)
+    assert said in hint
 
 
 def test_drop_ins_mask_and_follow_by_name(tmp_path: Path) -> None:

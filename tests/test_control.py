@@ -493,6 +493,47 @@ def test_a_daemon_that_says_nothing(tmp_path: Path) -> None:
             client.receive()
 
 
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_daemon_that_dribbles(end: bytes, tmp_path: Path) -> None:
+    """The time limit is for the whole reply, not for each byte."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "control"))
+        listening.listen()
+        ended = threading.Event()
+
+        def dribble() -> None:
+            peer, _ = listening.accept()
+            with peer, contextlib.suppress(OSError):
+                while not ended.wait(0.005):
+                    peer.send(b" ")
+                peer.send(end)
+
+        daemon = threading.Thread(target=dribble)
+        daemon.start()
+        with Client(str(tmp_path), seconds=0.1) as client, pytest.raises(NotRunning, match="doesn't answer"):
+            client.receive()
+        ended.set()
+        daemon.join()
+
+
+def test_replies_that_come_together_and_in_pieces(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "control"))
+        listening.listen()
+        with Client(str(tmp_path)) as client:
+            peer, _ = listening.accept()
+            with peer:
+                peer.send(b'{"a": 1}\n{"a": 2}\n{"a"')
+                assert client.receive() == {"a": 1}
+                assert client.wait(0)
+                assert client.receive() == {"a": 2}
+                peer.send(b": 3}\n")
+                assert client.receive() == {"a": 3}
+                assert not client.wait(0)
+            with pytest.raises(NotRunning, match="hung up"):
+                client.receive()
+
+
 def test_client_waits_to_be_accepted(tmp_path: Path) -> None:
     """A full backlog is no reason to give up before the time is over."""
     with socket.socket(socket.AF_UNIX) as server, contextlib.ExitStack() as stack:

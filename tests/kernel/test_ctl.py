@@ -114,7 +114,7 @@ def keys_of(value: object) -> set[str]:
 
 def test_the_start_and_a_reload_know_the_warnings_of_check(daemon: Daemon, processes: Processes, target: Path) -> None:
     """A helper looks at the files that rules name, so that it comes a moment later."""
-    warning = "exe '/no/such/program' fits nothing (yet)"
+    warning = "exe '/no/such/program' fits no program now"
     other = '\n[[rule]]\nname = "other"\nexe = "/no/such/program"\noom_score_adj = 300\n'
     daemon.start(rule(target, 300, scan="1h") + other)
     wait_until(lambda: daemon.log().count(warning) == 1, "the start tells of it")

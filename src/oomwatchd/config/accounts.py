@@ -53,6 +53,10 @@ class Accounts:
         self._missed: dict[Name, int] = {}
         self.refresh()
 
+    def local_names(self, kind: str) -> tuple[str, ...]:
+        """The names of users or groups that the files have."""
+        return tuple(self._files[kind])
+
     def refresh(self) -> bool:
         """Read the files again if they have changed. Returns whether they have."""
         before = dict(self._seen)

@@ -8,6 +8,8 @@ from oomwatchd.config.keys import DAEMON_KEYS, RULE_KEYS, meant, synonym
 from oomwatchd.config.toml_positions import Path
 
 _TABLES = {"daemon": "[daemon]", "rule": "[[rule]]"}
+_PROCESSES = ("pid", "pids", "pidfile", "pid_file", "mainpid", "main_pid")
+_UNIT_SECTIONS = ("Unit", "Service", "Install", "Slice", "Scope", "Socket", "Manager")
 _INCLUDES = ("include", "includes", "import", "source")
 
 
@@ -42,6 +44,8 @@ def about_top_key(key: str, value: object) -> str:
         return f"Unknown table '{key}'; what concerns the daemon stands below [daemon]"
     if key.lower() in _INCLUDES:
         return f"Unknown key '{key}'; other files are read if they are /etc/oomwatchd.d/*.toml"
+    if key in _UNIT_SECTIONS and isinstance(value, dict):
+        return f"Unknown table '{key}', a section of systemd's units; a rule is [[rule]] with unit = \"NAME.service\""
     return f"Unknown table or key '{key}'; there are [daemon] and [[rule]]"
 
 
@@ -59,6 +63,8 @@ def about_key(key: str, value: object, known: Sequence[str]) -> tuple[str, set[s
         number = value if isinstance(value, int) else "N"
         return f"Unknown key '{key}'; it stands in braces: oom_score_adj = {{ {bound} = {number} }}", {"oom_score_adj"}
     close = meant(key, known)
+    if of_a_rule and key.lower() in _PROCESSES:
+        return f"Unknown key '{key}'; a rule names programs; one process is held by: oomwatchctl pin PID VALUE", set()
     if close is None:
         return f"Unknown key '{key}'", set()
     return f"Unknown key '{key}'; did you mean '{close}'?", {close}

@@ -61,7 +61,7 @@ def _not_there(text: str, place: str) -> str:
             f"exe '{text}' fits nothing: arguments are no part of the path; write exe = \"{words[0]}\" and "
             f'cmdline = "* {words[1]}"'
         )
-    return f"exe '{text}' fits nothing (yet): there is no {place} here"
+    return f"exe '{text}' fits no program now: there is no {place} here; that is right if it is installed later"
 
 
 def _wrong_kind(text: str) -> str:

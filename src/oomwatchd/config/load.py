@@ -101,7 +101,10 @@ def resolve(rules: Iterable[Rule], accounts: Accounts) -> tuple[tuple[Rule, ...]
                 why = "isn't known (yet): no name service has answered"
             ids[name] = accounts.number(criterion.key, name)
             if ids[name] is None:
-                message = f"Rule '{rule.name}': {criterion.key} '{name}' {why}"
+                from oomwatchd.config.account_hints import about_name  # most configurations have no such name
+
+                hint = about_name(criterion.key, name, accounts.local_names(criterion.key))
+                message = f"Rule '{rule.name}': {criterion.key} '{name}' {why}{hint}"
                 missing.append(Problem(rule.file, rule.line, 1, message))
         return replace(criterion, ids=frozenset(number for number in ids.values() if number is not None))
 

@@ -42,6 +42,8 @@ def instead_of_children(value: object) -> str:
     close, number = "", number_meant(value)
     if number is not None:
         close = f"; write the number {'without quotes' if isinstance(value, str) else 'alone'}: {number}"
+    elif isinstance(value, bool):
+        close = f'; write "{INHERIT if value else RESET}"'
     elif isinstance(value, str):
         close = suggestion(value.lower(), (INHERIT, RESET))
     return f'{said} is neither "inherit" nor "reset" nor a number{close}'

@@ -204,6 +204,10 @@ class ValueReader(Cursor):
                 self.fault(start, f"Braces hold keys and values: {bounds}; a number alone has no braces")
             elif match is not None and match.group()[0] not in "\"'":
                 self.fault(key_start, f"'{match.group()}' has no value; write {match.group()} = …")
+            elif self.text.startswith(("{{", "{%"), start):
+                self.fault(start, "This is a place for a value in a template, which was not filled in")
+                self.at = self.line_end(self.at)
+                return False
             else:
                 self.fault(start, 'Braces hold keys and values; a list is written in brackets: ["a", "b"]')
             self.at = closing + 1 if closing >= 0 else self.line_end(self.at)

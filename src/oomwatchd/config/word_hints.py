@@ -133,6 +133,8 @@ def about_first_word(line: str) -> str:
     if line[0] == ",":
         return "A line can't begin with ,"
     word = line.split("=")[0].strip()
+    if line[0] in "+-" and re.match(r"[+-]\s*(?:\[\[?\w|\w+\s*=)", line) is not None:
+        return f"The line begins with {line[0]}, a mark of diff(1); leave it out"
     return f"'{word}' can't be a key: one without quotes has only letters, digits, _ and -"
 
 
@@ -164,8 +166,14 @@ def about_missing_equals(key: str, rest: str) -> tuple[str, str, bool]:
         return key, f"What is excluded stands in braces: not = {{{before}= … }}", False
     if equals and re.fullmatch(r"[\w \t-]+", before):
         words = " ".join([key, *before.split()])
+        if key.isdigit():
+            return before.strip(), f"The line begins with a number, {key}; leave the numbers of the lines out", False
         meant = words.replace(" ", "_")
         return meant, f"A key has no blanks: '{words}'; did you mean '{meant}'?", False
+    if key.isdigit() and rest.strip()[0] == "[":
+        return key, f"The line begins with a number, {key}; leave the numbers of the lines out", False
+    if key.lower() in ("include", "import", "source") and rest.strip()[0] in "\"'":
+        return key, "Other files are read if they are /etc/oomwatchd.d/*.toml; there is no include", False
     if rest.strip()[0] in "\"'[{0123456789-+" or rest[0] in " \t":
         return key, f"'=' is missing behind the key '{key}'", False
     return key, f"'{rest[0]}' can't stand in a key: one without quotes has only letters, digits, _ and -", True

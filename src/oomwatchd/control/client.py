@@ -5,6 +5,7 @@ import os
 import select
 import socket
 import struct
+import time
 
 from oomwatchd.control.protocol import SOCKET_NAME, Json, address, runtime_directory
 
@@ -44,6 +45,10 @@ _REPLY_BYTES = 256 << 20
 """No reply is longer: the files of a configuration are 4 MiB at most each, a process takes some 300 bytes."""
 
 
+_RECEIVED_AT_ONCE = 1 << 18
+_SHORTEST = 0.001
+
+
 def shape_of(request: Json) -> "Shape":
     """The types that a reply to a request has."""
     from oomwatchd.control.replies import REPLIES
@@ -77,13 +82,13 @@ class Client:
             self.socket.close()
             raise NotRunning(f"Failed to reach oomwatchd at {self.path}: {error.strerror or error}") from None
         self.socket.settimeout(seconds)
-        self._file = self.socket.makefile("rb")
+        self._held = bytearray()
+        """What was received beyond the last reply."""
 
     def __enter__(self) -> "Client":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
         self.socket.close()
 
     def send(self, request: Json) -> None:
@@ -94,11 +99,9 @@ class Client:
         """The next reply. Raises NoAnswer if the daemon doesn't reply in time, hangs up, or sends no JSON object, and
         OtherVersion if the reply hasn't this shape. Reading a missing key of the reply raises OtherVersion."""
         try:
-            line = self._file.readline(_REPLY_BYTES)
+            line = self._line()
         except TimeoutError:
             raise NoAnswer("oomwatchd doesn't answer") from None
-        except ConnectionResetError:
-            line = b""
         if not line.endswith(b"\n") and len(line) < _REPLY_BYTES:
             raise NoAnswer("oomwatchd hung up")
         try:
@@ -115,6 +118,34 @@ class Client:
                 raise OtherVersion(wrong, wrong=True)
         return reply
 
+    def _line(self) -> bytes:
+        """The next line, or what there is of it where the daemon hangs up or sends more than a reply can be. The time
+        limit is for the whole line: a peer may send one byte at a time. Raises TimeoutError."""
+        limit = self.socket.gettimeout()
+        deadline = None if limit is None else time.monotonic() + limit
+        start = 0
+        try:
+            while (end := self._held.find(b"\n", start)) < 0 and len(self._held) < _REPLY_BYTES:
+                start = len(self._held)
+                if deadline is not None:
+                    # Not 0, with which the socket wouldn't wait at all.
+                    self.socket.settimeout(max(_SHORTEST, deadline - time.monotonic()))
+                try:
+                    more = self.socket.recv(_RECEIVED_AT_ONCE)
+                except ConnectionResetError:
+                    more = b""
+                if not more:
+                    break
+                self._held += more
+                if deadline is not None and time.monotonic() >= deadline and b"\n" not in more:
+                    raise TimeoutError
+        finally:
+            self.socket.settimeout(limit)
+        end = end + 1 if end >= 0 else min(len(self._held), _REPLY_BYTES)
+        line = bytes(self._held[:end])
+        del self._held[:end]
+        return line
+
     def ask(self, request: Json) -> Json:
         """Send a request, and return its reply. Raises OSError, NoAnswer, and OtherVersion if the reply hasn't the
         types that a reply to this verb has."""
@@ -123,4 +154,4 @@ class Client:
 
     def wait(self, seconds: float) -> bool:
         """Wait for data for at most `seconds`. Returns whether some has come."""
-        return bool(select.select([self.socket], [], [], seconds)[0])
+        return b"\n" in self._held or bool(select.select([self.socket], [], [], seconds)[0])

@@ -25,8 +25,17 @@ def joined(words: Sequence[str]) -> list[str]:
     return found
 
 
+def path(word: str) -> str:
+    """The path of a file or directory. Raises ArgumentTypeError where it is empty."""
+    if not word:
+        raise argparse.ArgumentTypeError("the name is empty; is a variable unset?")
+    return word
+
+
 def pid(word: str) -> int:
     """A PID. Raises ArgumentTypeError."""
+    if not word:
+        raise argparse.ArgumentTypeError("the PID is empty; is a variable unset?")
     if not (word.isascii() and word.isdigit()):
         raise argparse.ArgumentTypeError(f"'{word}' is no PID; `pgrep -x {word}` may say which one is meant")
     number = int(word[:_MOST_DIGITS])

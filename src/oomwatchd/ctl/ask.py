@@ -5,6 +5,7 @@ import contextlib
 
 from oomwatchd.control.client import Client, NotRunning, shape_of
 from oomwatchd.control.protocol import Json, runtime_directory
+from oomwatchd.ctl.arguments import path
 from oomwatchd.ctl.errors import CommandError
 
 NOT_RUNNING = 3
@@ -13,7 +14,7 @@ NOT_RUNNING = 3
 
 def add_root(parser: argparse.ArgumentParser) -> None:
     """Add the option --root, which says which daemon is meant."""
-    parser.add_argument("--root", metavar="DIR", default="/", help="the daemon that was started with this --root")
+    parser.add_argument("--root", type=path, metavar="DIR", default="/", help="the daemon started with this --root")
 
 
 def connect(root: str) -> Client:

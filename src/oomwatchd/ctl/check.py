@@ -10,6 +10,7 @@ from oomwatchd.base.text import counted, printable
 from oomwatchd.config import load as config
 from oomwatchd.config.load import Config, ConfigError
 from oomwatchd.config.problems import Problem
+from oomwatchd.ctl.arguments import path
 from oomwatchd.ctl.rulebook import add_options, find_layout
 from oomwatchd.ctl.table import RED, YELLOW, colour
 
@@ -19,7 +20,7 @@ from oomwatchd.ctl.table import RED, YELLOW, colour
 def configure_check(parser: argparse.ArgumentParser) -> None:
     """Add the options of `oomwatchctl check` to its parser."""
     parser.epilog = "Without FILE: the configuration that oomwatchd would load now. Each FILE is read by itself."
-    parser.add_argument("files", nargs="*", metavar="FILE")
+    parser.add_argument("files", nargs="*", type=path, metavar="FILE")
     parser.add_argument("--strict", action="store_true", help="a warning counts as an error")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     add_options(parser)

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from oomwatchd import doctor
+from oomwatchd.base.text import printable
 from oomwatchd.control.client import Client, NotRunning
 from oomwatchd.control.protocol import runtime_directory
 from oomwatchd.ctl.ask import add_root
+from oomwatchd.ctl.errors import CommandError
 from oomwatchd.ctl.table import BOLD, DIM, RED, YELLOW, colour, wrap
 from oomwatchd.doctor.reader import read_system
 from oomwatchd.doctor.system import Pinned
@@ -31,6 +33,8 @@ def configure_doctor(parser: argparse.ArgumentParser) -> None:
 
 def run_doctor(arguments: argparse.Namespace) -> int:
     """Exit status: 0 no findings; 1 findings."""
+    if not os.path.isdir(arguments.root):
+        raise CommandError(1, f"{printable(arguments.root)}: No such directory; it was given as --root")
     daemon = _ask_daemon(arguments.root)
     # A directory with a /proc is examined as a whole system. Else --root only says which daemon on this machine is
     # meant.

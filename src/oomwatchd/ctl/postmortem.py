@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from oomwatchd.base.text import printable
+from oomwatchd.ctl.arguments import path
 from oomwatchd.ctl.errors import CommandError
 from oomwatchd.ctl.moments import parse_moment
 from oomwatchd.ctl.pager import page
@@ -38,6 +39,7 @@ def configure_postmortem(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "files",
         nargs="*",
+        type=path,
         metavar="FILE",
         help="logs (also compressed), archives, folders, journal files; -: stdin; without FILE: the journal",
     )
@@ -52,7 +54,7 @@ def configure_postmortem(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="calculate the kernel's choice again, as it was and under the rules",
     )
-    parser.add_argument("--html", metavar="FILE", help="write a page with a timeline and all tables")
+    parser.add_argument("--html", type=path, metavar="FILE", help="write a page with a timeline and all tables")
     parser.add_argument("--no-legend", action="store_true", help="tables without their headers")
     parser.add_argument("--no-pager", action="store_true", help="don't send long output through a pager")
     add_options(parser)

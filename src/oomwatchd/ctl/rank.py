@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from oomwatchd.base.badness_formula import ERAS
 from oomwatchd.base.text import decode, printable
-from oomwatchd.ctl.arguments import count
+from oomwatchd.ctl.arguments import count, path
 from oomwatchd.ctl.ask import add_root
 from oomwatchd.ctl.errors import CommandError
 from oomwatchd.ctl.rank_killers import assess_killers, killers_as_json, print_killers
@@ -58,11 +58,12 @@ def configure_rank(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", type=count, metavar="N", help="only the first N, now or under FILE")
     parser.add_argument(
         "--cgroup",
+        type=path,
         metavar="PATH",
         help="if this memory cgroup ran out: /a/b, as in /proc/PID/cgroup, or a directory in /sys/fs/cgroup",
     )
-    parser.add_argument("--with", metavar="FILE", dest="file", help="also show the order under the rules of FILE")
-    parser.add_argument("-c", metavar="FILE", dest="config", help="as if the rules of FILE were in force now")
+    parser.add_argument("--with", type=path, metavar="FILE", dest="file", help="also the order under the rules of FILE")
+    parser.add_argument("-c", type=path, metavar="FILE", dest="config", help="as if the rules of FILE were in force")
     parser.add_argument("--watch", action="store_true", help="again every 2 s, until it is interrupted")
     add_root(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object; amounts are pages")

@@ -10,6 +10,7 @@ from oomwatchd.config.document import ConfigFile
 from oomwatchd.config.load import Config, ConfigError, Layout
 from oomwatchd.control.client import Client, NoAnswer, NotRunning, OtherVersion
 from oomwatchd.control.protocol import Json, runtime_directory
+from oomwatchd.ctl.arguments import path
 from oomwatchd.ctl.ask import reply_to
 from oomwatchd.ctl.errors import CommandError
 from oomwatchd.pinning.ledger_codec import RuntimePin
@@ -35,9 +36,12 @@ class Rulebook:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options -c and --root, as oomwatchd has them."""
-    parser.add_argument("-c", dest="file", metavar="FILE", help="the rules of FILE alone")
+    parser.add_argument("-c", dest="file", type=path, metavar="FILE", help="the rules of FILE alone")
     parser.add_argument(
-        "--root", metavar="DIR", help="the configuration below DIR, and the daemon that was started with this --root"
+        "--root",
+        type=path,
+        metavar="DIR",
+        help="the configuration below DIR, and the daemon that was started with this --root",
     )
 
 
