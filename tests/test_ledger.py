@@ -244,6 +244,29 @@ def test_a_dead_process_takes_its_runtime_pin_along(ledger: Ledger) -> None:
     assert ([node.pid for node in ledger.take_departed()], ledger.take_departed()) == ([5], [])
 
 
+def test_a_dead_pinned_process_is_found_for_ten_seconds(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taken or not. Of two with the same PID, the last one is found, and a living one before all."""
+    now = 100.0
+    monkeypatch.setattr("oomwatchd.pinning.ledger.time.monotonic", lambda: now)
+    first, second, living = pinned(5), pinned(5), Node(5, 7, None)
+    ledger.add(first)
+    ledger.died(5)
+    assert (ledger.lately(5), ledger.lately(6)) == (first, None)
+    assert ledger.take_departed() == [first]
+    ledger.add(second)
+    ledger.died(5)
+    now = 109.9
+    assert ledger.lately(5) is second
+    assert ledger.take_departed() == [second]
+    assert ledger.lately(5) is second
+    ledger.add(living)
+    assert ledger.lately(5) is living
+    ledger.died(5)
+    assert ledger.lately(5) is second
+    now = 110.0
+    assert ledger.lately(5) is None
+
+
 def test_a_cancelled_early_pin_is_none_after_a_restart(ledger: Ledger) -> None:
     ledger.enter_early_pin(5, early_pin_template(Pin("r", 0, 500, 500, 1.5, "exec")))
     ledger.cancel_early_pin(5)

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -85,6 +86,23 @@ def test_a_kill_is_reported_with_the_pinned_value(
     assert abs(last["time"] - time.time()) < 60
     counts = answer(daemon, "metrics")["oom_kill_counts"]
     assert {"killer": "kernel", "rule": "target", "held": True, "count": 1} in counts
+
+
+@pytest.mark.parametrize("filtered", [False], indirect=True)
+def test_a_kill_is_reported_also_if_the_end_of_the_process_is_heard_of_first(
+    daemon: Daemon, processes: Processes, tmp_path: Path, memcg: Path
+) -> None:
+    """Without the filter the daemon hears of all programs, so that events wait for it before there is a line in the
+    log."""
+    eater = Eater(daemon, processes, tmp_path, memcg)
+    os.kill(daemon.pid, signal.SIGSTOP)
+    subprocess.run(["true"], check=True)
+
+    eater.eat()
+    os.kill(daemon.pid, signal.SIGCONT)
+
+    wait_until(lambda: told(daemon, eater.pid), "told")
+    assert "rule 'target' held it at 500" in told(daemon, eater.pid)[0]
 
 
 def test_a_kill_missing_from_the_log_is_reported_by_the_counter(

@@ -43,8 +43,8 @@ class OomKills:
             return False
         under_way = self.log.read()
         for pid in self.log.dying:
-            # A scan may forget the dead process before its report has ended.
-            self._victims[pid] = node = ledger.nodes.get(pid)
+            # The process may have died before the kernel wrote the line, or before it was read.
+            self._victims[pid] = node = ledger.lately(pid)
             if node is not None:
                 self.recent.append(node)
         self.log.dying.clear()

@@ -17,7 +17,9 @@ from oomwatchd.pinning.ledger_reader import LedgerReader
 from oomwatchd.pinning.lineage import Node
 
 _DEPARTED = 1024
-"""The most dead pinned processes that are remembered for take_departed()."""
+"""The most dead pinned processes that are remembered."""
+_LATELY_SECONDS = 10.0
+"""How long a dead pinned process is found by its PID. Later, the PID is more likely another process's."""
 _RETRY_SECONDS = 10.0
 """How long after a failure the file is written again."""
 _SHARED_TEXTS = 1024
@@ -26,14 +28,17 @@ _SHARED_TEXTS = 1024
 class Ledger:
     """The nodes by PID, and their file. `path` None: nothing is saved (a dry run).
 
-    It has 20 public methods, more than other classes. Each kind of change of a node has one, so that no change misses
+    It has 21 public methods, more than other classes. Each kind of change of a node has one, so that no change misses
     the file. The file itself is in ledger_file.py, ledger_codec.py and ledger_reader.py."""
 
     def __init__(self, path: str | None, boot_id: str) -> None:
         self.nodes: dict[int, Node] = {}
         self.runtime_pins: dict[int, RuntimePin] = {}
         self._died_unseen: dict[int, Node] = {}
-        self._departed: deque[Node] = deque(maxlen=_DEPARTED)
+        self._departed: deque[tuple[float, Node]] = deque(maxlen=_DEPARTED)
+        """The last pinned processes that have died, each with the time (CLOCK_MONOTONIC, seconds)."""
+        self._untaken = 0
+        """How many of them take_departed() hasn't returned yet."""
         self.boot_id = boot_id
         self._file = None if path is None else LedgerFile(path)
         self._retry_at = 0.0
@@ -79,15 +84,22 @@ class Ledger:
         if node is not None:
             node.dead = True
             if node.pin is not None:
-                self._departed.append(node)
+                self._departed.append((time.monotonic(), node))
+                self._untaken += 1
             self._log_removal(node)
         self.runtime_pins.pop(pid, None)
 
     def take_departed(self) -> list[Node]:
         """The pinned processes that have died since the last call, the last 1,024 of them."""
-        departed = list(self._departed)
-        self._departed.clear()
-        return departed
+        count, self._untaken = min(self._untaken, len(self._departed)), 0
+        return [node for _, node in self._departed][len(self._departed) - count :]
+
+    def lately(self, pid: int) -> Node | None:
+        """The node of the process, also if it was pinned and has died in the last ten seconds. None: there is none."""
+        if pid in self.nodes:
+            return self.nodes[pid]
+        earliest = time.monotonic() - _LATELY_SECONDS
+        return next((node for died, node in reversed(self._departed) if node.pid == pid and died > earliest), None)
 
     def take_died_unseen(self) -> dict[int, Node]:
         """The pinned processes that had died before the file was read, by PID. Only the first call returns them."""
