@@ -11,6 +11,7 @@ import pytest
 
 from tests.kernel.conftest import Compiler
 from tests.kernel.running import Daemon, Processes, oom_score_adj, rule, wait_for_value, wait_until
+from tests.kernel.test_hostile import cgroup
 
 TIMES = 200
 
@@ -224,3 +225,27 @@ def test_scans_alone(daemon: Daemon, processes: Processes, target: Path, mode: s
     assert status["proc_events"] == "off"
     assert status["events_reason"]
     assert status["events_reason"] in daemon.log()
+
+
+def test_program_that_comes_to_fit_without_an_event(daemon: Daemon, processes: Processes, target: Path) -> None:
+    """The process was there before, and no rule could fit it then. A second look comes half a second after the program
+    began; then only scans find the move to another cgroup."""
+    with cgroup(f"oomwatchd-test-{os.getpid()}") as directory:
+        daemon.start(rule(target, 500, scan="300ms", more=f'cgroup = "*/{directory.name}"'))
+        late = processes.start("sh", "-c", f"read line; exec '{target}' 1000", stdin=subprocess.PIPE)
+        daemon.wait_for_scan()
+        process = processes.children[-1]
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+        process.stdin.close()
+        wait_until(lambda: Path(f"/proc/{late}/exe").readlink() == target, "executed")
+        for _ in range(3):
+            daemon.wait_for_scan()
+        assert oom_score_adj(late) == 0
+
+        (directory / "cgroup.procs").write_text(str(late))
+        daemon.wait_for_scan()
+
+        shown = oom_score_adj(late)
+        processes.end()
+    assert shown == 500

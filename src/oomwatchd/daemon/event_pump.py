@@ -144,6 +144,7 @@ class EventPump:
         """Do what is done once after many events. `events`: those that were read, where somebody monitors them.
         `changed`: PIDs of the processes that have changed themselves by exec, comm, uid or gid."""
         for pid in changed:
+            self._pinner.prefilter.doubt(pid)
             self._look_later(pid)
         self._pinner.tracking.expire()
         self._pinner.ledger.flush()
