@@ -109,7 +109,52 @@ def syslog(number: int) -> str:
     return f"{DAY} h1 kernel: "
 
 
+def cri_parts(lines: Sequence[str], size: int) -> str:
+    """The kubelet splits a line that is longer than its runtime writes at once."""
+    out = []
+    for number, line in enumerate(lines):
+        text = stamp(number) + line
+        starts = range(0, len(text), size)
+        for start in starts:
+            tag = "F" if start == starts[-1] else "P"
+            out.append(f"{at(number).isoformat()}123Z stderr {tag} {text[start : start + size]}\n")
+    return "".join(out)
+
+
+def docker_parts(lines: Sequence[str], size: int) -> str:
+    out = []
+    for number, line in enumerate(lines):
+        text = f"{stamp(number)}{line}\n"
+        for start in range(0, len(text), size):
+            record = {"log": text[start : start + size], "stream": "stderr", "time": f"{at(number).isoformat()}123Z"}
+            out.append(json.dumps(record) + "\n")
+    return "".join(out)
+
+
+def framed(lines: Sequence[str], end: str) -> str:
+    """RFC 6587: each message behind its length."""
+    messages = [f"<4>1 {iso(number)} h1 kernel - - - {line}{end}" for number, line in enumerate(lines)]
+    return "".join(f"{len(message)} {message}" for message in messages)
+
+
 SHAPES = {
+    # Containers and log servers.
+    "CRI, in parts": Shape(lambda lines: cri_parts(lines, 40), UTC_PRECISE),
+    "CRI, in small parts": Shape(lambda lines: cri_parts(lines, 16), UTC_PRECISE),
+    "docker json-file": Shape(lambda lines: docker_parts(lines, 5000), UTC_PRECISE),
+    "docker json-file, in parts": Shape(lambda lines: docker_parts(lines, 60), UTC_PRECISE),
+    "RFC 5425": Shape(lambda lines: framed(lines, ""), UTC_PRECISE, "h1"),
+    "RFC 6587, with line feeds": Shape(lambda lines: framed(lines, "\n"), UTC_PRECISE, "h1"),
+    "json-sse": Shape(
+        lambda lines: "".join(f"data: {json.dumps({**RECORD, 'MESSAGE': line})}\n\n" for line in lines), host="h1"
+    ),
+    "json-seq": Shape(
+        lambda lines: "".join(f"\x1e{json.dumps({**RECORD, 'MESSAGE': line})}\n" for line in lines), host="h1"
+    ),
+    "dmesg -xT": Shape(each(lambda n: "kern  :warn  : [Sun Mar 15 04:07:35 2026] "), "2026-03-15T04:07:35"),
+    "dmesg -x, ISO": Shape(
+        each(lambda n: f"kern  :warn  : {iso(n, '+01:00').replace('.', ',')} "), "2026-03-15T04:07:35.927515+01:00"
+    ),
     # Phones, consoles, captures.
     "MediaTek": Shape(each(lambda n: f"<4>{stamp(n)[:-1]}  (2)[4311:java]"), BOOT),
     "MediaTek, level behind": Shape(each(lambda n: f"{stamp(n)[:-1]}<2> (2)[4311:java]"), BOOT),

@@ -22,6 +22,8 @@ _BREAKS: tuple[re.Pattern[bytes], ...] = (
     re.compile(rb"<br\s{0,2}/?>", re.IGNORECASE),
 )
 _JSON = re.compile(rb"\A\s*(?:[{\[]\s*[\"{\[}\]]|\x1e\{|data: ?\{)|[{,]\s*\"[\w@.-]{1,40}\"\s?:\s?\"")
+_FRAME = re.compile(rb"\n?([1-9]\d{0,5}) (?=<\d{1,3}>)")
+_FRAME_HEAD = 16
 _SOFT_BREAK = re.compile(rb"=\r?\n")
 _OCTET = re.compile(rb"=(?:[0-9A-F]{2})")
 _ITSELF = re.compile(rb"=(?!\r?\n|[0-9A-F]{2}|.?\Z)")
@@ -33,6 +35,8 @@ def with_line_feeds(stream: Stream) -> Stream:
     head = stream.peek(_LOOK)
     if _is_quoted_printable(head):
         return Stream(_changed(stream, _plain_octets, b"\n"))
+    if _are_frames(head):
+        return Stream(_unframed(stream))
     feeds = head.count(b"\n")
     if _JSON.search(head) is not None:
         return stream
@@ -40,6 +44,25 @@ def with_line_feeds(stream: Stream) -> Stream:
         if len(head) > _FEW and (count := len(pattern.findall(head))) >= _FEW and count > 3 * feeds:
             return Stream(_changed(stream, functools.partial(pattern.sub, b"\n"), None))
     return stream
+
+
+def _are_frames(head: bytes) -> bool:
+    """Whether messages of syslog stand behind their lengths, RFC 6587, 3.4.1: "74 <4>1 2026-…"."""
+    first = _FRAME.match(head)
+    if first is None:
+        return False
+    end = first.end() + int(first[1])
+    return _FRAME.match(head, end) is not None and head[first.end() : end].count(b"\n") <= 1
+
+
+def _unframed(stream: Stream) -> Iterator[bytes]:
+    """A line for each message. What follows a length that isn't true is left as it is."""
+    while (frame := _FRAME.match(stream.peek(_FRAME_HEAD))) is not None:
+        stream.skip(frame.end())
+        yield stream.read(int(frame[1])).removesuffix(b"\n") + b"\n"
+    while piece := stream.read_some():
+        yield piece
+    raise_damage(stream)
 
 
 def _is_quoted_printable(head: bytes) -> bool:

@@ -6,7 +6,7 @@ import csv
 import re
 from collections.abc import Sequence
 
-from oomwatchd.oomlog import times, wrapped
+from oomwatchd.oomlog import runtime_parts, times, wrapped
 from oomwatchd.oomlog.json_record import may_be_host
 from oomwatchd.oomlog.logline import LogLine, Unwrapper
 
@@ -31,6 +31,8 @@ def choose(head: str) -> Unwrapper | None:
         _FIELD.match(rows[0]) is not None and any(row.startswith("MESSAGE=") for row in rows)
     ):
         return JournalExport(any(_TRANSPORT.match(row) is not None for row in rows))
+    if runtime_parts.has_parts(rows):
+        return runtime_parts.RuntimeParts()
     columns = _csv_columns(rows[0])
     if columns is not None:
         return Csv(*columns)
