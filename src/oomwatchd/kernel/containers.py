@@ -16,7 +16,7 @@ from oomwatchd.kernel.proc_status import parse_family
 from oomwatchd.kernel.procfs import ProcessDir, Vanished, read_record
 from oomwatchd.kernel.systemd_cgroups import Hierarchy, parse_cgroup, parse_hierarchies
 
-_CHAIN_LIMIT = 256
+_GENERATIONS = 256
 """The most generations that are looked at, because a process with more of them must not make the daemon wait."""
 
 
@@ -29,56 +29,73 @@ class _Member:
     """PID of the parent; 0: there is none, or it isn't seen here."""
     depth: int
     """How many PID namespaces it lives below the daemon's."""
+    cgroups: dict[bytes, bytes] | None = None
+    """Its cgroups, as parse_hierarchies() has them; None: not read yet."""
+
+
+class _Line:
+    """A process and its ancestors, from the process up. Each is read once, and only when it is asked for: a user can
+    put 31 PID namespaces and hundreds of processes above one."""
+
+    def __init__(self, proc: str, first: _Member) -> None:
+        self._proc = proc
+        self._members = [first]
+
+    def up(self, start: int) -> Iterator[_Member]:
+        """The members from number `start` on. Raises Vanished, OSError and ValueError."""
+        for i in range(start, _GENERATIONS):
+            while i >= len(self._members):
+                above = self._members[-1].parent
+                if above == 0:
+                    return
+                depth, parent = parse_family(_read(self._proc, above, "status"))
+                self._members.append(_Member(above, parent, depth))
+            yield self._members[i]
+
+    def cgroups(self, member: _Member) -> dict[bytes, bytes]:
+        """The cgroups of a member. Raises Vanished and OSError."""
+        if member.cgroups is None:
+            member.cgroups = parse_hierarchies(_read(self._proc, member.pid, "cgroup"))
+        return member.cgroups
 
 
 def in_container(directory: ProcessDir, proc: str, hierarchy: Hierarchy) -> bool | None:
     """Whether a process that lives in another PID namespace is in a container. None: its ancestors can't be read, for
     instance since one of them has just ended. Raises Vanished where the process itself is gone."""
     pid_ns_depth, parent = parse_family(directory.read("status"))
-    me = _Member(directory.pid, parent, pid_ns_depth)
+    line = _Line(proc, _Member(directory.pid, parent, pid_ns_depth))
     try:
-        return any(_is_container(proc, hierarchy, crossing, outside) for crossing, outside in _boundaries(proc, me))
+        return _has_container(line, proc, hierarchy)
     except (Vanished, OSError, ValueError):
         return None
 
 
-def _boundaries(proc: str, member: _Member) -> Iterator[tuple[_Member, _Member]]:
-    """From `member` up, each process whose parent lives in another PID namespace, and that parent."""
-    for _ in range(_CHAIN_LIMIT):
+def _has_container(line: _Line, proc: str, hierarchy: Hierarchy) -> bool:
+    """Go up to the daemon's PID namespace. At each boundary, see whether it is that of a container."""
+    below: _Member | None = None
+    for i, member in enumerate(line.up(0)):
+        if below is not None and below.depth != member.depth and _is_container(line, proc, hierarchy, below, i):
+            return True
         if member.depth == 0:
-            return
-        parent = _read_member(proc, member.parent)
-        if parent.depth != member.depth:
-            yield member, parent
-        member = parent
+            return False
+        if member.parent == 0:
+            raise Vanished
+        below = member
+    return False
 
 
-def _is_container(proc: str, hierarchy: Hierarchy, crossing: _Member, parent: _Member) -> bool:
-    """Whether there is a hierarchy in which `crossing` shares its cgroup with no ancestor outside, from `parent` up."""
-    raw = _read(proc, crossing.pid, "cgroup")
-    if parent.pid == 1 and parse_cgroup(raw, hierarchy).endswith(b".service"):
+def _is_container(line: _Line, proc: str, hierarchy: Hierarchy, crossing: _Member, outside: int) -> bool:
+    """Whether there is a hierarchy in which `crossing` shares its cgroup with no ancestor outside, from number
+    `outside` up."""
+    if crossing.parent == 1 and parse_cgroup(_read(proc, crossing.pid, "cgroup"), hierarchy).endswith(b".service"):
         return False  # systemd gave a service its own namespace (PrivatePIDs=, systemd.exec(5))
-    differing = parse_hierarchies(raw)
-    for ancestor in _ancestry(proc, parent):
-        theirs = parse_hierarchies(_read(proc, ancestor.pid, "cgroup"))
+    differing = line.cgroups(crossing)
+    for ancestor in line.up(outside):
+        theirs = line.cgroups(ancestor)
         differing = {name: path for name, path in differing.items() if theirs.get(name) != path}
         if not differing:
             return False
     return True
-
-
-def _ancestry(proc: str, member: _Member) -> Iterator[_Member]:
-    """A process and its ancestors."""
-    for _ in range(_CHAIN_LIMIT):
-        yield member
-        if member.parent == 0:
-            return
-        member = _read_member(proc, member.parent)
-
-
-def _read_member(proc: str, pid: int) -> _Member:
-    depth, parent = parse_family(_read(proc, pid, "status"))
-    return _Member(pid, parent, depth)
 
 
 def _read(proc: str, pid: int, name: str) -> bytes:
