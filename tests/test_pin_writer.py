@@ -239,7 +239,8 @@ def test_after_a_refusal_the_pin_is_what_it_was(made: Made, before: Pin | None) 
     made.ledger.flush()
     last = made.saved()[-1]
     assert (last.pin, last.dead) == (before, before is None)
-    assert [decision.event for decision in made.writer.take_decisions()] == ["pin-failed"]
+    decisions = [(each.event, each.rule, each.old, each.new) for each in made.writer.take_decisions()]
+    assert decisions == [("pin-failed", "r", 100, 500)]
     made.pin(node)
     assert made.writer.counters.failures == 1  # it isn't tried again by this rule
     made.pin(node, Rule("another", (), Action(300, 300)))
@@ -266,6 +267,37 @@ def test_an_inherited_floor_is_raised_although_the_value_is_right(
     made.pin(node, rule, source)
 
     assert written == ([target] if writes else [])
+
+
+@pytest.mark.usefixtures("refusing")
+def test_a_floor_that_can_not_be_raised_is_reported(made: Made) -> None:
+    parent = Node(PARENT, 1, None)
+    parent.pin = Pin("parent", 0, -300, -300, 0.0, "scan")
+
+    made.pin(Node(PID, PID * 10, parent), Rule("r", (), Action(100, 100)))
+
+    decisions = [(each.event, each.rule, each.old, each.new) for each in made.writer.take_decisions()]
+    assert decisions == [("pin-failed", "r", 100, 100)]
+
+
+@pytest.mark.parametrize(
+    ("source", "comm", "described", "reads"),
+    [
+        ("scan", "program", True, False),
+        ("scan", "program", False, True),
+        ("scan", "before", True, True),  # another program, perhaps
+        ("exec", "program", True, True),
+    ],
+)
+def test_facts_for_records_are_read_anew_of_another_program(
+    made: Made, source: str, comm: str, described: bool, reads: bool
+) -> None:
+    node = Node(PID, PID * 10, None)
+    node.comm, node.described, node.uid = comm, described, 77
+
+    made.pin(node, Rule("r", (), Action(100, 100)), source)
+
+    assert (node.uid, node.comm) == (0 if reads else 77, "program")
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,9 @@ def test_executable_and_name_have_to_fit_the_same_rule(tmp_path: Path) -> None:
 
     assert [asks.passes(pid) for pid in (7, 8)] == [False, True]
     assert [asks.sift(b"/a", comm)[0] for comm in (b"a", b"b", b"c")] == [0b1, 0, 0]
+    lowers = Prefilter(RuleSet([rule("a", ("exe", "/a"), ("comm", "a"), action=LOWERS)]), str(tmp_path))
+    assert lowers.may_be_renamed(b"/a")
+    assert [lowers.sift(b"/a", comm) for comm in (b"a", b"b")] == [(1, True), (0, True)]
 
 
 def test_what_is_remembered_of_a_refused_executable_is_of_no_other_one(tmp_path: Path) -> None:
