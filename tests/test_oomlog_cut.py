@@ -130,6 +130,8 @@ def test_a_further_line_of_another_programs_record() -> None:
     assert not events(other)
     assert not events(f"{DAY} h1 kernel: eth0: up\n{other}{DAY} h1 kernel: eth1: up\n")
     assert len(events(f"{other}{kernels}")) == 1
+    quoted = "\n".join(f"          {line}" for line in made("6.1", random.Random(1)).lines)
+    assert len(events(f"{DAY} h1 mallory[7]: this is from the console of another machine:\n{quoted}\n")) == 1
 
 
 def test_the_kernels_line_that_is_cut_is_read() -> None:

@@ -27,7 +27,6 @@ _UNKNOWN_MAX = 8
 """The most lines with an unknown prefix that are kept until one of them shows where the prefix ends."""
 
 _REPEATED = re.compile(r"message repeated \d{1,9} times: \[ ?(.*)\]")
-_INDENT = " " * 9
 _NO_LINE = Line("", "")
 
 _Key = tuple[str | None, str | None, str, bool]
@@ -67,8 +66,8 @@ class Parser:
         self._as_is = False
         """Whether the last line could be read without cleaning: it has no colours, markup and the like."""
         self._origin = LineOrigin()
-        self._below_other = False
-        """Whether the line before is another program's, or below one."""
+        self._other_width = 0
+        """How far journalctl sets in what follows of another program's record, whose first line was read; 0: none."""
         self._writers_are_named = False
         """Whether the log's container says who has written its records."""
         self._cut = False
@@ -164,7 +163,7 @@ class Parser:
         match = None if self._alike is None else self._alike.match(line)
         if match is None or line_prefix.goes_on(line, match.end()):
             return False
-        self._below_other = False
+        self._other_width = 0
         prefix = match[0]
         if prefix != self._origin.prefix:
             self._origin = LineOrigin(prefix, None, self._last.host, self.file)
@@ -176,17 +175,17 @@ class Parser:
         end = line_prefix.plain_prefix(line)
         if end > 0:
             self._drain()
-            self._below_other = False
+            self._other_width = 0
             self._take(Line(line[:end], line[end:], sure=True))
             return
         if line.lstrip("\x1e \t")[:1] in ("{", '"', "d") and (unwrapped := json_lines.unwrap(line)) is not None:
             for one in unwrapped:
                 self._unwrapped(one)
             return
-        if self._below_other and line.startswith(_INDENT):
-            return  # the rest of another program's record, as journalctl sets it
+        if self._other_width and line.startswith(self._other_width * " "):
+            return  # the rest of another program's record
         parts = line_prefix.split(line)
-        self._below_other = parts.text is None
+        self._other_width = line.find(": ") + 2 if parts.text is None and ": " in line else 0
         if parts.text is None:
             return
         if parts.text.startswith('{"') and (unwrapped := json_lines.unwrap(parts.text)) is not None:
