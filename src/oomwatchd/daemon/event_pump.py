@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from oomwatchd.daemon.event_source import EventSource
 from oomwatchd.daemon.in_force import InForce
@@ -27,6 +27,10 @@ _STAY_NS = 25_000_000
 _PAUSE_SECONDS = 0.0003
 """How long the daemon pauses between a write and what follows it, unless other events wait. If both are on one CPU, the
 daemon has preempted the program that it pinned; in the pause that runs on."""
+_NAME_OR_IDS = frozenset(kind for kind, name in NAMES.items() if name in ("comm", "uid", "gid"))
+_CHANGES = 4
+"""How many changes of its name or its IDs a process is looked at for in one turn. If there are more, one look at the
+end of the turn is for all of them: a process can change its name a million times a second."""
 _GROWTH = 20_000
 """A scan begins when more processes than this have come into the ledger since the last scan. It drops the dead ones."""
 
@@ -127,9 +131,13 @@ class EventPump:
         wait = stay_ns > 0 and not exact and not self._scanning()
         until_ns = time.monotonic_ns() + stay_ns
         events: list[Event] = []
-        changed: list[int] = []
+        changed: dict[int, int] = {}
+        left: dict[int, Event] = {}
         while (event := connector.next(until_ns, wait)) is not None:
-            self._deal_with(event, connector, changed, exact=exact)
+            if event[1] in _NAME_OR_IDS and changed.get(event[2], 0) >= _CHANGES:
+                left[event[2]] = event
+            else:
+                self._deal_with(event, connector, changed, exact=exact)
             if count == 0:  # asked after the first event, so that its write doesn't wait for this
                 watched = self._report.watched
             count += 1
@@ -138,9 +146,11 @@ class EventPump:
             if event[0] >= until_ns:
                 break
         self.heard += count
+        for event in left.values():
+            self._deal_with(event, connector, changed, exact=exact)
         self._after_events(events, changed)
 
-    def _after_events(self, events: list[Event], changed: list[int]) -> None:
+    def _after_events(self, events: list[Event], changed: Iterable[int]) -> None:
         """Do what is done once after many events. `events`: those that were read, where somebody monitors them.
         `changed`: PIDs of the processes that have changed themselves by exec, comm, uid or gid."""
         for pid in changed:
@@ -163,8 +173,8 @@ class EventPump:
             )
         self._report.decisions(events)
 
-    def _deal_with(self, event: Event, connector: Connector, changed: list[int], *, exact: bool) -> None:
-        """Deal with one event. The PID of a process that has changed itself is added to `changed`."""
+    def _deal_with(self, event: Event, connector: Connector, changed: dict[int, int], *, exact: bool) -> None:
+        """Deal with one event. A process that has changed itself is counted in `changed`, by PID."""
         timestamp_ns, what, pid, parent = event
         pinner = self._pinner
         try:
@@ -173,7 +183,7 @@ class EventPump:
             elif what == PROC_EVENT_EXIT:
                 pinner.family.exited(pid, timestamp_ns)
             elif exact or pinner.candidates.concerns(pid):
-                changed.append(pid)
+                changed[pid] = changed.get(pid, 0) + 1
                 if pinner.begin(pid, NAMES[what], timestamp_ns):
                     connector.comes_within(_PAUSE_SECONDS)
                 pinner.finish()
