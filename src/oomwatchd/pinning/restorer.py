@@ -1,5 +1,6 @@
 """Gives released processes their original value back, and descendants that no rule fits what `children` says."""
 
+import contextlib
 import time
 
 from oomwatchd.base.uapi import PF_FORKNOEXEC
@@ -8,6 +9,7 @@ from oomwatchd.kernel.containers import in_container
 from oomwatchd.kernel.facts import View, in_foreign_pid_ns
 from oomwatchd.kernel.proc_stat import Stat
 from oomwatchd.kernel.proc_status import missing_capabilities, parse_status
+from oomwatchd.kernel.procfs import ProcessDir, Vanished
 from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.lineage import Inheritance, Node
 from oomwatchd.pinning.look import Look
@@ -45,6 +47,8 @@ class Restorer:
         target = current if own else pin.original
         written = (current == target and not pin.lowers) or self._writer.write(look, target, pin.rule, current)
         node.settled_ns = time.monotonic_ns()
+        if written and target != current and self._has_changed_origin(look, target):
+            node.settled_ns, target = 0, current
         self._ledger.record(node)
         if written:
             self._writer.counters.releases += 1
@@ -76,7 +80,7 @@ class Restorer:
         that the process gets later is its own. Returns whether it was done now."""
         node = look.node
         inheritance = node.inherited()
-        if inheritance is None or node.settled_ns > 0:
+        if inheritance is None or node.settled_ns > 0 or self._shares_memory(look):
             return False
         current = look.directory.open_oom_score_adj()
         target = self._target(look, inheritance, current)
@@ -92,11 +96,42 @@ class Restorer:
                 return False
             if not self._writer.write(look, target, inheritance.rule, current):
                 return False
+            if target != current and self._has_changed_origin(look, target):
+                return False
             self._writer.counters.resets += 1
             self._writer.decided("reset-child", look, inheritance.rule, current, target, quiet=target == current)
         node.settled_ns = time.monotonic_ns()
         node.recorded = False
         return True
+
+    def _shares_memory(self, look: Look) -> bool:
+        """Whether the process still shares the memory of the pinned ancestor, as _has_changed_origin() has found. So it
+        has the pinned value until it executes a program, or until the ancestor is released or dies."""
+        node, origin = look.node, look.node.memory_of
+        shares = origin is not None and origin.pin is not None and not origin.dead and _is_fork(look)
+        if not shares:
+            node.memory_of = None
+        return shares
+
+    def _has_changed_origin(self, look: Look, value: int) -> bool:
+        """Whether the write of `value` to a descendant has changed the value of the pinned ancestor, too. The kernel
+        gives one value to all processes that share their memory, __set_oom_adj() of fs/proc/base.c. Those are made by
+        clone(2) with CLONE_VM, and neither CLONE_THREAD nor CLONE_VFORK. If so, both get the pinned value again."""
+        origin, proc = look.node.origin(), self._view.proc
+        pin = None if origin is None or origin.dead else origin.pin
+        if origin is None or pin is None or value == pin.target or not _is_fork(look) or self._writer.dry_run:
+            return False
+        if not procfs.shows(origin.pid, origin.starttime, value, proc):
+            return False
+        with contextlib.suppress(Vanished, OSError), ProcessDir(origin.pid, proc) as directory:
+            if not origin.may_be(directory.read_stat().starttime):
+                return False
+            directory.write_oom_score_adj(pin.target)
+            if look.directory.read_oom_score_adj() == pin.target:
+                look.node.memory_of = origin
+                return True
+            directory.write_oom_score_adj(value)  # someone else has changed it: the next scan deals with that
+        return False
 
     def _target(self, look: Look, inheritance: Inheritance, current: int) -> int:
         """The value that a descendant with the value `current` should have."""
@@ -146,6 +181,11 @@ class Restorer:
             return False
         origin = node.origin()
         return inheritance.floor is None or (origin is not None and origin.uid == 0)
+
+
+def _is_fork(look: Look) -> bool:
+    """Whether the process has executed nothing since it was forked."""
+    return look.stat is not None and look.stat.flags & PF_FORKNOEXEC != 0
 
 
 def _has_resource_privilege(proc: str) -> bool:
