@@ -308,3 +308,26 @@ def test_a_pin_of_a_rule_that_has_gone_stays(parts: Parts) -> None:
     assert parts.family.under_todays_rule(pin()) == pin(0, 700, 250)
     gone = pin(rule="gone")
     assert parts.family.under_todays_rule(gone) is gone
+
+
+@pytest.mark.parametrize(
+    ("starttime", "known_parent", "found"), [(PID * 10, None, PARENT), (PID * 10, TOP, TOP), (1, None, None)]
+)
+def test_a_fork_event_of_one_that_was_looked_at_before_tells_its_parent(
+    parts: Parts, starttime: int, known_parent: int | None, found: int | None
+) -> None:
+    """Unless that is known already, or the parent is younger, so that the event is about another process."""
+    known = parts.node(PID, None if known_parent is None else parts.ledger.nodes[known_parent])
+    known.starttime, known.seen_ns = starttime, LATER + 1
+
+    parts.family.forked(PID, PARENT, LATER)
+
+    assert (known.parent and known.parent.pid) == found
+
+
+def test_the_node_of_the_parent_counts_although_the_table_does_not_have_it(parts: Parts) -> None:
+    parts.tracking.table.remove(PARENT)
+
+    assert not parts.family.forked(PID, PARENT, 6)  # the child has ended, since the table doesn't have it either
+
+    assert parts.ledger.nodes[PID].parent is parts.parent
