@@ -65,6 +65,7 @@ def test_one_that_is_moved_there_stays_held(daemon: Daemon, processes: Processes
     daemon.start(rule(program, PROTECTED, scan="100ms", more='user = "root"'))
     pid = processes.start(program, "1000", preexec_fn=lambda: set_oom_score_adj(os.getpid(), START))
     wait_for_value(pid, PROTECTED)
+    daemon.wait_for_scan()  # if a scan has pinned it, its exec event is yet to be read
 
     os.rename(program.parent, "v1", dst_dir_fd=deep)
     daemon.wait_for_scan()
