@@ -181,6 +181,24 @@ def test_who_takes_the_place_of_an_ancestor(mine: Pin | None, theirs: Pin | None
     assert (near.pin and near.pin.original) == original
 
 
+def test_what_a_pin_was_before_its_change() -> None:
+    childless, parent, _ = Node(9, 9, None), *chain(False, False)
+    first, second = pin("first"), pin("second")
+
+    childless.change_pin(first)
+    assert (childless.pin, childless.former) == (first, None)
+    parent.change_pin(None)
+    assert (parent.pin, parent.former) == (None, None)
+    parent.change_pin(first)
+    assert (parent.pin, parent.former) == (first, Pin("first", 0, 0, 0, 0.0, "scan"))
+    parent.change_pin(None)
+    assert (parent.pin, parent.former) == (None, first)
+    parent.change_pin(second)
+    assert (parent.pin, parent.former) == (second, first)
+    parent.change_pin(first)
+    assert (parent.pin, parent.former) == (first, second)
+
+
 def test_which_rule_a_process_has() -> None:
     node = Node(1, 1, None)
     assert (node.rule, node.fitting, node.affects_descendants) == ("", "", False)
