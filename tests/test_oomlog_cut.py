@@ -188,9 +188,16 @@ def test_what_stands_before_the_cut_in_a_summary_is_told() -> None:
     text += ",task=node,pid=6090,uid=10"
     (kill,) = events(f"[    1.000000] {text}")
     assert kill.victim is not None
-    assert (kill.victim.pid, kill.victim.comm, kill.victim.uid, kill.memcg) == (6090, "node", None, "/a")
+    assert (kill.victim.pid, kill.victim.comm, kill.victim.uid, kill.memcg) == (6090, "node", 10, "/a")
     (kill,) = events(f"[    1.000000] {text[:-8]}")
     assert (kill.victim, kill.memcg) == (None, "/a")
+
+
+def test_a_whole_log_may_lack_its_last_line_feed() -> None:
+    text = "Out of memory: Killed process 6090 (node) total-vm:8kB, anon-rss:4kB, file-rss:0kB, shmem-rss:0kB, UID:1000"
+    (kill,) = events(f"[    1.000000] {text} pgtables:88kB oom_score_adj:-300")
+    assert kill.victim is not None
+    assert (kill.victim.uid, kill.victim.pgtables_kb, kill.victim.oom_score_adj) == (1000, 88, -300)
 
 
 def test_completed_json_is_a_part_of_the_whole() -> None:
