@@ -97,10 +97,12 @@ def test_a_program_that_was_verified_keeps_its_rule(made: Made) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "event_ns", "keeps"), [("scan", 0, True), ("comm", 7, True), ("exec", 0, True), ("exec", 7, False)]
+    ("source", "event_ns", "keeps"),
+    [("scan", 0, True), ("comm", 7, True), ("exec", 0, True), ("exec", 7, False), ("exec", 6, True), ("exec", 5, True)],
 )
 def test_another_program_has_to_be_verified_anew(made: Made, source: str, event_ns: int, keeps: bool) -> None:
-    made.node.verified_exe = made.verified
+    """Not the one that a scan has seen before its event was read."""
+    made.node.verified_exe, made.node.seen_ns = made.verified, 6
 
     assert made.decide([BY_PATH], made.look(source, event_ns)) == ("by path" if keeps else None)
 

@@ -52,8 +52,7 @@ class Decider:
         directory, node = look.directory, look.node
         decision = self._decide_by(directory, stat, node, exe)
         pinned_by = node.pin.rule if node.pin is not None else ""
-        # A relative is looked at with the source "exec", too, but it has executed nothing, and its event_ns is 0.
-        executes = look.trigger.source == "exec" and look.trigger.event_ns > 0
+        executes = look.trigger.source == "exec" and _executes_anew(node, look.trigger.event_ns)
         if executes or (decision[0] is not None and decision[0].name == pinned_by):
             return decision
         before = self.exe_before(directory, node, exe)
@@ -103,3 +102,10 @@ class Decider:
             verified=None if verified is None else verified.file,
         )
         return rules.decide(process, possible), process
+
+
+def _executes_anew(node: Node, event_ns: int) -> bool:
+    """Whether an exec event at `event_ns` (CLOCK_MONOTONIC) is about another program than the one that was verified. A
+    relative is looked at for the event, too (0), but it has executed nothing. And a scan may have verified the program
+    before its event was read."""
+    return event_ns > 0 and (node.verified_exe is None or event_ns > node.seen_ns)
