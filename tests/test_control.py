@@ -100,6 +100,18 @@ def test_a_request_and_its_reply(served: Served) -> None:
         assert replies(sock) == [{"verb": "x"}]
 
 
+def test_a_client_that_waits_while_the_socket_is_made_anew(served: Served) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(served.path)
+        sock.send(b'{"verb": "x"}\n')
+        sock.setblocking(False)
+
+        served.server.bind_again(0.0)
+        served.settle()
+
+        assert replies(sock) == [{"verb": "x"}]
+
+
 def test_a_request_in_pieces(served: Served) -> None:
     with served.connect() as sock:
         for byte in b'{"verb": "x"}\n':

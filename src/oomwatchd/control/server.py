@@ -83,10 +83,13 @@ class Server:
         """The descriptor that is readable when a client waits."""
         return self._epoll.fileno()
 
-    def bind_again(self) -> None:
+    def bind_again(self, now: float) -> None:
         """Listen at the path by a new socket, after somebody has removed the file of the old one. Open connections stay
-        open. Raises OSError."""
+        open, and those that wait to be accepted are accepted. `now` is CLOCK_MONOTONIC in seconds. Raises OSError."""
         fresh = _bound(self.path)
+        for _ in range(_WAITING_TO_BE_ACCEPTED + 1):
+            if not self._accept(now):
+                break
         self._listen(self.socket.fileno(), self._listening, False)
         self.socket.close()
         self.socket = fresh
@@ -185,11 +188,12 @@ class Server:
             connection.send(reply)
             self.mind(connection)
 
-    def _accept(self, now: float) -> None:
+    def _accept(self, now: float) -> bool:
+        """Accept a connection. Returns whether there was one."""
         try:
             sock, _ = self.socket.accept()
         except OSError:
-            return  # the client is gone, or this process has no descriptors left
+            return False  # none waits, the client is gone, or this process has no descriptors left
         connection = Connection(sock, now)
         if now - self._pruned >= _PRUNE_SECONDS:
             self.prune(now)
@@ -203,10 +207,11 @@ class Server:
             with contextlib.suppress(OSError):
                 sock.send(b'{"error": "Too many connections"}\n')
             connection.close()
-            return
+            return True
         user = known or self._new_user(connection)
         user.connections[connection.fileno()] = connection
         user.epoll.register(connection.fileno(), connection.interest)
+        return True
 
     def _new_user(self, connection: Connection) -> User:
         user = User(privileged=connection.privileged)

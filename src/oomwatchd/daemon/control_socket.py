@@ -39,7 +39,7 @@ class ControlSocket:
         if self._server is None:
             self._server = Server(f"{self._directory}/{SOCKET_NAME}")
         else:
-            self._server.bind_again()
+            self._server.bind_again(time.monotonic())
 
     @property
     def removed(self) -> bool:
