@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import tomli
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from oomwatchd.config.document import ConfigFile
@@ -537,6 +537,7 @@ words = st.sampled_from(
 
 
 @given(st.lists(words, max_size=30).map("".join) | st.text(st.sampled_from("[]{}=,.\"'\\\\#\\n\\r\\0\\x1aa-1 “\u00a0")))
+@example("{\n")
 def test_any_text_is_read_to_its_end(text: str) -> None:
     diagnosis = diagnose(text, ("rule",), ("enabled",))
 

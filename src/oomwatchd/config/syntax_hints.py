@@ -69,7 +69,7 @@ class _Diagnosis:
         reader = self.reader
         other = other_language(self.text)
         if other is not None:
-            return Diagnosis((other,), "", (), {(): {""}})
+            return Diagnosis((other,), "\n" * self.text.count("\n"), (), {(): {""}})
         while reader.at < len(self.text):
             start, known = reader.at, len(reader.faults)
             if known > _MOST_STATEMENTS:
