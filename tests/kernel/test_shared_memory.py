@@ -27,6 +27,13 @@ def start(processes: Processes, *command: str | Path, value: int) -> tuple[int, 
     return pid, processes.adopt(int(answers.readline()))
 
 
+def wait_until_pinned(daemon: Daemon, pid: int) -> None:
+    """Wait until the process is pinned, and its child was looked at. At the first look, the child's value is written,
+    taken for the pinned process's as well, and taken back, so that the pinned value can't be waited for."""
+    wait_until(lambda: pid in daemon.pins(), "pinned")
+    daemon.wait_for_scan()
+
+
 @pytest.mark.parametrize("first", ["daemon", "program"])
 @pytest.mark.parametrize(
     ("original", "children", "wanted"), [(0, '"reset"', 0), (0, "250", 250), (800, '"reset"', 800)]
@@ -48,9 +55,7 @@ def test_a_descendant_that_leaves_the_memory_gets_what_children_says(
     pid, child = start(processes, program, target, "65534", value=original)
     if first == "program":
         daemon.start(config)
-    wait_for_value(pid, 500)
-    daemon.wait_for_scan()
-    daemon.wait_for_scan()
+    wait_until_pinned(daemon, pid)
 
     assert (oom_score_adj(pid), oom_score_adj(child)) == (500, 500)
     assert daemon.status()["counters"]["drifts"] == 0
@@ -66,9 +71,8 @@ def test_a_descendant_that_the_pinned_process_leaves_behind_gets_it(
 ) -> None:
     daemon.start(rule(program, 500, scan="100ms", more='user = "root"\nchildren = "reset"'))
     pid, child = start(processes, program, target, "65534", value=0)
-    wait_for_value([pid, child], 500)
-    daemon.wait_for_scan()
-    assert oom_score_adj(child) == 500
+    wait_until_pinned(daemon, pid)
+    assert (oom_score_adj(pid), oom_score_adj(child)) == (500, 500)
 
     os.kill(pid, signal.SIGKILL)
 
@@ -80,8 +84,7 @@ def test_a_release_gives_both_the_original_value(
 ) -> None:
     daemon.start(rule(program, 500, scan="100ms", more='user = "root"\nchildren = "reset"'))
     both = start(processes, program, target, "65534", value=100)
-    wait_for_value(both, 500)
-    daemon.wait_for_scan()
+    wait_until_pinned(daemon, both[0])
 
     daemon.write(rule("/nowhere/else"))
     daemon.reload()
