@@ -1,7 +1,7 @@
 """Parses the lines of a log into OOM kill records. Pure.
 
-A log may have several streams: several hosts on a log server, or syslog and console of one machine. The prefix of each
-line (`prefix`) shows which stream it belongs to. Each stream is read by itself (`kernel_stream`), one report at a time.
+A log may have several streams (`streams`). The prefix of each line (`prefix`) shows which stream it belongs to. Each
+stream is read by itself (`kernel_stream`), one report at a time.
 """
 
 import re
@@ -9,7 +9,6 @@ from datetime import datetime
 
 from oomwatchd.oomlog import alike, json_lines, lines, quotes
 from oomwatchd.oomlog import prefix as line_prefix
-from oomwatchd.oomlog.assembly import Assembly
 from oomwatchd.oomlog.clean import clean
 from oomwatchd.oomlog.kernel_stream import KernelStream
 from oomwatchd.oomlog.learned import Learned
@@ -17,20 +16,14 @@ from oomwatchd.oomlog.logline import LogLine
 from oomwatchd.oomlog.prefix import Line
 from oomwatchd.oomlog.record import OomKill
 from oomwatchd.oomlog.report import LineOrigin
+from oomwatchd.oomlog.streams import PATIENCE, Key, Streams
 from oomwatchd.oomlog.times import Calendar
 
-PATIENCE = 2000
-"""The number of lines without a part of the report after which it ends: the log has lost its end."""
-_STREAMS_MAX = 64
-"""The most streams that are read at a time. For one more, the stream that was silent for longest ends."""
 _UNKNOWN_MAX = 8
 """The most lines with an unknown prefix that are kept until one of them shows where the prefix ends."""
 
 _REPEATED = re.compile(r"message repeated \d{1,9} times: \[ ?(.*)\]")
 _NO_LINE = Line("", "")
-
-_Key = tuple[str | None, str | None, str, bool]
-"""What tells streams apart: file, host, lead of the prefix, and whether the prefix has a date."""
 
 
 class Parser:
@@ -46,9 +39,7 @@ class Parser:
         self.reference = reference
         self.file = file
         self.calendar = Calendar()
-        self._streams: dict[_Key, KernelStream] = {}
-        self._begun: tuple[int, _Key] | None = None
-        """The number of the last line that began a stream, and that stream; None: no line has yet."""
+        self._streams = Streams(self.calendar, keep_text=keep_text)
         self._learned = Learned()
         self._unknown: list[tuple[str, Line]] = []
         """Lines with an unknown prefix that wait to be read."""
@@ -56,7 +47,7 @@ class Parser:
         """Complete events that weren't returned yet."""
         self._number = 0
         """The number of the present line, from 1."""
-        self._stream = self._stream_of((None, None, "", False))
+        self._stream = self._streams.of((None, None, "", False), 0, reference)
         self._last = _NO_LINE
         """The last line whose prefix was taken off; see _like_last()."""
         self._alike: re.Pattern[str] | None = None
@@ -76,7 +67,7 @@ class Parser:
     @property
     def busy(self) -> bool:
         """Whether each line must be fed now, not only lines with an anchor."""
-        return bool(self._unknown) or any(stream.assembly.waits() for stream in self._streams.values())
+        return bool(self._unknown) or self._streams.waits()
 
     def feed(self, line: str | LogLine) -> list[OomKill]:
         """Read one line, without its line feed. Returns the events that have become complete."""
@@ -149,8 +140,7 @@ class Parser:
     def flush(self) -> list[OomKill]:
         """Complete the open events, since the log ends or no more lines come. Returns them."""
         self._drain()
-        for stream in self._streams.values():
-            self._done += stream.flush()
+        self._done += self._streams.flush()
         self._last, self._alike, self._noise, self._origin = _NO_LINE, None, None, LineOrigin()
         done, self._done = self._done, []
         return done
@@ -263,7 +253,8 @@ class Parser:
         if quoted is None and alike.is_alike(parts):
             shape = alike.shape(parts)
             self._alike, self._noise = alike.alike_pattern(shape), alike.noise_pattern(shape)
-        self._stream = self._stream_below_first(parts) or self._stream_of((None, parts.host, parts.lead, parts.dated))
+        key = (None, parts.host, parts.lead, parts.dated)
+        self._stream = self._streams.below_first(parts, self._number) or self._stream_of(key)
         self._origin = LineOrigin(parts.prefix, None, parts.host, self.file, self._cut)
         self._take_text(parts.text or "")
 
@@ -272,7 +263,7 @@ class Parser:
             # rsyslog writes this for a line that it has written before. At the beginning of a log, that line is in the
             # log before.
             repeated = _REPEATED.fullmatch(text)
-            if repeated is None or self._begun is None or self._begun[0] != self._number:
+            if repeated is None or not self._streams.begun_at(self._number):
                 return
             text = line_prefix.split(repeated[1]).text or ""
         stream = self._stream
@@ -282,35 +273,7 @@ class Parser:
             return
         self._done += stream.take(self._number, self._origin, text)
 
-    def _stream_below_first(self, parts: Line) -> KernelStream | None:
-        """The stream that the line before has begun, if its prefix differs from this one's only by a lead. Copied text
-        may have a lead before its first line alone, such as "[code]". None: there is no such stream."""
-        key = (None, parts.host, parts.lead, parts.dated)
-        if parts.lead or self._begun is None or self._number - self._begun[0] > 1:
-            return None
-        _, begun = self._begun
-        known = self._streams.get(key)
-        if begun not in self._streams or (*begun[:2], "", begun[3]) != key:
-            return None
-        if begun == key or (known is not None and known.assembly.report is not None):
-            return None
-        stream = self._streams[key] = self._streams.pop(begun)
-        return stream
-
-    def _stream_of(self, key: _Key) -> KernelStream:
-        stream = self._streams.get(key)
-        if stream is None:
-            if len(self._streams) >= _STREAMS_MAX:
-                oldest = min(self._streams, key=lambda one: self._streams[one].last_number)
-                self._done += self._streams.pop(oldest).flush()
-            if self._number == 2 and (first := self._stream.assembly.report) is not None and not first.origin.prefix:
-                # The log begins in the middle of a line, which lacks the prefix of the others.
-                self._streams[key] = self._stream
-                return self._stream
-            stream = self._streams[key] = KernelStream(
-                Assembly(self.reference, self.calendar, keep_text=self._keep_text), PATIENCE
-            )
-            stream.last_number = self._number
-            self._begun = (self._number, key)
-        stream.assembly.reference = self.reference
+    def _stream_of(self, key: Key) -> KernelStream:
+        stream = self._streams.of(key, self._number, self.reference, self._stream)
+        self._done += self._streams.take_ended()
         return stream

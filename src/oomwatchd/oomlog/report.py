@@ -1,4 +1,6 @@
-"""An OOM report while its lines are read, and the event that is made of it. Pure."""
+"""An OOM report while its lines are read, and the event that is made of it. Pure.
+
+The module has some more than 300 lines, so that one place has how the lines become an event."""
 
 import re
 from collections.abc import Iterable, Sequence
