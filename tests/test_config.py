@@ -303,6 +303,45 @@ def test_drop_ins_mask_and_follow_by_name(tmp_path: Path) -> None:
     assert [rule.name for rule in config.rules] == ["main", "a of run", "b of etc", "c of lib"]
 
 
+@pytest.mark.parametrize(
+    ("link", "target"),
+    [
+        ("etc/oomwatchd.toml", "/conf/main.toml"),
+        ("etc/oomwatchd.toml", "../conf/main.toml"),
+        ("etc/oomwatchd.toml", "../../../../conf/main.toml"),
+        ("etc/oomwatchd.toml", "/conf/../alias/./main.toml"),
+        ("etc/oomwatchd.d", "/alias"),
+        ("etc/oomwatchd.d/a.toml", "/alias/main.toml"),
+        ("etc", "/conf/etc"),
+    ],
+)
+def test_links_are_followed_below_the_root(tmp_path: Path, link: str, target: str) -> None:
+    """As systemd's tools do it. What has these paths on this machine isn't read."""
+    root = tmp_path / "deep/root"
+    (root / "conf/etc").mkdir(parents=True)
+    for name in ("conf/main.toml", "conf/etc/oomwatchd.toml"):
+        (root / name).write_text('[[rule]]\nname = "x"\nexe = "/x"\nignore = true\n')
+    (root / "alias").symlink_to("/conf")
+    (root / link).parent.mkdir(parents=True, exist_ok=True)
+    (root / link).symlink_to(target)
+
+    (rule,) = load(layout(root=str(root))).rules
+
+    assert rule.file.startswith(f"{root}/etc/oomwatchd.")
+
+
+def test_links_below_the_root_that_lead_nowhere(tmp_path: Path) -> None:
+    drop_ins = tmp_path / "etc/oomwatchd.d"
+    drop_ins.mkdir(parents=True)
+    (tmp_path / "etc/oomwatchd.toml").symlink_to("/etc/oomwatchd.toml")
+    (drop_ins / "mask.toml").symlink_to("/dev/null")
+    (tmp_path / "usr/lib/oomwatchd.d").mkdir(parents=True)
+    (tmp_path / "usr/lib/oomwatchd.d/mask.toml").write_text("nonsense")
+
+    with pytest.raises(ConfigError, match="Failed to read the file: Too many levels of symbolic links"):
+        load(layout(root=str(tmp_path)))
+
+
 def test_drop_in_settings_override_the_main_file(tmp_path: Path) -> None:
     (tmp_path / "etc/oomwatchd.d").mkdir(parents=True)
     (tmp_path / "etc/oomwatchd.toml").write_text('[daemon]\nscan_interval = "1s"\non_exit = "restore"\n')

@@ -135,12 +135,14 @@ def test_someone_else_was_faster(root: Path, editor: Path, capsys: pytest.Captur
     assert "Someone else has changed the file" in capsys.readouterr().err
 
 
-def test_a_link_stays_one(root: Path, editor: Path) -> None:
+@pytest.mark.parametrize("target", ["../srv/real.toml", "/srv/real.toml"])
+def test_a_link_stays_one(target: str, root: Path, editor: Path) -> None:
+    """An absolute one is followed below the root."""
     file = root / "etc/oomwatchd.toml"
     real = root / "srv/real.toml"
     real.parent.mkdir()
     file.rename(real)
-    file.symlink_to("../srv/real.toml")
+    file.symlink_to(target)
     writes(editor, GOOD)
 
     assert edit(root) == 0

@@ -35,7 +35,7 @@ def parts(tmp_path: Path, log: KeptLog) -> Parts:
     file.write_text("")
     file.chmod(0o600)
     where = config.layout(str(file), str(tmp_path))
-    seen = stamp(where.main_file, where.drop_in_dirs)
+    seen = stamp(where.main_file, where.drop_in_dirs, where.root)
     return Daemon(where, config.load(where), seen, log, requests.answer, root=str(tmp_path)).parts
 
 

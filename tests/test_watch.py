@@ -17,8 +17,10 @@ def changed(watch: ConfigWatch) -> bool:
     return bool(select.select([watch], [], [], 0)[0]) and watch.changed()
 
 
-def test_file_behind_two_links(tmp_path: Path) -> None:
-    """As Kubernetes mounts a ConfigMap: o.toml -> ..data/o.toml, ..data -> ..1, and ..data is replaced."""
+@pytest.mark.parametrize("target", ["../mounted/o.toml", "/mounted/o.toml"])
+def test_file_behind_two_links(target: str, tmp_path: Path) -> None:
+    """As Kubernetes mounts a ConfigMap: o.toml -> ..data/o.toml, ..data -> ..1, and ..data is replaced. An absolute
+    link is followed below the root."""
     mounted = tmp_path / "mounted"
     for version in ("..1", "..2"):
         (mounted / version).mkdir(parents=True)
@@ -26,7 +28,7 @@ def test_file_behind_two_links(tmp_path: Path) -> None:
     (mounted / "..data").symlink_to("..1")
     (mounted / "o.toml").symlink_to("..data/o.toml")
     (tmp_path / "etc").mkdir()
-    (tmp_path / "etc/oomwatchd.toml").symlink_to(mounted / "o.toml")
+    (tmp_path / "etc/oomwatchd.toml").symlink_to(target)
     watch = ConfigWatch(layout(root=str(tmp_path)))
     assert not changed(watch)
 
@@ -51,6 +53,20 @@ def test_drop_in_that_is_a_link(tmp_path: Path) -> None:
     (tmp_path / "elsewhere/other.toml").write_text("# saved")
 
     assert changed(watch)
+
+
+def test_drop_ins_in_a_directory_below_the_root_that_a_link_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "etc/oomwatchd.d").symlink_to("/conf")
+    where = layout(root=str(tmp_path))
+    watch = ConfigWatch(where)
+    before = stamp(where.main_file, where.drop_in_dirs, where.root)
+
+    (tmp_path / "conf/b.toml").touch()
+
+    assert changed(watch)
+    assert stamp(where.main_file, where.drop_in_dirs, where.root) != before
 
 
 def test_drop_ins_below_a_link(tmp_path: Path) -> None:
@@ -134,11 +150,11 @@ def test_file_systems_that_may_not_answer(kind: str, local: bool, shown: bool, t
     mountinfo = mountinfo_of(tmp_path, f"{os.major(device)}:{os.minor(device)} / /")
     Path(mountinfo).write_text(Path(mountinfo).read_text().format(type=kind))
 
-    assert waits_for_nobody(stamp(str(file), ()), mountinfo) is local
+    assert waits_for_nobody(stamp(str(file), (), "/"), mountinfo) is local
 
 
 def test_a_mount_that_is_in_no_mount_table(tmp_path: Path) -> None:
     (tmp_path / "oomwatchd.toml").touch()
     (tmp_path / "mountinfo").write_text("1 1 0:77777 / / rw - ext4 /dev/x rw\n")
 
-    assert not waits_for_nobody(stamp(str(tmp_path / "oomwatchd.toml"), ()), str(tmp_path / "mountinfo"))
+    assert not waits_for_nobody(stamp(str(tmp_path / "oomwatchd.toml"), (), "/"), str(tmp_path / "mountinfo"))

@@ -3,10 +3,10 @@
 import errno
 import os
 import stat
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from oomwatchd.config.document import ConfigFile
+from oomwatchd.config.links import path_to_open
 from oomwatchd.config.problems import Problem, Problems
 from oomwatchd.config.trust import open_to_others, weak_directory
 
@@ -44,9 +44,9 @@ def read_files(where: Layout, found: Problems) -> list[ConfigFile]:
         found.errors.append(Problem(where.root, 1, 1, "No such directory; it was given as --root"))
         return []
     sources = []
-    for path in [where.main_file, *_drop_ins(where.drop_in_dirs, found)]:
+    for path in [where.main_file, *_drop_ins(where, found)]:
         try:
-            sources.append(_read(path))
+            sources.append(_read(path, where.root))
         except FileNotFoundError:
             _note_missing(path, where, found)
         except OSError as error:
@@ -89,13 +89,14 @@ def _is_meant(name: str) -> bool:
     return not any(mark in name for mark in (".toml.", ".dpkg-", ".ucf-", ".rpm"))
 
 
-def _drop_ins(directories: Sequence[str], found: Problems) -> list[str]:
+def _drop_ins(where: Layout, found: Problems) -> list[str]:
     """The paths of the drop-ins in force, sorted by file name."""
     chosen: dict[str, str] = {}
-    for directory in directories:
+    for directory in where.drop_in_dirs:
         try:
-            names = os.listdir(directory)
-            weakness = open_to_others(directory)
+            real = path_to_open(directory, where.root)
+            names = os.listdir(real)
+            weakness = open_to_others(real)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
@@ -111,23 +112,24 @@ def _drop_ins(directories: Sequence[str], found: Problems) -> list[str]:
             elif _is_meant(name):
                 message = "Not read: the name of a drop-in ends in .toml"
                 found.warnings.append(Problem(os.path.join(directory, name), 1, 1, message))
-    return [chosen[name] for name in sorted(chosen) if not _masks(chosen[name])]
+    return [chosen[name] for name in sorted(chosen) if not _masks(chosen[name], where.root)]
 
 
-def _masks(path: str) -> bool:
+def _masks(path: str, root: str) -> bool:
     """Whether a drop-in only masks drop-ins of its name in later directories: it is empty, or a link to /dev/null."""
     try:
-        status = os.stat(path)
+        status = os.stat(path_to_open(path, root))
     except OSError:
         return False
     is_null = stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3)
     return is_null or (stat.S_ISREG(status.st_mode) and status.st_size == 0)
 
 
-def _read(path: str) -> ConfigFile:
+def _read(path: str, root: str) -> ConfigFile:
+    real = path_to_open(path, root)
     # O_NONBLOCK: a FIFO in the place of the file must not make us wait.
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        descriptor = os.open(real, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError as error:
         if error.errno == errno.ENXIO:  # a socket, or a device without a driver
             raise FileRefused("Not a regular file") from None
@@ -141,9 +143,9 @@ def _read(path: str) -> ConfigFile:
         if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise FileRefused(
                 f"Others than the owner may write this file (mode {stat.S_IMODE(status.st_mode):04o}), so whom it "
-                f"protects can't be trusted; run: chmod go-w {path}"
+                f"protects can't be trusted; run: chmod go-w {real}"
             )
-        weakness = weak_directory(path, status.st_uid)
+        weakness = weak_directory(real, status.st_uid)
         if weakness:
             raise FileRefused(f"Others could put another file in the place of this one: {weakness}")
         if status.st_size > _MAX_FILE_BYTES:

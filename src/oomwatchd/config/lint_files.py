@@ -9,15 +9,15 @@ Place = tuple[str, int, int, str]
 """File, line, column and message of a warning."""
 
 
-def lint_files(main_file: str, drop_in_dirs: Iterable[str], limit: int) -> tuple[Place, ...]:
-    """The first warnings about the configuration that is on disk, at most `limit`; none if it is invalid. This may wait
-    for a file system."""
+def lint_files(main_file: str, drop_in_dirs: Iterable[str], root: str, limit: int) -> tuple[Place, ...]:
+    """The first warnings about the configuration that is on disk, at most `limit`; none if it is invalid. The
+    others are those of a Layout. This may wait for a file system."""
     from oomwatchd.config.files import Layout
     from oomwatchd.config.lint import warnings
     from oomwatchd.config.load import ConfigError, load
 
     try:
-        config = load(Layout(main_file, tuple(drop_in_dirs)))
+        config = load(Layout(main_file, tuple(drop_in_dirs), root=root))
     except ConfigError:
         return ()
     return tuple((found.file, found.line, found.column, found.message) for found in warnings(config)[:limit])

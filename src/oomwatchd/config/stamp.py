@@ -6,6 +6,7 @@ the user has no watches left."""
 import os
 from collections.abc import Iterable, Sequence
 
+from oomwatchd.config.links import path_to_open
 from oomwatchd.kernel.mountinfo import MOUNTINFO_BYTES, Mount, parse_mountinfo
 
 Stamp = tuple[tuple[object, ...], ...]
@@ -21,23 +22,23 @@ On others stat(2) may wait for ever: for a server (nfs, cifs, 9p, ceph, afs), fo
 for a lock of another machine (gfs2, ocfs2), or for whatever lies below (overlay, ecryptfs)."""
 
 
-def stamp(main_file: str, drop_in_dirs: Iterable[str]) -> Stamp:
-    """A value that differs when a file of the configuration has changed. It may wait for a file system, so call it in a
-    helper where waits_for_nobody() is False."""
+def stamp(main_file: str, drop_in_dirs: Iterable[str], root: str) -> Stamp:
+    """A value that differs when a file of the configuration has changed. The arguments are those of a Layout. It may
+    wait for a file system, so call it in a helper where waits_for_nobody() is False."""
     paths = [main_file]
     for directory in drop_in_dirs:
         paths.append(directory)
         try:
-            names = sorted(os.listdir(directory))
+            names = sorted(os.listdir(path_to_open(directory, root)))
         except OSError:
             continue
         paths += [f"{directory}/{name}" for name in names if name.endswith(".toml")]
-    return tuple(_of(path) for path in paths)
+    return tuple(_of(path, root) for path in paths)
 
 
-def _of(path: str) -> tuple[object, ...]:
+def _of(path: str, root: str) -> tuple[object, ...]:
     try:
-        status = os.stat(path)
+        status = os.stat(path_to_open(path, root))
     except OSError as error:
         return (path, error.errno)
     # Not st_atime, which reading the file changes.

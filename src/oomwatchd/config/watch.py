@@ -4,13 +4,10 @@ file in the place of the old one."""
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
 
 from oomwatchd.config.inotify import APPEARED, CHANGED, Inotify
+from oomwatchd.config.links import path_to_open, real_path, stations
 from oomwatchd.config.load import Layout
-
-_LINKS = 40
-"""The most symbolic links that the kernel follows, path_resolution(7)."""
 
 
 class ConfigWatch:
@@ -38,20 +35,23 @@ class ConfigWatch:
     def renew(self) -> bool:
         """Watch the directories that exist now: they come and go, and links change. Returns whether one is new, so that
         something in it may have changed before it was watched."""
-        main = self._where.main_file
-        paths = [main]
-        appearing = set()
+        root = self._where.root
+        paths = [self._where.main_file]
+        appearing, directories = set[str](), set[str]()
+        self._drop_in_dirs = set(self._where.drop_in_dirs)
         for directory in self._where.drop_in_dirs:
             paths.append(directory)
-            if os.path.isdir(directory):
-                with contextlib.suppress(OSError):
-                    paths += [f"{directory}/{name}" for name in os.listdir(directory) if name.endswith(".toml")]
+            opened = directory
+            with contextlib.suppress(OSError):
+                opened = path_to_open(directory, root)
+                self._drop_in_dirs.add(real_path(directory, root))
+                paths += [f"{directory}/{name}" for name in os.listdir(opened) if name.endswith(".toml")]
+            if os.path.isdir(opened):
+                directories.add(opened)
             else:
                 appearing.add(os.path.dirname(directory))
-        self._drop_in_dirs = {name for path in self._where.drop_in_dirs for name in (path, os.path.realpath(path))}
-        self._ours = {station for path in paths for station in (path, *_stations(path))}
-        directories = {os.path.dirname(path) for path in self._ours if path not in self._where.drop_in_dirs}
-        directories.update(filter(os.path.isdir, self._where.drop_in_dirs))
+        self._ours = {station for path in paths for station in (path, *stations(path, root))}
+        directories |= {os.path.dirname(path) for path in self._ours if path not in self._where.drop_in_dirs}
         self.trouble = ""
         # In directories such as /run, only new entries are watched: much else is written there.
         watched = {self._add(directory, APPEARED) for directory in appearing - directories}
@@ -82,30 +82,3 @@ class ConfigWatch:
     def _concerns(self, path: str) -> bool:
         in_drop_ins = os.path.dirname(path) in self._drop_in_dirs and path.endswith(".toml")
         return in_drop_ins or path in self._ours
-
-
-def _stations(path: str) -> Iterator[str]:
-    """The symbolic links on the way to `path`, each as a path without links, and then the file itself. The file can be
-    replaced at each of them; Kubernetes does so by a link to a directory."""
-    at, rest, links = "/", path.split("/"), 0
-    while rest:
-        name = rest.pop(0)
-        if name in ("", "."):
-            continue
-        if name == "..":
-            at = os.path.dirname(at)
-            continue
-        station = os.path.join(at, name)
-        try:
-            target = os.readlink(station)
-        except OSError:
-            at = station
-            continue
-        yield station
-        links += 1
-        if links > _LINKS:
-            return
-        rest = [*target.split("/"), *rest]
-        if target.startswith("/"):
-            at = "/"
-    yield at

@@ -8,6 +8,7 @@ import tempfile
 from dataclasses import dataclass
 
 from oomwatchd.base.text import printable
+from oomwatchd.config.links import path_to_open, real_path
 from oomwatchd.config.load import Layout
 from oomwatchd.ctl.errors import CommandError
 
@@ -39,12 +40,13 @@ def find_target(where: Layout, name: str | None) -> Target:
         file = name if name.endswith(".toml") else f"{name}.toml"
         path = os.path.join(where.drop_in_dirs[0], file)
         for directory in where.drop_in_dirs[1:]:  # a drop-in of that name there will be masked by the new one
-            with contextlib.suppress(OSError), open(os.path.join(directory, file), "rb") as other:
+            masked = os.path.join(directory, file)
+            with contextlib.suppress(OSError), open(path_to_open(masked, where.root), "rb") as other:
                 begin = other.read()
-                print(f"Beginning with {printable(other.name)}, which {printable(path)} will mask")
+                print(f"Beginning with {printable(masked)}, which {printable(path)} will mask")
                 break
-    real = os.path.realpath(path)
     try:
+        real = real_path(path, where.root)
         with open(os.open(real, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY), "rb") as opened:
             status = os.fstat(opened.fileno())
             if not stat.S_ISREG(status.st_mode):

@@ -28,7 +28,7 @@ class ConfigPoll:
         self._helpers = helpers
 
     def _stamp(self) -> Stamp:
-        return stamp(self._where.main_file, self._where.drop_in_dirs)
+        return stamp(self._where.main_file, self._where.drop_in_dirs, self._where.root)
 
     def renew(self) -> None:
         """Note the present state of the files, so that only later changes count. Called before the configuration is
@@ -41,7 +41,7 @@ class ConfigPoll:
         if self._local:
             self._compare(self._stamp())
         elif self._helpers is not None and not self._asked:
-            arguments = (self._where.main_file, self._where.drop_in_dirs)
+            arguments = (self._where.main_file, self._where.drop_in_dirs, self._where.root)
             self._asked = self._helpers.submit(Call(stamp.__name__, arguments, self._answered, 0, _SECONDS))
 
     def _answered(self, answer: object) -> None:

@@ -126,7 +126,7 @@ def _run(options: Options, log: Log) -> int:
         return fail("Not starting: /proc isn't mounted (mount -t proc proc /proc)", EXIT_FAILURE)
     where = config.layout(options.file, options.root)
     accounts = AskedAccounts() if options.once else Accounts()
-    seen = stamp(where.main_file, where.drop_in_dirs)
+    seen = stamp(where.main_file, where.drop_in_dirs, where.root)
     try:
         loaded = config.load(where, accounts)
     except ConfigError as error:

@@ -33,5 +33,5 @@ class RuleLint:
                 text = "\n".join(["Rules that may not do what they say:", *lines])
                 self._report.emit(Record(event, WARNING, text))
 
-        arguments = (self._where.main_file, self._where.drop_in_dirs, _LOGGED)
+        arguments = (self._where.main_file, self._where.drop_in_dirs, self._where.root, _LOGGED)
         self._helpers.submit(Call(lint_files.__name__, arguments, log, 0, _SECONDS))
