@@ -3,7 +3,9 @@
 import contextlib
 import json
 import random
+from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 import pytest
 
@@ -153,7 +155,8 @@ def test_the_kernels_line_that_is_cut_is_read() -> None:
         ("Killed process 6090", None),
         ("Killed process 6090 (", (6090, None, None)),
         ("Killed process 6090 (no", (6090, None, None)),
-        ("Killed process 6090 (node)", (6090, None, None)),
+        ("Killed process 6090 (node)", (6090, "node", None)),
+        ("Killed process 6090 (node) tot", (6090, None, None)),
         ("Killed process 6090 (node) total-vm:1124kB, anon-rss:49", (6090, "node", None)),
         ("Killed process 6090 (node) total-vm:1124kB, anon-rss:496kB", (6090, "node", 496)),
         ("Killed process 6090, UID 0, (no", (6090, None, None)),
@@ -198,6 +201,23 @@ def test_a_whole_log_may_lack_its_last_line_feed() -> None:
     (kill,) = events(f"[    1.000000] {text} pgtables:88kB oom_score_adj:-300")
     assert kill.victim is not None
     assert (kill.victim.uid, kill.victim.pgtables_kb, kill.victim.oom_score_adj) == (1000, 88, -300)
+
+
+@pytest.mark.parametrize(
+    ("last", "read"),
+    [
+        ("Out of memory and no killable processes...", lambda kill: kill.no_killable),
+        ("Kernel panic - not syncing: System is deadlocked on memory", lambda kill: kill.panic.endswith(" memory")),
+        ("Kernel panic - not syncing: Out of memory: system-wide panic_on_oom is enabled", lambda kill: kill.panic),
+        (" mem_cgroup_out_of_memory+0xbd/0xe0", lambda kill: kill.scope == "memcg"),
+        ("[ pid ]   uid  tgid total_vm      rss nr_ptes swapents oom_score_adj name", lambda kill: kill.tasks == ()),
+    ],
+)
+def test_a_last_line_without_its_line_feed_says_what_it_says_with_it(last: str, read: Callable[[Any], bool]) -> None:
+    head = "[    1.000000] a invoked oom-killer: gfp_mask=0xcc0, order=0, oom_score_adj=0\n"
+    for end in ("\n", ""):
+        (kill,) = events(f"{head}[    1.000001] {last}{end}")
+        assert read(kill), (end, kill)
 
 
 def test_completed_json_is_a_part_of_the_whole() -> None:

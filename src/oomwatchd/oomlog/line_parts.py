@@ -13,10 +13,13 @@ def comm_length(name: str) -> int:
 
 
 _UNSETTLED = re.compile(r"[^\s,;:=()\[\]]+$")
-# What nothing can follow but another word: a size with its unit, the values that no digit makes longer. And the numbers
-# that end a line of the kernel's: a whole log that was copied often lacks the line feed at its end, which is less rare
-# than a log that was cut within such a number.
-_SETTLED = re.compile(r"(?::\d+[kK]B|(?:UID:|order=)0|(?:uid=|oom_score_adj[:=]-?)\d+)$")
+# What nothing can follow but another word: a size with its unit, the values that no digit makes longer. And the words
+# and numbers that end a line of the kernel's: a whole log that was copied often lacks the line feed at its end, which
+# is less rare than a log that was cut within such a number.
+_SETTLED = re.compile(
+    r"(?::\d+[kK]B|(?:UID:|order=)0|(?:uid=|oom_score_adj[:=]-?)\d+"
+    r"| name| processes\.*| child| enabled| memory| set|\+0x[0-9a-f]+/0x[0-9a-f]+)$"
+)
 
 
 def settled(text: str) -> str:
