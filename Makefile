@@ -59,13 +59,13 @@ run: venv ## run the daemon in the foreground, with config/oomwatchd.toml; Ctrl-
 	@chmod go-w config/oomwatchd.toml # with umask 002 others could write it, and such a file is refused
 	$(SUDO) $(VENV)/bin/oomwatchd -c config/oomwatchd.toml
 
-test: test-unit test-kernel ## run the unit tests and the tests on this machine's kernel, some 9 minutes
+test: test-unit test-kernel ## run the unit tests and the tests on this machine's kernel, some 10 minutes
 
 # Byte code is kept, whatever the environment says: the tests start some hundred Python programs. Root keeps it in build/,
 # so that no folder of the checkout becomes root's; the unit tests where pip has put that of pytest already.
 keep_byte_code = env -u PYTHONDONTWRITEBYTECODE
 
-test-unit: venv $(VENV)/.stamp-dev ## run the unit tests, one process for each processor: some 30 s on two
+test-unit: venv $(VENV)/.stamp-dev ## run the unit tests, one process for each processor: some 40 s on two
 	$(keep_byte_code) $(VENV)/bin/pytest -n auto --dist worksteal --ignore=tests/kernel
 
 # Two tests run at a time, because much of the time is waiting. Each daemon gets the events of all processes of the machine,
