@@ -112,6 +112,17 @@ def _told(machine: Machine, pid: int) -> dict[str, Any]:
     return record
 
 
+def _eat(machine: Machine) -> int:
+    """Have earlyoom take a held process. Returns its PID, which is known and pinned before it takes memory: else it may
+    be gone by then."""
+    machine.succeed("rm -f /run/eat")
+    wait = 'select(undef, undef, undef, 0.1) until -e "/run/eat"'
+    pid = start(machine, "held", f"""{HELD} -e '{wait}; length("\\1" x (shift() << 20)) and sleep 10000' 200""")
+    wait_for_value(machine, pid, 500)
+    machine.succeed("touch /run/eat")
+    return pid
+
+
 def _findings(machine: Machine) -> dict[str, str]:
     return {finding["id"]: finding["message"] for finding in machine.json("oomwatchctl doctor --json")["findings"]}
 
@@ -119,7 +130,7 @@ def _findings(machine: Machine) -> dict[str, str]:
 def test_a_held_process_that_earlyoom_takes(machine: Machine) -> None:
     machine.succeed("systemctl start oomwatchd earlyoom")
     configure(machine, RULE.format(500))
-    pid = start(machine, "held", f"""{HELD} -e 'length("\\1" x (shift() << 20)) and sleep 10000' 200""")
+    pid = _eat(machine)
     record = _told(machine, pid)
     assert (record["OOMWATCHD_KILLER"], record["OOMWATCHD_RULE"]) == ("earlyoom", "held")
     figures = machine.succeed("oomwatchctl metrics")
@@ -203,7 +214,7 @@ def test_the_path_starts_its_service_for_each_kill(machine: Machine) -> None:
     )
     machine.succeed("rm -f /run/told; systemctl daemon-reload; systemctl start oomwatchd-kill.path")
     for round_ in (1, 2):
-        start(machine, "held", f"""{HELD} -e 'length("\\1" x (shift() << 20)) and sleep 10000' 200""")
+        _eat(machine)
         enough = f"test $(wc -l < /run/told) -ge {round_}"
         machine.wait(f"kill {round_} is told", lambda script=enough: machine.run(script).status == 0)  # type: ignore[misc]
     machine.succeed("systemctl stop oomwatchd-kill.path")
