@@ -4,7 +4,7 @@ import errno
 import os
 from collections.abc import Iterator
 
-_LINKS = 40
+LINKS = 40
 """The most symbolic links that the kernel follows, path_resolution(7)."""
 
 
@@ -28,7 +28,7 @@ def stations(path: str, root: str) -> Iterator[str]:
             continue
         yield station
         links += 1
-        if links > _LINKS:
+        if links > LINKS:
             return
         if target == os.devnull:
             at = target

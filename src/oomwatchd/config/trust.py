@@ -3,8 +3,7 @@
 import os
 import stat
 
-_LINKS = 40
-"""The most symbolic links that are followed, as in the kernel (path_resolution(7))."""
+from oomwatchd.config.links import LINKS
 
 
 def weak_directory(path: str, owner: int) -> str:
@@ -23,7 +22,7 @@ def weak_directory(path: str, owner: int) -> str:
             directory = entry
             continue
         links += 1
-        if links > _LINKS:
+        if links > LINKS:
             return f"{path} leads through too many symbolic links"
         target = os.readlink(entry)
         rest = [part for part in target.split("/") if part not in ("", ".")]
