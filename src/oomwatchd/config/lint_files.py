@@ -10,8 +10,8 @@ Place = tuple[str, int, int, str]
 
 
 def lint_files(main_file: str, drop_in_dirs: Iterable[str], root: str, limit: int) -> tuple[Place, ...]:
-    """The first warnings about the configuration that is on disk, at most `limit`; none if it is invalid. The
-    others are those of a Layout. This may wait for a file system."""
+    """The first warnings about the configuration that is on disk, at most `limit`; none if it is invalid. The other
+    arguments are those of a Layout. This may wait for a file system."""
     from oomwatchd.config.files import Layout
     from oomwatchd.config.lint import warnings
     from oomwatchd.config.load import ConfigError, load

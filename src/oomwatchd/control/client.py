@@ -43,10 +43,10 @@ class _Reply(dict[str, object]):
 
 _REPLY_BYTES = 256 << 20
 """No reply is longer: the files of a configuration are 4 MiB at most each, a process takes some 300 bytes."""
-
-
 _RECEIVED_AT_ONCE = 1 << 18
-_SHORTEST = 0.001
+"""Bytes that one recv(2) takes at most."""
+_SHORTEST_SECONDS = 0.001
+"""How long recv(2) waits at least: with a time limit of 0 it wouldn't wait at all."""
 
 
 def shape_of(request: Json) -> "Shape":
@@ -128,8 +128,7 @@ class Client:
             while (end := self._held.find(b"\n", start)) < 0 and len(self._held) < _REPLY_BYTES:
                 start = len(self._held)
                 if deadline is not None:
-                    # Not 0, with which the socket wouldn't wait at all.
-                    self.socket.settimeout(max(_SHORTEST, deadline - time.monotonic()))
+                    self.socket.settimeout(max(_SHORTEST_SECONDS, deadline - time.monotonic()))
                 try:
                     more = self.socket.recv(_RECEIVED_AT_ONCE)
                 except ConnectionResetError:

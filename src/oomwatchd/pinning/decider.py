@@ -105,7 +105,7 @@ class Decider:
 
 
 def _executes_anew(node: Node, event_ns: int) -> bool:
-    """Whether an exec event at `event_ns` (CLOCK_MONOTONIC) is about another program than the one that was verified. A
-    relative is looked at for the event, too (0), but it has executed nothing. And a scan may have verified the program
-    before its event was read."""
+    """Whether the process has executed a program after its executable was verified. `event_ns`: the time of the exec
+    event, CLOCK_MONOTONIC; 0: the event is about a relative, and this process has executed nothing. A scan may look at
+    the process before the event is read: then the event is about the program that was verified."""
     return event_ns > 0 and (node.verified_exe is None or event_ns > node.seen_ns)
