@@ -88,6 +88,34 @@ def test_earlyoom(text: str, uid: int | None, adj: int | None, log: Path) -> Non
     assert (kill.memory.ram_kb, kill.memory.free_kb, kill.memory.swap_free_kb) == (1024000, 102400, 20480)
 
 
+@pytest.mark.parametrize("tag", ["2026-03-15T04:07:01+00:00 web1 earlyoom[5]: ", ""])
+@pytest.mark.parametrize(
+    ("low", "send"),
+    [
+        ("Out of memory! mem min: 97 MiB, swap min: 9 MiB", "Killing process: a, b, pid: 42, badness: 9, VmRSS: 8 MiB"),
+        (
+            "Low Memory! At or below sigterm limits (mem: 10 %, swap: 10 %)",
+            "Killing process 'a, b' with signal 15, pid: 42, badness: 538, VmRSS: 3160 MiB",
+        ),
+        (
+            "Low memory! At or below SIGTERM limits (mem: 10 %, swap: 10 %)",
+            "Killing process 'a, b' with signal 15, pid: 42, badness: 538, VmRSS: 3160 MiB",
+        ),
+        (
+            "low memory! at or below SIGTERM limits: mem 10 %, swap 10 %",
+            'killing process 42 "a, b" with signal 15: badness 550, VmRSS 7609 MiB',
+        ),
+    ],
+)
+def test_earlyoom_of_old(tag: str, low: str, send: str, log: Path) -> None:
+    (kill,) = read(log, f"{tag}{low}", f"{tag}{send}", f"{tag}process 42 exited after 1.9 seconds")
+    assert (kill.killer, kill.host) == ("earlyoom", "web1" if tag else None)
+    assert kill.victim is not None
+    assert (kill.victim.pid, kill.victim.comm) == (42, "a, b")
+    if "limits" in low:
+        assert (kill.trigger or "").startswith("at or below the SIGTERM limits: mem")
+
+
 def test_earlyoom_that_only_tries(log: Path) -> None:
     send = 'sending SIGTERM to process 1 uid 0 "a": badness 1, VmRSS 1 MiB'
     assert not read(log, at(1, "earlyoom[5]", send), at(1, "earlyoom[5]", "dryrun, not actually sending any signal"))

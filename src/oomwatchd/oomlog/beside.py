@@ -21,7 +21,9 @@ _WORDS = Words(
         "oomd",
         "earlyoom",
         "nohang",
-        "low memory!",
+        "ow memory!",
+        "Low Memory!",
+        "badness",
         "corrective action",
         "OOM",
         "'oom-kill'",
@@ -32,7 +34,7 @@ _WORDS = Words(
     )
 )
 _SAYS = (
-    r"oomd|earlyoom|nohang|low memory!|mem avail: |sending SIG|Killing process |correcti|_threshold_|PID: "
+    r"oomd|earlyoom|nohang|[Ll]ow [Mm]emory!|mem avail: |sending SIG|[Kk]illing process|correcti|_threshold_|PID: "
     r"|Vm, MiB: |oom_score_adj: |cgroup_v[12]: |victim|OOM|'oom-kill'|/tasks/oom|container oom|kill failed: |dryrun"
     r"|exited after|Cannot send a signal|due to memory (?:pressure|used)"
 )
@@ -48,7 +50,13 @@ _HOST = re.compile(r"(?:^|\s)(?P<host>[^\s:\[\]()]{1,255})\s+$")
 _CLOCK = re.compile(r"\d:\d\d")
 _BARE = (
     (re.compile(r"(?:Killed|Marked) /.* due to (?:memory|swap)"), "systemd-oomd"),
-    (re.compile(r"low memory! at or below|^mem avail: |sending SIG\w+ to process \d"), "earlyoom"),
+    (
+        re.compile(
+            r"(?i:low memory! at or below)|^mem avail: |sending SIG\w+ to process \d|Killing process: .*, pid: \d"
+            r"|Killing process '.*' with signal \d|killing process \d+ \".*\" with signal \d"
+        ),
+        "earlyoom",
+    ),
     (
         re.compile(
             r"corrective action|_threshold_|PID: +\d+, [Nn]ame: |to the victim|Vm, MiB: |cgroup_v[12]: |badness: "

@@ -6,19 +6,25 @@ from dataclasses import replace
 from oomwatchd.oomlog.killers.kills import Kills, Said, kill_of
 from oomwatchd.oomlog.record import Killed, Memory
 
-_LOW = re.compile(r"low memory! at or below (SIG\w+) limits: (.*)")
+_LOW = re.compile(r"(?i:low memory! at or below (sigterm|sigkill) limits):? \(?([^)]*)")
 _FIGURES = re.compile(r"mem avail: *(\d+) of *(\d+) MiB.*?swap free: *(\d+) of *(\d+) MiB")
 _SEND = re.compile(
     r'sending (SIG\w+|signal \d+) to process (?P<pid>\d{1,10})(?: uid (?P<uid>\d{1,10}))? "(?P<comm>.{0,64}?)": '
     r"(?:badness|oom_score) -?\d+(?:, oom_score_adj (?P<adj>-?\d+))?, VmRSS (?P<rss>\d{1,12}) MiB"
 )
-_OLD = re.compile(r"Killing process (?P<pid>\d{1,10}) (?P<comm>.{1,64})$")
+# What 1.0 wrote, then 1.1, 1.2, and for a day in April 2019 the development version.
+_OLD = (
+    re.compile(r"Killing process (?P<pid>\d{1,10}) (?P<comm>.{1,64})$"),
+    re.compile(r"Killing process: (?P<comm>.{0,64}?), pid: (?P<pid>\d{1,10}), badness: -?\d"),
+    re.compile(r"Killing process '(?P<comm>.{0,64}?)' with signal \d+, pid: (?P<pid>\d{1,10}), badness: -?\d"),
+    re.compile(r'killing process (?P<pid>\d{1,10}) "(?P<comm>.{0,64}?)" with signal \d+: badness -?\d'),
+)
 
 
 def read(kills: Kills, said: Said) -> None:
     """Add to `kills` what a line of earlyoom says."""
     if low := _LOW.search(said.text):
-        kills.opened(said).trigger = f"at or below the {low[1]} limits: {' '.join(low[2].split())}"
+        kills.opened(said).trigger = f"at or below the {low[1].upper()} limits: {' '.join(low[2].split())}"
         return
     if figures := _FIGURES.search(said.text):
         state = kills.opened(said)
@@ -33,7 +39,7 @@ def read(kills: Kills, said: Said) -> None:
             "earlyoom", said.host, lambda kill: replace(kill, reaped=(kill.victim.pid,) if kill.victim else ())
         )
         return
-    match = _SEND.search(said.text) or _OLD.search(said.text)
+    match = next((found for form in (_SEND, *_OLD) if (found := form.search(said.text)) is not None), None)
     if match is None:
         return
     groups = match.groupdict()
