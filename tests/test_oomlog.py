@@ -366,6 +366,29 @@ def test_a_mailer_broke_the_lines() -> None:
     assert [kill.tasks for kill in kills] == [kill.tasks for kill in parse(kmsg("simple"))]
 
 
+@pytest.mark.parametrize("mark", ["", "> ", "    "])
+@pytest.mark.parametrize(
+    "breaks", [(") ",), ("total-",), ("total-vm:",), (") ", "UID:0 "), ("shmem-rss:0kB, ", "pgtables:")]
+)
+def test_a_kill_line_was_broken_by_hand(mark: str, breaks: tuple[str, ...]) -> None:
+    line = "[   71.000000] Out of memory: Killed process 7 (a (b) c) total-vm:9kB, anon-rss:8kB, file-rss:1kB, shmem-rss:0kB, UID:0 pgtables:3kB oom_score_adj:5"  # noqa: E501
+    broken = line
+    for at in breaks:
+        head, tail = broken.rsplit(at, 1)
+        broken = f"{head}{at.rstrip()}\n{mark}{tail}"
+    (kill,) = parse(broken)
+    assert kill.time == 71.0
+    assert kill.victim == Killed(7, "a (b) c", 0, 9, 8, 1, 0, 3, 5)
+
+
+def test_a_whole_kill_line_has_no_second_part() -> None:
+    first, second = parse("Out of memory: Killed process 7 (a)\nOut of memory: Killed process 8 (b)\n(c) UID 9")
+    assert first.victim == Killed(7, "a")
+    assert second.victim == Killed(8, "b")
+    first, second = parse(f"[   71.000000] Killed process 7 (a)\n[   72.000000] {KILL.format(8)}")
+    assert (first.time, second.time) == (71.0, 72.0)
+
+
 def test_a_table_without_rows_is_not_no_table() -> None:
     lines = dmesg("simple", FORMATS["dmesg"]).split("\n")
     rows = re.compile(r"\] \[ *\d+\] ")

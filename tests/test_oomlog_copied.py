@@ -109,6 +109,11 @@ def syslog(number: int) -> str:
     return f"{DAY} h1 kernel: "
 
 
+def two_bold_lines(lines: Sequence[str]) -> str:
+    *others, before, last = (f"{syslog(number)}{line}" for number, line in enumerate(lines))
+    return "\n".join((*others, f"**{before}", f"{last}**", ""))
+
+
 def cri_parts(lines: Sequence[str], size: int) -> str:
     """The kubelet splits a line that is longer than its runtime writes at once."""
     out = []
@@ -160,6 +165,8 @@ SHAPES = {
     "MediaTek, level behind": Shape(each(lambda n: f"{stamp(n)[:-1]}<2> (2)[4311:java]"), BOOT),
     "Samsung": Shape(each(lambda n: f"<4>{stamp(n)} [2:           java: 4311] "), BOOT),
     "Samsung, level": Shape(each(lambda n: f"{stamp(n)}I[2:           java: 4311] "), BOOT),
+    "Samsung, television": Shape(each(lambda n: f"[{n % 4}-{3219 + n / 1e4:.4f}] "), 3219.0),
+    "Samsung, television, blank lines": Shape(each(lambda n: f"[2-{3219 + n / 1e4:.4f}] ", "\n"), 3219.0),
     "logcat -v brief": Shape(each(lambda n: "W/kernel  (    0): ")),
     "logcat -v time": Shape(each(lambda n: "03-15 04:07:35.927 W/kernel  (    0): "), f"{LOCAL}.927000"),
     "netconsole with release": Shape(each(lambda n: f"6.8.0-45-generic,4,{n},{int(BOOT * 1e6) + n},-;"), BOOT),
@@ -302,6 +309,12 @@ SHAPES = {
     ),
     "cells": Shape(changed(lambda line: f'<tr><td class="n">7</td><td>{html.escape(line)}</td></tr>'), BOOT),
     "BBCode": Shape(around("[QUOTE=bob;1][CODE]", "[/CODE][/QUOTE]\n"), BOOT),
+    "Markdown, bold": Shape(changed(lambda line: f"**{line}**"), BOOT),
+    "Markdown, two bold lines": Shape(two_bold_lines, LOCAL, "h1"),
+    "a terminal's frame": Shape(changed(lambda line: f"\u2502 {line:<160} \u2502"), BOOT),
+    "half of a terminal": Shape(changed(lambda line: f"{line:<180}\u2502"), BOOT),
+    "host taken out": Shape(each(lambda n: f"{DAY} [redacted] kernel: "), LOCAL),
+    "host's place": Shape(each(lambda n: f"{DAY} <hostname> kernel: "), LOCAL),
     "curly quotes": Shape(around("\u201c", "\u201d\n"), BOOT),
     "Markdown, escaped": Shape(changed(lambda line: re.sub(r"([_\[\]])", r"\\\1", line)), BOOT),
     "Markdown, hard breaks": Shape(changed(lambda line: f"{line}\\"), BOOT),

@@ -154,3 +154,31 @@ def test_an_empty_cgroup() -> None:
     assert sentences.reasons(kill, [], None) == [
         "There was no process in reach: what is charged here was left behind by ones that are gone."
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "scope"),
+    [
+        ("No available memory (MPOL_BIND)", "mempolicy"),
+        ("No available memory in cpuset", "cpuset"),
+        ("Out of memory (oom_kill_allocating_task)", "global"),
+        ("Memory cgroup out of memory", "memcg"),
+    ],
+)
+@pytest.mark.parametrize("line", ["{}: kill process 70 (hog) score 9 or a child", "{}: Killed process 70 (hog)."])
+def test_what_kernels_until_2_6_35_say_of_the_scope(words: str, scope: str, line: str) -> None:
+    kill = parse(["hog invoked oom-killer: gfp_mask=0xd0, order=0, oomkilladj=0", line.format(words)])
+    assert kill.scope == scope
+
+
+def test_until_2_6_17_nobody_is_named_who_asked() -> None:
+    kill = parse(["oom-killer: gfp_mask=0xd1, order=2", "Mem-info:", "Out of Memory: Killed process 70 (hog)."])
+    assert (kill.invoker.comm, kill.invoker.gfp_mask, kill.invoker.order) == (None, "0xd1", 2)
+    assert kill.victim is not None
+    assert kill.victim.pid == 70
+
+
+def test_a_user_that_the_kernel_shows_as_a_negative_number() -> None:
+    summary = "oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,global_oom,task_memcg=/,task=hog,pid=70,uid=-2"  # noqa: E501
+    kill = parse(["hog invoked oom-killer: gfp_mask=0xd0, order=0, oom_score_adj=0", summary])
+    assert (kill.constraint, kill.victim_uid) == ("CONSTRAINT_NONE", (-2, "summary"))

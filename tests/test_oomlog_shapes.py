@@ -324,6 +324,7 @@ FOREIGN = {
     "written to /dev/kmsg": f"[    1.000000] mallory[7]: {KILL}",
     "precise": f"2026-03-15T04:07:35.927515+00:00 h1 mallory[7]: {KILL}",
     "metalog": f"{DAY} [mallory] {KILL}",
+    "metalog, names the kernel": f"{DAY} [mallory] kernel: {KILL}",
     "grep": f"/var/log/syslog:{DAY} h1 mallory[7]: {KILL}",
     "logcat": f"03-15 04:07:35.927   812   812 W lmkd: {KILL}",
     "klog": f"I0315 04:07:35.123456  811 monitor.go:160] New status: {KILL}",

@@ -27,6 +27,11 @@ _BB_CODE = re.compile(r"^(?:\[(?:code|quote|spoiler|pre|font|size|b|i)\b[^\]\n]{
 _BB_END = re.compile(r"(?:\[/(?:code|quote|spoiler|pre|font|size|b|i)\])+\s*$", re.IGNORECASE)
 _MARKDOWN_ESCAPE = re.compile(r"\\([_\[\]*<>#`()|-])")
 _ESCAPED_MARK = re.compile(r"^\\\[|[a-z]\\_[a-z]")
+# Markdown's bold and bold italic.
+_EMPHASIS = re.compile(r"(?<!\*)(\*{2,3})(?=[^\s*])(.*?[^\s*])\1(?!\*)")
+_EMPHASIS_BEGINS = re.compile(r"\*{2,3}(?=[^\s*])")
+_FRAME = re.compile(r"^[\u2502\u2503\u2551] ?|\s*[\u2502\u2503\u2551]\s*$")
+"""A vertical line that a terminal draws around a text."""
 _INVISIBLE = re.compile("[\xad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 _NO_BREAK = "\xa0\u2007\u202f"
 _BLANKS = str.maketrans(dict.fromkeys(_NO_BREAK, " "))
@@ -49,7 +54,7 @@ _QUOTES = "\u201c\u201d\u201e\u2018\u2019\xab\xbb"
 def clean(line: str) -> str:
     """The line as the kernel or a logging program wrote it: without colours, markup, no-break spaces, the pipes of a
     table in Markdown. A line that has none of them comes back as it is."""
-    if _ORDINARY.fullmatch(line) is not None and line[-1:] not in ("]", "|", " "):
+    if _ORDINARY.fullmatch(line) is not None and line[-1:] not in ("]", "|", " ") and "**" not in line:
         return line
     if "\x1b" in line:
         # The kernel's log shows an ESC in a name as \x1b, so these are the terminal's.
@@ -65,6 +70,9 @@ def clean(line: str) -> str:
         line = _without_markup(line)
     if "\\" in line:
         line = _without_escapes(line)
+    if "**" in line:
+        line = _EMPHASIS.sub(r"\2", line)
+        line = line[match.end() :] if (match := _EMPHASIS_BEGINS.match(line)) is not None else line
     if line.endswith(("|", "| ")) and line.lstrip().startswith("|"):
         line = line.strip()[1:-1].strip(" ")
     return line
@@ -92,7 +100,7 @@ def without_colours(text: str) -> str:
 def _plain_letters(line: str) -> str:
     """No-break spaces made plain where they stand for padding (one that stands alone may be a name's), printers'
     letters and hyphens, marks that are not seen, quotation marks around all."""
-    line = _INVISIBLE.sub("", line).translate(_PRINTED)
+    line = _FRAME.sub("", _INVISIBLE.sub("", line).translate(_PRINTED))
     line = line.lstrip(_QUOTES) if line[:1] in _QUOTES else line
     line = line.rstrip(_QUOTES) if line[-1:] in _QUOTES else line
     blanks = sum(map(line.count, _NO_BREAK))

@@ -53,6 +53,7 @@ _DICTIONARY = re.compile(r" [A-Z][A-Z_]{0,40}=")
 
 _READERS_OF: dict[str, tuple[Reader, ...]] = {
     "summary": (read_outcome.summary,),
+    "invoked": (read_request.invoked,),
     "reaped": (read_outcome.reaped,),
     "kill": (read_outcome.choice, read_outcome.kill_line, read_outcome.nobody),
     "stats": (read_memory.stats,),
@@ -89,9 +90,9 @@ class KernelStream:
         assembly = self.assembly
         if text == assembly.previous and text and self._is_copy(text):
             return []
-        assembly.origin = origin
         if assembly.broken is not None:
             self._mend()
+        assembly.origin = origin
         if origin.cut:
             text = settled(text)
         is_read = self._read(text)
@@ -197,14 +198,16 @@ class KernelStream:
         read, start = self.assembly.broken
         belongs = len(start) < _JOINED_MAX
         if belongs and read == read_outcome.kill_line:
-            belongs = below is not None or line_outcome.continues_kill_line(text)
+            belongs = below is not None or line_outcome.continues_kill_line(start, text)
         elif belongs:
             belongs = lines.kind(text) is None and "oom-kill" not in text
         if not belongs:
             self._mend()
             return False
         self.assembly.broken = None
-        read(self.assembly, f"{start}\n{below}" if below is not None else f"{start.rstrip()} {text.lstrip()}")
+        between = "" if read == read_outcome.kill_line and start.rstrip().endswith((":", "-")) else " "
+        whole = f"{start}\n{below}" if below is not None else f"{start.rstrip()}{between}{text.lstrip()}"
+        read(self.assembly, whole)
         return True
 
     def _mend(self) -> None:

@@ -11,7 +11,8 @@ from oomwatchd.oomlog.prefix import Line, without_numbers
 _SURE_WORDS = re.compile(
     r"CPU: \d+ (?:UID: \d+ )?PID: \d+ Comm: |Pid: \d+, comm: |Mem-[Ii]nfo:(?=\W{0,9}$)|Tasks state \(memory values"
     r"|Call [Tt]race:(?=\W{0,9}$)|\[ *pid *\] +uid +tgid|oom-kill:constraint=CONSTRAINT|memory: usage \d+kB"
-    r"|Memory cgroup stats for /|Task in /\S* ki|(?:Memory cgroup o|O)ut of memory: Kill|(?:Kill|Killed) process \d+ \("
+    r"|Memory cgroup stats for /|Task in /\S* ki|(?:Memory cgroup o|O)ut of memory: Kill"
+    r"|(?:Kill|Killed) process \d+,? (?:UID \d+, )?\("
 )
 _PREFIX_MAX = 300
 _PATTERNS_MAX = 4

@@ -18,7 +18,7 @@ _SUMMARY = re.compile(
     r"(?:,nodemask=(?P<nodes>\(null\)|[\d,-]{1,200}?)(?=,cpuset=|,\w|$))?"
 )
 _MEMS = re.compile(r",mems_allowed=(?P<mems>[\d,-]{1,200}?)(?=,global_oom|,oom_memcg=|,task|\s*$)")
-_SUMMARY_END = re.compile(r",pid=(?P<pid>\d{1,10}),(?:uid=(?P<uid>\d{1,10})?)?\W*$")
+_SUMMARY_END = re.compile(r",pid=(?P<pid>\d{1,10}),(?:uid=(?P<uid>-?\d{1,10})?)?\W*$")
 _SUMMARY_SHORT = re.compile(r",mems_allowed=[\d,-]{0,200}\s*$")
 
 
@@ -90,23 +90,26 @@ _FIELDS = {
     "pgtables": "pgtables_kb",
     "oom_score_adj": "oom_score_adj",
 }
-_FIGURE = re.compile(r"\b(?:(UID|oom_score_adj):(-?\d{1,18})(?!\d)|([a-z]{3,9}(?:-vm|-rss)?):(\d{1,18})[kl]B)")
+_FIGURE = re.compile(r"\b(?:(UID|oom_score_adj): ?(-?\d{1,18})(?!\d)|([a-z]{3,9}(?:-vm|-rss)?): ?(\d{1,18})[kl]B)")
 _KILLED_HEAD = re.compile(r"Killed process :?(?P<pid>\d{1,10}),?(?: UID (?P<uid>\d{1,10}),?)? \(")
 # The name ends where nothing but figures follow.
 _KILLED_END = re.compile(
     r"\)[,.]?(?: UID (?P<uid>\d{1,10}),?)?(?P<figures>"
-    r"(?: ?(?:vsz|[a-z]{4,9}-(?:vm|rss)|UID|pgtables|oom_score_adj):-?\d{1,18}(?:[kl]B)?,?)*)[^\w()]*$"
+    r"(?: ?(?:vsz|[a-z]{4,9}-(?:vm|rss)|UID|pgtables|oom_score_adj): ?-?\d{1,18}(?:[kl]B)?,?)*)[^\w()]*$"
 )
-_KILLED_FIGURES = re.compile(r"\),? (?:UID \d{1,10},? )?(?=total-vm:|vsz:)")
+_KILLED_FIGURES = re.compile(r"\),? (?:UID \d{1,10},? )?(?=total-(?:vm:|$)|vsz:)")
 _KILLED_OPEN = re.compile(
     r"(?:out of memory[^:]{0,40}: Killed|Killed process(?: \d{1,10})?,?(?: UID)?(?: \d{1,10},)?)\s*$",
     re.IGNORECASE,
 )
-_KILLED_MORE = re.compile(
-    r"\s*(?:process \d|\d{1,10},? |UID |\(|[^\n)]{0,15}\)"
-    r"|(?:total-vm|vsz|anon-rss|file-rss|shmem-rss|UID|pgtables|oom_score_adj):)"
+_KILLED_FIGURE_NEXT = re.compile(r"\s*(?:total-vm|vsz|anon-rss|file-rss|shmem-rss|UID|pgtables|oom_score_adj):")
+_KILLED_PART = re.compile(r"\s*(?:(?:vm|rss):)?\d{1,18}[kl]B\b|\s*(?:vm|rss):$")
+_KILLED_MORE = re.compile(rf"\s*(?:process \d|\d{{1,10}},? |UID |\(|[^\n)]{{0,15}}\))|{_KILLED_FIGURE_NEXT.pattern}")
+_WORDS = re.compile(
+    r"Memory cgroup out of memory|Out of memory(?: \(oom_kill_allocating_task\))?"
+    r"|No available memory (?:\(MPOL_BIND\)|in cpuset)",  # until 2.6.35
+    re.IGNORECASE,
 )
-_WORDS = re.compile(r"Memory cgroup out of memory|Out of memory(?: \(oom_kill_allocating_task\))?", re.IGNORECASE)
 
 
 class KillLine(NamedTuple):
@@ -171,12 +174,17 @@ def kill_line_is_broken(text: str) -> bool:
     if end is None:
         return ")" not in text[head.end() :] or _KILLED_FIGURES.search(text, head.end()) is not None
     figures = end["figures"].rstrip()
-    return figures.endswith(",") or re.search(r"(?:UID|pgtables):\d{1,18}(?:kB)?$", figures) is not None
+    return not figures or figures.endswith(",") or re.search(r"(?:UID|pgtables):\d{1,18}(?:kB)?$", figures) is not None
 
 
-def continues_kill_line(text: str) -> bool:
-    """Whether `text` looks like the rest of a broken kill line."""
-    return _KILLED_MORE.match(text) is not None
+def continues_kill_line(start: str, text: str) -> bool:
+    """Whether `text` looks like the rest of the kill line that begins with `start`."""
+    if start.rstrip().endswith((":", "-")):
+        return _KILLED_PART.match(text) is not None
+    head = _KILLED_HEAD.search(start)
+    end = None if head is None else _KILLED_END.search(start, head.end())
+    pattern = _KILLED_MORE if end is None else _KILLED_FIGURE_NEXT
+    return pattern.match(text) is not None
 
 
 # "Out of memory: Kill process 1 (x) score 900 or sacrifice child", "… with score …", "… kill process … or a child"

@@ -12,6 +12,7 @@ from oomwatchd.oomlog.record import Invoker
 # "java invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), nodemask=0, order=0, oom_score_adj=0"
 
 _INVOKED = "invoked oom-killer"
+_NAMELESS = re.compile(r"\s*oom-killer: gfp_mask=")
 _GFP = re.compile(r"gfp_mask=(0x[0-9a-fA-F]{1,16})\b(?:\(([A-Za-z_|0-9]{1,300})\))?")
 _ORDER = re.compile(rf"\border=({NUMBER})(?!\d)")
 _ADJ = re.compile(rf"\boom_score_adj=({NUMBER})(?!\d)")
@@ -20,14 +21,14 @@ _NODEMASK = re.compile(r"\bnodemask=([\d,-]{1,200}?)(?=,? |,$|$)")
 
 def invoked(text: str) -> tuple[Invoker, str | None] | None:
     """Who asked, and the nodes that the allocation was bound to. Before the name may stand a prefix of a kind that
-    nobody knows."""
+    nobody knows. Until 2.6.17 no name is told: "oom-killer: gfp_mask=0xd0, order=0"."""
     at = text.find(_INVOKED)
-    if at < 0:
+    if at < 0 and _NAMELESS.match(text) is None:
         return None
-    rest = text[at + len(_INVOKED) :]
+    rest = text[at + len(_INVOKED) :] if at >= 0 else text
     gfp, order, adj, nodes = (pattern.search(rest) for pattern in (_GFP, _ORDER, _ADJ, _NODEMASK))
     invoker = Invoker(
-        comm=text[:at].removesuffix(" ") or None,
+        comm=text[: max(at, 0)].removesuffix(" ") or None,
         gfp_mask=gfp[1] if gfp else None,
         order=int(order[1]) if order else None,
         oom_score_adj=int(adj[1]) if adj else None,

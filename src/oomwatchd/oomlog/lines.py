@@ -13,6 +13,7 @@ from oomwatchd.oomlog.line_tasks import holds_row
 
 ANCHORS = (
     "invoked oom-killer",
+    "oom-killer: gfp_mask=",
     "oom-kill:con",
     "ill process ",
     "Killed process",
@@ -36,8 +37,8 @@ ANCHORS = (
 
 # How lines of a report begin, by their kind. It tells most other lines of a log apart.
 _START = re.compile(
-    r"\s*+(?:(?P<summary>oom-kill:)|(?P<reaped>oom_reaper: r)"
-    r"|(?P<kill>[Oo]ut of [Mm]emory|Memory cgroup out|[Kk]ill(?:ed)? p)"
+    r"\s*+(?:(?P<summary>oom-kill:)|(?P<invoked>oom-killer: gfp)|(?P<reaped>oom_reaper: r)"
+    r"|(?P<kill>[Oo]ut of [Mm]emory|Memory cgroup out|No available memory |[Kk]ill(?:ed)? p)"
     r"|(?P<stats>Memory cgroup stats)|(?P<usage>(?:memory|swap)(?:\+swap)?: usage)|(?P<task>Tasks? in )"
     r"|(?P<cpu>CPU: |Pid: |PID: )|(?P<counters>(?:in)?active_|slab_|free:|mapped:|unevictable:)"
     r"|(?P<huge>Node \d+ hugepages_total=)|(?P<zone>(?:Node \d+ )?[A-Z]\w+ free:)"
@@ -63,7 +64,22 @@ _STARTS = frozenset(
     (
         *("oom-", "oom_", "Out ", "out ", "Memo", "memo", "Kill", "kill", "swap", "Task", "CPU:", "Pid:", "PID:"),
         *("acti", "inac", "slab", "free", "mapp", "unev", "Node", "DMA ", "DMA:", "DMA3", "Norm", "High", "Mova"),
-        *("Devi", "Free", "Tota", "tota", "anon", "file", "shme", "Kern", "SysR", "sysr", "Sysr", "sysR", "snip"),
+        *(
+            "No a",
+            "Devi",
+            "Free",
+            "Tota",
+            "tota",
+            "anon",
+            "file",
+            "shme",
+            "Kern",
+            "SysR",
+            "sysr",
+            "Sysr",
+            "sysR",
+            "snip",
+        ),
     )
 )
 

@@ -37,7 +37,8 @@ _COMPACT = r"\d{8}T\d{6}(?:\.\d{1,9})?(?:Z|[+-]\d{2}:?\d{2})?(?=\ )"
 _AMERICAN = rf"\d{{1,2}}/\d{{1,2}}/\d{{4}},?\ {_CLOCK}(?:\ [AP]M)?"
 _DATE = rf"(?:{_ISO}|{_NAMED}|{_CJK}|{_AMERICAN}|{_DOTTED}|{_COMPACT})"
 _CALLER = r"\[\ *[TC]\d{1,10}\]"
-_UPTIME = r"\[\ *+(?:\d{1,12}\.\d{1,9}\ *+(?:<[^>\n]{0,20}>)?+|\+\d{1,12}\.\d{1,9})\]"
+# Samsung's televisions write the CPU's number in front: "[2-3219.1870] ".
+_UPTIME = r"\[\ *+(?:\d{1,3}-)?+(?:\d{1,12}\.\d{1,9}\ *+(?:<[^>\n]{0,20}>)?+|\+\d{1,12}\.\d{1,9})\]"
 # What makers of phones put behind the stamp: "(2)[4311:java]", " [2:  java: 4311] ", " c2   4311 (java) ".
 _PHONE = (
     r"(?:<\d>)?\ {0,2}(?:\(\d{1,3}\)\[\d{1,10}:[^\]\n]{1,16}\]|[A-Z]?\[\d{1,3}:\ *[^\]\n]{1,16}:\ *\d{1,10}\]"
@@ -75,7 +76,12 @@ _LAYER = re.compile(
 _SAID = rf"[\[<(]?(?P<facility>{_FACILITIES})\.{_LEVELS}[\]>)]?\ +"
 _SAID_FIRST = _SAID.replace("<facility>", "<first_facility>")
 _HOST_BEFORE_TAG = rf"\ *(?:{_SAID_FIRST})?(?:(?P<host>{_HOST})\ +)??(?:{_SAID})?"
-_KERNEL_TAG = re.compile(_HOST_BEFORE_TAG + _KERNEL, re.VERBOSE)
+# What people put in place of a host's name. Not any word in brackets: metalog writes a program's name so.
+_NO_NAME = (
+    r"[\[<({](?i:(?:my|your|the)?[\ _-]?(?:host|node|server|machine)(?:[\ _-]?name)?|redacted|removed|hidden|censored"
+    r"|anonymi[sz]ed|snip|x{2,20}|\*{1,20}|\.{2,5})[\])>}]"
+)
+_KERNEL_TAG = re.compile(rf"(?:\ {_NO_NAME}(?=\ +kernel:))?{_HOST_BEFORE_TAG}{_KERNEL}", re.VERBOSE)
 _OTHER_TAG = re.compile(_HOST_BEFORE_TAG + _TAG, re.VERBOSE)
 _BARE_KERNEL = re.compile(rf"(?:(?P<facility>{_FACILITIES})\.{_LEVELS}\ +)?(?:kernel:\ ?|\[kernel\]\ )")
 _APPLICATION = re.compile(r"\ *\[?(?:TRACE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL)\b")

@@ -280,6 +280,8 @@ def _scope(report: Report) -> str | None:
         return _SCOPES[report.summary.constraint]
     if report.in_memcg or report.words.startswith("Memory"):
         return "memcg"
+    if report.words.startswith("No available"):
+        return "cpuset" if report.words.endswith("cpuset") else "mempolicy"
     if report.nodes is not None and _is_bound(report.nodes, report.mems_allowed):
         return "mempolicy"
     # With panic_on_oom=1, or when nobody can be killed, only a global OOM panics.

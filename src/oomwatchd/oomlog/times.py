@@ -27,7 +27,7 @@ _MONTH_DAY = re.compile(r"(?<![\d-])(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)\.(\d{1,6}
 _CLOCK = re.compile(r"(?<!\d)(\d{1,2})[:時时시]\s?(\d\d)(?:[:分분]\s?(\d\d)(?:\.(\d{1,6})\d*)?)?")
 _CLOCK_ZONE = re.compile(r"[秒초]? ?(?:(UTC|GMT|Z)\b|([+-]\d\d(?::?\d\d)?)(?![\d-]))")
 _YEAR = re.compile(r"(?<!\d)((?:19|20)\d\d)(?![\d-]|:[\da-fA-F:])")
-_UPTIME = re.compile(r"\[ *(\d{1,12}\.\d{1,9})\b")
+_UPTIME = re.compile(r"\[ *(?:\d{1,3}-)?(\d{1,12}\.\d{1,9})\b")
 _DAY = re.compile(r"(?<![\d:./])(\d{1,2})(?![\d:月월/])")
 _CJK_MONTH = re.compile(r"(?<!\d)(\d{1,2})\s?[月월]")
 _WORD = re.compile(r"[^\s\d,.;:()\[\]<>|\"'=/]+(?: \d{1,2}(?= +\d))?")
