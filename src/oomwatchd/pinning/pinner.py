@@ -121,7 +121,7 @@ class Pinner:
         self.begin(pid, trigger.source, trigger.event_ns)
         self.finish()
 
-    def begin(self, pid: int, source: str, event_ns: int = 0) -> bool:
+    def begin(self, pid: int, source: str, event_ns: int) -> bool:
         """Run the transaction on a process up to the write; finish() does the rest. `source` and `event_ns`: as of a
         Trigger. Returns whether a value was written, so that the process should run before finish() is called."""
         if self._unfinished is not None:
