@@ -144,6 +144,21 @@ def test_a_pin_of_another_process_with_that_pid_is_none(tree: Tree) -> None:
     assert previews_in(tree, [], (500, 500, 500), pin) == [Preview(500, "")] * 3
 
 
+@pytest.mark.parametrize(("rule", "gets"), [("old", 100), (f"pin {SERVER}", 500)])
+def test_a_child_that_was_forked_in_the_same_tick(tree: Tree, rule: str, gets: int) -> None:
+    """Its PID is lower than its parent's, because PIDs begin anew some time."""
+    child = 5
+    tree.process(SERVER, b"server", adj=500)
+    tree.process(child, b"worker", ppid=SERVER, adj=500)
+    stat = tree.root / f"proc/{child}/stat"
+    stat.write_text(stat.read_text().replace(f" {child * 10} ", f" {SERVER * 10} "))
+    pin = CurrentPin(SERVER, SERVER * 10, rule, 500, 100)
+
+    made = preview_rules([], read_processes(tree.proc)[0], [pin], tree.proc)
+
+    assert (made[SERVER].value, made[child].value) == (gets, gets)
+
+
 def test_a_runtime_pin_stays(tree: Tree) -> None:
     pin = CurrentPin(WORKER, WORKER * 10, f"pin {WORKER}", 300, 100)
     rule = Rule("r", (Criterion("comm", (Pattern("worker"),)),), Action(500, 500))

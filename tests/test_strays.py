@@ -68,6 +68,7 @@ def test_an_orphan_of_another_value_unit_or_time_descends_from_nobody(
     [
         (-500, SCOPE, True),
         (500, SCOPE, False),  # any user can take that value
+        (0, SCOPE, False),
         (-500, SCOPE.replace(".scope", ".service"), False),
         (-500, SCOPE.replace("session-", "run-"), False),
     ],
@@ -101,6 +102,13 @@ def test_a_subreaper_has_adopted_whom_it_cannot_have_made(
     assert (found is not None) is descends
 
 
+@pytest.mark.parametrize(("session", "descends"), [(LEADER, True), (PID, False)])
+def test_one_whose_parent_has_just_ended(tree: Tree, session: int, descends: bool) -> None:
+    add(tree, PID, ppid=PARENT, session=session, adj=-500)
+    found = ancestor_of(PID, [pinned()], LOST_FROM, View(tree.proc))
+    assert (found is not None) is descends
+
+
 def test_one_without_a_unit_is_no_orphan_because_of_pid_1_alone(tree: Tree) -> None:
     """Without systemd, PID 1 starts programs, too."""
     add(tree, 1)
@@ -129,6 +137,13 @@ def test_a_sibling_made_what_its_parent_cannot_have_made(
     add(tree, PID, ppid=PARENT, adj=-500, stack=stacks[2], flags=flags, session=PARENT)
     node = pinned()
     assert sibling_of(PID, PARENT, [node], View(tree.proc)) is (node if made else None)
+
+
+def test_a_sibling_that_has_ended_may_have_made_it(tree: Tree) -> None:
+    add(tree, PARENT, stack=7)
+    add(tree, PID, ppid=PARENT, adj=-500, stack=7, flags=PF_FORKNOEXEC, session=PARENT)
+    node = pinned()
+    assert sibling_of(PID, PARENT, [node], View(tree.proc)) is node
 
 
 def test_one_that_has_ended_has_no_maker(tree: Tree) -> None:

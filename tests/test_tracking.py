@@ -307,3 +307,13 @@ def test_with_the_filter_a_scan_finds_no_parents_that_may_have_adopted() -> None
 
     tracked.table = OwnTable()
     assert not tracked.may_have_adopted(3)
+
+
+def test_the_daemons_own_table_goes_by_fork_events() -> None:
+    """A child inherits what its parent's entry says. The entry of a process that had its PID before is removed."""
+    table = OwnTable()
+    table.set(SERVER, Member(0, 7, PROC_EVENT_EXIT))
+    assert table.forked(SERVER, CHILD) == table.get(CHILD) == Member(SERVER, 7, PROC_EVENT_EXIT)
+
+    assert table.forked(SERVER + 1, CHILD) is None
+    assert list(table.pids()) == [SERVER]
