@@ -13,6 +13,7 @@ from oomwatchd.kernel.proc_connector import (
     NAMES,
     PROC_EVENT_EXIT,
     PROC_EVENT_FORK,
+    SOON_US,
     Connector,
     Event,
     EventsUnavailable,
@@ -69,6 +70,8 @@ class EventPump:
         self._descriptor = -1
         self._subscribed = frozenset[str]()
         self._nodes_after_scan = 0
+        self._last_ns = 0
+        """When the last event that was read was sent, CLOCK_MONOTONIC."""
 
     # Subscribing
 
@@ -123,12 +126,13 @@ class EventPump:
     def _on_events(self, stay_ns: int = _STAY_NS) -> None:
         """Deal with the events that have woken the loop, and with those that the kernel sends within `stay_ns`. Little
         is done before the first event is read, because its write waits for all that. Where the kernel lets all events
-        through, wait for events that follow soon, too."""
+        through, wait for events that follow soon, too. After an exit none does, unless programs start one after the
+        other."""
         connector = self._connector
         if connector is None:
             return
-        exact, count, watched = self._source.exact, 0, False
-        wait = stay_ns > 0 and not exact and not self._scanning()
+        exact, count, watched, busy = self._source.exact, 0, False, False
+        wait = may_wait = stay_ns > 0 and not exact and not self._scanning()
         until_ns = time.monotonic_ns() + stay_ns
         events: list[Event] = []
         changed: dict[int, int] = {}
@@ -140,7 +144,10 @@ class EventPump:
                 self._deal_with(event, connector, changed, exact=exact)
             if count == 0:  # asked after the first event, so that its write doesn't wait for this
                 watched = self._report.watched
+                busy = event[0] - self._last_ns < SOON_US * 1000
             count += 1
+            self._last_ns = event[0]
+            wait = may_wait and (busy or event[1] != PROC_EVENT_EXIT)
             if watched:
                 events.append(event)
             if event[0] >= until_ns:

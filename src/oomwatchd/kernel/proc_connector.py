@@ -65,7 +65,7 @@ program makes three events, so this is what a busy machine starts in some second
 while events wait."""
 
 _DATAGRAM_BYTES = 256  # more than any event has
-_SOON_US = 4000
+SOON_US = 4000
 """How long next() waits for an event, rounded up to ticks of the kernel. The exec and the exit of a short program
 follow its fork closely, and waiting here takes half the CPU time of going through the loop."""
 _DONT_WAIT = int(socket.MSG_DONTWAIT)
@@ -176,7 +176,7 @@ class Connector:
                 raise EventsUnavailable(f"not in the initial {kind.replace('pid', 'PID')} namespace (a container?)")
 
     def _open(self, kinds: frozenset[int]) -> None:
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, _SOON_US))
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, SOON_US))
         try:
             self.socket.bind((0, CN_IDX_PROC))
         except PermissionError:
