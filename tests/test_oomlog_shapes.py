@@ -90,6 +90,25 @@ def table(lines: Sequence[str], *, newest_first: bool = False) -> str:
     return out.getvalue()
 
 
+def rows(
+    cells: Callable[[int, str], Sequence[str]],
+    delimiter: str = ",",
+    header: Sequence[str] = (),
+    *,
+    newest: bool = False,
+) -> Callable[[Sequence[str]], str]:
+    """A table of which no header names the columns as is known."""
+
+    def render(lines: Sequence[str]) -> str:
+        out = io.StringIO()
+        writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
+        table = [cells(number, line) for number, line in enumerate(lines)]
+        writer.writerows([*([header] if header else []), *(reversed(table) if newest else table)])
+        return out.getvalue()
+
+    return render
+
+
 def wrapped(lines: Sequence[str], width: int) -> str:
     whole = [stamp(number) + line for number, line in enumerate(lines)]
     return "".join(f"{line[at : at + width]}\n" for line in whole for at in range(0, max(1, len(line)), width))
@@ -110,6 +129,10 @@ def html(lines: Sequence[str]) -> str:
 
 def turned(prefix: Callable[[int], str]) -> Callable[[Sequence[str]], str]:
     return lambda lines: "".join(reversed(each(prefix)(lines).splitlines(keepends=True)))
+
+
+def in_one_line(prefix: Callable[[int], str]) -> Callable[[Sequence[str]], str]:
+    return lambda lines: " ".join(f"{prefix(number)}{line}" for number, line in enumerate(lines)) + "\n"
 
 
 def syslog(number: int) -> str:
@@ -201,7 +224,8 @@ SHAPES = {
             f"2026-03-15 04:07:35.927515000 +0000 kernel.warn: {json.dumps({'host': 'h1', 'message': line})}\n"
             for line in lines
         ),
-        host="h1",
+        f"{PRECISE}+00:00",
+        "h1",
     ),
     "vmware.log": Shape(each(lambda n: f"{iso(n, 'Z')[:23]}Z| vcpu-0| I005: Guest: {stamp(n)}")),
     "vmware.log, new": Shape(each(lambda n: f"{at(n).isoformat()}Z In(05) vcpu-0 - Guest: {stamp(n)}"), UTC_PRECISE),
@@ -211,6 +235,33 @@ SHAPES = {
     "unknown with number": Shape(each(lambda n: f"#{n} (k) => ")),
     "CSV": Shape(table, UTC_PRECISE, "h1"),
     "CSV without header": Shape(each(lambda n: f'{iso(n)},"{DAY} h1 kernel: {stamp(n)}', '"'), UTC_PRECISE, "h1"),
+    "CSV, no header, writers": Shape(rows(lambda n, line: (iso(n), "h1", "kernel", line)), UTC_PRECISE),
+    "CSV, no header, stamps": Shape(rows(lambda n, line: (iso(n), f"h{n % 2}", stamp(n) + line)), UTC_PRECISE),
+    "CSV, no header, newest first": Shape(
+        rows(lambda n, line: ("7", "h1", line, f"{1773547655927515 + n}"), newest=True), UTC_PRECISE
+    ),
+    "semicolons, no header": Shape(rows(lambda n, line: (f"{syslog(n)}{line}", iso(n)), ";"), UTC_PRECISE, "h1"),
+    "TSV, no header": Shape(rows(lambda n, line: (iso(n), "h1", f"kernel: {line}"), "\t"), UTC_PRECISE),
+    "CSV, another name": Shape(
+        rows(lambda n, line: (iso(n), f"<4>{syslog(n)}{line}"), header=("Start", "Raw Event")), UTC_PRECISE, "h1"
+    ),
+    "CSV, names in parts": Shape(
+        rows(lambda n, line: (line, "x", iso(n)), header=("jsonPayload.message", "a", "timestamp")), UTC_PRECISE
+    ),
+    "Grafana, newest first": Shape(
+        lambda lines: (
+            'Common labels: {"host":"h1"}\nLine limit: "1000 (15 returned)"\nTotal bytes processed: "10 MB"\n\n\n'
+            + rows(lambda n, line: (f"{1773547655927515000 + n}", iso(n, "Z"), line), "\t", newest=True)(lines)
+        ),
+        UTC_PRECISE,
+    ),
+    "logcli, newest first": Shape(
+        turned(lambda n: '2026-03-15T04:07:35+01:00 {host="h1", job="kernel"} '), f"{LOCAL}+01:00"
+    ),
+    "all in one line": Shape(in_one_line(stamp), BOOT),
+    "all in one line, syslog": Shape(in_one_line(syslog), LOCAL, "h1"),
+    "all in one line, dmesg -T": Shape(in_one_line(lambda n: "[Sun Mar 15 04:07:35 2026] "), LOCAL),
+    "all in one line, precise": Shape(in_one_line(lambda n: f"{iso(n)} h1 kernel: "), UTC_PRECISE, "h1"),
     "wrapped at 80": Shape(lambda lines: wrapped(lines, 80), BOOT),
     "wrapped at 132": Shape(lambda lines: wrapped(lines, 132), BOOT),
     "colours": Shape(colours, LOCAL, "h1"),
@@ -337,6 +388,10 @@ FOREIGN = {
     "a container's error": f"2026-03-15T04:07:35.123456789Z stderr F ERROR: {KILL}",
     "JSON, a process": json.dumps({"@timestamp": "2026-03-15T04:07:35Z", "process": {"name": "a"}, "message": KILL}),
     "JSON, a logger": json.dumps({"time": "2026-03-15T04:07:35Z", "logger_name": "a.b", "message": KILL}),
+    "CSV, no header": "".join(
+        f'{iso(n)},h1,{program},"{text}"\n'
+        for n, (program, text) in enumerate([("kernel", "a"), ("mallory", KILL), ("kernel", "memory: usage 4kB, b")])
+    ),
     "export": f"__REALTIME_TIMESTAMP=1742011655927515\n_TRANSPORT=stdout\nSYSLOG_IDENTIFIER=x\nMESSAGE={KILL}\n\n",
     "export, named like it": (
         f"__REALTIME_TIMESTAMP=1742011655927515\n_TRANSPORT=syslog\nSYSLOG_IDENTIFIER=kernel\nMESSAGE={KILL}\n\n"

@@ -2,7 +2,6 @@
 quoted-printable does. Found out by how a text begins, and made lines with line feeds. Pure but for the stream."""
 
 import binascii
-import functools
 import re
 from collections.abc import Callable, Iterator
 
@@ -11,7 +10,6 @@ from oomwatchd.oomlog.stream import PIECE, Stream, raise_damage
 _LOOK = 64 << 10
 _FEW = 4
 """With fewer breaks of a kind nothing is changed: a single line may hold the characters for another reason."""
-_LONGEST_BREAK = 32
 # What separates lines instead of a line feed: bare CR (old Macs, progress bars), Unicode's separators, an escape that a
 # shipper or rsyslog wrote ("\n", "#012"), a page's markup.
 _BREAKS: tuple[re.Pattern[bytes], ...] = (
@@ -20,6 +18,11 @@ _BREAKS: tuple[re.Pattern[bytes], ...] = (
     re.compile(rb"(?:(?<!\\)\\r)?(?<!\\)\\n"),
     re.compile(rb"#015#012|#012"),
     re.compile(rb"<br\s{0,2}/?>", re.IGNORECASE),
+    # A page that shows all in one line: only what each line begins with is left.
+    re.compile(rb" (?=\[ {0,6}\d{1,9}\.\d{6}\] )"),
+    re.compile(rb" (?=\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]?\d \d\d:\d\d:\d\d \d{4}\] )"),
+    re.compile(rb" (?=[A-Z][a-z]{2} [ \d]?\d \d\d:\d\d:\d\d \S{1,64} kernel: )"),
+    re.compile(rb" (?=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S{0,16} \S{1,64} kernel: )"),
 )
 _JSON = re.compile(rb"\A\s*(?:[{\[]\s*[\"{\[}\]]|\x1e\{|data: ?\{)|[{,]\s*\"[\w@.-]{1,40}\"\s?:\s?\"")
 _FRAME = re.compile(rb"\n?([1-9]\d{0,5}) (?=<\d{1,3}>)")
@@ -42,7 +45,7 @@ def with_line_feeds(stream: Stream) -> Stream:
         return stream
     for pattern in _BREAKS:
         if len(head) > _FEW and (count := len(pattern.findall(head))) >= _FEW and count > 3 * feeds:
-            return Stream(_changed(stream, functools.partial(pattern.sub, b"\n"), None))
+            return Stream(_broken(stream, pattern))
     return stream
 
 
@@ -74,20 +77,36 @@ def _is_quoted_printable(head: bytes) -> bool:
     return (breaks >= _FEW and len(_OCTET.findall(head)) >= _FEW) or _ITSELF.search(head) is None
 
 
+def _broken(stream: Stream, pattern: re.Pattern[bytes]) -> Iterator[bytes]:
+    """The stream with line feeds in place of what `pattern` matches. A piece ends before a match, since only there
+    nothing is divided that belongs to a match."""
+    held = b""
+    while piece := stream.read_some():
+        data = held + piece
+        *breaks, last = [match.span() for match in pattern.finditer(data)] or [(0, 0)]
+        if last == (0, 0) and len(data) > 4 * PIECE:
+            last = (len(data), len(data))
+        begins = (0, *(end for _, end in breaks))
+        ends = (*(start for start, _ in breaks), last[0])
+        yield b"\n".join(data[begin:end] for begin, end in zip(begins, ends, strict=True))
+        held = data[last[0] :]
+    yield pattern.sub(b"\n", held)
+    raise_damage(stream)
+
+
 def _plain_octets(data: bytes) -> bytes:
     return binascii.a2b_qp(data)
 
 
-def _changed(stream: Stream, change: Callable[[bytes], bytes], end: bytes | None) -> Iterator[bytes]:
-    """What `change` makes of the stream, piece by piece. A piece ends behind `end` and not in a soft break; without
-    one, not within what may be a break."""
+def _changed(stream: Stream, change: Callable[[bytes], bytes], end: bytes) -> Iterator[bytes]:
+    """What `change` makes of the stream, piece by piece. A piece ends behind `end` and not in a soft break."""
     held = b""
     while piece := stream.read_some():
         data = held + piece
-        cut = len(data) - _LONGEST_BREAK if end is None else data.rfind(end)
-        while end is not None and cut > 0 and data[max(0, cut - 2) : cut].rstrip(b"\r").endswith(b"="):
+        cut = data.rfind(end)
+        while cut > 0 and data[max(0, cut - 2) : cut].rstrip(b"\r").endswith(b"="):
             cut = data.rfind(end, 0, cut)
-        cut = len(data) if len(data) > 4 * PIECE and cut <= 0 else max(0, cut + (end is not None))
+        cut = len(data) if len(data) > 4 * PIECE and cut <= 0 else cut + 1
         yield change(data[:cut])
         held = data[cut:]
     yield change(held)

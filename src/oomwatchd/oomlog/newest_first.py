@@ -9,6 +9,7 @@ from datetime import datetime
 from itertools import pairwise
 
 from oomwatchd.oomlog import lines, prefix, times
+from oomwatchd.oomlog.learned import Learned
 from oomwatchd.oomlog.logline import LogLine
 
 _BLOCK = 1 << 18
@@ -22,15 +23,22 @@ def is_newest_first(sample: Sequence[LogLine], reference: datetime) -> bool:
     """Whether the newest line comes first: times fall from line to line. If all times are the same, the order of the
     lines within a report tells."""
     calendar = times.Calendar()
+    learned = Learned()
     stamps: list[str | float] = []
     places: list[int] = []
-    for line in sample:
-        parts = prefix.Line("", line.text) if line.verbatim else prefix.split(line.text)
+    split = [prefix.Line("", line.text) if line.verbatim else prefix.split(line.text) for line in sample]
+    for parts in split:
+        if parts.text is not None and not parts.sure:
+            learned.learn(parts.text)
+    for line, parts in zip(sample, split, strict=True):
         stamp = times.time_of(f"{line.time} " if isinstance(line.time, str) else parts.prefix, reference, calendar)
         stamp = line.time if isinstance(line.time, float) else stamp
         if stamp is not None:
             stamps.append(stamp)
-        if parts.text is not None and (place := _place(parts.text)) is not None:
+        if parts.text is None:
+            continue
+        text = parts.text if parts.sure or (own := learned.split(parts)) is None else own.text or ""
+        if (place := _place(text)) is not None:
             places.append(place)
     rises, falls = _steps(stamps)
     up, down = _steps(places)

@@ -5,6 +5,7 @@ stream is read by itself (`kernel_stream`), one report at a time.
 """
 
 import re
+from dataclasses import replace
 from datetime import datetime
 
 from oomwatchd.oomlog import alike, json_lines, lines, quotes
@@ -179,6 +180,8 @@ class Parser:
         if parts.text is None:
             return
         if parts.text.startswith('{"') and (unwrapped := json_lines.unwrap(parts.text)) is not None:
+            if len(unwrapped) == 1 and unwrapped[0].time is None and parts.dated:
+                unwrapped = [replace(unwrapped[0], time=parts.prefix)]
             for one in unwrapped:
                 self._unwrapped(one)
             return

@@ -10,6 +10,7 @@ import re
 from typing import NamedTuple
 
 from oomwatchd.oomlog import lines
+from oomwatchd.oomlog.dates import CLOCK, DATE
 
 LONGEST = 64 * 1024
 """Characters of a line that are read. The kernel cuts a record at about 1 KiB (LOG_LINE_MAX in kernel/printk/printk.c);
@@ -18,24 +19,6 @@ _LEAD_MAX = 400
 """The most characters of the lead before a known layer."""
 _LAYERS_MAX = 12
 
-_CLOCK = r"\d{1,2}:\d\d:\d\d(?:[.,:]\d{1,9})?"
-_ZONE = r"(?:\ ?(?:Z|UTC|GMT|[A-Z]{1,4}T|MSK|WIB|[+-]\d\d(?::?\d\d)?)(?=[\s\]|:,;\"'{]|$))"
-_WORD = r"[^\W\d][^\s\d:\[\]\"|,<>{}=]{0,20}"
-_WEEKDAY = rf"(?:{_WORD},?\ {{1,2}})"
-_ISO = rf"{_WEEKDAY}?\d{{4}}[-/.]\d\d[-/.]\d\d[T\ _]{_CLOCK}{_ZONE}?"
-_NAMED = rf"""
-    (?:{_WEEKDAY}?(?:\d{{4}}\ )?(?:{_WORD}\ {{1,2}}(?:\d{{1,2}}\ {{1,2}})?\d{{1,2}} | \d{{1,2}}[月월]\ {{0,2}}\d{{1,2}}
-      | \d{{1,2}}\.?[\ -]{_WORD}) ,? (?:[\ -]\d{{4}})? [\ :]{{1,2}}
-      (?:@\ )? {_CLOCK} {_ZONE}? (?:\ \d{{4}}(?=[\s\]]))?)
-"""
-_CJK = r"(?:\d{4}[年년]\ ?\d{1,2}[月월]\ ?\d{1,2}[日일][^\d\[]{0,12}\d{1,2}[:時时시]\ ?\d\d[:分분]\ ?\d\d[秒초]?)"
-_DOTTED = (
-    rf"(?:\d{{1,2}}\.\d{{1,2}}\.\d{{4}},?\ {_CLOCK}"
-    rf"|\d{{4}}\.\ ?\d{{1,2}}\.\ ?\d{{1,2}}\.?\ (?:\(\S{{1,4}}\)\ )?{_CLOCK}{_ZONE}?)"
-)
-_COMPACT = r"\d{8}T\d{6}(?:\.\d{1,9})?(?:Z|[+-]\d{2}:?\d{2})?(?=\ )"
-_AMERICAN = rf"\d{{1,2}}/\d{{1,2}}/\d{{4}},?\ {_CLOCK}(?:\ [AP]M)?"
-_DATE = rf"(?:{_ISO}|{_NAMED}|{_CJK}|{_AMERICAN}|{_DOTTED}|{_COMPACT})"
 _CALLER = r"\[\ *[TC]\d{1,10}\]"
 # Samsung's televisions write the CPU's number in front: "[2-3219.1870] ".
 _UPTIME = r"\[\ *+(?:\d{1,3}-)?+(?:\d{1,12}\.\d{1,9}\ *+(?:<[^>\n]{0,20}>)?+|\+\d{1,12}\.\d{1,9})\]"
@@ -64,10 +47,10 @@ _LAYER = re.compile(
   | (?P<boxed> \[ [^\[\]\n]{{0,30}}\d:\d\d(?::\d\d)?[^\[\]\n]{{0,24}} \] (?:\[\ *[TC]\d+\])? :?\ ? )
   | <(?P<priority>\d{{1,3}})>(?:1\ )?
   | (?P<decoded> (?P<decoded_facility>[a-z0-9]{{3,8}})\ *:\ ?{_LEVELS}\ *:\ ? )
-  | (?P<date> (?: {_DATE} | \d{{9,10}}\.\d{{6}}(?=\ ) ) )
-  | (?P<logcat> \d\d-\d\d\ {_CLOCK}\ +(?P<pid>\d+)\ +\d+\ [VDIWEFA]\ (?:(?P<android>kernel|)\ *:\ )? )
+  | (?P<date> (?: {DATE} | \d{{9,10}}\.\d{{6}}(?=\ ) ) )
+  | (?P<logcat> \d\d-\d\d\ {CLOCK}\ +(?P<pid>\d+)\ +\d+\ [VDIWEFA]\ (?:(?P<android>kernel|)\ *:\ )? )
   | (?P<runtime> std(?:out|err)\ [FP]\ )
-  | (?P<klog> [IWEF]\d{{4}}\ {_CLOCK}\ +\d+\ [\w.-]+:\d+\]\  )
+  | (?P<klog> [IWEF]\d{{4}}\ {CLOCK}\ +\d+\ [\w.-]+:\d+\]\  )
   | (?P<logfmt> time="?\d{{4}}-\d\d-\d\dT[^\s"]+"?\ level=\w+\  )
     """,
     re.VERBOSE,
@@ -94,7 +77,7 @@ _SEVERITY = re.compile(rf"{_LEVELS}|TRACE|fatal", re.IGNORECASE)
 _DMESG_ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d,\d{6}[+-]\d\d:\d\d$")
 _HOST_LEAD = re.compile(rf"(?P<host>{_HOST}):\ ")
 _NEXT = re.compile(
-    rf"""(?<![\w.])(?: {_STAMP}\ | kern\ *:\ ?{_LEVELS}\ *:\ ?\[ | {_DATE}\ |
+    rf"""(?<![\w.])(?: {_STAMP}\ | kern\ *:\ ?{_LEVELS}\ *:\ ?\[ | {DATE}\ |
         (?:{_FACILITIES}\.{_LEVELS}\ )?(?:kernel|vmkernel)(?:\[\d*\])?:\ {{0,12}}(?=\S)
         | \[[^\[\]\n]{{0,30}}\d:\d\d:\d\d[^\[\]\n]{{0,24}}\]:?\ | \d{{1,4}},\d{{1,20}},\d{{1,20}},[^;\s]{{0,200}}; )""",
     re.VERBOSE,

@@ -6,8 +6,8 @@ import csv
 import re
 from collections.abc import Sequence
 
-from oomwatchd.oomlog import runtime_parts, times, wrapped
-from oomwatchd.oomlog.json_record import may_be_host
+from oomwatchd.oomlog import columns, runtime_parts, times, wrapped
+from oomwatchd.oomlog.json_record import may_be_host, moment
 from oomwatchd.oomlog.logline import LogLine, Unwrapper
 
 _FIELD = re.compile(r"([A-Z_][A-Z0-9_]{0,63})=(.*)", re.DOTALL)
@@ -33,9 +33,12 @@ def choose(head: str) -> Unwrapper | None:
         return JournalExport(any(_TRANSPORT.match(row) is not None for row in rows))
     if runtime_parts.has_parts(rows):
         return runtime_parts.RuntimeParts()
-    columns = _csv_columns(rows[0])
-    if columns is not None:
-        return Csv(*columns)
+    named = _csv_columns(rows[0])
+    if named is not None:
+        return Csv(*named)
+    found = columns.by_content(rows)
+    if found is not None:
+        return Csv(*found, header=False)
     return wrapped.choose(rows)
 
 
@@ -131,7 +134,19 @@ class JournalVerbose(_Journal):
 
 # Columns of CSV by what they tell, as shippers and search engines name them.
 _COLUMNS = {
-    "text": ("message", "@message", "syslogmessage", "msg", "log", "_raw", "line", "textpayload", "content", "text"),
+    "text": (
+        "message",
+        "@message",
+        "syslogmessage",
+        "msg",
+        "log",
+        "_raw",
+        "line",
+        "textpayload",
+        "payload",
+        "content",
+        "text",
+    ),
     "time": ("@timestamp", "timestamp", "_time", "time", "timegenerated", "eventtime", "date", "datetime"),
     "host": ("host", "hostname", "computer", "host.name", "_hostname", "node", "source_host", "source"),
     "program": ("processname", "program", "syslog_identifier", "process", "appname", "ident", "process.name", "tag"),
@@ -153,10 +168,11 @@ def _csv_columns(head: str) -> tuple[str, dict[str, int]] | None:
         if delimiter not in head or len(head) > 4096:
             continue
         names = [re.sub(r" \[.*\]$", "", name.strip().lower()) for name in _cells([head], delimiter)]
+        ends = [name.rpartition(".")[2] for name in names]  # "jsonPayload.message"
         at = {
-            what: names.index(found)
+            what: (names if found in names else ends).index(found)
             for what, known in _COLUMNS.items()
-            if (found := next((name for name in known if name in names), None)) is not None
+            if (found := next((name for name in known if name in names or name in ends), None)) is not None
         }
         if "text" in at and all(re.fullmatch(r"[@\w. -]{1,64}", name) for name in names if name):
             return delimiter, at
@@ -164,13 +180,13 @@ def _csv_columns(head: str) -> tuple[str, dict[str, int]] | None:
 
 
 class Csv:
-    """A table with a header, as CloudWatch, Kibana, Splunk and Log Analytics give it."""
+    """A table, as CloudWatch, Kibana, Splunk and Log Analytics give it. `header`: whether its first line is one."""
 
-    def __init__(self, delimiter: str, columns: dict[str, int]) -> None:
+    def __init__(self, delimiter: str, columns: dict[str, int], *, header: bool = True) -> None:
         self._delimiter = delimiter
         self._columns = columns
         self._open = ""
-        self._header = True
+        self._header = header
 
     def feed(self, line: str) -> Sequence[LogLine]:
         """Take one line; return the row that it ends."""
@@ -195,7 +211,7 @@ class Csv:
         return [
             LogLine(
                 one,
-                time=values.get("time") or None,
+                time=moment(values.get("time")) or values.get("time") or None,
                 host=host if (host := values.get("host")) and may_be_host(host) else None,
                 program=values.get("program", "").partition("[")[0].rstrip(":") or None,
                 facility=values.get("facility", "").replace("0", "kern") or None,
