@@ -205,10 +205,10 @@ def test_whether_the_executable_alone_decides(asked: Rule, decided: bool, behind
     rules = RuleSet([*before, asked, rule(EXE, name="later", action=RAISES)])
 
     for exe in ("/bin/a", "/opt/a"):
-        found = rules.decided_by_exe(rules.possible_exe(exe))
+        found = rules.decided_by_exe(rules.possible("exe", exe))
         assert (found is asked) is decided
         assert found in (asked, None)
-    assert rules.decided_by_exe(rules.possible_exe("/bin/c")) is None or asked.criterion("exe") is None
+    assert rules.decided_by_exe(rules.possible("exe", "/bin/c")) is None or asked.criterion("exe") is None
     assert rules.decided_by_exe(0) is None
 
 
@@ -255,12 +255,12 @@ def test_searches_that_take_long_are_not_done_in_the_loop() -> None:
     by_path = RuleSet([rule(Criterion("exe", (regex("(a+)+$"),)))])
 
     with pytest.raises(NotYet):
-        by_path.possible_exe(LONG)
+        by_path.possible("exe", LONG)
     with pytest.raises(NotYet):
         RuleSet([rule(SLOW)]).decide(long)
     with pytest.raises(NotYet):
         RuleSet([rule(SLOW)]).prepare(long)
-    assert by_path.possible_exe("") == 0
+    assert by_path.possible("exe", "") == 0
 
 
 def test_what_another_fact_rules_out_is_not_searched_for() -> None:

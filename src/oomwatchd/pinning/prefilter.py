@@ -116,7 +116,7 @@ class Prefilter:
         if len(self._by_link) >= _REMEMBERED:
             self._by_link.clear()
         path = None if link is None else procfs.text(split_deleted(link)[0])
-        possible = self._rules.possible_exe(path)
+        possible = self._rules.possible("exe", path)
         named = possible != 0 and path is not None and self._rules.names_exe(path)
         sifted = self._by_link[link] = possible, named, self._rules.decided_by_exe(possible)
         return sifted
@@ -126,5 +126,5 @@ class Prefilter:
         if possible is None:
             if len(self._by_comm) >= _REMEMBERED:
                 self._by_comm.clear()
-            possible = self._by_comm[comm] = self._rules.possible_comm(procfs.text(comm))
+            possible = self._by_comm[comm] = self._rules.possible("comm", procfs.text(comm))
         return possible

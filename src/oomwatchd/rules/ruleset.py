@@ -12,9 +12,7 @@ from oomwatchd.rules.search import Searches
 Value = str | tuple[int, int] | None
 
 _MEMO_LIMIT = 8192
-_NAMES = ("exe", "comm")
-"""The criteria that the prefilter goes by. Their indexes are asked first."""
-_OTHERS = tuple(row.key for row in CRITERIA.values() if row.indexed and row.key not in _NAMES)
+_INDEXED = tuple(row.key for row in CRITERIA.values() if row.indexed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +74,20 @@ class RuleSet:
         self._enabled = as_bits(i for i, rule in enumerate(self.rules) if rule.enabled)
         asked = {c.key for rule in self.rules for c in rule.criteria}
         self.asks_comm = "comm" in asked
-        self._names: dict[str, dict[Value, int]] = {key: {} for key in _NAMES if key in asked}
-        self._others: dict[str, dict[Value, int]] = {key: {} for key in _OTHERS if key in asked}
-        self._index = {key: Index(key, self.rules) for key in (*self._names, *self._others)}
+        self._index = {key: Index(key, self.rules) for key in _INDEXED if key in asked}
+        self._memos: dict[str, dict[Value, int]] = {key: {} for key in self._index if key not in ("exe", "comm")}
+        """The results of possible(), for the criteria whose results the prefilter doesn't remember."""
         self._open = tuple(map(_left_open, self.rules))
         self.searches = Searches(self.rules)
 
-    def possible_exe(self, exe: str | None) -> int:
-        """The rules that may still fit a process with this `exe`, as bits. The result is 0 for most processes, which
-        then need no further look. `exe` None: the kernel refused the fact, so no rule with `exe` fits. Nothing is
-        remembered here: the caller asks once for each executable."""
-        return self._enabled & self._possible("exe", exe)
-
-    def possible_comm(self, comm: str | None) -> int:
-        """The rules that may still fit a process with this `comm`, as bits. `comm` None: the kernel refused the fact,
-        so no rule with `comm` fits."""
-        return self._enabled & self._possible("comm", comm)
+    def possible(self, key: str, value: Value) -> int:
+        """The rules that may still fit a process for which the fact of criterion `key` is `value`, as bits. `value`
+        None: the kernel refused the fact, so no rule with that criterion fits. For most executables the result is 0,
+        and then the process needs no further look. Nothing is remembered here. Raises NotYet."""
+        if isinstance(value, str) and key in self.searches.keys:
+            value = self.searches.prepare(key, self._enabled, value)
+        index = self._index.get(key)
+        return self._enabled if index is None else self._enabled & index.possible(value)
 
     def names_exe(self, exe: str) -> bool:
         """Whether a rule that can lower names this path, so that the path has to be verified. Nothing is remembered
@@ -103,7 +99,7 @@ class RuleSet:
 
     def decided_by_exe(self, possible: int) -> Rule | None:
         """The rule that fits every process with some executable, except in containers; None: other facts decide, or the
-        rule writes nothing. `possible`: the result of possible_exe() for the executable."""
+        rule writes nothing. `possible`: the result of possible() for the executable."""
         if not possible:
             return None
         rule = self.rules[(possible & -possible).bit_length() - 1]
@@ -113,11 +109,9 @@ class RuleSet:
     def decide(self, process: Process, possible: int | None = None) -> Rule | None:
         """The first rule that fits `process`; None: none does. `possible`: the rules that exe and comm don't rule out,
         as bits, where that is known already. Raises NotYet."""
-        bits = self._enabled if possible is None else possible
         if possible is None:
-            bits = self._narrow(bits, self._names, process)
-        if self._others:
-            bits = self._narrow(bits, self._others, process)
+            possible = self.possible("exe", process.exe) & self.possible("comm", process.comm)
+        bits = self._narrow(possible, process)
         prepared = False
         while bits:
             lowest = bits & -bits
@@ -153,8 +147,8 @@ class RuleSet:
                 setattr(process, fact, prepared)
                 searches.note_exceeded(process, prepared)
 
-    def _narrow(self, bits: int, memos: dict[str, dict[Value, int]], process: Process) -> int:
-        for key, memo in memos.items():
+    def _narrow(self, bits: int, process: Process) -> int:
+        for key, memo in self._memos.items():
             if not bits:
                 break
             value = getattr(process, CRITERIA[key].fact)
@@ -162,15 +156,9 @@ class RuleSet:
             if found is None:
                 if len(memo) >= _MEMO_LIMIT:  # users can invent names without end, and memory must not grow
                     memo.clear()
-                found = memo[value] = self._possible(key, value)
+                found = memo[value] = self.possible(key, value)
             bits &= found
         return bits
-
-    def _possible(self, key: str, value: Value) -> int:
-        if isinstance(value, str) and key in self.searches.keys:
-            value = self.searches.prepare(key, self._enabled, value)
-        index = self._index.get(key)
-        return self._enabled if index is None else index.possible(value)
 
 
 def _left_open(rule: Rule) -> str:
