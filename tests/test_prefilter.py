@@ -148,6 +148,17 @@ def test_a_scan_has_it_remembered_that_one_does_not_pass(tmp_path: Path) -> None
     assert asks.ruled_out == {8: 108, 9: 109}
 
 
+@pytest.mark.parametrize("inode", [0, 107], ids=["in an event", "in a scan"])
+def test_one_that_passes_later_is_asked_about_in_each_scan_from_then_on(tmp_path: Path, inode: int) -> None:
+    asks = prefilter(tmp_path, exe="/wanted")
+    asks.ruled_out = {7: 107}
+    process(tmp_path, 7, "/wanted")
+
+    assert asks.passes(7, inode)
+
+    assert times_asked(asks, 7, 107) == ROUNDS
+
+
 def test_the_dead_are_forgotten_before_they_are_the_most(tmp_path: Path) -> None:
     asks = prefilter(tmp_path, exe="/wanted")
     asks.ruled_out = {pid: pid for pid in range(20)}

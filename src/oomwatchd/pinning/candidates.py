@@ -31,7 +31,6 @@ class Candidates:
             concerned = False  # the process is gone, but a rule may concern its children
         else:
             concerned = True
-        self._prefilter.doubt(pid)
         if member is None:
             table.set(pid, Member())
         return concerned
@@ -44,10 +43,7 @@ class Candidates:
     def may_fit(self, pid: int, inode: int) -> bool:
         """Whether a scan has to open the process. `inode`: as for Prefilter.passes(). If the PID means another process
         by then, that one is looked at."""
-        if self._asked_for(pid) or self._prefilter.passes(pid, inode):
-            self._prefilter.doubt(pid)
-            return True
-        return False
+        return self._asked_for(pid) or self._prefilter.passes(pid, inode)
 
     def doubtful(self, present: Mapping[int, int], scan: int) -> Iterable[int]:
         """The PIDs in `present` for which a scan has to call may_fit(). `scan`: the number of the scan. See

@@ -45,32 +45,33 @@ class Prefilter:
         loss."""
 
     def passes(self, pid: int, inode: int = 0) -> bool:
-        """Whether a rule may fit the process. Scans give `inode`, the inode number of /proc/PID: then a process that
-        doesn't pass is remembered, and nothing is raised. Without `inode`, raises Vanished."""
-        possible = 0
+        """Whether a rule may fit the process. The next scan asks again about a process that passes. Scans give `inode`,
+        the inode number of /proc/PID: then a process that doesn't pass is remembered, and nothing is raised. Without
+        `inode`, raises Vanished."""
         try:
             link = procfs.read_exe_link(pid, self._proc) if self.asks_exe else None
             sifted = self._by_link.get(link) or self._sift_link(link)
-            possible = sifted[0]
-            if possible != 0 and self._asks_comm:
-                possible &= self._sift_comm(procfs.read_comm(pid, self._proc))
+            passes = sifted[0] != 0
+            if passes and self._asks_comm:
+                passes = sifted[0] & self._sift_comm(procfs.read_comm(pid, self._proc)) != 0
         except NotYet:
-            return True
+            passes = True
         except Vanished:
             # A process that didn't pass before still doesn't, as it has executed nothing since. Most are kernel
             # threads.
             known = inode != 0 and self.ruled_out.get(pid) == inode
-            if not known and procfs.has_lost_leader(pid, self._proc.decode()):
-                return True
-            if inode == 0:
+            passes = not known and procfs.has_lost_leader(pid, self._proc.decode())
+            if not passes and inode == 0:
                 raise
         except OSError:
             # Too many open files, or no memory: it isn't known whether the process passes.
-            self.ruled_out.pop(pid, None)
+            self.doubt(pid)
             return False
-        if not possible and inode > _NO_INODE:
+        if passes:
+            self.doubt(pid)
+        elif inode > _NO_INODE:
             self.ruled_out[pid] = inode
-        return possible != 0
+        return passes
 
     def doubtful(self, present: Mapping[int, int], scan: int) -> list[int]:
         """The PIDs for which a scan has to call passes(). `present`: all processes, by PID the inode number of
