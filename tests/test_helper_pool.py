@@ -1,5 +1,7 @@
 """Who is served by helpers when many ask, and some of the helpers hang; with helpers that the tests answer for."""
 
+import errno
+import os
 import socket
 from collections.abc import Iterator
 
@@ -9,7 +11,7 @@ from oomwatchd.base.helper import HelperError
 from oomwatchd.daemon.helper_pool import Call, HelperPool
 from oomwatchd.daemon.loop import Loop
 
-ALICE, BOB = 1000, 1001
+ROOT, ALICE, BOB = 0, 1000, 1001
 
 
 class MadeUpHelper:
@@ -52,8 +54,12 @@ class MadeUpServer:
     def __init__(self) -> None:
         self.helpers: list[MadeUpHelper] = []
         self.hanging = False
+        self.full = False
+        """Whether no process can be started."""
 
     def start(self) -> MadeUpHelper:
+        if self.full:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         self.helpers.append(MadeUpHelper(self))
         return self.helpers[-1]
 
@@ -65,13 +71,13 @@ class MadeUpServer:
 class Asking:
     """A pool, and the answers that came."""
 
-    def __init__(self, server: MadeUpServer, size: int, per_owner: int) -> None:
+    def __init__(self, server: MadeUpServer, size: int, per_owner: int, for_root: int = 0) -> None:
         def fail(error: Exception) -> None:
             raise error
 
         self.loop = Loop(fail)
         self.server = server
-        self.pool = HelperPool(self.loop, server, size, per_owner)  # type: ignore[arg-type]
+        self.pool = HelperPool(self.loop, server, size, per_owner, for_root)  # type: ignore[arg-type]
         self.answers: list[tuple[str, object]] = []
 
     def ask(self, owner: int, *names: str, seconds: float | None = None) -> None:
@@ -147,3 +153,37 @@ def test_an_owner_is_served_again_when_its_helpers_have_ended(server: MadeUpServ
     asking.ask(ALICE, "a3")
 
     assert server.helpers[1].asked == ["a3"]
+
+
+def test_users_who_make_helpers_hang_leave_some_to_root(server: MadeUpServer) -> None:
+    """One user may have many uids: newuidmap(1)."""
+    asking = Asking(server, 4, 2, for_root=2)
+    server.hanging = True
+    for uid in range(ALICE, ALICE + 4):
+        asking.ask(uid, f"of {uid}")
+    asking.overdue(2)
+    asking.ask(ROOT, "r1", "r2", "r3")
+
+    assert server.busy()[2:] == ["r1", "r2"]
+    assert asking.answers == [("of 1000", None), ("of 1001", None)]
+
+
+@pytest.mark.parametrize("why", ["no process can be started", "all helpers hang"])
+def test_calls_that_wait_are_made_when_there_is_room_again(server: MadeUpServer, why: str) -> None:
+    asking = Asking(server, 1, 2)
+    if why == "all helpers hang":
+        server.hanging = True
+        asking.ask(ALICE, "a1")
+        asking.overdue(1)
+    else:
+        server.full = True
+    asking.ask(BOB, "b1")
+    assert "b1" not in server.busy()
+
+    server.full = False
+    for helper in server.helpers:
+        helper.ended = True
+    assert asking.loop.awaits(asking.pool._start_waiting)
+    asking.loop.turn(wait=True)
+
+    assert server.busy()[-1] == "b1"

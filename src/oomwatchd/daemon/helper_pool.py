@@ -18,6 +18,9 @@ _QUEUE = 512
 """The most calls of one owner that may wait."""
 _OWNERS = 64
 """The most owners that may have waiting calls."""
+_RETRY_SECONDS = 0.5
+"""While calls wait, how often to look whether a helper that hung has ended, or whether a process can be started now.
+Nothing else shows that."""
 
 
 @dataclass(slots=True)
@@ -35,15 +38,19 @@ class Call:
 
 
 class HelperPool:
-    """At most `size` helpers, of which at most `per_owner` serve one owner at a time. They serve owners in turn, so
-    that one with many calls doesn't make the others wait. A helper that was killed and hasn't ended yet still counts:
-    an owner who makes `per_owner` helpers hang gets None for all calls."""
+    """At most `size` helpers, of which at most `per_owner` serve one owner at a time, and `for_root` serve root alone,
+    since one user can have many uids. They serve owners in turn, so that one with many calls doesn't make the others
+    wait. A helper that was killed and hasn't ended yet still counts: an owner who makes `per_owner` helpers hang gets
+    None for all calls."""
 
-    def __init__(self, loop: Loop, server: ForkServer, size: int, per_owner: float = math.inf) -> None:
+    def __init__(
+        self, loop: Loop, server: ForkServer, size: int, per_owner: float = math.inf, for_root: int = 0
+    ) -> None:
         self._loop = loop
         self._server = server
         self._size = size
         self._per_owner = per_owner
+        self._for_users = size - for_root
         self._workers: list[_Worker] = []
         self._lingering: list[tuple[Helper, int]] = []
         """Helpers that were killed but haven't ended yet, since they wait in the kernel; and the owner of the call."""
@@ -68,19 +75,25 @@ class HelperPool:
         return True
 
     def _start_waiting(self) -> None:
+        self._reap()
         while (owner := next(filter(self._may_have_another, self._queues), None)) is not None:
             worker = self._free_worker()
             if worker is None:
-                return
+                break
             queue = self._queues.pop(owner)
             call = queue.popleft()
             if queue:
                 self._queues[owner] = queue  # last, so that the other owners are served before it
             worker.start(call)
+        if self._queues:
+            self._loop.later(_RETRY_SECONDS, self._start_waiting)
 
     def _may_have_another(self, owner: int) -> bool:
-        busy = sum(worker.call is not None and worker.call.owner == owner for worker in self._workers)
-        return busy + self._hanging(owner) < self._per_owner
+        served = [worker.call.owner for worker in self._workers if worker.call is not None]
+        served += [each for _, each in self._lingering]
+        if owner != 0 and len(served) - served.count(0) >= self._for_users:
+            return False
+        return served.count(owner) < self._per_owner
 
     def _hanging(self, owner: int) -> int:
         return sum(each == owner for _, each in self._lingering)
@@ -89,12 +102,11 @@ class HelperPool:
         for worker in self._workers:
             if worker.call is None:
                 return worker
-        self._reap()
         if len(self._workers) + len(self._lingering) >= self._size:
             return None
         try:
             worker = _Worker(self, self._server.start(), self._loop)
-        except (HelperError, OSError):  # no process could be started; the next call tries again
+        except (HelperError, OSError):  # no process could be started
             return None
         self._workers.append(worker)
         return worker

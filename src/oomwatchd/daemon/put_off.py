@@ -16,9 +16,9 @@ from oomwatchd.rules.search import search
 
 _SEARCHERS = 1
 """Helpers for searches. Each search has a limit of CPU time, so one helper is enough."""
-_STATTERS, _STATTERS_PER_USER = 6, 2
-"""Helpers for stat(2), and how many of them the files of one user may occupy. A file system may make a helper hang for
-ever."""
+_STATTERS, _STATTERS_PER_USER, _STATTERS_FOR_ROOT = 6, 2, 2
+"""Helpers for stat(2), how many of them the files of one user may occupy, and how many those of all users may not. A
+file system may make a helper hang for ever."""
 _FILE_SECONDS = 1.0
 """How long stat(2) may take."""
 _READERS, _READERS_PER_USER, _READ_SECONDS = 4, 2, 0.3
@@ -38,7 +38,7 @@ class PutOff:
         self._loop = loop
         self._look = look
         self._searchers = HelperPool(loop, server, _SEARCHERS)
-        self._statters = HelperPool(loop, server, _STATTERS, _STATTERS_PER_USER)
+        self._statters = HelperPool(loop, server, _STATTERS, _STATTERS_PER_USER, _STATTERS_FOR_ROOT)
         self._readers = HelperPool(loop, server, _READERS, _READERS_PER_USER)
         self._pools: dict[str, tuple[HelperPool, float | None]] = {
             search.__name__: (self._searchers, None),
