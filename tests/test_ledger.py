@@ -2,11 +2,8 @@
 
 import json
 import os
-import resource
-import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from oomwatchd.pinning import ledger_codec
 from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.ledger_codec import DamagedLedger, RuntimePin, early_pin_template
 from oomwatchd.pinning.lineage import Node, Pin, VerifiedExe
+from tests.full_disk import full_disk
 
 HEADER = '{"oomwatchd_ledger":1,"boot_id":"boot"}\n'
 GOOD = '{"pid":5,"starttime":7,"hold":{"rule":"r","first":3,"value":500,"child_value":0,"since":1.5,"source":"exec"}}'
@@ -438,22 +436,6 @@ def test_texts_are_shared(ledger: Ledger) -> None:
     for number in range(5000):
         ledger.share(str(number))
     assert len(ledger._texts) <= 1024
-
-
-@contextmanager
-def full_disk() -> Iterator[None]:
-    """Files of this process end at 4 KiB, as on a disk that is full.
-
-    Not a fixture: a fixture ends after pytest has written the test's outcome, perhaps to a file that is longer.
-    """
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_a_full_disk_is_logged_and_the_write_tried_again(ledger: Ledger) -> None:

@@ -1,7 +1,9 @@
 """Whom a kill took: records, the file of the last kill, and what the journal says of other killers."""
 
+import errno
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from oomwatchd.daemon.other_kills import JournalEntry, OtherKill, OtherKills, ki
 from oomwatchd.oomlog.record import Invoker, Killed, Memory, OomKill
 from oomwatchd.pinning.ledger import Ledger
 from oomwatchd.pinning.lineage import Node, Pin
+from tests.full_disk import full_disk
 
 
 def node(pid: int, rule: str = "db", value: int = -700, unit: str = "db.service") -> Node:
@@ -75,6 +78,15 @@ def test_the_last_kill_is_one_object(tmp_path: Path) -> None:
     write_last_kill(str(tmp_path), [counted], 13.0)
     made = json.loads((tmp_path / "last-kill.json").read_text())
     assert (made["count"], made["victim"], made["held"]) == (2, None, [])
+
+
+def test_a_full_disk_leaves_the_kill_before(tmp_path: Path) -> None:
+    """The kernel takes a part of a write for which there is no room."""
+    write_last_kill(str(tmp_path), kill_records(kill(8, 9), {}), 12.5)
+    with full_disk(100), pytest.raises(OSError, match="too large"):
+        write_last_kill(str(tmp_path), kill_records(kill(8, 9), {}), 13.0)
+
+    assert json.loads((tmp_path / "last-kill.json").read_text())["time"] == 12.5
 
 
 NOHANG = """\
@@ -169,6 +181,34 @@ def test_without_a_journal_nothing_is_known() -> None:
     kills = OtherKills()
     kills.look()
     assert kills.take(1.0) == []
+
+
+def read_and_take(kills: OtherKills, now: float) -> list[tuple[OtherKill, list[Node]]]:
+    kills.look()
+    deadline = time.monotonic() + 20.0
+    while kills._looking and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return kills.take(now)
+
+
+def test_a_damaged_journal_takes_nothing_away_that_was_read_before() -> None:
+    kills, gone = Found(read=damaged), node(8)
+    assert kills.add_dead([gone], [], 1.0, kernel_killed=True)
+    kills.hear(JournalEntry("earlyoom.service", 'sending SIGKILL to process 8 uid 0 "x": '))
+
+    assert read_and_take(kills, 1.5) == [(OtherKill("earlyoom", pid=8), [gone])]
+
+
+def damaged(_since_us: int) -> tuple[list[JournalEntry], int]:
+    raise OSError(errno.EBADMSG, "Bad message")
+
+
+def test_an_unexpected_exception_of_the_thread_is_not_swallowed() -> None:
+    kills = OtherKills(read=lambda since_us: ([], 1 // (since_us * 0)))
+
+    with pytest.raises(ZeroDivisionError):
+        read_and_take(kills, 1.0)
+    assert kills.take(2.0) == []
 
 
 def test_the_ledger_remembers_the_held_that_died() -> None:

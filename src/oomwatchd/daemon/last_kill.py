@@ -15,11 +15,10 @@ def write_last_kill(directory: str, records: Sequence[Record], now: float) -> No
     the epoch. Raises OSError."""
     path = f"{directory}/{NAME}"
     fresh = f"{path}.new"
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(descriptor, json.dumps(as_json(records, now)).encode() + b"\n")
-    finally:
-        os.close(descriptor)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    # One write(2) may take a part only, where the file system has no more room.
+    with open(os.open(fresh, flags, 0o600), "wb") as file:
+        file.write(json.dumps(as_json(records, now)).encode() + b"\n")
     os.replace(fresh, path)
 
 
