@@ -10,7 +10,7 @@ import re
 import time
 from _thread import start_new_thread
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from oomwatchd.pinning.lineage import Node
@@ -102,9 +102,10 @@ def took(kill: OtherKill, node: Node) -> bool:
 
 
 class OtherKills:
-    """Finds out which killer took pinned processes that have died."""
+    """Finds out which killer took pinned processes that have died. `read`: as read_entries()."""
 
-    def __init__(self) -> None:
+    def __init__(self, read: Callable[[int], tuple[list[JournalEntry], int]] | None = None) -> None:
+        self._read_entries = read or read_entries
         self._departed: deque[tuple[float, Node]] = deque(maxlen=1024)
         """Pinned processes that have died, and when that was found (CLOCK_MONOTONIC, seconds)."""
         self._found: deque[list[JournalEntry]] = deque()
@@ -113,6 +114,8 @@ class OtherKills:
         """Kills, and when their entry was read (CLOCK_MONOTONIC, seconds)."""
         self._looking = False
         """Whether the thread reads now."""
+        self._error: Exception | None = None
+        """What the thread has raised, for take(); None: nothing."""
         self._since_us = int(time.time() * 1e6)
         """Entries up to this time (realtime clock) have been read, or are from before the start."""
 
@@ -144,7 +147,11 @@ class OtherKills:
     def take(self, now: float) -> list[tuple[OtherKill, list[Node]]]:
         """The kills by which pinned processes died, and these processes. Each process is returned once.
 
-        The entry of a kill may be read before the death of its victim is known, so kills are kept for a while."""
+        The entry of a kill may be read before the death of its victim is known, so kills are kept for a while. Raises
+        what the thread has raised, except for OSError."""
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
         while self._found:
             self._kills += [(now, kill) for kill in kills_in(self._found.popleft())]
         while self._kills and self._kills[0][0] < now - _KEPT_SECONDS:
@@ -160,10 +167,12 @@ class OtherKills:
 
     def _read(self) -> None:
         try:
-            entries, self._since_us = read_entries(self._since_us)
+            entries, self._since_us = self._read_entries(self._since_us)
             self._found.append(entries)
-        except Exception:  # there is no journal, or it is damaged
-            self._found.clear()
+        except OSError:
+            pass  # there is no journal, or it is damaged
+        except Exception as error:
+            self._error = error
         finally:
             self._looking = False
 
