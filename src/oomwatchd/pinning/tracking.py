@@ -110,8 +110,7 @@ class Tracking:
             _, node = self._leaving.popleft()
             if node.former is not None and node.changed_ns <= limit and not node.descending:
                 node.former = None
-                if node.dead or self._ledger.nodes.get(node.pid) is node:
-                    self._ledger.record(node)
+                self._ledger.record(node)
             if self._ledger.nodes.get(node.pid) is node and node.settled and node.settled_ns <= limit:
                 self._leave(node)
 
