@@ -12,7 +12,7 @@ TEST_TOOLS := scdoc groff mandoc strace zsh fish bwrap:bubblewrap mkfs.btrfs:btr
     ansible-playbook:ansible-core promtool:prometheus nix-instantiate:nix-bin nginx:nginx-light
 
 .DEFAULT_GOAL := help
-.PHONY: help venv packages run bench test test-unit test-kernel test-vm vm-images coverage mutants check man install uninstall sdist sdist-alone deb deb-alone rpm rpm-alone release clean
+.PHONY: help venv packages run bench test test-unit test-tools test-kernel test-vm vm-images coverage mutants check man install uninstall sdist sdist-alone deb deb-alone rpm rpm-alone release clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,14 +59,17 @@ run: venv ## run the daemon in the foreground, with config/oomwatchd.toml; Ctrl-
 	@chmod go-w config/oomwatchd.toml # with umask 002 others could write it, and such a file is refused
 	$(SUDO) $(VENV)/bin/oomwatchd -c config/oomwatchd.toml
 
-test: test-unit test-kernel ## run the unit tests and the tests on this machine's kernel, some 10 minutes
+test: test-unit test-tools test-kernel ## run all tests but those in VMs, some 10 minutes
 
 # Byte code is kept, whatever the environment says: the tests start some hundred Python programs. Root keeps it in build/,
 # so that no folder of the checkout becomes root's; the unit tests where pip has put that of pytest already.
 keep_byte_code = env -u PYTHONDONTWRITEBYTECODE
 
-test-unit: venv $(VENV)/.stamp-dev ## run the unit tests, one process for each processor: some 40 s on two
-	$(keep_byte_code) $(VENV)/bin/pytest -n auto --dist worksteal --ignore=tests/kernel
+test-unit: venv $(VENV)/.stamp-dev ## run the unit tests, one process for each processor: some 25 s on two
+	$(keep_byte_code) $(VENV)/bin/pytest -n auto --dist worksteal --ignore=tests/kernel --ignore=tests/tools
+
+test-tools: venv $(VENV)/.stamp-dev ## run the tests that run make, rpmbuild, makepkg, shells, a browser, .ci/run
+	$(keep_byte_code) $(VENV)/bin/pytest -n auto --dist worksteal tests/tools
 
 # Two tests run at a time, because much of the time is waiting. Each daemon gets the events of all processes of the machine,
 # so a test that another one would disturb is marked `serial`.
@@ -78,7 +81,8 @@ coverage: export PYTHONPYCACHEPREFIX = $(CURDIR)/build/pycache
 coverage: venv $(VENV)/.stamp-dev ## measure which lines the tests and their daemons run, for each room, without and with KERNEL_TESTS; build/coverage/html
 	$(VENV)/bin/pip install -q -e '.[coverage]'
 	rm -rf build/coverage && install -d -m 1777 build/coverage
-	env -u PYTHONDONTWRITEBYTECODE $(VENV)/bin/coverage run -m pytest -q -n auto --dist worksteal --ignore=tests/kernel
+	env -u PYTHONDONTWRITEBYTECODE $(VENV)/bin/coverage run -m pytest -q -n auto --dist worksteal --ignore=tests/kernel \
+	    --ignore=tests/tools
 	$(VENV)/bin/coverage combine -q
 	@echo 'The unit tests:' && $(rooms)
 	$(SUDO) env -u PYTHONDONTWRITEBYTECODE $(VENV)/bin/coverage run -m pytest -q $(KERNEL_TESTS)

@@ -14,7 +14,7 @@ from pathlib import Path
 OUTCOMES = {"failure": "failed", "error": "errors", "skipped": "skipped"}
 """What a report calls an outcome, and what the summary calls it, as pytest does. Without any of them, it passed."""
 
-TESTED = ("test-unit", "test-kernel", "test-vm")
+TESTED = ("test-unit", "test-tools", "test-kernel", "test-vm")
 """The steps that run pytest."""
 
 ENDS = {

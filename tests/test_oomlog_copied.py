@@ -25,6 +25,7 @@ from tests.test_oomlog_shapes import (
     UTC_PRECISE,
     Shape,
     at,
+    check_every_era,
     each,
     iso,
     read,
@@ -333,16 +334,7 @@ SHAPES = {
 
 @pytest.mark.parametrize("style", SHAPES)
 def test_every_way_of_every_era(style: str, tmp_path: Path) -> None:
-    """One report, and two behind each other, in turn."""
-    shape = SHAPES[style]
-    for number, era in enumerate(ERAS):
-        rng = random.Random(f"{style} {era}")
-        reports = [made(era, rng, memcg=rng.random() < 0.5) for _ in range(1 + number % 2)]
-        found = read(shape.render([line for report in reports for line in report.lines]), tmp_path)
-        assert [told(kill) for kill in found] == [truth(report) for report in reports], era
-        if shape.time is not None:
-            assert found[0].time == shape.time, era
-        assert found[0].host == shape.host, era
+    check_every_era(style, SHAPES[style], ERAS, tmp_path)
 
 
 def test_a_name_may_look_like_a_colour_or_an_entity(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from oomwatchd.oomlog.stream import Stream, raise_damage
 
 _LOOK = 4096
+_CONTROL = bytes([*range(7), *range(14, 27)])
+"""Characters that text has seldom: all below ESC, without BEL, BS, TAB, LF, VT, FF and CR."""
 _MARKS = (  # the longer ones first: UTF-16's begins UTF-32's
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -63,7 +65,7 @@ def why_no_text(start: bytes) -> str | None:
     if encoding_of(start) is not None:
         return None
     start = start.replace(b"\0", b"")
-    control = sum(byte < 7 or 13 < byte < 27 for byte in start)
+    control = len(start) - len(start.translate(None, _CONTROL))
     strange = start.decode("utf-8", "replace").count("\ufffd")
     return "it holds no text" if control * 10 >= max(1, len(start)) or strange * 4 > len(start) else None
 

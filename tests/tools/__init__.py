@@ -1,0 +1,1 @@
+"""Tests that run other programs: make, rpmbuild, makepkg, Nix, shells, a browser, and the CI run itself."""
