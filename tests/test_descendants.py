@@ -275,3 +275,37 @@ def test_the_value_of_a_container_is_its_managers(
     pinner.look(CHILD, SCAN)
 
     assert value(tree, CHILD) == gets
+
+
+def test_a_scan_saves_descendants_that_only_a_fork_event_has_shown(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The child of a settled process has the right value, so nobody looks at it. Nobody but the ledger knows of what it
+    descends when its parent has ended: a crash must not lose that."""
+    monkeypatch.setattr("oomwatchd.pinning.tracking.FORK_NS", -1)
+    tree.me()
+    held = Rule("r", (Criterion("comm", (Pattern("fits"),)),), Action(500, 500), children=250)
+    ledger = Ledger(str(tmp_path / "ledger.json"), "boot")
+    ledger.load(lambda pid, starttime: True)
+    pinner = Pinner(RuleSet([held]), ledger, proc=tree.proc)
+    for pid, parent, comm, adj in (
+        (OUTER, 1, b"fits", 0),
+        (INNER, OUTER, b"other", 500),
+        (CHILD, INNER, b"other", 250),
+    ):
+        tree.process(pid, comm, ppid=parent, adj=adj)
+        tree.write(f"proc/{pid}/comm", comm)
+    pinner.look(OUTER, SCAN)
+    pinner.forked(INNER, OUTER, time.monotonic_ns())
+    assert pinner.ledger.nodes[INNER].settled
+    pinner.forked(CHILD, INNER, time.monotonic_ns())
+    assert pinner.ledger.nodes[CHILD].starttime is None  # nobody has looked
+
+    for _ in pinner.look_at_relatives(pinner.tracking.table.items()):
+        pass
+    ledger.flush()
+
+    after_the_crash = Ledger(ledger.path, "boot")
+    after_the_crash.load(lambda pid, starttime: pid != INNER, lambda pid: pid * 10)
+    found = after_the_crash.nodes[CHILD]
+    assert [above.pid for above in found.ancestors()] == [OUTER]

@@ -128,8 +128,12 @@ class Descendants:
 
     def adopting(self, members: Iterable[int]) -> Iterator[int | None]:
         """Enter the `members` (PIDs) of the table into the ledger, as adopt_untold() does. Yields for each its PID if
-        it has to be looked at, else None. A caller may pause after each."""
-        return map(self._adopt_from_table, members)
+        it has to be looked at, else None. A caller may pause after each. From then on, no crash loses them."""
+        for pid in members:
+            node = self._ledger.nodes.get(pid)
+            if node is not None and node.starttime is None:
+                self._identify(node)
+            yield self._adopt_from_table(pid)
 
     def _adopt_from_table(self, pid: int) -> int | None:
         # The table is asked now, because after a pause another process may have the PID.
@@ -153,9 +157,17 @@ class Descendants:
     def identify_all(self) -> None:
         """Read the start times of processes that only a fork event has shown, so that they can be saved."""
         self.adopt_untold()
-        for pid, node in list(self._ledger.nodes.items()):
-            try:
-                if node.starttime is None:
-                    self._family.node_of(pid, procfs.read_stat(pid, self._proc))
-            except Vanished:
-                self._ledger.died(pid)
+        for node in list(self._ledger.nodes.values()):
+            if node.starttime is None:
+                self._identify(node)
+
+    def _identify(self, node: Node) -> None:
+        """Read the start time of a process that only a fork event has shown, and save the process. A settled one is
+        looked at by nobody else."""
+        try:
+            self._family.node_of(node.pid, procfs.read_stat(node.pid, self._proc))
+        except Vanished:
+            self._family.died(node)
+            return
+        if self._ledger.nodes.get(node.pid) is node:
+            self._ledger.record(node)
