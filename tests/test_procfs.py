@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oomwatchd.kernel.hidepid import hides_processes, parse_hidepid
-from oomwatchd.kernel.proc_stat import Stat, parse_arguments_length, parse_start_stack, parse_stat
+from oomwatchd.kernel.proc_stat import Stat, parse_arguments_length, parse_killed, parse_start_stack, parse_stat
 from oomwatchd.kernel.proc_status import Status, parse_status
 from oomwatchd.kernel.systemd_cgroups import (
     Hierarchy,
@@ -48,6 +48,17 @@ def test_no_name_hides_the_fields_behind_it(comm: bytes) -> None:
 def test_a_kernel_that_does_not_show_the_stack() -> None:
     assert parse_start_stack(b"7 (a) S " + b"5 " * 23 + b"6") == 0
     assert parse_start_stack(b"7 (a) S " + b"5 " * 24 + b"6") == 6
+
+
+@pytest.mark.parametrize(
+    ("pending", "killed"), [(0, False), (1 << 8, True), (1 << 7 | 1 << 9, False), (0x7FFFFFFF, True)]
+)
+def test_a_thread_for_which_sigkill_is_pending(pending: int, killed: bool) -> None:
+    assert parse_killed(b"7 (a) 9) D " + b"5 " * 27 + b"%d 256 256" % pending) is killed
+
+
+def test_a_kernel_that_does_not_show_which_signals_are_pending() -> None:
+    assert not parse_killed(b"7 (a) D " + b"256 " * 26 + b"256")
 
 
 @pytest.mark.parametrize(

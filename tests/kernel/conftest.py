@@ -1,11 +1,14 @@
 """A real oomwatchd on the real kernel, with rules that fit only what the test itself starts."""
 
+import ctypes
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "kernel" in item.path.parts:
             item.add_marker(skip)
 
+
+MNT_DETACH = 2
+"""umount(2)"""
 
 FILTER_MATTERS = {"test_children", "test_container_making", "test_starts", "test_held", "test_servers", "test_lineage"}
 """Tests that are run with the eBPF filter and without: the outcome is the same."""
@@ -75,6 +81,43 @@ def target(tmp_path: Path) -> Path:
     path = tmp_path / "target"
     shutil.copy("/bin/sleep", path)
     return path
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A FUSE file system with one program."""
+
+    server: subprocess.Popen[str]
+    program: Path
+
+    def stop_answering(self) -> None:
+        self.server.send_signal(signal.SIGUSR1)
+
+    def wait_until_asked(self) -> None:
+        """Wait until the server has read a request that it doesn't answer."""
+        assert self.server.stdout is not None
+        assert self.server.stdout.readline() == "asked\n"
+
+    def answer(self) -> None:
+        self.server.send_signal(signal.SIGUSR2)
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Mount]:
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        pytest.skip("there is no /dev/fuse to be opened here")
+    directory = tmp_path / "mount"
+    directory.mkdir()
+    command = [sys.executable, "-m", "tests.kernel.fuse_server", str(directory), "/bin/sleep"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        if server.stdout.readline() != "mounted\n":
+            pytest.skip("mounting a FUSE file system is refused here")
+        try:
+            yield Mount(server, directory / "program")
+        finally:
+            server.kill()
+            ctypes.CDLL(None).umount2(str(directory).encode(), MNT_DETACH)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """A file system over one program, by FUSE, include/uapi/linux/fuse.h: `python -m tests.kernel.fuse_server DIRECTORY
-PROGRAM`. At SIGUSR1 it stops answering, at SIGUSR2 it answers all that it has been asked meanwhile."""
+PROGRAM`. At SIGUSR1 it stops answering, and prints a line for each request; at SIGUSR2 it answers all that it has been
+asked meanwhile."""
 
 import ctypes
 import errno
@@ -41,6 +42,7 @@ class Server:
                 return
             if self.silent:
                 self.kept.append(request)
+                print("asked", flush=True)
             else:
                 self.answer(request)
 

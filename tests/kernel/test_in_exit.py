@@ -1,6 +1,8 @@
 """A process that is being ended has no memory any more, so the kernel shows no executable and no arguments of it. A
 large one stays so for seconds. It stays pinned to its end, so that the record of a kill names its rule."""
 
+import ctypes
+import errno
 import os
 import shutil
 import signal
@@ -10,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from oomwatchd.kernel.proc_stat import parse_killed
 from oomwatchd.kernel.procfs import ProcessDir, read_stat
-from tests.kernel.conftest import Compiler
+from tests.kernel.conftest import Compiler, Mount
 from tests.kernel.running import Daemon, Processes, oom_score_adj, rule, wait_for_value, wait_until
 
 
@@ -40,6 +43,37 @@ def killed(processes: Processes, target: Path) -> Iterator[int]:
         yield pid
     finally:
         os.kill(entering, signal.SIGCONT)
+
+
+PROCESS_MRELEASE = 448
+"""A system call that takes the memory of a killed process, as the OOM killer does; asm-generic/unistd.h."""
+
+
+@pytest.fixture
+def hanging(processes: Processes, mount: Mount, tmp_path: Path) -> int:
+    """A process that waits for a file system that doesn't answer, so that it doesn't even begin to exit when killed."""
+    program = tmp_path / f"cat-{os.getpid()}"
+    shutil.copy("/bin/cat", program)
+    mount.program.stat()  # answered only once the file system is ready
+    mount.stop_answering()
+    pid = processes.start(program, mount.program)
+    mount.wait_until_asked()  # until then, it could be interrupted
+    return pid
+
+
+def take_memory(pid: int) -> None:
+    """Kill the process, and take its memory."""
+    os.kill(pid, signal.SIGKILL)
+    descriptor, libc = os.pidfd_open(pid), ctypes.CDLL(None, use_errno=True)
+    try:
+        wait_until(lambda: parse_killed(Path(f"/proc/{pid}/stat").read_bytes()), "it is killed")
+        while libc.syscall(PROCESS_MRELEASE, descriptor, 0) != 0:
+            if ctypes.get_errno() != errno.EAGAIN:  # somebody reads the memory
+                pytest.skip(f"process_mrelease(2) isn't to be had here: {os.strerror(ctypes.get_errno())}")
+    finally:
+        os.close(descriptor)
+    wait_until(lambda: Path(f"/proc/{pid}/cmdline").read_bytes() == b"", "it has no memory any more")
+    assert not read_stat(pid).leader_ended
 
 
 def _child(pid: int) -> int:
@@ -96,3 +130,18 @@ def test_a_rule_that_went_leaves_it(daemon: Daemon, killed: int, target: Path) -
     daemon.reload()
 
     assert oom_score_adj(killed) == 0
+
+
+@pytest.mark.parametrize("rest", ["", '[[rule]]\nname = "rest"\ncomm = "{}"\noom_score_adj = 700\n'])
+def test_killed_and_without_memory_before_it_exits(daemon: Daemon, hanging: int, rest: str) -> None:
+    """As victims of the OOM killer are that wait for a disk. The one rule is over the arguments, the other over what is
+    left of the process."""
+    program = os.readlink(f"/proc/{hanging}/exe")
+    daemon.start(rule(program, scan="200ms", more='cmdline = "*/program"') + rest.format(os.path.basename(program)))
+    wait_for_value(hanging, 500)
+
+    take_memory(hanging)
+    daemon.wait_for_scan()
+
+    assert (oom_score_adj(hanging), daemon.pins()[hanging]["rule"]) == (500, "target")
+    assert "Released" not in daemon.log()

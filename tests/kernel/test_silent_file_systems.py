@@ -1,52 +1,11 @@
 """A file system whose server doesn't answer keeps nobody else from being pinned."""
 
-import ctypes
 import os
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from tests.kernel.asking import oomwatchctl
+from tests.kernel.conftest import Mount
 from tests.kernel.running import Daemon, Processes, oom_score_adj, set_oom_score_adj, wait_for_value, wait_until
-
-MNT_DETACH = 2
-
-
-@dataclass(frozen=True)
-class Mount:
-    """A FUSE file system with one program."""
-
-    server: subprocess.Popen[str]
-    program: Path
-
-    def stop_answering(self) -> None:
-        self.server.send_signal(signal.SIGUSR1)
-
-    def answer(self) -> None:
-        self.server.send_signal(signal.SIGUSR2)
-
-
-@pytest.fixture
-def mount(tmp_path: Path) -> Iterator[Mount]:
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        pytest.skip("there is no /dev/fuse to be opened here")
-    directory = tmp_path / "mount"
-    directory.mkdir()
-    command = [sys.executable, "-m", "tests.kernel.fuse_server", str(directory), "/bin/sleep"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        if server.stdout.readline() != "mounted\n":
-            pytest.skip("mounting a FUSE file system is refused here")
-        try:
-            yield Mount(server, directory / "program")
-        finally:
-            server.kill()
-            ctypes.CDLL(None).umount2(str(directory).encode(), MNT_DETACH)
 
 
 def start_at_700(processes: Processes, program: Path) -> int:

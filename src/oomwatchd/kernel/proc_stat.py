@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from oomwatchd.base.uapi import PF_EXITING
 
+_SIGKILL_BIT = 1 << 8
+"""SIGKILL in a set of signals, signal(7)."""
+
 
 @dataclass(slots=True)
 class Stat:
@@ -68,3 +71,11 @@ def parse_start_stack(raw: bytes) -> int:
     is on, which is the default. Raises ValueError."""
     fields = raw[raw.rindex(b")") + 2 :].split(b" ", 26)
     return int(fields[25]) if len(fields) > 25 else 0
+
+
+def parse_killed(raw: bytes) -> bool:
+    """Whether SIGKILL is pending for the thread of /proc/PID/stat, so that it executes no more of its program. That
+    stays so for as long as the thread waits in the kernel and can't be interrupted. Meanwhile the kernel may take the
+    memory of the process: process_mrelease(2), and the OOM killer (mm/oom_kill.c). Raises ValueError."""
+    fields = raw[raw.rindex(b")") + 2 :].split(b" ", 29)
+    return len(fields) > 28 and int(fields[28]) & _SIGKILL_BIT != 0

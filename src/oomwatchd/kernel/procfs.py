@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from itertools import islice
 
-from oomwatchd.kernel.proc_stat import Stat, parse_stat
+from oomwatchd.kernel.proc_stat import Stat, parse_killed, parse_stat
 
 _STAT_LIMIT = 2048
 """Bytes. The file has 52 numbers of at most 20 digits, and a name."""
@@ -132,15 +132,16 @@ class ProcessDir:
         return stat
 
     def is_in_exit(self) -> bool:
-        """Whether the whole process is being ended or has ended. It has no memory then: what was read from there is
-        empty. The kernel may take seconds to give back the memory of a large one. Raises Vanished."""
-        stat = self.read_stat()
+        """Whether the whole process is being ended or has ended: it has begun to exit, or was killed and hasn't noticed
+        yet. It may have no memory then: what was read from there is empty. The kernel may take seconds to give back the
+        memory of a large one. Raises Vanished."""
+        leader_ended = self.read_stat().leader_ended
         if not self._thread:
-            return stat.leader_ended
+            return leader_ended or parse_killed(self._read("stat", _STAT_LIMIT))
         while not self._lives(self._thread.split("/")[1]):
             if not self._find_thread():
                 return True
-        return False
+        return parse_killed(self.read("stat", _STAT_LIMIT))
 
     def leader_has_ended(self) -> bool:
         """Whether the first thread has ended since read_stat(). If so, what was read since may be empty for that
