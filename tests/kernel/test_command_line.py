@@ -1,6 +1,7 @@
 """oomwatchd's arguments and exit statuses."""
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -116,6 +117,27 @@ def test_standard_streams_that_are_closed(daemon: Daemon, processes: Processes, 
     wait_for_value(pid, 500)
     assert [os.readlink(f"/proc/{daemon.pid}/fd/{number}") for number in range(3)] == [os.devnull] * 3
     assert daemon.stop() == 0
+
+
+def test_few_open_files(daemon: Daemon, processes: Processes, target: Path) -> None:
+    daemon.start(rule(target), prefix=["prlimit", "--nofile=20:4096"])
+    pid = processes.start(target, "1000")
+
+    wait_for_value(pid, 500)
+    assert resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE) == (1024, 4096)
+
+
+@pytest.mark.parametrize("limit", [20, 127])
+def test_too_few_open_files(daemon: Daemon, target: Path, limit: int) -> None:
+    daemon.write(rule(target))
+
+    result = run(daemon, "-c", str(daemon.config), prefix=("prlimit", f"--nofile={limit}:{limit}"))
+
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"Not starting: the limit of open files is {limit}, and at least 128 are needed "
+        "(LimitNOFILE= of the unit, ulimit -n in a shell)\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from oomwatchd import __version__
+from oomwatchd.base import open_files
 from oomwatchd.base.stdio import open_standard_streams
 from oomwatchd.config import load as config
 from oomwatchd.config.accounts import Accounts, AskedAccounts
@@ -124,6 +125,10 @@ def _run(options: Options, log: Log) -> int:
 
     if not os.path.exists("/proc/self/stat"):
         return fail("Not starting: /proc isn't mounted (mount -t proc proc /proc)", EXIT_FAILURE)
+    try:
+        open_files.raise_limit()
+    except open_files.TooFewFiles as reason:
+        return fail(f"Not starting: {reason} (LimitNOFILE= of the unit, ulimit -n in a shell)", EXIT_FAILURE)
     where = config.layout(options.file, options.root)
     accounts = AskedAccounts() if options.once else Accounts()
     seen = stamp(where.main_file, where.drop_in_dirs, where.root)
