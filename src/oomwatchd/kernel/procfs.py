@@ -80,9 +80,7 @@ class ProcessDir:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.descriptor)
             try:
-                if limit is None:
-                    return read_record(descriptor)
-                return os.pread(descriptor, limit, offset) if offset else os.read(descriptor, limit)
+                return read_record(descriptor) if limit is None else os.pread(descriptor, limit, offset)
             finally:
                 os.close(descriptor)
         except (FileNotFoundError, ProcessLookupError):
@@ -312,7 +310,7 @@ def is_alive(pid: int, starttime: int, proc: str = "/proc") -> bool:
     return starttime_of(pid, proc) == starttime
 
 
-def shows(pid: int, starttime: int | None, value: int, proc: str = "/proc") -> bool:
+def shows(pid: int, starttime: int | None, value: int, proc: str) -> bool:
     """Whether the process of that identity runs and has this oom_score_adj. No start time: whoever has the PID."""
     try:
         with ProcessDir(pid, proc) as directory:
