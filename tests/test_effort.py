@@ -151,6 +151,9 @@ def test_what_the_warning_says() -> None:
         (r"(?:a?){9}", 0, 1, True),
         (r"(a*)\1(a*)\2", 4, 0, False),
         (r"(a)?(?(1)b*|c*)", 2, 2, False),
+        (r"(?i)(a)\1", 1, 0, False),
+        (r"(a)(?:\1)*", 2, 0, True),
+        (r"(?!a*)b", 1, 0, False),
     ],
 )
 def test_shape(regex: str, repeats: int, options: int, nested: bool) -> None:
@@ -163,3 +166,15 @@ def test_many_expressions_share_the_limit() -> None:
     linear = shape("foo")
     assert longest_within([linear] * 100, 0.002) < longest_within([linear], 0.002)
     assert seconds([shape("foo.*bar")], 1000) > seconds([linear], 1000)
+
+
+def test_the_times_of_all_expressions_are_added() -> None:
+    shapes = [shape(regex) for regex in ("foo", "(?:a+)+", "a*b*", "foo")]
+    for order in (shapes, shapes[::-1]):
+        assert seconds(order, 20) == pytest.approx(sum(seconds([each], 20) for each in shapes))
+
+
+def test_how_the_time_grows_with_the_text() -> None:
+    nested, two = shape("(?:a+)+"), shape("a*b*")
+    assert seconds([nested], 41) == pytest.approx(2 * seconds([nested], 40))
+    assert seconds([two], 20_000) == pytest.approx(8 * seconds([two], 10_000), rel=1e-3)

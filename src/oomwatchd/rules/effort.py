@@ -52,7 +52,7 @@ def _shape(items: Iterable[Item]) -> Shape:
         name = str(operation)
         if name in _REPEATS:
             found.add(_shape_of_repeat(*argument))  # type: ignore[misc]
-        elif name in ("GROUPREF", "GROUPREF_IGNORE"):
+        elif name == "GROUPREF":
             found.repeats += 1
             found.variable = True
         else:
