@@ -50,6 +50,14 @@ def headless() -> Iterator["subprocess.Popen[bytes]"]:
 
 
 @pytest.fixture
+def sleeping() -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that sleeps."""
+    with subprocess.Popen(["sleep", "600"]) as process:
+        yield process
+        process.kill()
+
+
+@pytest.fixture
 def ended() -> Iterator[int]:
     """The PID of a process that has ended and isn't reaped."""
     process = subprocess.Popen(["true"])
@@ -110,8 +118,9 @@ def test_threads_are_searched_for_a_few_times_alone(headless: "subprocess.Popen[
     assert found == [True] * 8 + [False] * 12
 
 
-def test_a_living_process() -> None:
-    with subprocess.Popen(["sleep", "600"]) as process, ProcessDir(process.pid) as directory:
+def test_a_living_process(sleeping: "subprocess.Popen[bytes]") -> None:
+    process = sleeping
+    with ProcessDir(process.pid) as directory:
         wait_until(lambda: directory.read("comm") == b"sleep\n")
         assert not directory.leader_has_ended()
         assert directory.path("exe") == "exe"
@@ -128,24 +137,21 @@ def test_a_living_process() -> None:
         depth, parent = parse_family(directory.read("status"))
         assert (depth, parent) == (0, os.getpid())
         assert parse_thread_group(directory.read("status")) == process.pid
-        process.kill()
 
 
 @pytest.mark.parametrize("opened_before", [True, False])
-def test_a_value_is_read_and_written(opened_before: bool) -> None:
-    with subprocess.Popen(["sleep", "600"]) as process:
-        before = len(os.listdir("/proc/self/fd"))
-        with ProcessDir(process.pid) as directory:
-            first = directory.open_oom_score_adj() if opened_before else directory.read_oom_score_adj()
-            assert first == int(Path(f"/proc/{process.pid}/oom_score_adj").read_text())
-            for value in (500, 1000):
-                directory.write_oom_score_adj(value)
-                assert directory.read_oom_score_adj() == value
-            with pytest.raises(OSError, match="Invalid argument"):
-                directory.write_oom_score_adj(1001)
-            assert directory.read_oom_score_adj() == 1000
-        assert len(os.listdir("/proc/self/fd")) == before
-        process.kill()
+def test_a_value_is_read_and_written(sleeping: "subprocess.Popen[bytes]", opened_before: bool) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with ProcessDir(sleeping.pid) as directory:
+        first = directory.open_oom_score_adj() if opened_before else directory.read_oom_score_adj()
+        assert first == int(Path(f"/proc/{sleeping.pid}/oom_score_adj").read_text())
+        for value in (500, 1000):
+            directory.write_oom_score_adj(value)
+            assert directory.read_oom_score_adj() == value
+        with pytest.raises(OSError, match="Invalid argument"):
+            directory.write_oom_score_adj(1001)
+        assert directory.read_oom_score_adj() == 1000
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_process_that_has_ended(ended: int) -> None:
@@ -168,10 +174,10 @@ def test_a_process_that_is_gone(gone: int) -> None:
     assert not procfs.has_lost_leader(gone)
 
 
-def test_a_directory_of_a_process_that_is_gone_never_means_another() -> None:
-    with subprocess.Popen(["sleep", "600"]) as process, ProcessDir(process.pid) as directory:
-        process.kill()
-        process.wait()
+def test_a_directory_of_a_process_that_is_gone_never_means_another(sleeping: "subprocess.Popen[bytes]") -> None:
+    with ProcessDir(sleeping.pid) as directory:
+        sleeping.kill()
+        sleeping.wait()
         assert directory.read_exe() == b""
         for read in (directory.read_stat, directory.read_oom_score_adj, directory.open_oom_score_adj):
             with pytest.raises(Vanished):
@@ -196,6 +202,10 @@ def test_files_below_another_root(tmp_path: Path) -> None:
     assert procfs.read_boot_id(proc) == ""
     tree.write("proc/sys/kernel/random/boot_id", "0c2ab1b0-1a1a-4d5c-9d3f-000000000000")
     assert procfs.read_boot_id(proc) == "0c2ab1b0-1a1a-4d5c-9d3f-000000000000"
+
+
+def test_the_boot_of_this_machine() -> None:
+    assert procfs.read_boot_id() == Path("/proc/sys/kernel/random/boot_id").read_text().strip() != ""
 
 
 def test_text_keeps_bytes_that_are_no_utf_8() -> None:
