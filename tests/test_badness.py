@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomwatchd.base.badness_formula import ERAS, era_of
+from oomwatchd.base.badness_formula import ERAS, Era, era_of
 from oomwatchd.oom.badness import (
     Candidate,
     Machine,
     Memcg,
     Task,
+    oom_score,
     points,
     rank,
     tightest,
@@ -54,6 +55,31 @@ def test_the_era_of_a_release(release: str, era: object) -> None:
 def test_all_parts_count() -> None:
     one = Task(pid=1, comm=b"x", uid=0, oom_score_adj=5, rss=100, swap=20, pgtables=3)
     assert points(one, 10_999) == 100 + 20 + 3 + 5 * 10
+
+
+@pytest.mark.parametrize(
+    ("one", "total", "era", "score"),
+    [
+        (task(2, 0), 100_000, NEW, 666),
+        (task(2, 1_899), 100_000, NEW, 678),  # 18 permille
+        (task(2, 100_000), 100_000, NEW, 1333),
+        (task(2, 0, adj=-999), 100_000, NEW, 0),
+        (task(2, 5, adj=-1000), 100_000, NEW, 0),
+        (task(2, 1), 1, NEW, 1333),
+        (task(2, 1), 0, NEW, 0),
+        (task(2, 0), 100, CLAMPED, 10),  # points below 1 count as 1
+        (task(2, 1_999), 100_000, CLAMPED, 19),
+        (task(2, 100_000), 100_000, CLAMPED, 1000),
+        (task(2, 10_000, sys_admin=True), 100_000, FIRST, 100),
+        (task(2, 10_000, sys_admin=True), 100_000, BONUS, 97),
+    ],
+)
+def test_the_score_that_the_kernel_shows(one: Task, total: int, era: Era, score: int) -> None:
+    assert oom_score(one, total, era) == score
+
+
+def test_how_much_is_left_where_the_kernel_does_not_tell_what_is_available() -> None:
+    assert replace(MACHINE, available=None).room is None
 
 
 def test_the_division_comes_first() -> None:
