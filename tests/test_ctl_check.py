@@ -249,6 +249,33 @@ def test_what_is_found_beside_the_rules(tmp_path: Path, capsys: pytest.CaptureFi
     ]
 
 
+@pytest.mark.parametrize(
+    "name", ["oomwatchd.conf", "oomwatchd.conf.d/a.toml", "oomwatchd.toml.d/a", "oomwatchd/oomwatchd.toml"]
+)
+def test_configuration_at_the_place_of_other_programs(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main_file, misplaced = tmp_path / "etc/oomwatchd.toml", tmp_path / "etc" / name
+    misplaced.parent.mkdir(parents=True)
+    misplaced.write_text("nonsense")
+    main_file.write_text('[[rule]]\nname = "a"\nuser = 0\noom_score_adj = 7\n')
+    shown = misplaced.parent if misplaced.parent.name.endswith(".d") else misplaced
+
+    assert main(["check", "--root", str(tmp_path)]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    advice = f"rules are in {main_file}, or in files NAME.toml in {tmp_path}/etc/oomwatchd.d"
+    assert first == f"{shown}:1:1: warning: Not read: {advice}"
+
+
+def test_a_file_in_the_place_of_the_drop_ins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/oomwatchd.d").write_text("")
+    (tmp_path / "etc/oomwatchd.toml").write_text('[[rule]]\nname = "a"\nuser = 0\noom_score_adj = 7\n')
+    assert main(["check", "--root", str(tmp_path)]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == f"{tmp_path}/etc/oomwatchd.d:1:1: warning: Not a directory, so that no drop-in is read here"
+
+
 def test_ten_thousand_rules_are_compared_with_few_others() -> None:
     """Each with each would be fifty million comparisons."""
     from oomwatchd.config import shadows

@@ -5,6 +5,7 @@ It is imported only where a configuration has such a name."""
 import re
 from collections.abc import Sequence
 
+from oomwatchd.config.odd_characters import quoted
 from oomwatchd.config.problems import suggestion
 
 
@@ -21,6 +22,9 @@ def about_name(kind: str, name: str, known: Sequence[str]) -> str:
         return f'; what is excluded stands in braces: not = {{ {kind} = "{name[1:]}" }}'
     if re.fullmatch(r"\d+ ?(?:-|\.\.|:) ?\d+", name):
         return f"; there are no ranges of numbers: write a list, {kind} = [1000, 1001]"
+    if (marked := re.fullmatch(r"(?i:(?:e?[ug]id|user|group|name)[:=])\s?([\w.-]+)", name)) is not None:
+        key = "group" if name[:1] in "gG" or name[:2].lower() == "eg" else "user"
+        return f"; write {key} = {marked[1] if marked[1].isdecimal() else quoted(marked[1])}"
     if (parts := re.fullmatch(r"([\w.-]+):([\w.-]+)", name)) is not None and kind == "user":
         return f'; user and group are two keys: user = "{parts[1]}" and group = "{parts[2]}"'
     members = [part for part in re.split(r"[,;|\s]+", name) if part]

@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 
 from oomwatchd.config.document import ConfigFile
@@ -89,15 +90,34 @@ def _is_meant(name: str) -> bool:
     return not any(mark in name for mark in (".toml.", ".dpkg-", ".ucf-", ".rpm"))
 
 
+_OTHER_PLACES = (".conf", ".conf.d", ".toml.d", "/oomwatchd.toml")
+"""How other programs name their configuration, behind "/etc/oomwatchd"."""
+
+
+def _note_misplaced(where: Layout, found: Problems) -> None:
+    """Warn of files and directories that people take for configuration, since it is so for other programs."""
+    for directory in where.drop_in_dirs[:1]:
+        for ending in _OTHER_PLACES:
+            path = directory.removesuffix(".d") + ending
+            with suppress(OSError):
+                os.stat(path_to_open(path, where.root))
+                message = f"Not read: rules are in {where.main_file}, or in files NAME.toml in {directory}"
+                found.warnings.append(Problem(path, 1, 1, message))
+
+
 def _drop_ins(where: Layout, found: Problems) -> list[str]:
     """The paths of the drop-ins in force, sorted by file name."""
     chosen: dict[str, str] = {}
+    _note_misplaced(where, found)
     for directory in where.drop_in_dirs:
         try:
             real = path_to_open(directory, where.root)
             names = os.listdir(real)
             weakness = open_to_others(real)
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
+            continue
+        except NotADirectoryError:
+            found.warnings.append(Problem(directory, 1, 1, "Not a directory, so that no drop-in is read here"))
             continue
         except OSError as error:
             found.errors.append(Problem(directory, 1, 1, f"Failed to list the directory: {error.strerror}"))

@@ -4,12 +4,29 @@ It is imported only where a configuration has such a mistake."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from oomwatchd.config.keys import DAEMON_KEYS, RULE_KEYS, meant, synonym
+from oomwatchd.config.keys import DAEMON_KEYS, RULE_KEYS, meant, plain, synonym
 from oomwatchd.config.toml_positions import Path
 
 _TABLES = {"daemon": "[daemon]", "rule": "[[rule]]"}
 _PROCESSES = ("pid", "pids", "pidfile", "pid_file", "mainpid", "main_pid")
 _UNIT_SECTIONS = ("Unit", "Service", "Install", "Slice", "Scope", "Socket", "Manager")
+# What ananicy, cgrules and systemd's units can set, and a rule can't.
+_OF_UNITS = {
+    "nice": "Nice",
+    "latencynice": "Nice",
+    "ionice": "IOSchedulingPriority",
+    "ioclass": "IOSchedulingClass",
+    "sched": "CPUSchedulingPolicy",
+    "rtprio": "CPUSchedulingPriority",
+    "memorymax": "MemoryMax",
+    "memorylimit": "MemoryMax",
+    "memoryhigh": "MemoryHigh",
+    "memorymin": "MemoryMin",
+    "memorylow": "MemoryLow",
+    "cpuquota": "CPUQuota",
+    "cpuweight": "CPUWeight",
+    "oompolicy": "OOMPolicy",
+}
 _INCLUDES = ("include", "includes", "import", "source")
 
 
@@ -62,6 +79,9 @@ def about_key(key: str, value: object, known: Sequence[str]) -> tuple[str, set[s
     if bound is not None:
         number = value if isinstance(value, int) else "N"
         return f"Unknown key '{key}'; it stands in braces: oom_score_adj = {{ {bound} = {number} }}", {"oom_score_adj"}
+    if of_a_rule and (directive := _OF_UNITS.get(plain(key))) is not None:
+        what = f"the unit of a service sets it, with {directive}="
+        return f"Unknown key '{key}'; a rule sets oom_score_adj alone, and {what}", set()
     close = meant(key, known)
     if of_a_rule and key.lower() in _PROCESSES:
         return f"Unknown key '{key}'; a rule names programs; one process is held by: oomwatchctl pin PID VALUE", set()

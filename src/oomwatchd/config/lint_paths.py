@@ -37,6 +37,12 @@ def path(text: str, *, is_glob: bool) -> str:
 
 
 def _relative(text: str) -> str:
+    if match := re.match(r"(?:regexp?|re|pcre|rx|~)[:=~ ]{0,2}(?=[/^.])", text):
+        return f"exe '{text}' fits nothing; a regular expression is written {{ regex = '{text[match.end() :]}' }}"
+    if match := re.match(r"(?:file|path|glob|exe)[:=]/{0,2}(?=/)", text):
+        return (
+            f"exe '{text}' fits nothing; a path is written without what stands before it; write '{text[match.end() :]}'"
+        )
     name = text.partition(" ")[0]
     found = shutil.which(name, path=_USUAL_PATH) if "/" not in name and not set(WILD) & set(name) else None
     advice = f"write '{os.path.realpath(found)}'" if found else "write one"
@@ -56,7 +62,7 @@ def _plain(text: str) -> str:
 
 def _not_there(text: str, place: str) -> str:
     words = re.split(r"[ \t]+", text, maxsplit=1)
-    if len(words) == 2 and os.path.isfile(words[0]):
+    if len(words) == 2 and (os.path.isfile(words[0]) or (text[0] == "/" and words[1].startswith("-"))):
         return (
             f"exe '{text}' fits nothing: arguments are no part of the path; write exe = \"{words[0]}\" and "
             f'cmdline = "* {words[1]}"'

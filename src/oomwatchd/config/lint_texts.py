@@ -80,6 +80,9 @@ def _any_text(key: str, text: str) -> str:
         return f"{key}: '{text}' has {name_of(match.group())}, which is hardly ever in a name or on a command line"
     if match := _BRACES.search(text):
         return f"{key}: '{text}': braces mean nothing in a glob; write a list of texts in place of {match.group()}"
+    if text[0] == "!" and len(text) > 1:
+        advice = f'what is excluded stands in braces: not = {{ {key} = "{text[1:].strip()}" }}'
+        return f"{key}: '{text}': ! excludes nothing here; {advice}"
     if match := re.search(r"\[\^", text):
         return f"{key}: '{text}': in a glob, all characters but some are [!…], not [^…]"
     if re.search(r"\$\{?[A-Z]|^~", text):
@@ -89,6 +92,8 @@ def _any_text(key: str, text: str) -> str:
 
 def _comm(key: str, pattern: Pattern) -> str:
     text = pattern.text
+    if re.match(r"[\w.-]+: ", text):
+        return f"comm '{text}' is what a program shows as its command line; write cmdline = \"{text}\""
     if "/" in text and not text.startswith("*"):
         name = text.rstrip("/").rpartition("/")[2]
         if not name.strip("*?"):
@@ -104,7 +109,7 @@ def _comm(key: str, pattern: Pattern) -> str:
 
 def _cmdline(key: str, pattern: Pattern) -> str:
     text = pattern.text
-    if pattern.literal and text.startswith("--"):
+    if pattern.literal and re.match(r"--[A-Za-z]|-(?!(?:\w*sh|su)$)[A-Za-z]", text):  # "-bash" is a login shell
         return f"cmdline '{text}' fits only who has nothing but that as arguments; write '*{text}*'"
     return ""
 
@@ -115,8 +120,10 @@ def _cgroup(key: str, pattern: Pattern) -> str:
     if mounted:
         below = text[mounted.end() :] or "/"
         return f"cgroup '{text}' fits nothing: the path begins below /sys/fs/cgroup; write '{below}'"
+    if match := re.match(r"\d{1,3}:[\w,=.-]*:(?=/)", text):
+        return f"cgroup '{text}' fits nothing: it is the path alone; write '{text[match.end() :]}'"
     if text[0] not in ("/", *WILD):
-        return f"cgroup '{text}' fits nothing: a cgroup path begins with a slash"
+        return f"cgroup '{text}' fits nothing: a cgroup path begins with a slash; write '/{text}'"
     if len(text) > 1 and text.endswith("/"):
         return f"cgroup '{text}' fits nothing: a cgroup path doesn't end with a slash; write '{text}*' for all below it"
     if pattern.literal and text.endswith(".slice"):
@@ -140,7 +147,8 @@ def _unit(key: str, pattern: Pattern) -> str:
         return f"{key} '{text}' fits nothing: it isn't the whole name of a {kind} with processes; use slice or cgroup"
     if name.endswith("@.service"):
         return f"{key} '{text}' fits nothing: it isn't the whole name of a unit; write '{name[:-8]}*.service' for all"
-    example = f"{name.partition('.')[0] or name}.service"
+    kind_of_unit = "scope" if re.match(r"session-\w+|run-\w+-i\d+", name) else "service"
+    example = f"{name.partition('.')[0] or name}.{kind_of_unit}"
     return f"{key} '{text}' fits nothing: it isn't the whole name of a {kind} with processes, such as '{example}'"
 
 
@@ -163,7 +171,8 @@ def _slice(key: str, pattern: Pattern) -> str:
         )
     if parse_units(f"/{text}").slice == text:
         return ""
-    example = text if text.endswith(".slice") else f"{text.partition('.')[0]}.slice"
+    name = text.rstrip("/").rpartition("/")[2]
+    example = name if name.endswith(".slice") else f"{name.partition('.')[0]}.slice"
     if example == text or parse_units(f"/{example}").slice != example:
         example = "system.slice"
     if example == "user.slice":

@@ -253,8 +253,11 @@ class _Reader:
     def _oom_adj(self, value: object) -> Action:
         low, high = uapi.OOM_DISABLE, uapi.OOM_ADJUST_MAX
         if isinstance(value, int) and not isinstance(value, bool) and not low <= value <= high:
-            fits_today = abs(value) <= uapi.OOM_SCORE_ADJ_MAX
-            said = f"; on the scale of today that is oom_score_adj = {value}" if fits_today else ""
+            said, end = "", low if value < low else high
+            if abs(value) <= 20:  # meant for the old scale
+                said = f"; its end is {end}, which is oom_score_adj = {r.oom_adj_to_score(end)}"
+            elif abs(value) <= uapi.OOM_SCORE_ADJ_MAX:
+                said = f"; a value of the scale of today is written oom_score_adj = {value}"
             scale = f"it is the old scale, {low} to {high}{said}"
             self.value_error(f"oom_adj: {shown(value)} is out of range; {scale}", "oom_adj")
             return Action(0, 0)

@@ -100,6 +100,9 @@ def _about_odd_text(word: str) -> _Remark | None:
     if match := re.match(r"(at_least|at_most)\b[ \t=]*(-?\d+)?", word):
         instead = f"{{ {match[1]} = {match[2] or 'N'} }}"
         return f"Bounds stand in braces; write {instead}", instead if match[2] else None
+    if match := re.fullmatch(r"<([^<>]+)>", word):
+        instead = match[1] if re.fullmatch("-?[1-9][0-9]*", match[1]) else quoted(match[1])
+        return f"<…> marks what is to be filled in; write {instead}", instead
     if match := re.match("[=:<>~]+", word):
         rest = word[match.end() :].strip()
         instead = rest if re.fullmatch("-?[0-9]+", rest) or not rest else quoted(rest.strip("\"'"))
