@@ -97,12 +97,9 @@ def test_a_scan_remembers_whom_no_rule_can_fit(parts: Parts) -> None:
     assert parts.prefilter.ruled_out[PID] == INODE
 
 
-def test_a_scan_forgets_what_it_knew_of_one_in_the_ledger(parts: Parts) -> None:
+def test_a_scan_opens_one_in_the_ledger(parts: Parts) -> None:
     parts.node(PID, parts.top)
-    parts.prefilter.ruled_out[PID] = INODE
-
     assert parts.candidates.may_fit(PID, INODE)
-
     assert parts.prefilter.ruled_out == {}
 
 
