@@ -101,6 +101,7 @@ def test_what_is_searched_at_once_is_quick(regex: str, unit: str, reference_s: f
         # A repeat within a repeat: can it take all that stands beside it?
         ("(?:a+)+$", True),
         ("(?:a+?)+$", True),
+        ("(?:a+a)+$", True),
         ("(?:a++)+$", False),
         ("(?:a+)++$", False),
         ("(?:a+b)+$", False),
@@ -122,6 +123,8 @@ def test_what_is_searched_at_once_is_quick(regex: str, unit: str, reference_s: f
         ("[^,]*,[^,]*,x", False),
         ("[^;]*,[^;]*,x", True),
         ("[^a]*b[^a]*b", False),
+        (r"[^;]*\d[^;]*\d", True),
+        ("(?:.x?)*a(?:.x?)*b", True),
         (".{0,8}a.{0,8}b", False),
         (".{0,9}a.{0,9}b", True),
     ],
@@ -175,6 +178,18 @@ def test_the_times_of_all_expressions_are_added() -> None:
 
 
 def test_how_the_time_grows_with_the_text() -> None:
-    nested, two = shape("(?:a+)+"), shape("a*b*")
+    nested, two, choices, more = (shape(regex) for regex in ("(?:a+)+", "a*b*", "a?" * 10, "a?" * 11))
     assert seconds([nested], 41) == pytest.approx(2 * seconds([nested], 40))
     assert seconds([two], 20_000) == pytest.approx(8 * seconds([two], 10_000), rel=1e-3)
+    assert seconds([more], 1000) == pytest.approx(2 * seconds([choices], 1000), rel=1e-2)
+
+
+@pytest.mark.parametrize("regex", ["foo", "a*b", ".*a.*b", "(?:a+)+"])
+def test_the_longest_text_for_a_time(regex: str) -> None:
+    shapes = [shape(regex)]
+    for length in (1, 2, 64, 1 << 24):
+        limit_s = seconds(shapes, length)
+        assert longest_within(shapes, limit_s) == length
+        assert longest_within(shapes, limit_s * 1.1) == length
+    assert longest_within(shapes, 0.0) == 1
+    assert longest_within(shapes, 1e99) == 1 << 24

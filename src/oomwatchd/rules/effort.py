@@ -184,7 +184,7 @@ def _ambiguous(items: Sequence[Item]) -> int:
         body = argument[2]  # type: ignore[index]
         rest = items[at + 1 :]
         literal = next((chr(a) for o, a in rest if str(o) == "LITERAL"), "")  # type: ignore[arg-type]
-        if rest and all(_accepts(body, c) for c in _SAMPLE) and _accepts(body, literal or _SAMPLE[0]):
+        if rest and all(_accepts(body, c) for c in _SAMPLE) and (not literal or _accepts(body, literal)):
             count += 1
     return count
 
@@ -219,5 +219,5 @@ def _is_member(name: str, argument: object, character: str) -> bool:
     if name != "CATEGORY":
         return False
     kind = str(argument).removeprefix("CATEGORY_")
-    found = re.match(_CATEGORIES.get(kind.removeprefix("NOT_"), "."), character) is not None
+    found = re.match(_CATEGORIES[kind.removeprefix("NOT_")], character) is not None
     return found is not kind.startswith("NOT_")
