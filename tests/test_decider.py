@@ -133,6 +133,8 @@ def test_a_child_of_a_verified_program_that_runs_it_too_has_its_rule(made: Made,
         shutil.rmtree(link.parent)
 
     assert made.decide([BY_PATH]) == (None if change else "by path")
+    # A look that follows an exec of a relative has no time of an event.
+    assert made.decide([BY_PATH], made.look("exec", 0)) == (None if change else "by path")
 
 
 def test_the_program_of_the_process_counts_before_that_of_its_parent(made: Made) -> None:

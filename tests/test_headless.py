@@ -121,12 +121,16 @@ def test_an_executable_of_a_process_that_vanishes(tree: Tree) -> None:
         assert not directory._find_thread()
 
 
-def test_a_kernel_thread_has_no_executable(tree: Tree) -> None:
+def test_no_thread_is_searched_for_while_the_first_one_lives(tree: Tree) -> None:
+    """A kernel thread has no executable, either. The number of searches is limited."""
     process = Process(tree, "S")
     (tree.root / f"proc/{PID}/exe").unlink()
     with process.open() as directory:
         assert directory.read_exe() == b""
-        assert directory.path("status") == "status"
+        process.thread(SECOND)
+        process.write("stat", stat_of(PID, "Z", threads=2))
+        assert directory.leader_has_ended()
+        assert directory.read_exe() == b"/srv/program"
 
 
 def test_a_path_that_the_kernel_does_not_tell(tree: Tree) -> None:

@@ -199,6 +199,13 @@ def test_what_a_pin_was_before_its_change() -> None:
     assert (parent.pin, parent.former) == (first, second)
 
 
+def test_before_the_first_pin_descendants_had_no_value_of_it() -> None:
+    parent, _ = chain(False, False)
+    parent.change_pin(Pin("r", 0, 500, 250, 0.0, "scan"))
+    assert parent.inheritance is not None
+    assert parent.inheritance.shown == {0, 500}
+
+
 def test_which_rule_a_process_has() -> None:
     node = Node(1, 1, None)
     assert (node.rule, node.fitting, node.affects_descendants) == ("", "", False)

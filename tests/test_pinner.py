@@ -473,7 +473,7 @@ class Question(NotYet):
 def test_a_look_that_has_to_wait_for_an_answer_is_put_off(
     tree: Tree, puts_off: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, answered = list[object](), list[int]()
+    asked, raised, answered = list[object](), list[int](), list[int]()
     question = Question(answered)
 
     def defer(pid: int, trigger: Trigger, owner: int, about: NotYet) -> bool:
@@ -486,7 +486,8 @@ def test_a_look_that_has_to_wait_for_an_answer_is_put_off(
     decide: Callable[..., object] = pinner.decider.decide
 
     def deciding(*arguments: object) -> object:
-        if not asked:
+        if not raised:
+            raised.append(1)
             raise question
         return decide(*arguments)
 
