@@ -118,6 +118,15 @@ def test_threads_are_searched_for_a_few_times_alone(headless: "subprocess.Popen[
     assert found == [True] * 8 + [False] * 12
 
 
+def test_threads_are_listed_one_after_the_other(headless: "subprocess.Popen[bytes]") -> None:
+    """Whoever needs some of many doesn't wait for the rest."""
+    with ProcessDir(headless.pid) as directory:
+        threads = directory.threads()
+
+        assert next(threads) == str(headless.pid)
+        assert len(list(threads)) == 2
+
+
 def test_a_living_process(sleeping: "subprocess.Popen[bytes]") -> None:
     process = sleeping
     with ProcessDir(process.pid) as directory:

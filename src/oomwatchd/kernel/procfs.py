@@ -92,10 +92,12 @@ class ProcessDir:
         with self._opened(name) as descriptor:
             return b"".join(iter(lambda: os.read(descriptor, _PIECE), b""))
 
-    def threads(self) -> list[str]:
-        """The IDs of the threads. Raises Vanished and OSError."""
-        with self._opened("task") as descriptor:
-            return os.listdir(descriptor)
+    def threads(self) -> Iterator[str]:
+        """The IDs of the threads, one after the other: to list 20,000 takes the kernel 60 ms. Raises Vanished and
+        OSError."""
+        with self._opened("task") as descriptor, os.scandir(descriptor) as entries:
+            for entry in entries:
+                yield entry.name
 
     @contextlib.contextmanager
     def _opened(self, name: str) -> Iterator[int]:
@@ -156,19 +158,12 @@ class ProcessDir:
         if self._searches > _SEARCHES:
             return False
         try:
-            tasks = os.open("task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.descriptor)
-        except OSError:
-            return False
-        try:
-            with os.scandir(tasks) as entries:
-                for entry in islice(entries, _THREADS_LIMIT):
-                    if self._lives(entry.name):
-                        self._thread = f"task/{entry.name}/"
-                        return True
-        except OSError:
-            return False
-        finally:
-            os.close(tasks)
+            for thread in islice(self.threads(), _THREADS_LIMIT):
+                if self._lives(thread):
+                    self._thread = f"task/{thread}/"
+                    return True
+        except (Vanished, OSError):
+            pass
         return False
 
     def _lives(self, thread: str) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from oomwatchd.base.clock import ticks_since_boot
 from oomwatchd.kernel import procfs
@@ -58,7 +59,7 @@ class Relatives:
         found = b""
         try:
             if stat is not None and stat.threads > 1:
-                threads = directory.threads()
+                threads = list(islice(directory.threads(), _THREADS + 1))
             for thread in threads[:_THREADS]:
                 found += directory.read_records(f"task/{thread}/children")
         except (Vanished, OSError):
