@@ -381,6 +381,19 @@ def test_a_kill_line_was_broken_by_hand(mark: str, breaks: tuple[str, ...]) -> N
     assert kill.victim == Killed(7, "a (b) c", 0, 9, 8, 1, 0, 3, 5)
 
 
+@pytest.mark.parametrize("between", [" ", "\n", " \n"])
+def test_a_kill_line_of_openvz_was_broken(between: str) -> None:
+    log = "".join(
+        f"Nov 24 12:17:0{ub} h1 kernel: Out of memory in UB {ub}: OOM{between}killed process 2{ub} (a) (b) "
+        "score 0 vm:99kB, rss:17kB, swap:0kB\n"
+        for ub in (0, 7)
+    )
+    first, second = parse(log)
+    assert (first.scope, second.scope) == ("global", "memcg")
+    assert first.victim == Killed(20, "a) (b", total_vm_kb=99)
+    assert second.victim == Killed(27, "a) (b", total_vm_kb=99)
+
+
 def test_a_whole_kill_line_has_no_second_part() -> None:
     first, second = parse("Out of memory: Killed process 7 (a)\nOut of memory: Killed process 8 (b)\n(c) UID 9")
     assert first.victim == Killed(7, "a")

@@ -115,6 +115,28 @@ def two_bold_lines(lines: Sequence[str]) -> str:
     return "\n".join((*others, f"**{before}", f"{last}**", ""))
 
 
+def gcloud(lines: Sequence[str]) -> str:
+    """`gcloud logging read`: newest first; a long text goes on in further lines."""
+    records = []
+    for number, line in enumerate(lines):
+        text = re.sub(r"(?<=\S) (?=\S)", "\n    ", line.replace("'", "''"), count=3) if len(line) > 60 else line
+        records.append(
+            f"---\ninsertId: x{number}\njsonPayload:\n  MESSAGE: '{text}'\n  _HOSTNAME: h1\n  _TRANSPORT: kernel\n"
+            f"logName: projects/p/logs/kernel\nresource:\n  type: k8s_node\ntimestamp: '{iso(number, 'Z')}'\n"
+        )
+    return "".join(reversed(records))
+
+
+def events_in_yaml(lines: Sequence[str]) -> str:
+    """`kubectl get events -o yaml`."""
+    end = "  source:\n    component: kernel-monitor\n    host: h1\n"
+    events = [
+        f'- kind: Event\n  lastTimestamp: "{iso(number, "Z")}"\n  message: |-\n    {line}\n{end}'
+        for number, line in enumerate(lines)
+    ]
+    return f"apiVersion: v1\nitems:\n{''.join(events)}kind: List\n"
+
+
 def cri_parts(lines: Sequence[str], size: int) -> str:
     """The kubelet splits a line that is longer than its runtime writes at once."""
     out = []
@@ -293,7 +315,11 @@ SHAPES = {
     "base64": Shape(lambda lines: base64.encodebytes(stamped(lines).encode()).decode(), BOOT),
     "an instance's name first": Shape(around("i-0abc\t", "\t2026-03-15T05:00:00+00:00\n"), BOOT),
     # Quoted: the text ends with the quotation mark.
-    "YAML": Shape(changed(lambda line: f"---\ntextPayload: '{line}'\ntimestamp: '2026-03-15T04:07:35Z'"), BOOT),
+    "YAML": Shape(
+        changed(lambda line: f"---\ntextPayload: '{line}'\ntimestamp: '2026-03-15T04:07:35Z'"), f"{LOCAL}+00:00"
+    ),
+    "YAML, journal": Shape(gcloud, UTC_PRECISE, "h1"),
+    "YAML, a list": Shape(events_in_yaml, UTC_PRECISE, "h1"),
     "quoted columns": Shape(each(lambda n: f'"{LOCAL}","h1","kernel","', '"'), LOCAL),
     "printed records": Shape(
         each(lambda n: f'[{n}] kmsg.0: [[{1773547655 + n / 1e6:.9f}, {{}}], {{"sequence": {n}, "msg": "', '"}]')
@@ -315,6 +341,7 @@ SHAPES = {
     "a terminal's frame": Shape(changed(lambda line: f"\u2502 {line:<160} \u2502"), BOOT),
     "half of a terminal": Shape(changed(lambda line: f"{line:<180}\u2502"), BOOT),
     "host taken out": Shape(each(lambda n: f"{DAY} [redacted] kernel: "), LOCAL),
+    "host elided": Shape(each(lambda n: f"{DAY} ... kernel: "), LOCAL),
     "host's place": Shape(each(lambda n: f"{DAY} <hostname> kernel: "), LOCAL),
     "curly quotes": Shape(around("\u201c", "\u201d\n"), BOOT),
     "Markdown, escaped": Shape(changed(lambda line: re.sub(r"([_\[\]])", r"\\\1", line)), BOOT),

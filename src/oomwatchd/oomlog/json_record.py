@@ -11,6 +11,7 @@ _TIME = (
         "timereported",
         "received_at",
         "lastTimestamp",
+        "deprecatedLastTimestamp",
         "eventTime",
         "generated_at",
         "datetime",
@@ -124,6 +125,9 @@ def _name(record: Mapping[str, object], keys: tuple[str, ...]) -> str | None:
 def _host(record: Mapping[str, object]) -> str | None:
     """The machine. "source" is one for some, for others a file or a program."""
     host = _name(record, _HOST)
+    source = record.get("source")
+    if host is None and isinstance(source, dict) and "component" in source:  # an event of Kubernetes
+        return _name(source, ("host",))
     return None if host is not None and host == record.get("source") and not may_be_host(host) else host
 
 

@@ -99,12 +99,14 @@ _KILLED_END = re.compile(
 )
 _KILLED_FIGURES = re.compile(r"\),? (?:UID \d{1,10},? )?(?=total-(?:vm:|$)|vsz:)")
 _KILLED_OPEN = re.compile(
-    r"(?:out of memory[^:]{0,40}: Killed|Killed process(?: \d{1,10})?,?(?: UID)?(?: \d{1,10},)?)\s*$",
+    r"(?:out of memory[^:]{0,40}: (?:Killed|OOM)|Killed process(?: \d{1,10})?,?(?: UID)?(?: \d{1,10},)?)\s*$",
     re.IGNORECASE,
 )
 _KILLED_FIGURE_NEXT = re.compile(r"\s*(?:total-vm|vsz|anon-rss|file-rss|shmem-rss|UID|pgtables|oom_score_adj):")
 _KILLED_PART = re.compile(r"\s*(?:(?:vm|rss):)?\d{1,18}[kl]B\b|\s*(?:vm|rss):$")
-_KILLED_MORE = re.compile(rf"\s*(?:process \d|\d{{1,10}},? |UID |\(|[^\n)]{{0,15}}\))|{_KILLED_FIGURE_NEXT.pattern}")
+_KILLED_MORE = re.compile(
+    rf"\s*(?:(?:killed )?process \d|\d{{1,10}},? |UID |\(|[^\n)]{{0,15}}\))|{_KILLED_FIGURE_NEXT.pattern}"
+)
 _WORDS = re.compile(
     r"Memory cgroup out of memory|Out of memory(?: \(oom_kill_allocating_task\))?"
     r"|No available memory (?:\(MPOL_BIND\)|in cpuset)",  # until 2.6.35
@@ -169,7 +171,7 @@ def kill_line_is_broken(text: str) -> bool:
     """Whether a mailer or a line feed in the name may have broken a kill line here."""
     head = _KILLED_HEAD.search(text)
     if head is None:
-        return "Killed" in text and _KILLED_OPEN.search(text) is not None
+        return ("Killed" in text or "UB " in text) and _KILLED_OPEN.search(text) is not None
     end = _KILLED_END.search(text, head.end())
     if end is None:
         return ")" not in text[head.end() :] or _KILLED_FIGURES.search(text, head.end()) is not None

@@ -17,7 +17,7 @@ ANCHORS = (
     "oom-kill:con",
     "ill process ",
     "Killed process",
-    "OOM killed process",
+    "ut of memory in UB ",
     "ut of memory: Killed",
     "oom_reaper: reaped",
     " total_vm ",

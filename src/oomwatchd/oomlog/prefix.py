@@ -62,9 +62,9 @@ _HOST_BEFORE_TAG = rf"\ *(?:{_SAID_FIRST})?(?:(?P<host>{_HOST})\ +)??(?:{_SAID})
 # What people put in place of a host's name. Not any word in brackets: metalog writes a program's name so.
 _NO_NAME = (
     r"[\[<({](?i:(?:my|your|the)?[\ _-]?(?:host|node|server|machine)(?:[\ _-]?name)?|redacted|removed|hidden|censored"
-    r"|anonymi[sz]ed|snip|x{2,20}|\*{1,20}|\.{2,5})[\])>}]"
+    r"|anonymi[sz]ed|snip|x{2,20}|\*{1,20}|\.{2,5})[\])>}]|\.{2,5}|\u2026"
 )
-_KERNEL_TAG = re.compile(rf"(?:\ {_NO_NAME}(?=\ +kernel:))?{_HOST_BEFORE_TAG}{_KERNEL}", re.VERBOSE)
+_KERNEL_TAG = re.compile(rf"(?:\ (?:{_NO_NAME})(?=\ +kernel:))?{_HOST_BEFORE_TAG}{_KERNEL}", re.VERBOSE)
 _OTHER_TAG = re.compile(_HOST_BEFORE_TAG + _TAG, re.VERBOSE)
 _BARE_KERNEL = re.compile(rf"(?:(?P<facility>{_FACILITIES})\.{_LEVELS}\ +)?(?:kernel:\ ?|\[kernel\]\ )")
 _APPLICATION = re.compile(r"\ *\[?(?:TRACE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL)\b")

@@ -6,7 +6,7 @@ import csv
 import re
 from collections.abc import Sequence
 
-from oomwatchd.oomlog import columns, runtime_parts, times, wrapped
+from oomwatchd.oomlog import columns, runtime_parts, times, wrapped, yaml_records
 from oomwatchd.oomlog.json_record import may_be_host, moment
 from oomwatchd.oomlog.logline import LogLine, Unwrapper
 
@@ -33,6 +33,8 @@ def choose(head: str) -> Unwrapper | None:
         return JournalExport(any(_TRANSPORT.match(row) is not None for row in rows))
     if runtime_parts.has_parts(rows):
         return runtime_parts.RuntimeParts()
+    if yaml_records.are_records(rows):
+        return yaml_records.YamlRecords()
     named = _csv_columns(rows[0])
     if named is not None:
         return Csv(*named)
