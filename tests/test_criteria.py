@@ -99,6 +99,17 @@ def test_a_fact_that_is_refused_does_not_hold(row: Row) -> None:
     assert mismatch(Rule("r", (), Action(low=5), excluded=asked.criteria), process) is not None
 
 
+@pytest.mark.parametrize(
+    ("real", "saved", "both"), [(None, None, None), (None, 7, None), (5, None, (5, 5)), (5, 7, (5, 7)), (0, 0, (0, 0))]
+)
+def test_real_and_saved_id(real: int | None, saved: int | None, both: tuple[int, int] | None) -> None:
+    process = Process(42, 1, 1, "x", session_leader=False, foreign_pid_ns=False)
+    process.uid, process.saved_uid = real, saved
+    assert (process.uids, process.gids) == (both, None)
+    process.uid, process.gid, process.saved_gid = None, real, saved
+    assert (process.uids, process.gids) == (None, both)
+
+
 @pytest.mark.parametrize("row", ROWS)
 def test_event(row: Row) -> None:
     assert row.event in ("exec", "fork", "comm", "uid", "gid", None)

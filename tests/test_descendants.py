@@ -270,6 +270,9 @@ def test_the_value_of_a_container_is_its_managers(
     tree = Tree(tmp_path)
     pinner = pinned_manager(tree, rule, uid)
     tree.process(CHILD, b"child", ppid=OUTER, uid=0, adj=300, nspid=nspid, cgroup=cgroup)
+    (tree.root / f"proc/{CHILD}/ns").mkdir()
+    link = tree.root / f"proc/{CHILD}/ns/pid"
+    link.symlink_to((tree.root / "proc/self/ns/pid").readlink() if nspid is None else "pid:[5]")
 
     pinner.forked(CHILD, OUTER, time.monotonic_ns())
     pinner.look(CHILD, SCAN)

@@ -545,3 +545,33 @@ def test_one_that_someone_removes_is_written_anew(ledger: Ledger, tmp_path: Path
     assert again.load(alive) is None
     assert list(again.nodes) == [5]
     again.close()
+
+
+def test_the_dead_of_whom_one_was_not_told_yet(ledger: Ledger) -> None:
+    nodes = [pinned(5), pinned(6)]
+    for node in nodes:
+        ledger.add(node)
+        ledger.died(node.pid)
+    assert (ledger.take_departed(), ledger.take_departed()) == (nodes, [])
+
+
+def test_a_process_that_only_a_runtime_pin_has_shown_dies(ledger: Ledger) -> None:
+    pin = RuntimePin(5, 5, 100)
+    ledger.add_pin(pin)
+    ledger.died(5)
+    assert ledger.runtime_pins == {}
+    ledger.remove_pin(pin)  # its removal comes after its death
+    assert ledger.runtime_pins == {}
+
+
+def test_a_dead_ancestor_of_many_is_written_anew_once(ledger: Ledger) -> None:
+    above = pinned(5)
+    ledger.enter(above)
+    ledger.died(5)
+    for pid in (6, 7, 8):
+        ledger.enter(Node(pid, pid, above))
+
+    ledger.rewrite()
+
+    assert ledger.path is not None
+    assert len(Path(ledger.path).read_text().splitlines()) == 5

@@ -422,21 +422,48 @@ def test_one_that_a_rule_ignores_no_more_is_forgotten(tree: Tree) -> None:
     assert (pinner.ledger.nodes, pinner.tracking.table.get(PID)) == ({}, None)
 
 
-@pytest.mark.parametrize(("comm", "expected"), [(b"second", 300), (b"other", 500)])
-def test_a_fork_in_a_pid_namespace_waits_unless_another_rule_fits_it(tree: Tree, comm: bytes, expected: int) -> None:
-    """It may become the first process of a container, and have its value from there."""
-    second = Rule("second", (Criterion("comm", (Pattern("second"),)),), Action(300, 300), containers=True)
+@pytest.mark.parametrize("shows_namespace", [False, True])
+@pytest.mark.parametrize(
+    ("comm", "adj", "pinned_by"),
+    [
+        (b"fits", 500, None),  # its value may be a manager's
+        (b"fits", 100, "named"),  # this value can't stay
+        (b"second", 500, "second"),
+        (b"other", 500, None),
+    ],
+)
+def test_a_fork_in_a_pid_namespace_may_become_a_container(
+    tree: Tree, comm: bytes, adj: int, pinned_by: str | None, shows_namespace: bool
+) -> None:
+    """So it waits, unless another rule than its parent's fits it."""
+    second = Rule("second", (Criterion("comm", (Pattern("second"),)),), Action(500, 500), containers=True)
     pinner = pinner_for(tree, BY_COMM, second)
-    start(tree, PARENT)
-    tree.process(PARENT, b"fits", uid=0, adj=100)
+    tree.process(1, b"init", ppid=0, uid=0, cgroup="/init.scope")
+    tree.process(PARENT, b"fits", uid=0, adj=100, cgroup="/init.scope")
+    tree.write(f"proc/{PARENT}/task/{PARENT}/children", b"")
     pinner.look(PARENT, SCAN)
-    tree.process(PID, comm, ppid=PARENT, uid=0, adj=500, nspid=f"{PID} 1")
+    tree.process(PID, comm, ppid=PARENT, uid=0, adj=adj, nspid=f"{PID} 1", cgroup="/init.scope")
     forked_only = f"{PID} ({comm.decode()}) S {PARENT} {PID} {PID} 0 -1 {PF_FORKNOEXEC} " + "0 " * 12
     tree.write(f"proc/{PID}/stat", forked_only + f"{PID * 10} 0")
+    if shows_namespace:
+        (tree.root / f"proc/{PID}/ns").mkdir()
+        (tree.root / f"proc/{PID}/ns/pid").symlink_to("pid:[5]")
 
     pinner.look(PID, SCAN)
 
-    assert value(tree, PID) == expected
+    pin = pinner.ledger.nodes[PID].pin
+    assert (None if pin is None else pin.rule) == pinned_by
+    assert (value(tree, PID), pinner.ledger.nodes[PID].settled) == (500, False)
+
+
+def test_a_fork_of_one_that_is_not_pinned_never_waits(tree: Tree) -> None:
+    pinner = pinner_for(tree, replace(BY_COMM, containers=True))
+    tree.process(PID, b"fits", uid=0, adj=100, nspid=f"{PID} 1")
+    tree.write(f"proc/{PID}/stat", f"{PID} (fits) S 1 {PID} {PID} 0 -1 {PF_FORKNOEXEC} " + "0 " * 12 + f"{PID * 10} 0")
+
+    pinner.look(PID, SCAN)
+
+    assert value(tree, PID) == 500
 
 
 def test_one_whose_descendants_are_looked_at_waits_unless_the_user_asks(tree: Tree) -> None:

@@ -86,8 +86,29 @@ def test_a_released_process_keeps_only_what_it_could_have_without_the_pin(
     assert pinner.writer.counters.releases == 1
 
 
-def test_a_daemon_that_lowers_no_floors_lets_each_value_be_the_process_own(tree: Tree) -> None:
+def test_a_release_that_the_kernel_refuses_is_reported(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    pinner = pinner_with(tree, LOWERING)
+    add(tree, PID, b"fits", 0)
+    pinner.look(PID, SCAN)
+    pinner.writer.take_decisions()
+    add(tree, PID, b"other", -500)
+
+    def refuse(directory: ProcessDir, value: int) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(ProcessDir, "write_oom_score_adj", refuse)
+    pinner.look(PID, Trigger("exec", 1))
+
+    (decision,) = pinner.writer.take_decisions()
+    assert (decision.event, decision.rule, decision.old, decision.new) == ("pin-failed", "r", -500, 0)
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_daemon_that_lowers_no_floors_lets_each_value_be_the_process_own(tree: Tree, is_known: bool) -> None:
+    """So does one that doesn't know whether it does."""
     tree.me(caps=ALL_CAPS & ~CAP_SYS_RESOURCE)
+    if not is_known:
+        (tree.root / "proc/self/status").unlink()
     pinner = pinner_with(tree, LOWERING)
     add(tree, PID, b"fits", 0)
     pinner.look(PID, SCAN)

@@ -1,5 +1,6 @@
 """Searches within a budget: what is known at once, what is put off, and what is never asked again."""
 
+import signal
 from dataclasses import replace
 
 import pytest
@@ -56,11 +57,18 @@ def test_what_is_overdue_is_neither_found_nor_not_found() -> None:
     failed = mismatch(rules.rules[0], shown)
     assert failed is not None
     assert (failed.key, failed.found) == ("not", None)
+    assert rules.decide(process(HOSTILE + "b!")) is None  # nor in another text of that program
     assert rules.decide(process("b")) is rules.rules[0]
 
 
 def test_one_of_several_that_is_found_is_enough() -> None:
     rules = RuleSet((cmdline_rule("either", regex(SLOW), regex("a!$")),))
+
+    assert settled(lambda: rules.decide(process(HOSTILE))) is rules.rules[0]
+
+
+def test_a_text_in_which_searches_take_long_is_compared_as_it_is() -> None:
+    rules = RuleSet((cmdline_rule("either", regex(SLOW), Pattern(HOSTILE)),))
 
     assert settled(lambda: rules.decide(process(HOSTILE))) is rules.rules[0]
 
@@ -166,6 +174,7 @@ def test_program_that_executes_while_it_is_looked_at_keeps_what_was_found_out() 
 
 def test_any_bytes() -> None:
     assert search(["b$", "c"], b"\xff\xfe" * 3 + b"b") == bytes([1, 0])
+    assert signal.getitimer(signal.ITIMER_PROF) == (0.0, 0.0)  # nothing ends the helper later
 
 
 def test_rule_that_is_not_reached_is_not_searched_for() -> None:
