@@ -73,3 +73,22 @@ def test_events_may_be_missing_after_a_process_waited_for_memory(
     parts.kills.count()
 
     assert parts.pinner.prefilter.ruled_out == left
+
+
+@pytest.mark.parametrize("step", ["count", "look_for_others"])
+def test_what_fails_before_or_after_a_scan_stops_neither_scans_nor_the_rest(
+    parts: Parts, log: KeptLog, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    shown = list[None]()
+
+    def fails() -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(parts.kills, step, fails)
+    monkeypatch.setattr(parts.pump, "scan_done", lambda: shown.append(None))
+
+    parts.scanner.whole()
+
+    assert (parts.scanner.scans, len(shown)) == (1, 1)
+    (record,) = log.records
+    assert record.message.endswith("going on: OSError: '[Errno 12] Cannot allocate memory'")

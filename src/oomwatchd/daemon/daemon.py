@@ -4,6 +4,7 @@ than 300 lines, since each part is named."""
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 
 from oomwatchd.base import footprint
 from oomwatchd.base.helper import ForkServer
@@ -272,24 +273,32 @@ class Daemon:
 
     def _before_scan(self, now: float) -> None:
         """Before each scan: look for changes that no event may have shown. `now`: CLOCK_MONOTONIC, in seconds."""
-        self._reloader.look(now)
-        self._names.refresh(now)
-        self._pump.check()
-        self._pins.expire()
-        self._kills.count()
+        self._each(
+            lambda: self._reloader.look(now),
+            lambda: self._names.refresh(now),
+            self._pump.check,
+            self._pins.expire,
+            self._kills.count,
+        )
 
     def _after_scan(self) -> None:
         """After each scan: log what it did, and start what has waited for it."""
         report, now = self._report, time.monotonic()
-        report.decisions()
-        self._kills.look_for_others()
-        report.summaries(now)
-        self._control.prune(now)
-        self._control_opening.try_again()
-        self._pump.scan_done()
-        for done in self._applier.take_waiting():
-            self._put_off.when_done(done)
-        report.show_status()
+        self._each(
+            report.decisions,
+            self._kills.look_for_others,
+            lambda: report.summaries(now),
+            lambda: self._control.prune(now),
+            self._control_opening.try_again,
+            self._pump.scan_done,
+            *(partial(self._put_off.when_done, done) for done in self._applier.take_waiting()),
+            report.show_status,
+        )
+
+    def _each(self, *steps: Callable[[], None]) -> None:
+        """Do all `steps`. An exception in one is logged, and keeps neither the others nor the scan from being done."""
+        for step in steps:
+            self._loop.guard(step)
 
     def _defer(self, pid: int, trigger: Trigger, owner: int, question: NotYet) -> bool:
         """Put a look off until its question is answered: see Defer in pinning/pinner.py. Returns whether it was."""
