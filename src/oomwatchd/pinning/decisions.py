@@ -84,7 +84,7 @@ def wanted_pin(node: Node, rule: Rule, current: int, trigger: Trigger) -> Pin:
     """The pin that `rule` asks for on a process that has the value `current`."""
     before = node.pin
     if before is None:
-        original = current if node.parent is None else without_rule(node, current)
+        original = without_rule(node, current)
     elif current != before.target and not rule.action.exact and rule.target(current) == current:
         original = current  # the process has set itself another value, and the rule allows that
     elif trigger.source == "exec" and current != before.target and current > before.original:

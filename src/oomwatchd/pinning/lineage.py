@@ -66,7 +66,7 @@ class Node:
     """What the ledger knows of a process that is pinned, or that descends from a pinned one. The node of a dead process
     is kept while a descendant lives.
 
-    It has 14 public methods, two more than usual, because most of them answer one question about the lineage."""
+    It has more public methods than usual, because most of them answer one question about the lineage."""
 
     pid: int
     starttime: int | None
@@ -230,6 +230,8 @@ class Node:
         """What the process has inherited from its ancestors; None: nothing. The nearest one decides on the value.
         Values and floors of the others count, too, because the nearest one may have passed them on before it was
         pinned."""
+        if self.parent is None:  # as of most processes, and each write waits for this
+            return None
         every = [each for above in self.ancestors() if (each := above.inheritance) is not None]
         if not every:
             return None

@@ -159,5 +159,5 @@ def _since(trigger: Trigger) -> int | None:
 
 def _floor_leaks(node: Node, value: int) -> bool:
     """Whether the process has inherited a floor below `value`. Only a privileged write moves the floor."""
-    inheritance = None if node.parent is None else node.inherited()
+    inheritance = node.inherited()
     return inheritance is not None and inheritance.floor is not None and value > inheritance.floor
