@@ -125,7 +125,7 @@ class Positions(Mapping[Path, Position]):
 class _Scanner:
     """Goes through a text once, and notes the place of each key.
 
-    It has 14 public methods, two more than usual: there is one for each part of TOML's grammar."""
+    It has more public methods than usual: there is one for each part of TOML's grammar."""
 
     def __init__(self, text: str) -> None:
         self.text = text

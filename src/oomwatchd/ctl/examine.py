@@ -58,11 +58,10 @@ class Explanation:
 class Examiner:
     """Explains processes by one rulebook."""
 
-    def __init__(self, book: Rulebook, proc: str = "/proc") -> None:
+    def __init__(self, book: Rulebook) -> None:
         self.book = book
         self.rules = RuleSet(book.config.rules)
-        self.proc = proc
-        self.view = View(proc)
+        self.view = View()
         self._decided: dict[int, str] = {}
 
     def explain(self, pids: Iterable[int]) -> list[Explanation]:
@@ -82,7 +81,7 @@ class Examiner:
 
     def _explain(self, pid: int, lineage: Json) -> Explanation:
         try:
-            with ProcessDir(pid, self.proc) as directory:
+            with ProcessDir(pid) as directory:
                 stat = directory.read_stat()
                 leader = parse_thread_group(directory.read("status"))
                 lineage = lineage if lineage.get("starttime") == stat.starttime else {}
@@ -139,7 +138,7 @@ class Examiner:
         while pid > 1 and pid not in chain:
             chain.append(pid)
             try:
-                with ProcessDir(pid, self.proc) as directory:
+                with ProcessDir(pid) as directory:
                     pid = directory.read_stat().ppid
             except (Vanished, OSError):
                 break
@@ -151,7 +150,7 @@ class Examiner:
         if pid not in self._decided:
             self._decided[pid] = ""
             try:
-                with ProcessDir(pid, self.proc) as directory:
+                with ProcessDir(pid) as directory:
                     stat, exe = directory.read_stat(), directory.read_exe()
                     process = settled(
                         lambda: read_process(directory, stat, exe, EVERYTHING, self.view, above, verify=True)

@@ -14,6 +14,9 @@ from oomwatchd.oom.badness import Candidate
 from oomwatchd.oom.small_files import PAGE
 from oomwatchd.oom.survey import Survey
 
+_MOVES = 10
+"""The most processes with another value that are listed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -116,7 +119,7 @@ def _row_beside(place: int, today: Candidate, outcome: Outcome) -> list[object]:
     ]
 
 
-def _moves(candidates: list[Candidate], other: Mapping[int, Outcome], most: int = 10) -> list[str]:
+def _moves(candidates: list[Candidate], other: Mapping[int, Outcome]) -> list[str]:
     """Lines about the processes that get another value, with their places before and after: "sshd (812): 3rd →
     never"."""
     moves = []
@@ -126,8 +129,8 @@ def _moves(candidates: list[Candidate], other: Mapping[int, Outcome], most: int 
             continue
         before, after = _place(place, today), _place(outcome.place, outcome.candidate)
         moves.append(f"{printable(today.task.comm)} ({today.task.pid}): {before} → {after}")
-    if len(moves) > most:
-        moves[most:] = [f"and {len(moves) - most} more"]
+    if len(moves) > _MOVES:
+        moves[_MOVES:] = [f"and {len(moves) - _MOVES} more"]
     return moves
 
 

@@ -15,10 +15,7 @@ _KIND_OF = {name: kind for kind, name in NAMES.items()}
 
 
 class EventSource:
-    """The subscription to process events, and the filter in the kernel. One of both may be missing, with a reason.
-
-    It has 13 public methods, one more than usual: it stands for the connector and the filter, either of which may come
-    and go."""
+    """The subscription to process events, and the filter in the kernel. One of both may be missing, with a reason."""
 
     def __init__(self, use_table: Callable[[Table], None]) -> None:
         """`use_table` is called with another table of tracked processes, before events are filtered by that."""

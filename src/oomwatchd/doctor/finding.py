@@ -25,11 +25,11 @@ def name(process: OomProcess) -> str:
     return f"{printable(process.task.comm)} ({process.task.pid})"
 
 
-def names(processes: Iterable[OomProcess], most: int = 3) -> str:
-    """The names of the first `most` processes, and how many more there are."""
+def names(processes: Iterable[OomProcess]) -> str:
+    """The names of the first three processes, and how many more there are."""
     names = [name(process) for process in processes]
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+    rest = len(names) - 3
+    return ", ".join(names[:3]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def mib(pages: int) -> str:

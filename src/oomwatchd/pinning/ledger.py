@@ -28,8 +28,8 @@ _SHARED_TEXTS = 1024
 class Ledger:
     """The nodes by PID, and their file. `path` None: nothing is saved (a dry run).
 
-    It has 21 public methods, more than other classes. Each kind of change of a node has one, so that no change misses
-    the file. The file itself is in ledger_file.py, ledger_codec.py and ledger_reader.py."""
+    It has more public methods than other classes. Each kind of change of a node has one, so that no change misses the
+    file. The file itself is in ledger_file.py, ledger_codec.py and ledger_reader.py."""
 
     def __init__(self, path: str | None, boot_id: str) -> None:
         self.nodes: dict[int, Node] = {}
@@ -114,8 +114,7 @@ class Ledger:
     def enter_early_pin(self, pid: int, template: bytes) -> None:
         """Save an early pin: the start time of the process isn't known yet. This is called before the value is written;
         add() follows. `template`: the result of early_pin_template()."""
-        if self._pending:
-            self.flush()
+        self.flush()
         if self._file is not None:
             self._file.append(template % (pid, ticks_since_boot(time.monotonic_ns()), int(time.time())))
 

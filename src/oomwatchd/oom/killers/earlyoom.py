@@ -50,8 +50,8 @@ def parse(arguments: Sequence[bytes], memory: Meminfo) -> Settings:
     """The settings of a command line of earlyoom (argv without the program) on a machine with `memory`. Sizes (-M, -S)
     become percents of MemTotal and SwapTotal, as earlyoom does it. Raises NotUnderstood."""
     found = _options([printable(argument) for argument in arguments])
-    mem = _percents(found.get("m"), 99, (10.0, 5.0))
-    swap = _percents(found.get("s"), 100, (10.0, 5.0))
+    mem = _percents(found.get("m", "10"), 99)
+    swap = _percents(found.get("s", "10"), 100)
     if "M" in found:
         mem = _merge(mem if "m" in found else None, _of_size(found["M"], memory.total))
     if "S" in found and memory.swap_total > 0:
@@ -128,9 +128,7 @@ def _pair(text: str) -> tuple[float, float]:
     return max(term, kill), kill
 
 
-def _percents(text: str | None, most: int, default: tuple[float, float]) -> tuple[float, float]:
-    if text is None:
-        return default
+def _percents(text: str, most: int) -> tuple[float, float]:
     pair = _pair(text)
     if pair[0] > most:
         raise NotUnderstood(f"value '{text}', which is more than {most}")
