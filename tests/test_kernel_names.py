@@ -24,6 +24,7 @@ def strings(key: str, *patterns: str) -> Criterion:
         ("exe", "/opt/*/bin/java", KernelNames(exes=frozenset({"java"}))),
         ("exe", "/opt/[ab]/java", KernelNames(exes=frozenset({"java"}))),
         ("exe", "*/java", KernelNames(exes=frozenset({"java"}))),
+        ("exe", "/usr/*/Xorg", KernelNames(exes=frozenset({"Xorg"}))),
         ("exe", "*java", None),
         ("exe", "/opt/*", None),
         ("exe", "/opt/java?", None),

@@ -456,6 +456,22 @@ def test_a_fork_in_a_pid_namespace_may_become_a_container(
     assert (value(tree, PID), pinner.ledger.nodes[PID].settled) == (500, False)
 
 
+def test_a_pinned_fork_in_a_pid_namespace_is_released_at_once(tree: Tree) -> None:
+    second = Rule("second", (Criterion("comm", (Pattern("second"),)),), Action(500, 500), containers=True)
+    pinner = pinner_for(tree, BY_COMM, second)
+    tree.process(PARENT, b"fits", uid=0, adj=100)
+    tree.write(f"proc/{PARENT}/task/{PARENT}/children", b"")
+    pinner.look(PARENT, SCAN)
+    for comm, pinned in (("second", True), ("other", False)):
+        tree.process(PID, comm.encode(), ppid=PARENT, uid=0, adj=500, nspid=f"{PID} 1")
+        stat = f"{PID} ({comm}) S {PARENT} {PID} {PID} 0 -1 {PF_FORKNOEXEC} " + "0 " * 12 + f"{PID * 10} 0"
+        tree.write(f"proc/{PID}/stat", stat)
+
+        pinner.look(PID, Trigger("comm", a_second_ago()))
+
+        assert (pinner.ledger.nodes[PID].pin is not None) is pinned
+
+
 def test_a_fork_of_one_that_is_not_pinned_never_waits(tree: Tree) -> None:
     pinner = pinner_for(tree, replace(BY_COMM, containers=True))
     tree.process(PID, b"fits", uid=0, adj=100, nspid=f"{PID} 1")

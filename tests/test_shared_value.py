@@ -144,6 +144,7 @@ def test_a_value_that_somebody_has_given_the_pinned_process_meanwhile_is_no_sign
 
     assert machine.values == (ORIGINAL, ORIGINAL)
     assert machine.pinner.ledger.nodes[CHILD].settled
+    assert [each.event for each in machine.pinner.writer.take_decisions()] == ["reset-child"]
     machine.pinner.look(PID, SCAN)
     assert machine.values == (PINNED, ORIGINAL)
 
