@@ -60,9 +60,9 @@ def verify_exe(directory: ProcessDir, path: bytes, deleted: bool, ours: Namespac
     runs = _stat_exe(directory)
     if runs is None:
         return Verification(None, "may not be looked at")
-    file = (runs.device, runs.inode)
+    file, owner = (runs.device, runs.inode), os.fstat(directory.descriptor).st_uid
     try:
-        there = ours.files.stat(path)
+        there = ours.files.stat(path, owner)
     except FileSystemSilent:
         return Verification(None, "its file system doesn't answer")
     if there is not None and (there.device, there.inode) == file:
@@ -79,7 +79,7 @@ def verify_exe(directory: ProcessDir, path: bytes, deleted: bool, ours: Namespac
     # directory.
     owners = {0}
     with contextlib.suppress(FileSystemSilent):
-        above = ours.files.stat(os.path.dirname(path))
+        above = ours.files.stat(os.path.dirname(path), owner)
         owners |= set() if above is None else {above.uid}
     if runs.uid not in owners:
         return Verification(False, "deleted, and owned by another user than its directory")

@@ -27,7 +27,7 @@ _RETRY_SECONDS, _RETRY_LIMIT_SECONDS = 10.0, 300.0
 _KNOWN_LIMIT = 256
 """The most answers that are kept."""
 _SILENT_LIMIT = 256
-"""The most directories that are remembered as silent."""
+"""The most directories that are remembered as silent, counted for each user."""
 
 _libc = ctypes.PyDLL(None, use_errno=True)  # PyDLL keeps the interpreter's lock, since these calls don't wait
 _how = ctypes.create_string_buffer(struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_CACHED))
@@ -101,20 +101,22 @@ def stat_cached(path: bytes) -> FileStatus | None:
 class Files:
     """Files by their path in the daemon's own view, and which file systems are silent.
 
-    Silence is remembered for each directory: the mount to which a path leads can't be known without asking it."""
+    Silence is remembered for each directory, because the mount to which a path leads can't be known without asking it.
+    And it is remembered for each user whose process asked: a user who makes helpers hang gets no answer about other
+    file systems either, and that must not count for others."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._known: dict[bytes, tuple[float, FileStatus | None]] = {}
-        self._silent: dict[bytes, tuple[float, float]] = {}
-        """Directories whose file system is silent: when to try again (by `clock`), and the seconds from the last
-        failure to then."""
+        self._silent: dict[tuple[bytes, int], tuple[float, float]] = {}
+        """Directories whose file system is silent, and for which user: when to try again (by `clock`), and the seconds
+        from the last failure to then."""
         self._news: list[tuple[bytes, bool]] = []
         """What take_news() returns."""
 
-    def stat(self, path: bytes) -> FileStatus | None:
-        """The status of the file to which a path leads; None: there is no file. Raises NotYet, and FileSystemSilent
-        while the file system doesn't answer."""
+    def stat(self, path: bytes, owner: int) -> FileStatus | None:
+        """The status of the file to which a path leads; None: there is no file. `owner`: the user ID of the process for
+        which this is asked. Raises NotYet, and FileSystemSilent while the file system doesn't answer."""
         try:
             return stat_cached(path)
         except BlockingIOError:
@@ -123,28 +125,33 @@ class Files:
         known = self._known.get(path)
         if known is not None and now < known[0]:
             return known[1]
-        if now < self._silent.get(os.path.dirname(path), (0.0, 0.0))[0]:
+        if now < self._silent.get((os.path.dirname(path), owner), (0.0, 0.0))[0]:
             raise FileSystemSilent
-        raise NotYet(stat_path, (path,), lambda answer: self._learn(path, answer))
+        raise NotYet(stat_path, (path,), lambda answer: self._learn(path, owner, answer))
 
-    def _learn(self, path: bytes, answer: object) -> None:
+    def _learn(self, path: bytes, owner: int, answer: object) -> None:
         directory, now = os.path.dirname(path), self._clock()
+        silent_for = [key for key in self._silent if key[0] == directory]
         if isinstance(answer, tuple):
             number, device, inode, uid = answer
             if len(self._known) >= _KNOWN_LIMIT:
                 self._known.clear()
             status = None if number else FileStatus(device, inode, uid)
             self._known[path] = now + _KNOWN_SECONDS, status
-            if self._silent.pop(directory, None) is not None:
+            for key in silent_for:
+                del self._silent[key]
+            if silent_for:
                 self._news.append((path, True))
             return
-        before = self._silent.get(directory)
-        if before is None:
+        before = self._silent.get((directory, owner))
+        if before is not None and now < before[0]:
+            return  # it was asked before the silence was known
+        if not silent_for:
             self._news.append((path, False))
-            if len(self._silent) >= _SILENT_LIMIT:
-                del self._silent[next(iter(self._silent))]
+        if before is None and len(self._silent) >= _SILENT_LIMIT:
+            del self._silent[next(iter(self._silent))]
         seconds = _RETRY_SECONDS if before is None else min(before[1] * 2, _RETRY_LIMIT_SECONDS)
-        self._silent[directory] = now + seconds, seconds
+        self._silent[directory, owner] = now + seconds, seconds
 
     def take_news(self) -> list[tuple[bytes, bool]]:
         """What has changed since the last call: paths, and whether their file system answers again (True) or has
