@@ -1,5 +1,6 @@
 """A real oomwatchd on the real kernel, with rules that fit only what the test itself starts."""
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -102,11 +103,11 @@ class Mount:
         self.server.send_signal(signal.SIGUSR2)
 
 
-@pytest.fixture
-def mount(tmp_path: Path) -> Iterator[Mount]:
+@contextlib.contextmanager
+def mounted(directory: Path) -> Iterator[Mount]:
+    """A FUSE file system at a new directory. The test is skipped where there may be none."""
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         pytest.skip("there is no /dev/fuse to be opened here")
-    directory = tmp_path / "mount"
     directory.mkdir()
     command = [sys.executable, "-m", "tests.kernel.fuse_server", str(directory), "/bin/sleep"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
@@ -118,6 +119,12 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
         finally:
             server.kill()
             ctypes.CDLL(None).umount2(str(directory).encode(), MNT_DETACH)
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Mount]:
+    with mounted(tmp_path / "mount") as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

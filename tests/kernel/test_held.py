@@ -2,12 +2,14 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.kernel.conftest import Compiler
 from tests.kernel.running import (
     Daemon,
     Processes,
@@ -252,6 +254,47 @@ def test_upgrade_under_a_running_program(daemon: Daemon, processes: Processes, t
 
     assert oom_score_adj(pid) == 500
     assert pid in daemon.pins()
+
+
+def test_renamed_between_the_scan_and_the_exec_event(
+    daemon: Daemon, processes: Processes, target: Path, compiled: Compiler, tmp_path: Path
+) -> None:
+    """The event tells of the program that the scan has pinned already, by a path that isn't there any more."""
+    stopper, program = compiled("write_stopper", ("-shared", "-fPIC")), tmp_path / "program"
+    shutil.copy("/bin/sleep", program)
+    first, second = 1, 0
+    while first > second:  # the scan goes from low PIDs to high ones
+        first = processes.start(target, "1000")
+        second = processes.start(
+            *("sh", "-c", f"read line; exec '{program}' 1000"),
+            stdin=subprocess.PIPE,
+            preexec_fn=lambda: set_oom_score_adj(os.getpid(), 700),
+        )
+    go = processes.children[-1].stdin
+    assert go is not None
+    guarded = f'[[rule]]\nname = "guarded"\nexe = "{program}"\nuser = "root"\noom_score_adj = {{ at_most = 300 }}\n'
+    daemon.spawn(rule(target, 500, scan="1h") + guarded, prefix=["env", f"LD_PRELOAD={stopper}"])
+    wait_until_stopped(daemon, "the first is pinned")
+    assert oom_score_adj(first) == 500
+    go.write(b"\n")
+    go.close()
+    wait_until(lambda: os.readlink(f"/proc/{second}/exe") == str(program), "the second executes the program")
+    os.kill(daemon.pid, signal.SIGCONT)
+    wait_until_stopped(daemon, "the second is pinned")
+    assert oom_score_adj(second) == 300
+
+    program.rename(tmp_path / "another")
+    os.kill(daemon.pid, signal.SIGCONT)
+
+    wait_for_value(processes.start(target, "1000"), 500)  # its event comes after that of the second
+    assert oom_score_adj(second) == 300
+    assert second in daemon.pins()
+
+
+def wait_until_stopped(daemon: Daemon, when: str) -> None:
+    """Wait until write_stopper.c has stopped the daemon."""
+    status = Path(f"/proc/{daemon.pid}/status")
+    wait_until(lambda: "State:\tT" in status.read_text(), f"stopped when {when}; its log: {daemon.log()}")
 
 
 def test_impostor_in_a_mount_namespace(daemon: Daemon, processes: Processes, target: Path, tmp_path: Path) -> None:

@@ -4,13 +4,23 @@ import os
 from pathlib import Path
 
 from tests.kernel.asking import oomwatchctl
-from tests.kernel.conftest import Mount
-from tests.kernel.running import Daemon, Processes, oom_score_adj, set_oom_score_adj, wait_for_value, wait_until
+from tests.kernel.conftest import Mount, mounted
+from tests.kernel.running import (
+    Daemon,
+    Processes,
+    oom_score_adj,
+    public_directory,
+    set_oom_score_adj,
+    wait_for_value,
+    wait_until,
+)
+
+USER, OTHER_USER = 65533, 65532
 
 
-def start_at_700(processes: Processes, program: Path) -> int:
+def start_at_700(processes: Processes, program: Path, *prefix: str) -> int:
     """A rule that lowers has something to lower, and looks at the file."""
-    return processes.start(program, "1000", preexec_fn=lambda: set_oom_score_adj(os.getpid(), 700))
+    return processes.start(*prefix, program, "1000", preexec_fn=lambda: set_oom_score_adj(os.getpid(), 700))
 
 
 def config(mount: Mount, target: Path, scan: str = "100ms") -> str:
@@ -75,3 +85,45 @@ def test_started_beside_it(daemon: Daemon, processes: Processes, mount: Mount, t
     assert (oom_score_adj(pid), oom_score_adj(local)) == (700, 400)
     mount.answer()
     wait_for_value(pid, 500)
+
+
+def test_one_users_processes_leave_helpers_to_others(daemon: Daemon, processes: Processes) -> None:
+    """A helper that waits for a file system can't be ended, and there are few. Who is pinned beside it needs one, too,
+    because the kernel doesn't keep what it has looked up in these file systems."""
+
+    def by(uid: int) -> tuple[str, ...]:
+        return ("setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups")
+
+    with (
+        public_directory() as directory,
+        mounted(directory / "silent") as silent,
+        mounted(directory / "sound") as sound,
+    ):
+        held = [start_at_700(processes, silent.program, *by(USER)) for _ in range(12)]
+        wait_until(lambda: {os.readlink(f"/proc/{pid}/exe") for pid in held} == {str(silent.program)}, "executed")
+        silent.stop_answering()
+        daemon.start(
+            f"""
+[daemon]
+scan_interval = "100ms"
+[[rule]]
+name = "programs"
+exe = ["{silent.program}", "{sound.program}"]
+user = [{USER}, {OTHER_USER}, 0]
+oom_score_adj = {{ at_most = 500 }}
+"""
+        )
+        wait_until(lambda: f"of '{silent.program}' doesn't answer" in daemon.log(), "told of")
+        another = start_at_700(processes, sound.program, *by(USER))
+        wait_until(lambda: f"of '{sound.program}' doesn't answer" in daemon.log(), "no further helper for this user")
+
+        for uid in (OTHER_USER, 0):
+            wait_for_value([start_at_700(processes, sound.program, *by(uid)) for _ in range(3)], 500)
+        assert {oom_score_adj(pid) for pid in held} == {700}
+
+        silent.answer()
+
+        # Who has not asked yet asks at once, and an answer counts for all.
+        held.append(start_at_700(processes, silent.program, *by(OTHER_USER)))
+        wait_for_value([*held, another], 500)
+        assert daemon.stop() == 0
