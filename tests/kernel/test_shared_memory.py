@@ -101,3 +101,61 @@ def test_rules_that_want_different_values_end_in_one_warning(
     start(processes, program, target, "65534", value=0)
 
     wait_until(lambda: "keeps changing" in daemon.log(), "a warning")
+
+
+CHILD_ALONE = "user = 65534\n"
+"""A rule that fits the child, and not its parent, which is root's."""
+
+
+def test_a_parent_that_no_rule_fits_gets_its_value_back_when_the_child_leaves_the_memory(
+    daemon: Daemon, processes: Processes, program: Path, target: Path
+) -> None:
+    daemon.start(rule(program, 500, scan="1h", more=CHILD_ALONE))
+    pid, child = start(processes, program, target, "65534", value=100)
+    wait_until(lambda: daemon.pins().keys() >= {pid, child}, "both are held")
+    assert (oom_score_adj(pid), oom_score_adj(child)) == (500, 500)
+
+    os.kill(child, signal.SIGUSR1)  # it executes another program
+
+    wait_for_value([pid, child], 100)
+    wait_until(lambda: daemon.pins() == {}, "neither is held")
+
+
+def test_a_parent_that_no_rule_fits_gets_its_value_back_when_the_child_dies(
+    daemon: Daemon, processes: Processes, program: Path, target: Path
+) -> None:
+    daemon.start(rule(program, 500, scan="100ms", more=CHILD_ALONE))
+    pid, child = start(processes, program, target, "65534", value=100)
+    wait_for_value([pid, child], 500)
+    daemon.wait_for_scan()
+    assert (oom_score_adj(pid), oom_score_adj(child)) == (500, 500)
+    assert daemon.status()["counters"]["drifts"] == 0
+
+    os.kill(child, signal.SIGKILL)
+
+    wait_for_value(pid, 100)
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_parent_that_no_rule_fits_follows_the_rule_of_the_child(
+    daemon: Daemon, processes: Processes, program: Path, target: Path, crash: bool
+) -> None:
+    daemon.start(rule(program, 500, scan="100ms", more=CHILD_ALONE))
+    both = start(processes, program, target, "65534", value=100)
+    wait_for_value(both, 500)
+    daemon.wait_for_scan()
+
+    if crash:
+        daemon.kill()
+        daemon.start()
+        daemon.wait_for_scan()
+    daemon.write(rule(program, 600, scan="100ms", more=CHILD_ALONE))
+    daemon.reload()
+    wait_for_value(both, 600)
+    daemon.wait_for_scan()
+    assert [oom_score_adj(pid) for pid in both] == [600, 600]
+    daemon.write(rule("/nowhere/else"))
+    daemon.reload()
+
+    wait_for_value(both, 100)
+    assert daemon.pins() == {}

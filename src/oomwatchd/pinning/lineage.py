@@ -106,8 +106,8 @@ class Node:
     """For a descendant: CLOCK_MONOTONIC after the write that gave it its value and floor, or that gave them to the
     parent from which it has inherited both. 0: there was no such write yet."""
     memory_of: "Node | None" = None
-    """The pinned ancestor whose memory the process shares without being a thread of it, so that the kernel gives both
-    the same value; None: it isn't known to."""
+    """The pinned ancestor or child whose memory the process shares without being a thread of it, so that the kernel
+    gives both the same value; None: it isn't known to."""
     refused: tuple[str, int] | None = None
     """Rule and errno of a write that the kernel refused. By this rule it isn't tried again before the rules change."""
     backoff: Backoff = field(default_factory=Backoff)

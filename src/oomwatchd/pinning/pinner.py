@@ -25,6 +25,7 @@ from oomwatchd.pinning.pin_writer import EarlyPin, PinWriter
 from oomwatchd.pinning.prefilter import Prefilter
 from oomwatchd.pinning.relatives import Relatives
 from oomwatchd.pinning.restorer import Restorer
+from oomwatchd.pinning.sharers import Sharers
 from oomwatchd.pinning.tracking import Tracking
 from oomwatchd.pinning.writer import Writer
 from oomwatchd.rules.ruleset import RuleSet
@@ -79,6 +80,7 @@ class Pinner:
         self.family = Family(ledger, self.rules, self.view, self.tracking)
         self.descendants = Descendants(ledger, self.rules, self.family, self.tracking, self.proc)
         self.relatives = Relatives(ledger, self.view, self.family, self.descendants, self.tracking)
+        self._sharers = Sharers(ledger, self.family, self.tracking, self.writer, self.proc)
 
     def set_rules(self, rules: RuleSet) -> None:
         """Go by other rules from now on. A scan has to follow."""
@@ -219,7 +221,10 @@ class Pinner:
         if self._restorer.is_in_the_making(look, stat, rule):
             return look
         if rule is not None and not rule.action.ignore:
+            parent = self._sharers.parent_of(look, stat)
             self._pin_writer.pin(look, stat, rule)
+            if parent is not None:
+                self._sharers.note_write(look, parent)
         elif node.pin is not None:
             self._restorer.release(look)
         elif rule is None and self._restorer.settle(look):
@@ -256,6 +261,9 @@ class Pinner:
             if node.former is not None:
                 self.tracking.note_change(node)
             self.agenda.add(self.descendants.descend(node), Trigger(source))
+            above = self.ledger.nodes.get(node.ppid)
+            if above is not None and above.memory_of is node:
+                self.agenda.add([above.pid], Trigger(source))
         self._keep_if_related(node)
         comes = not look.tracked and self.ledger.nodes.get(node.pid) is node
         if (comes or (node.affects_descendants and not look.rule_before)) and source != "fork":

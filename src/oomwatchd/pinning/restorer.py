@@ -36,7 +36,7 @@ class Restorer:
     def release(self, look: Look) -> None:
         """Give a pinned process its original value back. A value that the process has set itself is kept."""
         node, pin = look.node, look.node.pin
-        if pin is None:
+        if pin is None or self._has_memory_of_pinned(look):
             return
         current = look.directory.open_oom_score_adj()
         node.change_pin(None)
@@ -113,6 +113,19 @@ class Restorer:
             node.memory_of = None
         return shares
 
+    def _has_memory_of_pinned(self, look: Look) -> bool:
+        """Whether the process is pinned only because it shares the memory of a pinned child, see Sharers, and still
+        shares it, so that it can't get another value. It doesn't when one of the two has executed a program."""
+        node, child = look.node, look.node.memory_of
+        executes = look.trigger.source == "exec" and look.trigger.event_ns > 0
+        if child is not None and child.pin is not None and not child.dead and not executes:
+            with contextlib.suppress(Vanished):
+                stat = procfs.read_stat(child.pid, self._view.proc)
+                if stat.starttime == child.starttime and stat.flags & PF_FORKNOEXEC:
+                    return True
+        node.memory_of = None
+        return False
+
     def _has_changed_origin(self, look: Look, value: int) -> bool:
         """Whether the write of `value` to a descendant has changed the value of the pinned ancestor, too. The kernel
         gives one value to all processes that share their memory, __set_oom_adj() of fs/proc/base.c. Those are made by
@@ -120,6 +133,8 @@ class Restorer:
         origin, proc = look.node.origin(), self._view.proc
         pin = None if origin is None or origin.dead else origin.pin
         if origin is None or pin is None or value == pin.target or not _is_fork(look) or self._writer.dry_run:
+            return False
+        if origin.memory_of is look.node:
             return False
         if not procfs.shows(origin.pid, origin.starttime, value, proc):
             return False
