@@ -124,6 +124,23 @@ def test_a_damaged_head_is_refused(tmp_path: Path, head: str) -> None:
     assert ledger.nodes == {}
 
 
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ("", "no JSON"),
+        ("{}\n", "its first line isn't that of a ledger"),
+        (HEADER.replace("1", "2", 1), "another version"),
+    ],
+)
+def test_what_is_damaged_is_said(tmp_path: Path, content: str, what: str) -> None:
+    """An empty file is what a full disk may leave."""
+    ledger, damage = loaded(tmp_path / "ledger.json", content)
+
+    assert damage is not None
+    assert what in damage
+    assert ledger.nodes == {}
+
+
 def test_a_ledger_of_another_boot_is_no_damage(tmp_path: Path) -> None:
     ledger, damage = loaded(tmp_path / "ledger.json", f"{HEADER.replace('boot', 'other', 1)}\n{GOOD}\n".encode())
     assert damage
@@ -575,3 +592,34 @@ def test_a_dead_ancestor_of_many_is_written_anew_once(ledger: Ledger) -> None:
 
     assert ledger.path is not None
     assert len(Path(ledger.path).read_text().splitlines()) == 5
+
+
+def test_early_pins_whose_start_time_no_line_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that has the PID now is the pinned one, unless it has started later."""
+    monkeypatch.setattr("oomwatchd.pinning.ledger_reader._MOST_NODES", 2)
+    pin = json.loads(GOOD)["hold"]
+    lines = [json.dumps({"pid": pid, "started_by": 100, "hold": pin}) for pid in (1, 2, 3, 4, 5, 6)]
+    path = tmp_path / "ledger.json"
+    path.write_text(HEADER + "\n".join(lines))
+    ledger = Ledger(str(path), "boot")
+
+    # 1 has started later, 2 is gone, and there is no room for 5 and 6.
+    damage = ledger.load(alive, {1: 101, 3: 100, 4: 50, 5: 60, 6: 70}.get)
+    ledger.close()
+
+    assert {pid: node.starttime for pid, node in ledger.nodes.items()} == {3: 100, 4: 50}
+    assert damage == "2 of its lines can't be read"
+
+
+def test_who_died_unseen_and_leaves_something(tmp_path: Path) -> None:
+    """One that is pinned, or was a moment ago."""
+    pin = json.loads(GOOD)["hold"]
+    facts: list[dict[str, object]] = [{"hold": pin}, {"former": pin}, {}]
+    lines = [json.dumps({"pid": pid, "starttime": 7, **fact}) for pid, fact in enumerate(facts, 1)]
+    path = tmp_path / "ledger.json"
+    path.write_text(HEADER + "\n".join(lines))
+    ledger = Ledger(str(path), "boot")
+    assert ledger.load(lambda _pid, _starttime: False) is None
+    ledger.close()
+
+    assert sorted(ledger.take_died_unseen()) == [1, 2]

@@ -122,9 +122,11 @@ def test_others_are_not_judged_by_it() -> None:
 
 
 def test_helper_that_ended_leaves_what_cannot_take_long() -> None:
-    rules = RuleSet((cmdline_rule("slow", regex(SLOW)), cmdline_rule("glob", literal_or_glob("*!"))))
+    rules = RuleSet(
+        (cmdline_rule("slow", regex(SLOW), regex("b*c"), regex("b?c")), cmdline_rule("glob", literal_or_glob("*!")))
+    )
     first = asked(rules, process(HOSTILE))
-    assert len(first.arguments[0]) == 2  # type: ignore[arg-type]
+    assert len(first.arguments[0]) == 4  # type: ignore[arg-type]
 
     first.learn(None)
     second = asked(rules, process(HOSTILE))

@@ -116,10 +116,10 @@ def _break_circles(nodes: Iterable[Node]) -> int:
     sound: set[int] = set()
     broken = 0
     for node in nodes:
-        walked: dict[int, Node] = {}
+        walked = set[int]()
         above: Node | None = node
         while above is not None and id(above) not in sound and id(above) not in walked:
-            walked[id(above)] = above
+            walked.add(id(above))
             last, above = above, above.parent
         if above is not None and id(above) in walked:
             last.parent = None
