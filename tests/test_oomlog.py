@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -578,3 +579,40 @@ def test_openvz(ub: int, scope: str) -> None:
     assert kill.victim is not None
     assert (kill.victim.pid, kill.victim.comm, kill.victim.total_vm_kb) == (77, "php (x)", 281988)
     assert kill.scope == scope
+
+
+@pytest.fixture
+def deadline() -> Iterator[None]:
+    """20 s. A regular expression ends at a signal whose handler raises an exception."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("deadline")
+@pytest.mark.parametrize(
+    ("begin", "repeated", "end"),
+    [
+        ("", "**a ", ""),
+        ("\u2502", " ", "x"),
+        ("", " \xa0", "x"),
+        ("kernel: ", ".", "x"),
+        ("kernel: snip", "a", "."),
+        ("Memory cgroup stats for /", "\r", ")"),
+        ("kernel: ", "Task in /", " killed"),
+        ("Task in /a killed as a result of limit of /", " ", "x"),
+        ("Kernel panic - not syncing: ", " ", "x"),
+        ("", " cpuset=", " mems_allowed="),
+        ('"log":"', " ", "x"),
+    ],
+)
+def test_a_line_that_repeats_itself_takes_no_longer_than_another(begin: str, repeated: str, end: str) -> None:
+    """Any program may write one. Most of these took 4 to 30 s each where an expression tried each place anew."""
+    line = begin + repeated * (60_000 // len(repeated)) + end
+    assert [kill.victim for kill in parse("\n".join([line] * 16)) if kill.victim is not None] == []

@@ -28,10 +28,10 @@ _BB_END = re.compile(r"(?:\[/(?:code|quote|spoiler|pre|font|size|b|i)\])+\s*$", 
 _MARKDOWN_ESCAPE = re.compile(r"\\([_\[\]*<>#`()|-])")
 _ESCAPED_MARK = re.compile(r"^\\\[|[a-z]\\_[a-z]")
 # Markdown's bold and bold italic.
-_EMPHASIS = re.compile(r"(?<!\*)(\*{2,3})(?=[^\s*])(.*?[^\s*])\1(?!\*)")
+_EMPHASIS = re.compile(r"(?<!\*)(\*{2,3})([^\s*](?:[^*]*[^\s*])?)\1(?!\*)")
 _EMPHASIS_BEGINS = re.compile(r"\*{2,3}(?=[^\s*])")
-_FRAME = re.compile(r"^[\u2502\u2503\u2551] ?|\s*[\u2502\u2503\u2551]\s*$")
-"""A vertical line that a terminal draws around a text."""
+_FRAMES = ("\u2502", "\u2503", "\u2551")
+"""Vertical lines that a terminal draws around a text."""
 _INVISIBLE = re.compile("[\xad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 _NO_BREAK = "\xa0\u2007\u202f"
 _BLANKS = str.maketrans(dict.fromkeys(_NO_BREAK, " "))
@@ -100,12 +100,20 @@ def without_colours(text: str) -> str:
 def _plain_letters(line: str) -> str:
     """No-break spaces made plain where they stand for padding (one that stands alone may be a name's), printers'
     letters and hyphens, marks that are not seen, quotation marks around all."""
-    line = _FRAME.sub("", _INVISIBLE.sub("", line).translate(_PRINTED))
+    line = _without_frame(_INVISIBLE.sub("", line).translate(_PRINTED))
     line = line.lstrip(_QUOTES) if line[:1] in _QUOTES else line
     line = line.rstrip(_QUOTES) if line[-1:] in _QUOTES else line
     blanks = sum(map(line.count, _NO_BREAK))
     if blanks >= 3 or _PADDING.search(line) is not None:
         return line.translate(_BLANKS)
+    return line
+
+
+def _without_frame(line: str) -> str:
+    if line.startswith(_FRAMES):
+        line = line[1:].removeprefix(" ")
+    if (ended := line.rstrip()).endswith(_FRAMES):
+        line = ended[:-1].rstrip()
     return line
 
 

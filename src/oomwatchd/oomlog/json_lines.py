@@ -16,7 +16,7 @@ from oomwatchd.oomlog import json_cut
 from oomwatchd.oomlog.json_record import Context, known, moment, pairs
 from oomwatchd.oomlog.logline import LogLine
 
-_MEMBER = re.compile(r'\s*"(?:message|MESSAGE|log|msg|text|textPayload|line|_raw)"\s*:\s*"(?P<text>.*?)"?,?\s*$')
+_MEMBER = re.compile(r'\s*"(?:message|MESSAGE|log|msg|text|textPayload|line|_raw)"\s*:\s*"(?P<text>.*?)"?,?$')
 TEXTS = (
     *("MESSAGE", "message", "@message", "full_message", "short_message", "log", "msg", "textPayload", "line"),
     *("text", "_raw", "stringValue", "rawLog", "event.original", "SyslogMessage", "content", "Line"),
@@ -38,7 +38,7 @@ def unwrap(line: str) -> list[LogLine] | None:
         if cut and found:
             found[-1] = replace(found[-1], cut=True)
         return found or ([] if cut and value is None else None)
-    member = _MEMBER.match(line)
+    member = _MEMBER.match(line.rstrip())
     return None if member is None else [LogLine(text) for text in _split(_unescape(member["text"]))]
 
 

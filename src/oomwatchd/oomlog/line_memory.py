@@ -8,17 +8,18 @@ from typing import NamedTuple
 
 from oomwatchd.oomlog.record import Zone
 
-_LIMIT = re.compile(r"Task in (/.*) killed as a result of limit of (/.*?)\s*$")
+_LIMIT = " killed as a result of limit of /"
 
 
 def limit_of(text: str) -> tuple[str, str] | None:
     """The victim's memory cgroup and the one with the limit (until 4.20)."""
-    match = _LIMIT.search(text)
-    return None if match is None else (match[1], match[2])
+    before, words, limit = text.rpartition(_LIMIT)
+    _, task, victim = before.partition("Task in /")
+    return (f"/{victim}", f"/{limit.rstrip()}") if words and task else None
 
 
 _USAGE = re.compile(r"(memory\+swap|memory|swap): usage (\d{1,18})kB, limit (\d{1,20})kB")
-_STATS = re.compile(r"Memory cgroup stats for (?P<memcg>/.*?)(?:: ?(?P<inline>cache:.*))?:?\s*$")
+_STATS = re.compile(r"Memory cgroup stats for (?P<memcg>/.*?)(?:: ?(?P<inline>cache:.*))?:?$")
 _INLINE = re.compile(r"\b(cache|rss|shmem|swap):(\d{1,18})KB")
 _INLINE_KEYS = {"cache": "file_kb", "rss": "anon_kb", "shmem": "shmem_kb", "swap": "swap_usage_kb"}
 _STAT = re.compile(r"\s*(total_rss|total_cache|total_shmem|anon|file|shmem|slab) (\d{1,20})\s*$")
@@ -62,7 +63,7 @@ def usage(text: str) -> dict[str, int] | None:
 def stats_of(text: str) -> tuple[str, dict[str, int] | None] | None:
     """ "Memory cgroup stats for /a:" names the group with the limit. Its old form, with the figures behind it (KiB),
     comes for each group below the limit, and doesn't say which has it."""
-    match = _STATS.search(text)
+    match = _STATS.search(text.rstrip())
     if match is None:
         return None
     if match["inline"] is None:

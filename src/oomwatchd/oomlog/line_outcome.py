@@ -220,7 +220,7 @@ def group(text: str) -> str | None:
     return None if match is None else match[1]
 
 
-_PANIC = re.compile(r"Kernel panic - not syncing: (.*?)\s*$", re.DOTALL)
+_PANIC = re.compile(r"Kernel panic - not syncing: (.*\S)", re.DOTALL)
 _PANIC_OOM = re.compile(r"out of memory|deadlocked on memory|panic_on_oom", re.IGNORECASE)
 
 

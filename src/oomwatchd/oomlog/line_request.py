@@ -70,13 +70,13 @@ def cpu(text: str, expected: str | None) -> Cpu | None:
     return Cpu(pid, rest[: taint.start()].removesuffix(" "), taint["kernel"])
 
 
-_MEMS_ALLOWED = re.compile(r" cpuset=.* mems_allowed=([\d,-]{1,200})\s*$")
+_MEMS_ALLOWED = re.compile(r" mems_allowed=([\d,-]{1,200})\s*$")
 
 
 def mems_allowed(text: str) -> str | None:
     """ "java cpuset=/ mems_allowed=0-1": the NUMA nodes that the invoker may use (until 4.20)."""
-    match = _MEMS_ALLOWED.search(text) if "mems_allowed=" in text else None
-    return None if match is None else match[1]
+    match = _MEMS_ALLOWED.search(text)
+    return match[1] if match is not None and " cpuset=" in text[: match.start()] else None
 
 
 def nodes(text: str) -> set[int]:

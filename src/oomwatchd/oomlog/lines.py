@@ -152,7 +152,9 @@ def is_trace(raw: bytes) -> bool:
     return _TRACE.search(raw) is not None and b"mem_cgroup_out_of_memory+" not in raw and _ROW_LIKE.search(raw) is None
 
 
-_GAP = re.compile(r"[^\w.…]*(?:\.{3,}|…|snip\w*|cut)(?:\W*|.*(?:snip|skip|cut|omit|elid|lines|more).*)$", re.IGNORECASE)
+_GAP = re.compile(
+    r"[^\w.…]*(?:\.{3,}+|…|snip\w*+|cut)(?:\W*|.*(?:snip|skip|cut|omit|elid|lines|more).*)$", re.IGNORECASE
+)
 _STACK = re.compile(r"Stack ?:|\s*(?:[0-9a-f]{8}|[0-9a-f]{16})(?: (?:[0-9a-f]{8}|[0-9a-f]{16}))+\s*$")
 
 
