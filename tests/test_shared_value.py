@@ -3,6 +3,7 @@ a made-up /proc, where the file of the value is one file."""
 
 import shutil
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -187,3 +188,112 @@ def test_a_release_of_the_fork_alone_leaves_both_the_pinned_value(tree: Tree) ->
     assert (decision.event, decision.rule, decision.old, decision.new) == ("released", "second", PINNED, PINNED)
     assert machine.pinner.ledger.nodes[CHILD].memory_of is machine.pinner.ledger.nodes[PID]
     assert machine.pinner.ledger.nodes[CHILD].settled_ns == 0
+
+
+class Pair:
+    """A parent that no rule fits, and a fork of it that a rule fits."""
+
+    def __init__(self, tree: Tree, *, parent: int = PID, shares: bool = True, adj: int = ORIGINAL) -> None:
+        self.tree, self.parent = tree, parent
+        self.pinner = Pinner(RuleSet([SECOND]), Ledger(None, ""), proc=tree.proc)
+        tree.process(parent, b"other", adj=adj)
+        tree.process(CHILD, b"second", ppid=parent, adj=ORIGINAL)
+        self.show(CHILD, "second", PF_FORKNOEXEC)
+        if shares:
+            value = tree.root / f"proc/{CHILD}/oom_score_adj"
+            value.unlink()
+            value.symlink_to(f"../{parent}/oom_score_adj")
+        self.pinner.look(CHILD, Trigger("uid", time.monotonic_ns()))
+
+    def show(self, pid: int, comm: str, flags: int = 0) -> None:
+        ppid = self.parent if pid == CHILD else 1
+        stat = f"{pid} ({comm}) S {ppid} {pid} {pid} 0 -1 {flags} " + "0 " * 12 + f"{pid * 10} 0"
+        self.tree.write(f"proc/{pid}/stat", stat)
+
+    def unshare(self) -> None:
+        """Each has a memory and a value of its own from now on."""
+        value = self.tree.root / f"proc/{CHILD}/oom_score_adj"
+        current = value.read_text()
+        value.unlink()
+        value.write_text(current)
+
+    @property
+    def values(self) -> tuple[int, int]:
+        first, second = ((self.tree.root / f"proc/{pid}/oom_score_adj").read_text() for pid in (self.parent, CHILD))
+        return int(first), int(second)
+
+    @property
+    def pinned(self) -> list[int]:
+        return sorted(node.pid for node in self.pinner.ledger.pinned())
+
+
+def test_a_parent_that_gets_the_value_of_the_fork_is_pinned_by_its_rule(tree: Tree) -> None:
+    pair = Pair(tree)
+
+    assert (pair.values, pair.pinned) == ((PINNED, PINNED), [PID, CHILD])
+    pin = pair.pinner.ledger.nodes[PID].pin
+    assert pin is not None
+    assert (pin.rule, pin.original, pin.target, pin.child_value) == ("second", ORIGINAL, PINNED, ORIGINAL)
+    assert sorted((each.event, each.pid, each.old) for each in pair.pinner.writer.take_decisions()) == [
+        ("pinned", PID, ORIGINAL),
+        ("pinned", CHILD, ORIGINAL),
+    ]
+    pair.pinner.look(PID, SCAN)
+    assert (pair.values, pair.pinned) == ((PINNED, PINNED), [PID, CHILD])
+    assert pair.pinner.writer.take_decisions() == []
+
+
+@pytest.mark.parametrize("adj", [ORIGINAL, PINNED])
+def test_a_parent_that_shares_nothing_is_left_alone(tree: Tree, adj: int) -> None:
+    """It may have the pinned value by itself."""
+    pair = Pair(tree, shares=False, adj=adj)
+    assert pair.pinned == [CHILD]
+
+
+def test_init_is_no_such_parent(tree: Tree) -> None:
+    pair = Pair(tree, parent=1)
+    assert pair.pinned == [CHILD]
+
+
+def test_the_parent_follows_another_value_of_the_rule(tree: Tree) -> None:
+    pair = Pair(tree)
+    pair.pinner.set_rules(RuleSet([replace(SECOND, action=Action(600, 600))]))
+    pair.pinner.writer.take_decisions()
+
+    pair.pinner.look(CHILD, Trigger("reload"))
+
+    pin = pair.pinner.ledger.nodes[PID].pin
+    assert pin is not None
+    assert (pair.values, pin.original, pin.target) == ((600, 600), ORIGINAL, 600)
+    assert [each.pid for each in pair.pinner.writer.take_decisions()] == [CHILD]
+
+
+def test_when_the_fork_executes_a_program_both_are_released(tree: Tree) -> None:
+    pair = Pair(tree)
+    pair.unshare()
+    pair.show(CHILD, "other")
+
+    pair.pinner.look(CHILD, Trigger("exec", time.monotonic_ns()))
+
+    assert (pair.values, pair.pinned) == ((ORIGINAL, ORIGINAL), [])
+
+
+def test_when_the_parent_executes_a_program_it_is_released(tree: Tree) -> None:
+    pair = Pair(tree)
+    pair.unshare()
+
+    pair.pinner.look(PID, Trigger("exec", time.monotonic_ns()))
+
+    assert (pair.values, pair.pinned) == ((ORIGINAL, PINNED), [CHILD])
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_when_the_fork_has_ended_the_parent_is_released(tree: Tree, is_told: bool) -> None:
+    pair = Pair(tree)
+    shutil.rmtree(tree.root / f"proc/{CHILD}")
+    if is_told:
+        pair.pinner.family.exited(CHILD, time.monotonic_ns())
+
+    pair.pinner.look(PID, SCAN)
+
+    assert int((tree.root / f"proc/{PID}/oom_score_adj").read_text()) == ORIGINAL
