@@ -138,7 +138,7 @@ def test_an_oom_of_a_memory_cgroup(request: pytest.FixtureRequest, machine: Mach
         "while [ ! -e /run/go ]; do sleep 0.1; done\n"
         "dd if=/dev/zero of=/mnt/ram/fill bs=1M count=45\nsleep 10000\n",
     )
-    machine.succeed("rm -f /run/go")
+    machine.succeed("rm -f /run/go /run/large /run/small")  # of the test before
     start(machine, "both", "/bin/bash /root/both.sh", f"{PROPERTIES} -p MemoryMax=128M")
     machine.wait("both are started", lambda: machine.run("test -s /run/large -a -s /run/small").status == 0)
     large, small = int(machine.read("/run/large")), int(machine.read("/run/small"))

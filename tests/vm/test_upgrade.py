@@ -67,7 +67,8 @@ def test_0_1_0_is_there_and_holds_some(machine: Machine, first: bytes) -> None:
     wait_for_value(machine, start(machine, "held", f"{GUARDED} infinity"), -1000)
     shell = start(machine, "shell", f"{SHELL} -c 'sleep 1000 & wait'")
     wait_for_value(machine, shell, -800)
-    wait_for_value(machine, int(machine.succeed(f"pgrep -P {shell}")), 50)
+    child = machine.wait("the shell has its child", lambda: machine.run(f"pgrep -P {shell}").stdout.strip())
+    wait_for_value(machine, int(child), 50)
     pinned = start(machine, "pinned", "/usr/bin/sleep 10000")
     machine.succeed(f"oomwatchctl pin {pinned} 300 --for 2h; dpkg -L oomwatchd > /root/first")
 
