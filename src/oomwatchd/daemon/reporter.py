@@ -67,7 +67,7 @@ class Reporter:
         self._notes.append(text)
 
     def emit_with_notes(self, event: str, priority: int, message: str) -> None:
-        """Log a record about the whole daemon, together with the warnings from note() and those of the
+        """Log a record about the whole daemon, together with the warnings of keep_warning() and those of the
         configuration."""
         notes = [*self._notes, *map(str, self._in_force.config.warnings)]
         self._notes.clear()
