@@ -88,6 +88,31 @@ def test_earlyoom(text: str, uid: int | None, adj: int | None, log: Path) -> Non
     assert (kill.memory.ram_kb, kill.memory.free_kb, kill.memory.swap_free_kb) == (1024000, 102400, 20480)
 
 
+@pytest.mark.parametrize(
+    ("before", "behind", "between"),
+    [
+        ('2026-03-15T04:07:0{},web1,earlyoom,"', '"', "\n"),
+        ('2026-03-15T04:07:0{};"Mar 15 04:07:01 web1 earlyoom[5]: ', '"', "\n"),
+        ("2026-03-15T04:07:0{}\tearlyoom[5]\t", "", "\n"),
+        ("Mar 15 04:07:0{} web1 earlyoom[5]: ", "", " "),
+        ("2026-03-15T04:07:0{}+00:00 web1 earlyoom: ", "", " "),
+    ],
+)
+def test_earlyoom_in_tables_and_in_one_line(before: str, behind: str, between: str, log: Path) -> None:
+    texts = (
+        "mem avail: 18565 of 31880 MiB (58.23%), swap free: 49151 of 49151 MiB (99.84%)",
+        "mem avail:   165 of 31880 MiB ( 0.52%), swap free: 19581 of 49151 MiB (39.84%)",
+        "low memory! at or below SIGTERM limits: mem  5.00%, swap 40.00%",
+        'sending SIGTERM to process 42 uid 1000 "a, b": oom_score 866, VmRSS 5 MiB, cmdline "x"',
+        "process 42 exited after 0.1 seconds",
+    )
+    escaped = [text.replace('"', '""') if behind else text for text in texts]
+    (kill,) = read(log, between.join(f"{before.format(n)}{text}{behind}" for n, text in enumerate(escaped)))
+    assert (kill.killer, str(kill.time)[:18]) == ("earlyoom", "2026-03-15T04:07:0")
+    assert kill.victim is not None
+    assert (kill.victim.pid, kill.victim.comm, kill.victim.uid) == (42, "a, b", 1000)
+
+
 @pytest.mark.parametrize("tag", ["2026-03-15T04:07:01+00:00 web1 earlyoom[5]: ", ""])
 @pytest.mark.parametrize(
     ("low", "send"),

@@ -67,6 +67,11 @@ _BARE = (
 """Words that only one killer writes, for logs without tags: `journalctl -o cat`, standard error in a file."""
 
 
+def may_say(text: str) -> bool:
+    """Whether a text has a word of another killer's or of a service manager's."""
+    return _TEXT.search(text) is not None
+
+
 class Beside:
     """Reads a log block by block, or line by line. `kills`: the kills of other killers. `ties`: lines that name the
     unit or container of a kill by the kernel."""
@@ -101,7 +106,7 @@ class Beside:
 
     def take_line(self, line: LogLine, raw: str = "") -> None:
         """Take a line, with what its container knows of it. `raw`: the whole line, where it differs."""
-        if line.program not in _KNOWN and _TEXT.search(line.text) is None:
+        if line.program not in _KNOWN and not may_say(line.text):
             return
         if not line.verbatim and (text := clean(line.text)) != line.text:
             line = replace(line, text=text)

@@ -29,6 +29,8 @@ _MARKDOWN_ESCAPE = re.compile(r"\\([_\[\]*<>#`()|-])")
 _ESCAPED_MARK = re.compile(r"^\\\[|[a-z]\\_[a-z]")
 # Markdown's bold and bold italic.
 _EMPHASIS = re.compile(r"(?<!\*)(\*{2,3})([^\s*](?:[^*]*[^\s*])?)\1(?!\*)")
+# Cisco's switches: "*Sep 21 14:13:20.123: %KERN-3-SYSTEM_MSG: [1.000000] text - kernel".
+_CISCO = re.compile(r"^[*.]?(.*?)%KERN-\d-[A-Z_]{1,40}: (.*?)(?: - kernel)?$")
 _EMPHASIS_BEGINS = re.compile(r"\*{2,3}(?=[^\s*])")
 _FRAMES = ("\u2502", "\u2503", "\u2551")
 """Vertical lines that a terminal draws around a text."""
@@ -55,7 +57,7 @@ def clean(line: str) -> str:
     """The line as the kernel or a logging program wrote it: without colours, markup, no-break spaces, the pipes of a
     table in Markdown. A line that has none of them comes back as it is."""
     if _ORDINARY.fullmatch(line) is not None and line[-1:] not in ("]", "|", " ") and "**" not in line:
-        return line
+        return line if "%KERN-" not in line else _CISCO.sub(r"\1kernel: \2", line)
     if "\x1b" in line:
         # The kernel's log shows an ESC in a name as \x1b, so these are the terminal's.
         line = without_colours(line)

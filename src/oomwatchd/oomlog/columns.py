@@ -5,8 +5,9 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from oomwatchd.oomlog import lines, prefix
+from oomwatchd.oomlog import beside, lines, prefix
 from oomwatchd.oomlog.dates import is_date
+from oomwatchd.oomlog.killers import PROGRAMS
 
 _SAMPLE = 100
 _ENOUGH = 3
@@ -14,6 +15,8 @@ _MOST = 40
 """The most columns of a table."""
 _EPOCH = re.compile(r"1\d{9}(?:\.\d{1,9}|\d{3}|\d{6}|\d{9})?")
 _PRINTED_DATE = re.compile(r"[A-Z][a-z]{2} \d{1,2}, \d{4} @ \d\d:\d\d:\d\d(?:\.\d{1,9})?")
+_WRITERS = frozenset(("kernel", *PROGRAMS))
+_FRACTION = re.compile(r"\d{3,9}(?:Z|[+-]\d\d:?\d\d)?\s")
 _NUMBER = re.compile(r"[\d.,+-]*")
 
 
@@ -48,15 +51,18 @@ def by_content(rows: Sequence[str]) -> tuple[str, dict[str, int]] | None:
 
 
 def _meanings(columns: Sequence[Sequence[str]]) -> dict[str, int] | None:
-    dates = [number for number, cells in enumerate(columns) if all(map(_is_date, cells))]
+    # The first and the last row may be cut.
+    dates = [number for number, cells in enumerate(columns) if all(map(_is_date, cells[1:-1]))]
+    if any(at + 1 < len(columns) and _FRACTION.match(columns[at + 1][1]) is not None for at in dates):
+        return None  # a comma before the fraction of a second
     others = [number for number in range(len(columns)) if number not in dates and not _is_of_numbers(columns[number])]
     if not dates or not others:
         return None
     text = max(others, key=lambda number: sum(map(len, columns[number])))
     if not any(_is_of_report(cell) for cell in columns[text]):
         return None
-    found = {"text": text, "time": next((at for at in dates if not _EPOCH.fullmatch(columns[at][0])), dates[0])}
-    program = next((at for at in others if at != text and "kernel" in map(_tag, columns[at])), None)
+    found = {"text": text, "time": next((at for at in dates if not _EPOCH.fullmatch(columns[at][1])), dates[0])}
+    program = next((at for at in others if at != text and not _WRITERS.isdisjoint(map(_tag, columns[at]))), None)
     if program is not None:
         found["program"] = program
     elif any(len(set(columns[at])) > 1 for at in others if at != text and not all(map(_has_own, columns[text]))):
@@ -73,7 +79,7 @@ def _is_of_numbers(cells: Sequence[str]) -> bool:
 
 
 def _tag(cell: str) -> str:
-    return cell.strip().lower().rstrip(":")
+    return cell.strip().lower().rstrip(":").partition("[")[0]
 
 
 def _has_own(cell: str) -> bool:
@@ -83,4 +89,4 @@ def _has_own(cell: str) -> bool:
 
 def _is_of_report(cell: str) -> bool:
     text = prefix.split(cell).text or ""
-    return lines.begins(text) or " invoked oom-killer" in text
+    return lines.begins(text) or " invoked oom-killer" in text or beside.may_say(cell)

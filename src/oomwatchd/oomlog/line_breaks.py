@@ -19,10 +19,10 @@ _BREAKS: tuple[re.Pattern[bytes], ...] = (
     re.compile(rb"#015#012|#012"),
     re.compile(rb"<br\s{0,2}/?>", re.IGNORECASE),
     # A page that shows all in one line: only what each line begins with is left.
-    re.compile(rb" (?=\[ {0,6}\d{1,9}\.\d{6}\] )"),
+    re.compile(rb"(?<!kernel:) (?=\[ {0,6}\d{1,9}\.\d{6}\] )"),
     re.compile(rb" (?=\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]?\d \d\d:\d\d:\d\d \d{4}\] )"),
-    re.compile(rb" (?=[A-Z][a-z]{2} [ \d]?\d \d\d:\d\d:\d\d \S{1,64} kernel: )"),
-    re.compile(rb" (?=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S{0,16} \S{1,64} kernel: )"),
+    re.compile(rb" (?=[A-Z][a-z]{2} [ \d]?\d \d\d:\d\d:\d\d \S{1,64} [\w./@-]{1,64}(?:\[\d{1,10}\])?: )"),
+    re.compile(rb" (?=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S{0,16} \S{1,64} [\w./@-]{1,64}(?:\[\d{1,10}\])?: )"),
 )
 _JSON = re.compile(rb"\A\s*(?:[{\[]\s*[\"{\[}\]]|\x1e\{|data: ?\{)|[{,]\s*\"[\w@.-]{1,40}\"\s?:\s?\"")
 _FRAME = re.compile(rb"\n?([1-9]\d{0,5}) (?=<\d{1,3}>)")

@@ -19,7 +19,7 @@ _LEAD_MAX = 400
 """The most characters of the lead before a known layer."""
 _LAYERS_MAX = 12
 
-_CALLER = r"\[\ *[TC]\d{1,10}\]"
+_CALLER = r"\[\ *[TC]\d{1,10}(?:@(?:CPU)?\d{1,4})?\]"
 # Samsung's televisions write the CPU's number in front: "[2-3219.1870] ".
 _UPTIME = r"\[\ *+(?:\d{1,3}-)?+(?:\d{1,12}\.\d{1,9}\ *+(?:<[^>\n]{0,20}>)?+|\+\d{1,12}\.\d{1,9})\]"
 # What makers of phones put behind the stamp: "(2)[4311:java]", " [2:  java: 4311] ", " c2   4311 (java) ".
@@ -33,7 +33,7 @@ _LEVELS = r"(?:emerg|alert|crit|err|error|warn|warning|notice|info|debug|panic)"
 _HOST = r"(?:(?:::[fF]{4}:)?[A-Za-z0-9_][\w.%@/-]*+(?::[\w.:%-]*\w)?)"
 # RFC 5424: APP-NAME PROCID MSGID STRUCTURED-DATA.
 _RFC5424 = r"\ (?:-|\d{1,10})\ \S{1,32}\ (?:-|(?:\[[^\]\n]{0,500}\])+)(?:\ \ufeff?|$)"
-_KERNEL = rf"(?:(?:kernel|vmkernel|kern)(?:(?:\[[\w/.-]{{0,40}}\])?:(?:\ \ (?=\S)|\ ?)|{_RFC5424})|\[kernel\]\ )"
+_KERNEL = rf"(?:(?:kernel|vmkernel|kern)(?:(?:\[[\w/.-]{{0,40}}\])?:(?:\ :\ |\ \ (?=\S)|\ ?)|{_RFC5424})|\[kernel\]\ )"
 _TAG = rf"""
     (?:(?P<tag>[^\s:\[\]"|{{}},=()<>]{{1,128}})(?:(?:\[[^\]\s]{{0,40}}\])?:\ |{_RFC5424})
      | \[(?P<bracketed>[A-Za-z][\w./-]{{0,60}})\]\ (?=\S))
@@ -58,7 +58,7 @@ _LAYER = re.compile(
 # "kern.warn", "[kern.warn]", "<kern.warn>", before the host or behind it.
 _SAID = rf"[\[<(]?(?P<facility>{_FACILITIES})\.{_LEVELS}[\]>)]?\ +"
 _SAID_FIRST = _SAID.replace("<facility>", "<first_facility>")
-_HOST_BEFORE_TAG = rf"\ *(?:{_SAID_FIRST})?(?:(?P<host>{_HOST})\ +)??(?:{_SAID})?"
+_HOST_BEFORE_TAG = rf"\ *(?:{_SAID_FIRST})?(?:(?P<host>{_HOST})\ +)??(?:{_SAID}|{_LEVELS}\ +)?"
 # What people put in place of a host's name. Not any word in brackets: metalog writes a program's name so.
 _NO_NAME = (
     r"[\[<({](?i:(?:my|your|the)?[\ _-]?(?:host|node|server|machine)(?:[\ _-]?name)?|redacted|removed|hidden|censored"

@@ -6,6 +6,9 @@ from oomwatchd.oomlog.prefix import Line
 
 _OPENING = re.compile(r"""(?:^|[\s=:\[{(,>|])(?P<quote>["'`])[^"'`]*$""")
 
+_LINE_FEED = re.compile(r"(?:\\r)?\\n$")
+"""A line feed at the end of a string, as a program's source shows it."""
+
 
 def unquoted(parts: Line) -> Line | None:
     """The line without the quotation mark that closes its text, and without what follows that. None: its prefix doesn't
@@ -18,5 +21,5 @@ def unquoted(parts: Line) -> Line | None:
     closing = parts.text.find(quote, len(body))
     if closing < 0:
         return parts
-    text = parts.text[:closing].replace(quote * 2, quote)
+    text = _LINE_FEED.sub("", parts.text[:closing]).replace(quote * 2, quote)
     return parts._replace(text=text.replace('\\"', '"') if quote == '"' else text)

@@ -25,6 +25,7 @@ _AMERICAN = re.compile(
 )
 _MONTH_DAY = re.compile(r"(?<![\d-])(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)\.(\d{1,6})")  # Android's logcat
 _CLOCK = re.compile(r"(?<!\d)(\d{1,2})[:時时시]\s?(\d\d)(?:[:分분]\s?(\d\d)(?:\.(\d{1,6})\d*)?)?")
+_HALF = re.compile(r" ([AP])M\b")
 _CLOCK_ZONE = re.compile(r"[秒초]? ?(?:(UTC|GMT|Z)\b|([+-]\d\d(?::?\d\d)?)(?![\d-]))")
 _YEAR = re.compile(r"(?<!\d)((?:19|20)\d\d)(?![\d-]|:[\da-fA-F:])")
 _UPTIME = re.compile(r"\[ *(?:\d{1,3}-)?(\d{1,12}\.\d{1,9})\b")
@@ -139,6 +140,8 @@ def _named_date(prefix: str, reference: datetime, calendar: "Calendar") -> str |
         moment = calendar.read(prefix, clock_match)
         if moment is None:
             continue
+        if (half := _HALF.match(prefix, clock_match.end())) is not None and moment.hour <= 12:
+            moment = moment._replace(hour=moment.hour % 12 + (12 if half[1] == "P" else 0))
         found = _latest(moment, reference)
         if found is None:
             return None
