@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from oomwatchd.base.uapi import PF_FORKNOEXEC
+from oomwatchd.kernel.exec_filter import ALL_KINDS
 from oomwatchd.kernel.procfs import ProcessDir
 from oomwatchd.pinning.decisions import SCAN, Trigger
 from oomwatchd.pinning.ledger import Ledger
@@ -234,10 +235,12 @@ def test_a_parent_that_gets_the_value_of_the_fork_is_pinned_by_its_rule(tree: Tr
     pin = pair.pinner.ledger.nodes[PID].pin
     assert pin is not None
     assert (pin.rule, pin.original, pin.target, pin.child_value) == ("second", ORIGINAL, PINNED, ORIGINAL)
-    assert sorted((each.event, each.pid, each.old) for each in pair.pinner.writer.take_decisions()) == [
-        ("pinned", PID, ORIGINAL),
-        ("pinned", CHILD, ORIGINAL),
+    decisions = pair.pinner.writer.take_decisions()
+    assert sorted((each.event, each.pid, each.rule, each.old, each.new) for each in decisions) == [
+        ("pinned", PID, "second", ORIGINAL, PINNED),
+        ("pinned", CHILD, "second", ORIGINAL, PINNED),
     ]
+    assert pair.pinner.ledger.nodes[PID].hear == ALL_KINDS
     pair.pinner.look(PID, SCAN)
     assert (pair.values, pair.pinned) == ((PINNED, PINNED), [PID, CHILD])
     assert pair.pinner.writer.take_decisions() == []
