@@ -65,7 +65,7 @@ test: test-unit test-tools test-kernel ## run all tests but those in VMs, some 1
 # so that no folder of the checkout becomes root's; the unit tests where pip has put that of pytest already.
 keep_byte_code = env -u PYTHONDONTWRITEBYTECODE
 
-test-unit: venv $(VENV)/.stamp-dev ## run the unit tests, one process for each processor: some 28 s on two
+test-unit: venv $(VENV)/.stamp-dev ## run the unit tests, one process for each processor: some 30 s on two
 	$(keep_byte_code) $(VENV)/bin/pytest -n auto --dist worksteal --ignore=tests/kernel --ignore=tests/tools
 
 test-tools: venv $(VENV)/.stamp-dev ## run the tests that run make, rpmbuild, makepkg, shells, a browser, .ci/run
