@@ -13,6 +13,7 @@ from oomwatchd.oomlog import json_cut, reading
 from oomwatchd.oomlog.beside import Beside
 from oomwatchd.oomlog.json_document import Cut
 from oomwatchd.oomlog.json_lines import TEXTS
+from oomwatchd.oomlog.line_parts import settled
 from oomwatchd.oomlog.parser import Parser
 from oomwatchd.oomlog.record import OomKill
 from oomwatchd.oomlog.stream import Stream
@@ -219,6 +220,13 @@ def test_a_last_line_without_its_line_feed_says_what_it_says_with_it(last: str, 
     for end in ("\n", ""):
         (kill,) = events(f"{head}[    1.000001] {last}{end}")
         assert read(kill), (end, kill)
+
+
+def test_a_long_last_word_is_read_once() -> None:
+    """Were it tried at each letter, this would take minutes."""
+    word = "a" * 300_000
+    assert settled(f"{word})") == f"{word})"
+    assert settled(f"({word}") == "("
 
 
 def test_completed_json_is_a_part_of_the_whole() -> None:

@@ -12,7 +12,8 @@ def comm_length(name: str) -> int:
     return len(_ESCAPED.sub("?", name).encode(errors="replace"))
 
 
-_UNSETTLED = re.compile(r"[^\s,;:=()\[\]]+$")
+# Only from a word's begin on: else a long word would be tried at each of its letters.
+_UNSETTLED = re.compile(r"(?<![^\s,;:=()\[\]])[^\s,;:=()\[\]]+$")
 # What nothing can follow but another word: a size with its unit, the values that no digit makes longer. And the words
 # and numbers that end a line of the kernel's: a whole log that was copied often lacks the line feed at its end, which
 # is less rare than a log that was cut within such a number.
