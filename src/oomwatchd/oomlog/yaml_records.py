@@ -101,13 +101,15 @@ def _scalar(value: str, below: Sequence[str]) -> object:
         width = min((len(row) - len(row.lstrip(" ")) for row in below if row.strip()), default=0)
         lines = [row[width:] for row in below]
         return "\n".join(lines).rstrip("\n") if value[0] == "|" else " ".join(lines).strip()
-    joined = value
+    parts = [value]
     for row in below:
         part = row.strip()
-        if joined.endswith("\\") and value.startswith('"'):
-            joined = joined[:-1] + part.removeprefix("\\")
+        if parts[-1].endswith("\\") and value.startswith('"'):
+            parts[-1] = parts[-1][:-1]
+            parts.append(part.removeprefix("\\"))
         else:
-            joined += (" " if part and not joined.endswith("\n") else "") + (part or "\n")
+            parts.append((" " if part and not parts[-1].endswith("\n") else "") + (part or "\n"))
+    joined = "".join(parts)
     if joined.startswith("'"):
         return joined[1:].removesuffix("'").replace("''", "'")
     if joined.startswith('"'):
