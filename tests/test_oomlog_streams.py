@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from oomwatchd.oomlog.gather import history
+from oomwatchd.oomlog.line_breaks import with_line_feeds
 from oomwatchd.oomlog.record import OomKill
 from oomwatchd.oomlog.source import kills
+from oomwatchd.oomlog.stream import PIECE, Stream
 from tests.oom_reports import ERAS, Made, made
 from tests.test_oomlog_shapes import DAY, told, truth
 
@@ -282,3 +284,12 @@ def test_one_event_in_two_logs_of_different_zones(tmp_path: Path) -> None:
     dmesg = write(tmp_path / "dmesg-T", [f"[Sun Mar 15 03:07:35 2026] {line}" for line in report.lines])
     (kill,) = read_all(messages, dmesg)
     assert told(kill) == truth(report)
+
+
+def test_little_is_held_of_a_log_in_one_line_behind_its_last_stamp() -> None:
+    """Otherwise all of it would be held, and searched again with each piece."""
+    stamped = b"".join(b" [    %d.000001] eth0: up" % number for number in range(9))
+    stream = with_line_feeds(Stream(iter([stamped, *[b"x" * PIECE] * 40])))
+    pieces = list(iter(stream.read_some, b""))
+    assert max(map(len, pieces)) <= 6 * PIECE
+    assert b"".join(pieces) == stamped.replace(b" [", b"\n[") + b"x" * (40 * PIECE)

@@ -84,8 +84,10 @@ def _broken(stream: Stream, pattern: re.Pattern[bytes]) -> Iterator[bytes]:
     while piece := stream.read_some():
         data = held + piece
         *breaks, last = [match.span() for match in pattern.finditer(data)] or [(0, 0)]
-        if last == (0, 0) and len(data) > 4 * PIECE:
-            last = (len(data), len(data))
+        if last[0] == 0 and len(data) > 4 * PIECE:
+            yield pattern.sub(b"\n", data)
+            held = b""
+            continue
         begins = (0, *(end for _, end in breaks))
         ends = (*(start for start, _ in breaks), last[0])
         yield b"\n".join(data[begin:end] for begin, end in zip(begins, ends, strict=True))
