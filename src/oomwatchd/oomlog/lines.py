@@ -64,22 +64,8 @@ _STARTS = frozenset(
     (
         *("oom-", "oom_", "Out ", "out ", "Memo", "memo", "Kill", "kill", "swap", "Task", "CPU:", "Pid:", "PID:"),
         *("acti", "inac", "slab", "free", "mapp", "unev", "Node", "DMA ", "DMA:", "DMA3", "Norm", "High", "Mova"),
-        *(
-            "No a",
-            "Devi",
-            "Free",
-            "Tota",
-            "tota",
-            "anon",
-            "file",
-            "shme",
-            "Kern",
-            "SysR",
-            "sysr",
-            "Sysr",
-            "sysR",
-            "snip",
-        ),
+        *("Devi", "Free", "Tota", "tota", "anon", "file", "shme", "Kern", "SysR", "sysr", "Sysr", "sysR", "snip"),
+        "No a",
     )
 )
 

@@ -21,7 +21,7 @@ _LINES_MAX = 2000
 
 
 def are_records(rows: Sequence[str]) -> bool:
-    """Whether a text that begins with `rows` is such."""
+    """Whether a text that begins with `rows` consists of log records in YAML."""
     first = next((row for row in rows if row.strip()), "")
     begins = first.rstrip() == "---" or _KEY.match(first.removeprefix("- ").rstrip()) is not None
     return (
@@ -32,7 +32,7 @@ def are_records(rows: Sequence[str]) -> bool:
 
 
 class YamlRecords:
-    """Reads such a text. A record begins behind a line `---`, or with the dash of a list's member."""
+    """Reads log records in YAML. A record begins behind a line `---`, or with the dash of a list's member."""
 
     def __init__(self) -> None:
         self._rows: list[str] = []

@@ -1,5 +1,7 @@
 """The transaction on one process: open, read, decide, write, record. Events, scans and reloads run the same one. If the
-process is as it should be, nothing is written. What was done is kept as decisions, which the daemon logs."""
+process is as it should be, nothing is written. What was done is kept as decisions, which the daemon logs.
+
+It has some more than 300 lines, so that the whole transaction can be read in one place."""
 
 import contextlib
 import math

@@ -31,7 +31,7 @@ class Parent:
 
 
 class Sharers:
-    """Finds such parents, and pins them."""
+    """Finds the parents of pinned processes that share their memory and that no rule fits, and pins them."""
 
     def __init__(self, ledger: Ledger, family: Family, tracking: Tracking, writer: Writer, proc: str) -> None:
         self._ledger = ledger
