@@ -6,6 +6,7 @@ from grep, a container's name from kubectl, a number from `cat -n`. The kernel's
 text behind it is the kernel's, whatever it looks like. Prefixes of unknown kinds are left to `oomlog.learned`.
 """
 
+import functools
 import re
 from typing import NamedTuple
 
@@ -18,6 +19,9 @@ JSON may have one number for each byte."""
 _LEAD_MAX = 400
 """The most characters of the lead before a known layer."""
 _LAYERS_MAX = 12
+_SHORT = 1000
+"""Lines up to this length are remembered: the first lines of a log are taken apart up to six times, to see what kind of
+log it is."""
 
 _CALLER = r"\[\ *[TC]\d{1,10}(?:@(?:CPU)?\d{1,4})?\]"
 # Samsung's televisions write the CPU's number in front: "[2-3219.1870] ".
@@ -128,8 +132,13 @@ def has_words_of_report(line: str) -> bool:
 
 def split(line: str) -> Line:
     """Take `line` apart. It has no line feed at its end."""
-    if len(line) > LONGEST:
-        line = line[:LONGEST]
+    if len(line) > _SHORT:
+        return _Splitter(line[:LONGEST]).split()
+    return _split_short(line)
+
+
+@functools.lru_cache(maxsize=512)
+def _split_short(line: str) -> Line:
     return _Splitter(line).split()
 
 
