@@ -75,9 +75,21 @@ def clean(line: str) -> str:
     if "**" in line:
         line = _EMPHASIS.sub(r"\2", line)
         line = line[match.end() :] if (match := _EMPHASIS_BEGINS.match(line)) is not None else line
-    if line.endswith(("|", "| ")) and line.lstrip().startswith("|"):
+    if _is_table_row(line):
         line = line.strip()[1:-1].strip(" ")
     return line
+
+
+def _is_table_row(line: str) -> bool:
+    return line.endswith(("|", "| ")) and line.lstrip().startswith("|")
+
+
+def completed_row(before: str, line: str) -> str:
+    """A line within which the log ends, with the pipe at its end if the line `before` is a row of a table in
+    Markdown."""
+    if not line.lstrip().startswith("|") or _is_table_row(line) or not _is_table_row(before):
+        return line
+    return f"{line}|"
 
 
 def _without_fences(line: str) -> str:

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from oomwatchd.oomlog import alike, json_lines, lines, quotes
 from oomwatchd.oomlog import prefix as line_prefix
-from oomwatchd.oomlog.clean import clean
+from oomwatchd.oomlog.clean import clean, completed_row
 from oomwatchd.oomlog.kernel_stream import KernelStream
 from oomwatchd.oomlog.learned import Learned
 from oomwatchd.oomlog.logline import LogLine
@@ -64,6 +64,8 @@ class Parser:
         """Whether the log's container says who has written its records."""
         self._cut = False
         """Whether the log ends within the present line."""
+        self._before = ""
+        """The line that was fed last, as it stands in the log."""
 
     @property
     def busy(self) -> bool:
@@ -79,7 +81,8 @@ class Parser:
             self._unwrapped(line)
         else:
             line = line.text if isinstance(line, LogLine) else line
-            cleaned = clean(line)
+            cleaned = clean(completed_row(self._before, line) if self._cut else line)
+            self._before = line
             self._as_is = cleaned == line
             if self._unknown or self._cut or not self._like_last(cleaned):
                 self._plain(cleaned)
