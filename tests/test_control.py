@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from oomwatchd.control.budget import Budget
@@ -417,7 +417,6 @@ def test_what_is_no_request(line: bytes, served: Served) -> None:
 
 
 @given(st.lists(st.binary(max_size=200), max_size=20), st.randoms())
-@settings(deadline=None, max_examples=200)
 def test_any_bytes_in_any_pieces(chunks: list[bytes], chance: random.Random) -> None:
     """It answers each line once, and comes to rest."""
     path = Path(f"/tmp/oomwatchd-test-{os.getpid()}.socket")

@@ -566,7 +566,7 @@ def test_fuzz() -> None:
         dmesg("nested", FORMATS["dmesg -T"]),
     ]
     texts += [path.read_text() for path in sorted(DATA.glob("*.log"))]
-    for _ in range(400):
+    for _ in range(200):
         for kill in parse(mutated(rng.choice(texts), rng)):
             replay(kill)
 
