@@ -339,12 +339,12 @@ def truth(report: Made) -> dict[str, object]:
     }
 
 
-def check_every_era(style: str, shape: Shape, eras: Sequence[str], folder: Path) -> None:
-    """A log with one report, and logs with two behind each other, of kernels of different eras; in another order for
-    each style."""
+def check_eras(style: str, shape: Shape, eras: Sequence[str], folder: Path) -> None:
+    """A log with one report, and two logs with two reports each, of kernels of different eras; of others for each
+    style."""
     rng = random.Random(style)
-    order = rng.sample(eras, len(eras))
-    for some in ((order[0],), *zip(order[1::2], order[2::2], strict=True)):
+    one, *others = rng.sample(eras, 5)
+    for some in ((one,), others[:2], others[2:]):
         reports = [made(era, rng, memcg=rng.random() < 0.5) for era in some]
         found = read(shape.render([line for report in reports for line in report.lines]), folder)
         assert [told(kill) for kill in found] == [truth(report) for report in reports], some
@@ -354,8 +354,8 @@ def check_every_era(style: str, shape: Shape, eras: Sequence[str], folder: Path)
 
 
 @pytest.mark.parametrize("style", SHAPES)
-def test_every_shape_of_every_era(style: str, tmp_path: Path) -> None:
-    check_every_era(style, SHAPES[style], ERAS, tmp_path)
+def test_every_shape_of_different_eras(style: str, tmp_path: Path) -> None:
+    check_eras(style, SHAPES[style], ERAS, tmp_path)
 
 
 KILL = (
