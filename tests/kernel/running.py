@@ -19,10 +19,12 @@ from oomwatchd.control.protocol import Json
 DEADLINE_SECONDS = 120.0
 """For what comes at once on a machine at rest. Only a test that fails waits for so long."""
 
-_WITH_ANOTHER_FILTER = """
-import sys
-from oomwatchd.kernel import exec_filter
-exec_filter.{} = {!r}
+_WITH_OTHER_CONSTANTS = """
+import importlib, sys
+for place, value in {!r}.items():
+    module, _, name = place.rpartition(".")
+    assert hasattr(importlib.import_module(module), name), place
+    setattr(sys.modules[module], name, value)
 from oomwatchd.daemon.main import main
 sys.exit(main())
 """
@@ -173,8 +175,8 @@ class Daemon:
     def __init__(self, directory: Path, *, filtered: bool = True) -> None:
         self.filtered = filtered
         """Whether it may have the eBPF filter. Without, it does the same, and hears of every program."""
-        self.filter_program: Path | None = None
-        """Another file than the one that is built."""
+        self.constants: dict[str, str | float] = {}
+        """Values for constants of oomwatchd's modules, by module and name; the daemon is started with them."""
         self.config = directory / "oomwatchd.toml"
         self.runtime = directory / "run"
         self.log_file = directory / "log"
@@ -203,11 +205,10 @@ class Daemon:
         """Start, and don't wait."""
         if config is not None:
             self.write(config)
-        program = ["-m", "oomwatchd"]
+        constants = dict(self.constants)
         if not self.filtered:
-            program = ["-c", _WITH_ANOTHER_FILTER.format("LIBRARY", "none.so")]  # as where libbpf isn't installed
-        elif self.filter_program is not None:
-            program = ["-c", _WITH_ANOTHER_FILTER.format("PROGRAM", str(self.filter_program))]
+            constants["oomwatchd.kernel.exec_filter.LIBRARY"] = "none.so"  # as where libbpf isn't installed
+        program = ["-c", _WITH_OTHER_CONSTANTS.format(constants)] if constants else ["-m", "oomwatchd"]
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 [*prefix, sys.executable, *program, *self.place(), *arguments],

@@ -217,7 +217,8 @@ def test_more_processes_than_the_table_holds(
     """Then all events pass, the daemon keeps the table itself, and descendants are found as before."""
     shell = tmp_path / "shell"
     shutil.copy("/bin/dash", shell)
-    daemon.filter_program = built_with_room_for(8, tmp_path / "small.bpf.o")
+    small = built_with_room_for(8, tmp_path / "small.bpf.o")
+    daemon.constants["oomwatchd.kernel.exec_filter.PROGRAM"] = str(small)
     daemon.start(rule(shell, PINNED, scan="1h", more='session_leader = true\nchildren = "reset"'))
     if daemon.status()["filter"] != "names":
         pytest.skip(f"the kernel takes no eBPF filter here: {daemon.status()['filter_reason']}")
