@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import IO
 
@@ -222,3 +223,52 @@ def test_an_orphan_is_found_though_its_maker_has_died_since_the_loss(
     os.kill(daemon.pid, signal.SIGCONT)
 
     wait_for_value(orphan, FIRST)
+
+
+MAKES_A_DAEMON = """
+import os, signal, sys
+sys.stdin.readline()
+if os.fork() == 0:
+    os.setsid()
+    pid = os.fork()
+    print(pid, flush=True) if pid else signal.pause()
+    os._exit(0)
+os.wait()
+signal.pause()
+"""
+"""At a line, forks an orphan in a session of its own, which executes nothing."""
+
+
+def test_who_was_settled_from_its_fork_on_is_released_after_a_crash(
+    daemon: Daemon, processes: Processes, shell: Path
+) -> None:
+    """It is forked so long after its parent has settled that nobody looks at it, and it executes nothing. When those
+    above it are gone, in another session, only the ledger's file shows where its value comes from."""
+    daemon.constants["oomwatchd.pinning.tracking.FORK_NS"] = 0
+    pipe = subprocess.PIPE
+    daemon.start(rule(shell, 500, scan="100ms", more='session_leader = true\nchildren = "inherit"'))
+    command = f"exec 3<&0; '{sys.executable}' -c '{MAKES_A_DAEMON}' <&3 & echo $!; wait"
+    leader = processes.start(shell, "-c", command, stdin=pipe, stdout=pipe, start_new_session=True)
+    child = processes.children[-1]
+    assert child.stdin is not None and child.stdout is not None
+    parent = int(child.stdout.readline())
+    wait_until(lambda: is_settled(daemon, parent), "the parent has settled, and is saved")
+    child.stdin.write(b"\n")
+    child.stdin.flush()
+    orphan = processes.adopt(int(child.stdout.readline()))
+    wait_for_value(orphan, 500)
+    daemon.wait_for_scan()
+
+    daemon.kill()
+    for pid in (parent, leader):
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in (parent, leader)), "both have ended")
+    daemon.start('[daemon]\nscan_interval = "1h"\n')
+
+    wait_for_value(orphan, 0)
+
+
+def is_settled(daemon: Daemon, pid: int) -> bool:
+    """Whether the ledger's file says so."""
+    lines = (daemon.runtime / "ledger.json").read_text().splitlines()
+    return any(f'"pid":{pid},' in line and '"settled_ns":' in line for line in lines)
