@@ -4,7 +4,7 @@ import json
 import os
 import re
 import signal
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -56,15 +56,21 @@ def sleeper(compiled: "object", tmp_path: Path) -> Path:
     return path
 
 
-def start_for(seconds: float, daemon: Daemon, processes: Processes, program: Path) -> None:
-    """Start innocent programs for so long, each of which gets its value."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
+def pin_innocents_until(condition: Callable[[], bool], daemon: Daemon, processes: Processes, program: Path) -> None:
+    """Start innocent programs one after the other, each of which gets its value, until `condition` holds."""
+
+    def holds() -> bool:
         wait_for_value(processes.start(program, "1000"), 500)
         assert daemon.status()["pinned"] > 0
+        return condition()
+
+    wait_until(holds, "the hostile ones are told of")
     latency = daemon.ask("metrics")["latency"]
-    within = [bound for bound, count in zip(latency["bounds_us"], latency["counts"], strict=False) if count]
-    print(f"pins within {max(within)} us; slower: {latency['counts'][-1]}")
+    print(dict(zip(latency["bounds_us"], latency["counts"], strict=False)))
+
+
+def times_told(daemon: Daemon, pid: int) -> int:
+    return len(re.findall(f"takes too long on the text of process {pid} ", daemon.log()))
 
 
 @pytest.mark.parametrize("expression", HOSTILE)
@@ -75,13 +81,11 @@ def test_innocent_beside_hostile_text(
     daemon.start(config(sleeper, [expression], f"[[rule]]{innocent}"))
     hostile = [processes.start(sleeper, *arguments(HOSTILE[expression])) for _ in range(3)]
 
-    start_for(1.0, daemon, processes, target)
+    pin_innocents_until(lambda: all(times_told(daemon, pid) for pid in hostile), daemon, processes, target)
 
-    wait_until(lambda: "takes too long" in daemon.log(), "told of")
     daemon.wait_for_scan()
     assert [oom_score_adj(pid) for pid in hostile] == [0, 0, 0]
-    for pid in hostile:
-        assert len(re.findall(f"takes too long on the text of process {pid} ", daemon.log())) == 1
+    assert [times_told(daemon, pid) for pid in hostile] == [1, 1, 1]
 
 
 def test_what_is_overdue_is_no_match_and_no_mismatch(
@@ -115,7 +119,7 @@ def test_storm_of_hostile_starts(daemon: Daemon, processes: Processes, target: P
     for number in range(300):
         processes.start(sleeper, "a" * 50 + f"{number}!")
 
-    start_for(2.0, daemon, processes, target)
+    pin_innocents_until(lambda: daemon.log().count("takes too long") >= 20, daemon, processes, target)
 
 
 def test_next_program_is_searched_anew(daemon: Daemon, processes: Processes, target: Path, sleeper: Path) -> None:
