@@ -67,7 +67,7 @@ static int smuggle(const char *impostor, const char *place, int delete)
 		must(file >= 0 && dup2(file, spare) == spare, "open");
 		must(!delete || unlink(impostor) == 0, "unlink");
 		must(write(ready[1], &byte, 1) == 1, "write");
-		alarm(100);
+		alarm(600);
 		for (;;)
 			pause();
 	}
@@ -128,7 +128,7 @@ int main(int argc, char **argv)
 static int take(int argc, char **argv)
 {
 	extern char **environ;
-	alarm(100);
+	alarm(600);
 	for (int i = 1; i < argc; i++) {
 		char *step = argv[i], **rest = argv + i;
 		char *value = strchr(step, '=');
@@ -147,13 +147,13 @@ static int take(int argc, char **argv)
 			must(pid >= 0, "fork");
 			while (pid > 0)
 				pause();
-			alarm(100);
+			alarm(600);
 		} else if (!strcmp(step, "orphan")) {
 			pid_t pid = fork();
 			must(pid >= 0, "fork");
 			if (pid > 0)
 				_exit(0);
-			alarm(100);
+			alarm(600);
 		} else if (!strcmp(step, "vfork")) {
 			pid_t pid = vfork();
 			if (pid == 0) {

@@ -49,7 +49,7 @@ static void *go_on(void *unused)
 int main(void)
 {
 	pthread_t thread;
-	alarm(100);
+	alarm(600);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (pthread_create(&thread, NULL, go_on, NULL) != 0)
 		return 1;

@@ -69,7 +69,7 @@ __attribute__((constructor)) static void take_over(void)
 			_exit(1);
 		prctl(PR_SET_NAME, name);
 	}
-	alarm(100);
+	alarm(600);
 	if (write(1, "x", 1) != 1)
 		_exit(1);
 	for (;;)

@@ -19,7 +19,7 @@ static int child(void *unused)
 	sigaddset(&wanted, SIGUSR1);
 	if (arguments[2] != NULL && setresuid(atoi(arguments[2]), -1, atoi(arguments[2])) != 0)
 		_exit(1);
-	alarm(100);
+	alarm(600);
 	dprintf(1, "%d\n", getpid());
 	sigwait(&wanted, &number);
 	execl(arguments[1], arguments[1], "1000", (char *)NULL);
@@ -35,7 +35,7 @@ int main(int count, char **given)
 	sigemptyset(&blocked);
 	sigaddset(&blocked, SIGUSR1);
 	sigprocmask(SIG_BLOCK, &blocked, NULL);
-	alarm(100);
+	alarm(600);
 	if (clone(child, stack + sizeof stack, CLONE_VM | SIGCHLD, NULL) < 0)
 		return 1;
 	for (;;)
