@@ -581,6 +581,16 @@ def test_openvz(ub: int, scope: str) -> None:
     assert kill.scope == scope
 
 
+def test_each_process_that_old_openvz_says_has_exited_is_an_event() -> None:
+    """Whether the host or a container was out of memory, these lines don't say."""
+    kills = parse(
+        "[1.000000] OOM killed process watchdog (pid=14490, ve=0) exited, free=43104 gen=24501.\n"
+        "[1.000001] OOM killed process x (pid=1, ve=2) (pid=77, ve=101) exited, free=43104 gen=24502.\n"
+    )
+    found = [(kill.victim.pid, kill.victim.comm, kill.scope) for kill in kills if kill.victim is not None]
+    assert found == [(14490, "watchdog", None), (77, "x (pid=1, ve=2)", None)]
+
+
 @pytest.fixture
 def deadline() -> Iterator[None]:
     """20 s. A regular expression ends at a signal whose handler raises an exception."""

@@ -158,6 +158,9 @@ SHAPES = {
     "dmesg iso": Shape(each(lambda n: f"2026-03-15T04:07:35,{927515 + n:06}+01:00 "), f"{PRECISE}+01:00"),
     "kmsg": Shape(each(lambda n: f"4,{900 + n},{int(BOOT * 1e6) + n},-;"), BOOT),
     "talosctl": Shape(each(lambda n: f"kern: warning: [{at(n).isoformat()}123Z]: "), UTC_PRECISE),
+    "talosctl, several levels": Shape(
+        each(lambda n: f"kern: {('warning', '   info', '    err')[n % 3]}: [{at(n).isoformat()}123Z]: "), UTC_PRECISE
+    ),
     "talosctl with node": Shape(
         each(lambda n: f"10.0.0.2: kern: warning: [{at(n).isoformat()}123Z]: "), UTC_PRECISE, "10.0.0.2"
     ),

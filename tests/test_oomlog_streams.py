@@ -234,6 +234,47 @@ def test_a_kill_that_the_kernel_logged_twice_counts_twice(tmp_path: Path) -> Non
     assert [killed.pid for killed in kill.also_killed] == [report.truth.victim.pid]
 
 
+@pytest.mark.parametrize(
+    ("times", "count"),
+    [
+        (("Aug 21 14:42:49 h1 kernel: ", "Aug 21 22:06:58 h1 kernel: "), 2),
+        (("Aug 21 14:42:49 h1 kernel: [216.156353] ", "Aug 21 14:42:49 h1 kernel: [216.356353] "), 2),
+        (("Aug 21 14:42:49 h1 kernel: [216.156353] ", "Aug 21 14:42:51 h1 kernel: [216.156353] "), 1),
+        (("Aug 21 14:42:49 h1 kernel: ", "Aug 21 14:42:50 h1 kernel: "), 1),
+        (("kernel: ", "kernel: "), 1),
+    ],
+)
+def test_a_line_of_another_time_is_no_copy(times: tuple[str, ...], count: int, tmp_path: Path) -> None:
+    """`grep oom-killer` leaves one line of each report."""
+    text = "taskd invoked oom-killer: gfp_mask=0x201da, order=0, oom_score_adj=0"
+    assert len(read_all(write(tmp_path / "messages", [f"{time}{text}" for time in times]))) == count
+
+
+@pytest.mark.parametrize("prefix", ["", "[    1.000000] ", f"{DAY} h1 kernel: "])
+def test_the_end_of_a_panic_makes_no_second_event(prefix: str, tmp_path: Path) -> None:
+    why = "Kernel panic - not syncing: System is deadlocked on memory"
+    lines = ["Out of memory and no killable processes...", why, f"---[ end {why} ]---"]
+    (kill,) = read_all(write(tmp_path / "messages", [f"{prefix}{line}" for line in lines]))
+    assert kill.panic == "System is deadlocked on memory"
+    (kill,) = read_all(write(tmp_path / "end", lines[2:]))
+    assert kill.panic == "System is deadlocked on memory"
+
+
+def test_a_prompt_stands_before_the_first_line_and_the_stamp_grows(tmp_path: Path) -> None:
+    kill_line = "Out of memory: Killed process 30 (node) total-vm:4kB, anon-rss:4kB, file-rss:4kB, shmem-rss:0kB"
+    lines = [f"$ [99999.999999] {kill_line}", "[100000.000001] eth0: link is up"]
+    (kill,) = read_all(write(tmp_path / "copied", lines))
+    assert kill.victim is not None
+
+
+@pytest.mark.parametrize("before", ["Memory cgroup ", "Memory cgroup\n", ""])
+def test_a_small_letter_tells_that_a_cgroup_was_out_of_memory(before: str, tmp_path: Path) -> None:
+    """Where a cut or a mailer has taken away the words before it."""
+    line = "out of memory: Killed process 30 (node) total-vm:4kB, anon-rss:4kB, file-rss:4kB, shmem-rss:0kB"
+    (kill,) = read_all(write(tmp_path / "messages", [f"{DAY} h1 kernel: {before}{line}"]))
+    assert (kill.victim is not None, kill.scope) == (True, "memcg")
+
+
 def test_the_first_line_is_cut(tmp_path: Path) -> None:
     report = made("6.11", random.Random(5))
     at = next(number for number, line in enumerate(report.lines) if line.startswith("[") and "pid" not in line)

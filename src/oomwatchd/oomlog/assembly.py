@@ -10,7 +10,7 @@ from datetime import datetime
 
 from oomwatchd.oomlog.record import OomKill
 from oomwatchd.oomlog.report import LineOrigin, Report, finish
-from oomwatchd.oomlog.times import Calendar, time_of
+from oomwatchd.oomlog.times import Calendar, seconds_of, time_of, uptime_of
 
 _SYSRQ_LINES = 50
 """The most lines between the line of sysrq-f and the report or the panic that it asks for."""
@@ -140,6 +140,14 @@ class Assembly:
         if isinstance(before, float) and isinstance(now, float):
             return words.startswith("Memory") and 0 <= now - before < 0.05
         return words.startswith("Memory") and before is not None and before == now
+
+    def is_later(self, origin: LineOrigin) -> bool:
+        """Whether `origin` is certainly later than the line before. Copies of a line may have a second between them."""
+        before, now = uptime_of(self.origin.prefix), uptime_of(origin.prefix)
+        if before is not None and now is not None:
+            return now != before
+        before, now = (seconds_of(self._time(one)) for one in (self.origin, origin))
+        return before is not None and now is not None and abs(now - before) > 1
 
     def _time(self, origin: LineOrigin) -> str | float | None:
         return origin.time if origin.time is not None else time_of(origin.prefix, self.reference, self.calendar)

@@ -18,13 +18,14 @@ _MARKUP_MAX = 60
 _PREFIX_MAX = 500
 _MARKUP_END = "]})>\"'`“‘„«"
 _FIGURE = re.compile(r"[0-9 ]")
+_FIGURES = re.compile(r"[0-9 ]+")
 _LEADING_DIGITS = re.compile(r"\d+")
 # "[    1.000000] ", "[Sun Mar 15 04:07:35 2026] ": dmesg's own, which has no other programs' lines.
 _DMESG = re.compile(
     r"(?:^|[\s:|>\])])(?:\[ *\d+\.\d+\] |\[\w{2,10}\.? [^\]]{0,30}\d:\d\d:\d\d \d{4}\] )$",
 )
 # What tells the facility. A part of it may be another facility.
-_FACILITY = re.compile(r"\s*(?:<\d|\d+,|[a-z]+ *:\s?[a-z]+ *:)")
+_FACILITY = re.compile(r"\s*(?:<\d|\d+,|[a-z]+ *:\s*[a-z]+ *:)")
 _TAG = re.compile(r"\b(?:kernel|vmkernel|kern)\b")
 _NOISE = re.compile(lines.NOISE.decode())
 
@@ -57,8 +58,12 @@ def mended(rows: Sequence[str]) -> tuple[int, str] | None:
 
 def _holds(first: str, before: str) -> bool:
     """Whether the line begins with `before`, perhaps behind markup such as "[code]" or a quotation mark."""
-    at = _shape(first[: len(before) + _MARKUP_MAX]).find(_shape(before))
-    return at == 0 or (at > 0 and (first[at - 1] in _MARKUP_END or _is_dmesgs(before)))
+    start = first[: len(before) + _MARKUP_MAX]
+    at = _shape(start).find(_shape(before))
+    if at == 0 or (at > 0 and start[at - 1] in _MARKUP_END):
+        return True
+    # The stamp of the line below may have a digit more.
+    return _is_dmesgs(before) and _FIGURES.sub("0", before) in _FIGURES.sub("0", start)
 
 
 def _shape(text: str) -> str:

@@ -88,7 +88,7 @@ class KernelStream:
     def take(self, number: int, origin: LineOrigin, text: str) -> list[OomKill]:
         """Read a line that has a prefix."""
         assembly = self.assembly
-        if text == assembly.previous and text and self._is_copy(text):
+        if text == assembly.previous and text and not assembly.is_later(origin) and self._is_copy(text):
             return []
         if assembly.broken is not None:
             self._mend()

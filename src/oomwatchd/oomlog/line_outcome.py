@@ -107,6 +107,7 @@ _KILLED_PART = re.compile(r"\s*(?:(?:vm|rss):)?\d{1,18}[kl]B\b|\s*(?:vm|rss):$")
 _KILLED_MORE = re.compile(
     rf"\s*(?:(?:killed )?process \d|\d{{1,10}},? |UID |\(|[^\n)]{{0,15}}\))|{_KILLED_FIGURE_NEXT.pattern}"
 )
+_OF_CGROUP = "Memory cgroup out of memory"
 _WORDS = re.compile(
     r"Memory cgroup out of memory|Out of memory(?: \(oom_kill_allocating_task\))?"
     r"|No available memory (?:\(MPOL_BIND\)|in cpuset)",  # until 2.6.35
@@ -151,20 +152,28 @@ _OPENVZ = re.compile(
     r"[Oo]ut of memory in UB (?P<ub>\d{1,10}): OOM killed process (?P<pid>\d{1,10}) \((?P<comm>.*)\) "
     r"score -?\d{1,10} vm:(?P<vm>\d{1,18})kB, rss:"
 )
+# "OOM killed process x (pid=1, ve=101) exited, free=43104 gen=24501." (until 2.6.18)
+_OPENVZ_EXIT = re.compile(
+    r"OOM killed process (?P<comm>.{1,64}) \(pid=(?P<pid>\d{1,10}), ve=\d{1,10}\) exited, free=\d"
+)
 
 
 def _of_openvz(text: str) -> KillLine | None:
     match = _OPENVZ.search(text)
     if match is None:
-        return None
-    words = "Out of memory" if match["ub"] == "0" else "Memory cgroup out of memory"
+        exited = _OPENVZ_EXIT.search(text)
+        return None if exited is None else KillLine(Killed(int(exited["pid"]), exited["comm"]), "", True)
+    words = "Out of memory" if match["ub"] == "0" else _OF_CGROUP
     return KillLine(Killed(int(match["pid"]), match["comm"], total_vm_kb=int(match["vm"])), words, True)
 
 
 def words_before(text: str) -> str:
     """Which kind of OOM the kernel says it is, at the end of `text`: "Out of memory", "Memory cgroup out of memory"."""
     found = _WORDS.findall(text)
-    return found[-1].capitalize() if found else ""
+    if not found:
+        return ""
+    # A small letter follows "Memory cgroup", which a cut or a mailer's line feed has taken away.
+    return _OF_CGROUP if found[-1] == "out of memory" else found[-1].capitalize()
 
 
 def kill_line_is_broken(text: str) -> bool:
@@ -227,4 +236,4 @@ _PANIC_OOM = re.compile(r"out of memory|deadlocked on memory|panic_on_oom", re.I
 def panic(text: str) -> str | None:
     """Why the kernel panicked, if for want of memory."""
     match = _PANIC.search(text)
-    return match[1] if match is not None and _PANIC_OOM.search(match[1]) else None
+    return match[1].removesuffix(" ]---") if match is not None and _PANIC_OOM.search(match[1]) else None

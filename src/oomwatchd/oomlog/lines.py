@@ -19,6 +19,7 @@ ANCHORS = (
     "Killed process",
     "ut of memory in UB ",
     "ut of memory: Killed",
+    "OOM killed process ",
     "oom_reaper: reaped",
     " total_vm ",
     "result of limit of",
@@ -38,7 +39,7 @@ ANCHORS = (
 # How lines of a report begin, by their kind. It tells most other lines of a log apart.
 _START = re.compile(
     r"\s*+(?:(?P<summary>oom-kill:)|(?P<invoked>oom-killer: gfp)|(?P<reaped>oom_reaper: r)"
-    r"|(?P<kill>[Oo]ut of [Mm]emory|Memory cgroup out|No available memory |[Kk]ill(?:ed)? p)"
+    r"|(?P<kill>[Oo]ut of [Mm]emory|Memory cgroup out|No available memory |[Kk]ill(?:ed)? p|OOM killed p)"
     r"|(?P<stats>Memory cgroup stats)|(?P<usage>(?:memory|swap)(?:\+swap)?: usage)|(?P<task>Tasks? in )"
     r"|(?P<cpu>CPU: |Pid: |PID: )|(?P<counters>(?:in)?active_|slab_|free:|mapped:|unevictable:)"
     r"|(?P<huge>Node \d+ hugepages_total=)|(?P<zone>(?:Node \d+ )?[A-Z]\w+ free:)"
@@ -65,7 +66,7 @@ _STARTS = frozenset(
         *("oom-", "oom_", "Out ", "out ", "Memo", "memo", "Kill", "kill", "swap", "Task", "CPU:", "Pid:", "PID:"),
         *("acti", "inac", "slab", "free", "mapp", "unev", "Node", "DMA ", "DMA:", "DMA3", "Norm", "High", "Mova"),
         *("Devi", "Free", "Tota", "tota", "anon", "file", "shme", "Kern", "SysR", "sysr", "Sysr", "sysR", "snip"),
-        "No a",
+        *("No a", "OOM "),
     )
 )
 

@@ -50,7 +50,7 @@ _LAYER = re.compile(
   | (?P<stamp> {_STAMP} (?:\ (?:(?P<stamp_host>{_HOST})\ )?kernel:(?=\ ))? \ ? )
   | (?P<boxed> \[ [^\[\]\n]{{0,30}}\d:\d\d(?::\d\d)?[^\[\]\n]{{0,24}} \] (?:\[\ *[TC]\d+\])? :?\ ? )
   | <(?P<priority>\d{{1,3}})>(?:1\ )?
-  | (?P<decoded> (?P<decoded_facility>[a-z0-9]{{3,8}})\ *:\ ?{_LEVELS}\ *:\ ? )
+  | (?P<decoded> (?P<decoded_facility>[a-z0-9]{{3,8}})\ *:\ {{0,8}}{_LEVELS}\ *:\ ? )
   | (?P<date> (?: {DATE} | \d{{9,10}}\.\d{{6}}(?=\ ) ) )
   | (?P<logcat> \d\d-\d\d\ {CLOCK}\ +(?P<pid>\d+)\ +\d+\ [VDIWEFA]\ (?:(?P<android>kernel|)\ *:\ )? )
   | (?P<runtime> std(?:out|err)\ [FP]\ )
@@ -81,7 +81,7 @@ _SEVERITY = re.compile(rf"{_LEVELS}|TRACE|fatal", re.IGNORECASE)
 _DMESG_ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d,\d{6}[+-]\d\d:\d\d$")
 _HOST_LEAD = re.compile(rf"(?P<host>{_HOST}):\ ")
 _NEXT = re.compile(
-    rf"""(?<![\w.])(?: {_STAMP}\ | kern\ *:\ ?{_LEVELS}\ *:\ ?\[ | {DATE}\ |
+    rf"""(?<![\w.])(?: {_STAMP}\ | kern\ *:\ {{0,8}}{_LEVELS}\ *:\ ?\[ | {DATE}\ |
         (?:{_FACILITIES}\.{_LEVELS}\ )?(?:kernel|vmkernel)(?:\[\d*\])?:\ {{0,12}}(?=\S)
         | \[[^\[\]\n]{{0,30}}\d:\d\d:\d\d[^\[\]\n]{{0,24}}\]:?\ | \d{{1,4}},\d{{1,20}},\d{{1,20}},[^;\s]{{0,200}}; )""",
     re.VERBOSE,

@@ -8,6 +8,8 @@ from oomwatchd.oomlog import line_outcome, lines
 from oomwatchd.oomlog.assembly import Assembly
 from oomwatchd.oomlog.report import MAX_TASKS
 
+_PANIC_END = "[ end Kernel panic"
+
 
 def summary(assembly: Assembly, text: str) -> bool:
     """ "oom-kill:constraint=…"."""
@@ -101,11 +103,13 @@ def nobody(assembly: Assembly, text: str) -> bool:
 
 
 def panic(assembly: Assembly, text: str) -> bool:
-    """ "Kernel panic - not syncing: …" for want of memory."""
+    """ "Kernel panic - not syncing: …" for want of memory. "---[ end Kernel panic - not syncing: … ]---" ends it."""
     why = line_outcome.panic(text)
     if why is None:
         return False
     old = assembly.report
+    if old is not None and old.panic == why and _PANIC_END in text:
+        return True
     report = assembly.open(another=old is not None and (bool(old.killed) or old.panic is not None))
     report.panic = why
     # With panic_on_oom=2 the kernel panics before it writes a report.
