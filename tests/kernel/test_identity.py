@@ -86,7 +86,9 @@ def test_scan_finds_a_new_session(daemon: Daemon, chameleon: Commanded) -> None:
 
 @pytest.mark.parametrize("scan", ["200ms", "1h"])
 def test_move_into_another_cgroup(daemon: Daemon, chameleon: Commanded, scan: str) -> None:
-    """As desktops move programs into scopes just after their start, when no scan may be near."""
+    """As desktops move programs into scopes just after their start, when no scan may be near. The second look comes
+    later here, so that it comes after the move on a busy machine, too."""
+    daemon.constants["oomwatchd.daemon.second_looks._SECONDS"] = 3.0
     unit = f"oomwatchd-test-{os.getpid()}.scope"
     daemon.start(rule(chameleon.program, 500, scan=scan, more=f'unit = "{unit}"'))
     with cgroup(unit) as directory:

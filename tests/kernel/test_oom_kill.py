@@ -71,7 +71,7 @@ def told(daemon: Daemon, *pids: int) -> list[str]:
 def test_a_kill_is_reported_with_the_pinned_value(
     daemon: Daemon, processes: Processes, tmp_path: Path, memcg: Path
 ) -> None:
-    eater = Eater(daemon, processes, tmp_path, memcg)
+    eater, before = Eater(daemon, processes, tmp_path, memcg), time.time()
 
     eater.eat()
 
@@ -83,7 +83,7 @@ def test_a_kill_is_reported_with_the_pinned_value(
     last = json.loads((daemon.runtime / "last-kill.json").read_text())
     assert (last["killer"], last["victim"]["pid"], last["victim"]["rule"]) == ("kernel", eater.pid, "target")
     assert [held["pid"] for held in last["held"]] == [eater.pid]
-    assert abs(last["time"] - time.time()) < 60
+    assert before - 1 < last["time"] < time.time() + 1  # the kernel's clock may differ a little
     counts = answer(daemon, "metrics")["oom_kill_counts"]
     assert {"killer": "kernel", "rule": "target", "held": True, "count": 1} in counts
 
