@@ -61,6 +61,12 @@ def descendants(pid: int) -> Iterator[int]:
                 yield from descendants(child)
 
 
+def cpu_seconds(pid: int) -> float:
+    """The processor time that a process has used, which is the same on a busy machine."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def set_oom_score_adj(pid: int, value: int) -> None:
     Path(f"/proc/{pid}/oom_score_adj").write_text(str(value))
 
