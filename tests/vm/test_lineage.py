@@ -106,7 +106,8 @@ def test_forked_while_the_daemon_was_down(machine: Machine) -> None:
     )
     family = machine.main_pid("family.service")
     machine.wait("the parent is pinned", lambda: machine.oom_score_adj(family) == -1000 or None)
-    machine.succeed("systemctl stop oomwatchd; echo > /tmp/forks; sleep 0.5; systemctl start oomwatchd")
+    forked = "until [ -e /tmp/late ] && [ -e /tmp/late-too ]; do sleep 0.1; done"
+    machine.succeed(f"systemctl stop oomwatchd; echo > /tmp/forks; {forked}; systemctl start oomwatchd")
 
     machine.wait("both are done", lambda: machine.run("systemctl is-active -q family").status != 0 or None)
     assert machine.succeed("cat /tmp/late /tmp/late-too").splitlines() == [REFUSED] * 2

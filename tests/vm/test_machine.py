@@ -42,7 +42,7 @@ def test_files_of_some_size_arrive_whole(machine: Machine, size: int) -> None:
 
 
 def test_a_command_that_hangs_is_ended_in_the_machine(machine: Machine) -> None:
-    done = machine.run("echo begun; sleep 1000", timeout_s=1)
+    done = machine.run("echo begun; sleep 1000", timeout_s=10)  # bash may take some time to start
     assert (done.status, done.stdout) == (124, "begun\n")
     assert machine.succeed("echo alive") == "alive"
 
