@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from oomwatchd.base.uapi import PF_EXITING
 from oomwatchd.kernel.exec_filter import ALL_KINDS, Member
 from oomwatchd.kernel.facts import View
 from oomwatchd.kernel.proc_stat import Stat
@@ -134,26 +135,27 @@ def test_a_fork_event_of_a_known_pid(
 
 
 @pytest.mark.parametrize(
-    ("state", "threads", "starttime", "seen_ns", "lives"),
+    ("state", "flags", "threads", "starttime", "seen_ns", "lives"),
     [
-        ("S", 2, 0, 0, True),  # one thread of several has ended
-        ("Z", 2, 0, 0, True),
-        ("S", 1, 0, 0, False),
-        ("S", 1, 0, LATER + 1, True),  # the event is about an earlier process
-        ("S", 1, 0, LATER, False),
-        ("Z", 1, 0, LATER + 1, False),
-        ("S", 2, 1, LATER + 1, False),  # another process has the PID
-        (None, 1, 0, LATER + 1, False),
+        ("S", 0, 2, 0, 0, True),  # one thread of several has ended
+        ("Z", PF_EXITING, 2, 0, 0, True),
+        ("S", 0, 1, 0, 0, True),  # another thread has executed a program, and has the place of the first one
+        ("R", PF_EXITING, 1, 0, 0, False),
+        ("R", PF_EXITING, 1, 0, LATER + 1, True),  # the event is about an earlier process
+        ("R", PF_EXITING, 1, 0, LATER, False),
+        ("Z", PF_EXITING, 1, 0, LATER + 1, False),
+        ("S", 0, 2, 1, LATER + 1, False),  # another process has the PID
+        (None, 0, 1, 0, LATER + 1, False),
     ],
 )
 def test_which_exit_event_is_the_end_of_a_process(
-    parts: Parts, state: str | None, threads: int, starttime: int, seen_ns: int, lives: bool
+    parts: Parts, state: str | None, flags: int, threads: int, starttime: int, seen_ns: int, lives: bool
 ) -> None:
     parts.parent.seen_ns = seen_ns
     if state is None:
         shutil.rmtree(parts.tree.root / f"proc/{PARENT}")
     else:
-        rest = f"{state} {TOP} 20 20 0 -1 0 " + "0 " * 10 + f"{threads} 0 {PARENT * 10 + starttime} 0"
+        rest = f"{state} {TOP} 20 20 0 -1 {flags} " + "0 " * 10 + f"{threads} 0 {PARENT * 10 + starttime} 0"
         parts.tree.write(f"proc/{PARENT}/stat", f"{PARENT} (a) {rest}")
 
     parts.family.exited(PARENT, LATER)
@@ -168,6 +170,15 @@ def test_the_exit_of_a_member_without_a_node_removes_it(parts: Parts) -> None:
     parts.family.exited(99, LATER)
 
     assert 99 not in parts.tracking.table.items()
+
+
+def test_a_member_without_a_node_stays_one_when_only_its_first_thread_ends(parts: Parts) -> None:
+    parts.tracking.table.set(99, Member())
+    parts.tree.write("proc/99/stat", f"99 (a) S {TOP} 20 20 0 -1 0 " + "0 " * 10 + "1 0 990 0")
+
+    parts.family.exited(99, LATER)
+
+    assert 99 in parts.tracking.table.items()
 
 
 def test_dead_processes_whose_pins_may_be_stale(parts: Parts) -> None:

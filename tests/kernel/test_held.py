@@ -197,6 +197,31 @@ def test_another_program_that_the_same_rule_fits(
     assert oom_score_adj(pid) == 500
 
 
+def begin_at_100() -> None:
+    set_oom_score_adj(os.getpid(), 100)
+
+
+def test_program_that_a_second_thread_executes(
+    daemon: Daemon, processes: Processes, target: Path, compiled: Compiler, tmp_path: Path
+) -> None:
+    """The kernel reports the end of the first thread, whose place the other one takes."""
+    first = tmp_path / "threadexec"
+    shutil.copy(compiled("threadexec", ("-pthread",)), first)
+    daemon.start(rule(first).replace(f'"{first}"', f'["{target}", "{first}"]'))
+    pid = processes.start(first, target, stdin=subprocess.PIPE, preexec_fn=begin_at_100)
+    stdin = processes.children[-1].stdin
+    assert stdin is not None
+    wait_until(lambda: daemon.pins().get(pid, {}).get("original") == 100, "pinned, and the original known")
+
+    os.kill(daemon.pid, signal.SIGSTOP)  # so that the events are read when all of that is over
+    stdin.close()
+    wait_until(lambda: Path(f"/proc/{pid}/comm").read_text() == "target\n", "it has executed the other program")
+    os.kill(daemon.pid, signal.SIGCONT)
+
+    wait_until(lambda: daemon.pins()[pid]["exe"] == str(target), "it is told of as the other one")
+    assert daemon.pins()[pid]["original"] == 100
+
+
 def test_restore_on_exit(daemon: Daemon, processes: Processes, target: Path) -> None:
     daemon.start(rule(target).replace("[daemon]", '[daemon]\non_exit = "restore"'))
     pid = processes.start(target, "1000")

@@ -96,21 +96,24 @@ class Family:
         return event_ns < node.seen_ns or procfs.is_alive(node.pid, node.starttime, self._proc)
 
     def exited(self, pid: int, event_ns: int) -> None:
-        """Note an exit event: the first or the last thread of a process has ended."""
+        """Note an exit event: the first or the last thread of a process has ended.
+
+        The process lives on while it has other threads. It does, too, when another thread than the first has executed a
+        program: the kernel ends the first one, and the other one takes its place (de_thread() of fs/exec.c)."""
         node = self._ledger.nodes.get(pid)
-        if node is None:
-            self._tracking.table.exited(pid)
+        if node is None and self._tracking.table.get(pid) is None:
             return
         try:
             stat = procfs.read_stat(pid, self._proc)
         except Vanished:
             stat = None
-        if stat is not None and stat.starttime == node.starttime:
-            lives_on = stat.threads > 1 or (event_ns < node.seen_ns and not stat.ended)
-            if lives_on:
+        if stat is not None and (node is None or stat.starttime == node.starttime):
+            is_later = node is not None and event_ns < node.seen_ns  # the event is about an earlier process
+            if stat.threads > 1 or not stat.leader_ended or (is_later and not stat.ended):
                 return
         self._tracking.table.exited(pid)
-        self.died(node)
+        if node is not None:
+            self.died(node)
 
     def died(self, node: Node) -> None:
         """Note that the process is gone. Its node stays reachable from the nodes of its descendants."""
