@@ -84,6 +84,34 @@ def test_what_a_cut_log_says_is_true(style: str, end: str) -> None:
             assert [not_true(kill, reports) for kill in found] == [[]] * len(found), (era, at)
 
 
+CUTS = [
+    ("CSV, no header, newest first", "end", "3.10", 622846032, 379),  # a row with fewer cells
+    ("CSV, no header, newest first", "start", "6.11", 844709498, 1952),  # a row that begins within quotation marks
+    ("CSV, no header, stamps", "end", "3.10", 21197155, 4539),  # a text without its stamp
+    ("semicolons, no header", "start", "6.8", 263594445, 4440),  # a row without its beginning
+    ("semicolons, no header", "start", "2.6.18", 376396009, 4379),
+    ("newest first, JSON", "end", "6.8", 961775284, 5012),  # a row of a table whose header is lost
+    ("newest first, syslog", "end", "6.8", 339675766, 3551),
+    ("newest first, dmesg", "end", "4.4", 764898747, 818),
+    ("newest first, JSON", "end", "6.11", 452204770, 3812),  # a kill line without its time
+    ("CRI", "start", "6.1", 539311420, 2263),  # a date without its first figures
+    ("vmware.log, new", "start", "6.11", 289942969, 2951),
+    ("dmesg -x", "end", "6.8", 562182531, 3256),  # a part of a number, which the table has
+    ("papertrail", "end", "3.10", 238641291, 6414),  # a part of a name, which another line has
+]
+"""Cuts that made the log tell what isn't true: style, end, kernel, seed, where."""
+
+
+@pytest.mark.parametrize(("style", "end", "era", "seed", "at"), CUTS)
+def test_what_a_log_says_that_was_cut_there_is_true(style: str, end: str, era: str, seed: int, at: int) -> None:
+    rng = random.Random(seed)
+    reports = [made(era, rng, memcg=rng.random() < 0.5) for _ in range(2)]
+    data = SHAPES[style].render([*NOISE, *(line for report in reports for line in report.lines)]).encode()
+    found = events(data[at:] if end == "start" else data[:at])
+    assert len(found) <= 2
+    assert [not_true(kill, reports) for kill in found] == [[]] * len(found)
+
+
 EXPORT = "__CURSOR=s=1;i=2\n__REALTIME_TIMESTAMP=1742011655927516\n_TRANSPORT=kernel\nMESSAGE=eth0: up\n\n"
 VERBOSE = (
     "Sun 2026-03-15 05:07:36.927515 CET [s=a0;i=2;b=b1;m=2;t=64d1;x=1]\n    _TRANSPORT=kernel\n    MESSAGE=eth0: up\n"
@@ -162,6 +190,7 @@ def test_the_kernels_line_that_is_cut_is_read() -> None:
         ("Killed process 6090 (node) total-vm:1124kB, anon-rss:49", (6090, "node", None)),
         ("Killed process 6090 (node) total-vm:1124kB, anon-rss:496kB", (6090, "node", 496)),
         ("Killed process 6090, UID 0, (no", (6090, None, None)),
+        ("Killed process 6090 ((sd-pam)", (6090, None, None)),
     ],
 )
 def test_a_name_or_number_that_is_cut_is_unknown(cut: str, victim: tuple[int, str | None, int | None] | None) -> None:

@@ -30,17 +30,22 @@ def cells_of(row: str, delimiter: str) -> list[str]:
         return []
 
 
+def is_whole(row: str) -> bool:
+    """Whether the row neither begins nor ends within a cell in quotes."""
+    return row.count('"') % 2 == 0
+
+
 def by_content(rows: Sequence[str]) -> tuple[str, dict[str, int]] | None:
     """The delimiter, and the columns by what they tell ("text", "time", "program"), of a table that begins with `rows`;
     None if it is no table. In a table all rows have as many cells, and a cell of each is a date."""
     sample = [row for row in rows[:_SAMPLE] if row.strip()]
     for delimiter in ("\t", ",", ";"):
-        table = [cells for row in sample if 2 <= len(cells := cells_of(row, delimiter)) <= _MOST]
+        table = [cells for row in sample if 2 <= len(cells := cells_of(row, delimiter)) <= _MOST and is_whole(row)]
         if len(table) < _ENOUGH:
             continue
         width, count = Counter(map(len, table)).most_common(1)[0]
         table = [cells for cells in table if len(cells) == width]
-        if count * 10 < len(sample) * 8:
+        if count * 10 < (len(sample) - 2) * 8:  # the first and the last row may be cut
             continue
         if not any(map(_is_date, table[0])):
             del table[0]  # a header whose names say nothing
@@ -65,7 +70,7 @@ def _meanings(columns: Sequence[Sequence[str]]) -> dict[str, int] | None:
     program = next((at for at in others if at != text and not _WRITERS.isdisjoint(map(_tag, columns[at]))), None)
     if program is not None:
         found["program"] = program
-    elif any(len(set(columns[at])) > 1 for at in others if at != text and not all(map(_has_own, columns[text]))):
+    elif any(len(set(columns[at])) > 1 for at in others if at != text and not all(map(_has_own, columns[text][1:-1]))):
         return None  # nothing tells whether these are programs
     return found
 

@@ -62,8 +62,8 @@ def _holds(first: str, before: str) -> bool:
     at = _shape(start).find(_shape(before))
     if at == 0 or (at > 0 and start[at - 1] in _MARKUP_END):
         return True
-    # The stamp of the line below may have a digit more.
-    return _is_dmesgs(before) and _FIGURES.sub("0", before) in _FIGURES.sub("0", start)
+    # The stamp of the line below may have a digit more. A date that is cut may look like one with a digit less.
+    return before[0] == "[" and _is_dmesgs(before) and _FIGURES.sub("0", before) in _FIGURES.sub("0", start)
 
 
 def _shape(text: str) -> str:

@@ -91,7 +91,7 @@ class KernelStream:
         if text == assembly.previous and text and not assembly.is_later(origin) and self._is_copy(text):
             return []
         if assembly.broken is not None:
-            self._mend()
+            self.mend()
         assembly.origin = origin
         if origin.cut:
             text = settled(text)
@@ -148,7 +148,7 @@ class KernelStream:
 
     def flush(self) -> list[OomKill]:
         """Complete the open report, since the log ends, or no more lines come."""
-        self._mend()
+        self.mend()
         self.assembly.end()
         return self.assembly.take_done()
 
@@ -202,7 +202,7 @@ class KernelStream:
         elif belongs:
             belongs = lines.kind(text) is None and "oom-kill" not in text
         if not belongs:
-            self._mend()
+            self.mend()
             return False
         self.assembly.broken = None
         between = "" if read == read_outcome.kill_line and start.rstrip().endswith((":", "-")) else " "
@@ -210,7 +210,7 @@ class KernelStream:
         read(self.assembly, whole)
         return True
 
-    def _mend(self) -> None:
+    def mend(self) -> None:
         """Read a broken line without its second part, since that doesn't come."""
         if self.assembly.broken is None:
             return

@@ -133,7 +133,7 @@ def kill_line(text: str) -> KillLine | None:
     if end is None:
         # Cut, or something follows. A name can't be that long, so the last of these is the end of it.
         end = last(_KILLED_FIGURES.finditer(text, head.end(), head.end() + 4 * COMM_MAX + 20))
-    stop = end.start() if end is not None else text.find(")", head.end())
+    stop = end.start() if end is not None else _closing(text, head.end())
     comm = text[head.end() : stop] if stop >= 0 else None  # cut within the name
     stop = stop if stop >= 0 else len(text)
     values: dict[str, int] = {}
@@ -145,6 +145,19 @@ def kill_line(text: str) -> KillLine | None:
         values["uid"] = int(uid)
     words = words_before(text[: head.start()])
     return KillLine(Killed(int(head["pid"]), comm, **values), words, whole)
+
+
+def _closing(text: str, start: int) -> int:
+    """Where the bracket that closes the name stands, if each bracket within the name is closed; -1: nowhere."""
+    first = at = text.find(")", start)
+    while at >= 0 and not is_balanced(text[start:at]):
+        at = text.find(")", at + 1, start + 4 * COMM_MAX)
+    return first if at < 0 else at
+
+
+def is_balanced(name: str) -> bool:
+    """Whether each bracket that a name opens is closed in it."""
+    return name.count("(") <= name.count(")")
 
 
 # OpenVZ's and Virtuozzo's kernels; a "UB" is a container, 0 the host.

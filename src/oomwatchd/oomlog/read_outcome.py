@@ -60,7 +60,11 @@ def kill(assembly: Assembly, text: str) -> bool:
         report = None
     report = report or assembly.new()
     killed = found.killed
-    if assembly.origin.cut and killed.total_vm_kb is None and not text.endswith(")"):
+    if (
+        assembly.origin.cut
+        and killed.total_vm_kb is None
+        and not (text.endswith(")") and line_outcome.is_balanced(killed.comm or ""))
+    ):
         killed = replace(killed, comm=None)  # a name may hold the bracket that seems to close it
     report.killed.append(killed)
     report.words = found.words or report.words

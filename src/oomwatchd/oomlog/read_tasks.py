@@ -19,7 +19,7 @@ def table(assembly: Assembly, text: str) -> bool:
         return True
     if assembly.report is not None and assembly.report.layout is not None:
         return row(assembly, text[start:])
-    task = line_tasks.row_without_header(text)
+    task = _row_without_header(assembly, text)
     if task is None:
         return line_tasks.row_is_broken(text) and assembly.await_rest(row, text)
     report = assembly.report
@@ -48,7 +48,7 @@ def row(assembly: Assembly, text: str) -> bool:
     """A row of the table under the header that was read."""
     report = assembly.report
     if report is None or report.layout is None:
-        task = line_tasks.row_without_header(text)
+        task = _row_without_header(assembly, text)
         if task is not None:
             _add(assembly, assembly.open(), task)
         return task is not None
@@ -60,6 +60,11 @@ def row(assembly: Assembly, text: str) -> bool:
         report.cut = True
     _add(assembly, report, task)
     return True
+
+
+def _row_without_header(assembly: Assembly, text: str) -> Task | None:
+    """A row whose number of columns is unknown. None: it is none, or may lack its last columns."""
+    return None if assembly.origin.cut else line_tasks.row_without_header(text)
 
 
 def _add(assembly: Assembly, report: Report, task: Task) -> None:

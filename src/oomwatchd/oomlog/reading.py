@@ -34,7 +34,7 @@ def events(stream: Stream, parser: Parser, beside: Beside, reference: datetime) 
     else:
         text = _plain(head.decode("utf-8", "surrogateescape"))
         unwrapper = shapes.choose(text)
-        if unwrapper is None and b"\x1b" not in head:
+        if (unwrapper is None or shapes.is_bare_table(unwrapper)) and b"\x1b" not in head:
             text = _with_first_line_mended(stream, text)
         if unwrapper is None:
             rows = list(_in_json(f"{row}\n" for row in text.split("\n")[:_SAMPLE]))[:_SAMPLE]

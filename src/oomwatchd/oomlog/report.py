@@ -231,8 +231,9 @@ def _memory(report: Report, page_kb: int) -> Memory:
 
 
 def _named(killed: Killed, report: Report) -> Killed:
-    """The process with its name, from another line about its PID where the kill line was cut before the name's end."""
-    if killed.comm is not None:
+    """The process with its name, from another line about its PID where the kill line has no figures behind the name,
+    so that it may be cut within it."""
+    if killed.comm is not None and killed.total_vm_kb is not None:
         return killed
     names: list[str | None] = []
     if report.summary is not None and report.summary.pid == killed.pid:
@@ -240,12 +241,13 @@ def _named(killed: Killed, report: Report) -> Killed:
     if report.chosen is not None and report.chosen.pid == killed.pid:
         names.append(report.chosen.comm)
     names += [one.comm for one in (*(report.tasks or ()), *report.reaped) if one.pid == killed.pid]
-    return replace(killed, comm=next((name for name in names if name is not None), None))
+    start = killed.comm or ""
+    return replace(killed, comm=next((name for name in names if name and name.startswith(start)), killed.comm))
 
 
 def _victim(report: Report) -> Killed | None:
     if report.killed:
-        return _named(report.killed[0], report)
+        return _with_whole_numbers(_named(report.killed[0], report), report)
     victim = None
     if report.summary is not None and report.summary.pid is not None and report.summary.names:
         victim = Killed(report.summary.pid, report.summary.names[0], report.summary.uid)
@@ -257,15 +259,28 @@ def _victim(report: Report) -> Killed | None:
     if row is None:
         return victim
     names = report.summary.names if report.summary is not None else ()
-    return replace(victim, comm=row.comm if row.comm in names else victim.comm, oom_score_adj=row.oom_score_adj)
+    victim = replace(victim, comm=row.comm if row.comm in names else victim.comm, oom_score_adj=row.oom_score_adj)
+    return _with_whole_numbers(victim, report)
+
+
+def _with_whole_numbers(victim: Killed, report: Report) -> Killed:
+    """The victim with the table's numbers, of which the last line of a log that is cut may have only the begin."""
+    row = next((task for task in report.tasks or () if task.pid == victim.pid), None)
+    if row is None:
+        return victim
+    if victim.uid is not None and str(row.uid).startswith(str(victim.uid)):
+        victim = replace(victim, uid=row.uid)
+    if victim.oom_score_adj is not None and str(row.oom_score_adj).startswith(str(victim.oom_score_adj)):
+        victim = replace(victim, oom_score_adj=row.oom_score_adj)
+    return victim
 
 
 def _uid(report: Report, victim: Killed | None) -> tuple[int, str] | None:
     """The victim's user, and which part of the report says so."""
     if victim is None:
         return None
-    if victim.uid is not None and report.killed:
-        return victim.uid, "kill line"
+    if victim.uid is not None:
+        return victim.uid, "kill line" if report.killed else "summary"
     summary = report.summary
     if summary is not None and summary.pid == victim.pid and summary.uid is not None:
         return summary.uid, "summary"

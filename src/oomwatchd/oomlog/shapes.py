@@ -181,22 +181,29 @@ def _csv_columns(head: str) -> tuple[str, dict[str, int]] | None:
     return None
 
 
+def is_bare_table(unwrapper: Unwrapper) -> bool:
+    """Whether it reads a table without a header, so that the first line is a row, and may be cut."""
+    return isinstance(unwrapper, Csv) and not unwrapper.header
+
+
 class Csv:
     """A table, as CloudWatch, Kibana, Splunk and Log Analytics give it. `header`: whether its first line is one."""
 
-    def __init__(self, delimiter: str, columns: dict[str, int], *, header: bool = True) -> None:
+    def __init__(self, delimiter: str, at: dict[str, int], *, header: bool = True) -> None:
         self._delimiter = delimiter
-        self._columns = columns
+        self._at = at
         self._open = ""
-        self._header = header
+        self.header = header
+        self._first = True
 
     def feed(self, line: str) -> Sequence[LogLine]:
         """Take one line; return the row that it ends."""
-        if self._header:
-            self._header = False
-            return ()
+        if self._first:
+            self._first = False
+            if self.header or not columns.is_whole(line):
+                return ()
         text = f"{self._open}\n{line}" if self._open else line
-        if text.count('"') % 2 == 1 and len(text) < _TEXT_MAX:
+        if not columns.is_whole(text) and len(text) < _TEXT_MAX:
             self._open = text
             return ()
         return self._row(text)
@@ -208,7 +215,7 @@ class Csv:
     def _row(self, text: str) -> Sequence[LogLine]:
         self._open = ""
         cells = _cells(text.split("\n"), self._delimiter)
-        values = {what: cells[at].strip() for what, at in self._columns.items() if at < len(cells)}
+        values = {what: cells[number].strip() for what, number in self._at.items() if number < len(cells)}
         words = values.get("text", "")
         return [
             LogLine(

@@ -44,11 +44,13 @@ class Streams:
             if len(self._by_key) >= _MOST:
                 oldest = min(self._by_key, key=lambda one: self._by_key[one].last_number)
                 self._ended += self._by_key.pop(oldest).flush()
-            report = None if present is None or number != 2 else present.assembly.report
-            if present is not None and report is not None and not report.origin.prefix:
-                # The log begins in the middle of a line, which lacks the prefix of the others.
-                self._by_key[key] = present
-                return present
+            if present is not None and number == 2:
+                present.mend()
+                report = present.assembly.report
+                if report is not None and not report.origin.prefix:
+                    # The log begins in the middle of a line, which lacks the prefix of the others.
+                    self._by_key[key] = present
+                    return present
             assembly = Assembly(reference, self._calendar, keep_text=self._keep_text)
             stream = self._by_key[key] = KernelStream(assembly, PATIENCE)
             stream.last_number = number
