@@ -45,24 +45,26 @@ def test_local_program_beside_it(daemon: Daemon, processes: Processes, mount: Mo
     wait_for_value(held, 500)
     late = start_at_700(processes, mount.program)
     wait_for_value(late, 500)
+    told, over = (f"The file system of '{mount.program}' {what}" for what in ("doesn't answer", "answers again"))
 
     mount.stop_answering()
 
-    wait_until(lambda: "doesn't answer" in daemon.log(), "told of")
+    # On a busy machine it may have been told of before, too.
+    wait_until(lambda: daemon.log().count(told) > daemon.log().count(over), "told of")
+    times = daemon.log().count(told)
     for _ in range(50):
         wait_for_value(processes.start(target, "1000"), 400)
         assert daemon.status()["pinned"] > 0
     daemon.wait_for_scan()
     latency = daemon.ask("metrics")["latency"]
     print(dict(zip(latency["bounds_us"], latency["counts"], strict=False)))
-    told = f"The file system of '{mount.program}' doesn't answer"
-    assert daemon.log().count(told) == 1
+    assert daemon.log().count(told) == times
     assert "'on the mount'" in next(line for line in daemon.log().splitlines() if told in line)
     assert str(mount.program) in oomwatchctl(daemon, "explain", str(held)).stdout
 
     mount.answer()
 
-    wait_until(lambda: f"The file system of '{mount.program}' answers again" in daemon.log(), "told of")
+    wait_until(lambda: daemon.log().count(over) == daemon.log().count(told), "told of")
     wait_for_value([held, late], 500)
 
 
