@@ -134,7 +134,7 @@ def _without_a_verb(words: Sequence[str]) -> NoReturn:
     if first in ("--version", "version"):
         print(f"oomwatchctl {__version__}")
         sys.exit(0)
-    if not words:
+    if not words or first.partition("=")[0] in (*_WITH_VALUE, "--json", "--no-legend", "--no-pager"):
         print(f"{overview()}\n\noomwatchctl: a verb is required: VERB", file=sys.stderr)
     else:
         from oomwatchd.config.problems import suggestion
