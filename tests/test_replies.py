@@ -114,7 +114,7 @@ def test_replies_of_wrong_types(
     verb: str, more: list[str], daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sound = daemon.replies[verb]
-    for value in WRONG:
+    for value in WRONG if not more else WRONG[:6]:  # JSON is passed on, so little depends on what it is
         for reply in changed(sound, value):
             daemon.replies[verb] = reply
             status = main([*ARGUMENTS[verb], *more])

@@ -304,7 +304,7 @@ def fork_ns(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 @example(steps=[("fits", 0, 100), ("turn", 0, 0), ("other", 0, 0), ("sibling", 0, 101)])
 @example(steps=REUSED)
 @example(steps=[("fits", 0, 0), ("turn", 0, 0), ("fork", 0, 101), ("other", 1, 0), ("exit", 0, 0), ("lose", 0, 0)])
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 def test_outcome_is_that_of_the_model(
     steps: list[tuple[str, int, int]], kernel: bool, effort_at_once: float, children: str | int, below: int
 ) -> None:
