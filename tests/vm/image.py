@@ -71,11 +71,12 @@ MASKED_GENERATORS = (
     "systemd-tpm2-generator",
     "systemd-veritysetup-generator",
 )
+# Early, so that it can say why a boot fails; but a boot empties /tmp first, and tests have files there.
 AGENT_UNIT = """\
 [Unit]
 Description=Runs what the test asks for
 DefaultDependencies=no
-After=systemd-journald.socket
+After=systemd-journald.socket systemd-tmpfiles-setup.service
 [Service]
 ExecStart=/usr/bin/perl /usr/local/lib/vm-agent.pl /dev/ttyS1
 OOMScoreAdjust=-1000
