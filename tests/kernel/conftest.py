@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.running import Daemon, Processes
+from tests.kernel.running import Commanded, Daemon, Processes
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -82,6 +82,16 @@ def target(tmp_path: Path) -> Path:
     path = tmp_path / "target"
     shutil.copy("/bin/sleep", path)
     return path
+
+
+@pytest.fixture
+def chameleon(compiled: "Compiler", tmp_path: Path) -> Iterator[Commanded]:
+    """A program that changes its name, IDs and session at a command, and isn't running yet."""
+    program = tmp_path / "chameleon"
+    shutil.copy(compiled("chameleon"), program)
+    running = Commanded(program)
+    yield running
+    running.end()
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,11 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.kernel.asking import answer, oomwatchctl
-from tests.kernel.conftest import Compiler
 from tests.kernel.running import (
     Commanded,
     Daemon,
@@ -22,15 +20,6 @@ from tests.kernel.running import (
     wait_until,
 )
 from tests.kernel.test_hostile import UNIFIED, cgroup
-
-
-@pytest.fixture
-def chameleon(compiled: Compiler, tmp_path: Path) -> Iterator[Commanded]:
-    program = tmp_path / "chameleon"
-    shutil.copy(compiled("chameleon"), program)
-    running = Commanded(program)
-    yield running
-    running.end()
 
 
 @pytest.mark.parametrize(

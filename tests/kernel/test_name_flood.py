@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,15 +21,6 @@ FEW = 10
 def name(tmp_path: Path) -> str:
     """A task name that no other process has."""
     return f"n{tmp_path.stat().st_ino}"[:15]
-
-
-@pytest.fixture
-def chameleon(compiled: Compiler, tmp_path: Path) -> Iterator[Commanded]:
-    program = tmp_path / "chameleon"
-    shutil.copy(compiled("chameleon"), program)
-    running = Commanded(program)
-    yield running
-    running.end()
 
 
 def config(name: str, local: Path) -> str:
