@@ -264,7 +264,7 @@ def _victim(report: Report) -> Killed | None:
 
 
 def _with_whole_numbers(victim: Killed, report: Report) -> Killed:
-    """The victim with the table's numbers, of which the last line of a log that is cut may have only the begin."""
+    """The victim with the numbers of the table: the last line of a cut log may have only their first figures."""
     row = next((task for task in report.tasks or () if task.pid == victim.pid), None)
     if row is None:
         return victim

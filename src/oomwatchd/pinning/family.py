@@ -108,8 +108,8 @@ class Family:
         except Vanished:
             stat = None
         if stat is not None and (node is None or stat.starttime == node.starttime):
-            is_later = node is not None and event_ns < node.seen_ns  # the event is about an earlier process
-            if stat.threads > 1 or not stat.leader_ended or (is_later and not stat.ended):
+            of_earlier_process = node is not None and event_ns < node.seen_ns
+            if stat.threads > 1 or not stat.leader_ended or (of_earlier_process and not stat.ended):
                 return
         self._tracking.table.exited(pid)
         if node is not None:
