@@ -22,8 +22,8 @@ for number in (signal.SIGINT, signal.SIGHUP):
 
 
 def pytest_collection_finish() -> None:
-    """Keep the imported modules out of later garbage collections, and collect seldom. Both take a tenth of the time of
-    the tests."""
+    """Keep the imported modules out of later garbage collections, and collect seldom. Otherwise the collections take a
+    tenth of the time of the tests."""
     gc.freeze()
     gc.set_threshold(50_000)
 
