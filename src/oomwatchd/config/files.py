@@ -112,7 +112,7 @@ def _drop_ins(where: Layout, found: Problems) -> list[str]:
     for directory in where.drop_in_dirs:
         try:
             real = path_to_open(directory, where.root)
-            names = os.listdir(real)
+            names = sorted(os.listdir(real))
             weakness = open_to_others(real)
         except FileNotFoundError:
             continue

@@ -76,8 +76,9 @@ def ancestry(path: bytes) -> list[bytes]:
 
 
 def walk(hierarchy: MemcgHierarchy) -> Iterator[bytes]:
-    """The paths of all groups but the root."""
+    """The paths of all groups but the root, those of a directory by name."""
     for directory, subdirectories, _ in os.walk(hierarchy.root):
+        subdirectories.sort()
         for name in subdirectories:
             path = os.path.join(directory, name)
             if not os.path.islink(path):

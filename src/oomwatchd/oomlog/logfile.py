@@ -96,7 +96,8 @@ class _Finder:
         def unreadable(error: OSError) -> None:
             self._failed(SourceError(f"Failed to read {error.filename or path}: {error.strerror}."))
 
-        for directory, _, names in os.walk(path, onerror=unreadable):
+        for directory, subdirectories, names in os.walk(path, onerror=unreadable):
+            subdirectories.sort()
             for name in sorted(names):
                 count += 1
                 if count > MAX_FILES:
