@@ -65,8 +65,11 @@ test: test-unit test-tools test-kernel ## run all tests but those in VMs, some 1
 # so that no folder of the checkout becomes root's; the unit tests where pip has put that of pytest already.
 keep_byte_code = env -u PYTHONDONTWRITEBYTECODE
 
+# What a failed run has written stays. Some tests act as another user, who must get there too.
 test-unit: venv $(VENV)/.stamp-dev ## run the unit tests, one process for each processor: some 30 s on two
-	$(keep_byte_code) $(VENV)/bin/pytest -n auto --dist worksteal --ignore=tests/kernel --ignore=tests/tools
+	written=$$(mktemp -d -p "$$($(VENV)/bin/python -m tests.in_memory)" ow-XXXXXX) && chmod 755 "$$written" && \
+	    $(keep_byte_code) TMPDIR="$$written" $(VENV)/bin/pytest -n auto --dist worksteal --ignore=tests/kernel \
+	    --ignore=tests/tools && rm -rf "$$written"
 
 test-tools: venv $(VENV)/.stamp-dev ## run the tests that run make, rpmbuild, makepkg, shells, a browser, .ci/run
 	$(keep_byte_code) $(VENV)/bin/pytest -n auto --dist worksteal tests/tools

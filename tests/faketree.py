@@ -23,8 +23,12 @@ class Tree:
     def write(self, path: str, text: str | bytes | int) -> None:
         """Write a file below the root, its directories included."""
         file = self.root / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(text if isinstance(text, bytes) else f"{text}\n".encode())
+        data = text if isinstance(text, bytes) else f"{text}\n".encode()
+        try:
+            file.write_bytes(data)
+        except FileNotFoundError:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
 
     def machine(self, ram_kib: int = 8 << 20, swap_kib: int = 0, available_kib: int = 4 << 20) -> None:
         """/proc/meminfo, and this process as root of the initial namespaces with all capabilities."""
