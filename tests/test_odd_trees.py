@@ -80,7 +80,7 @@ def odd(tree: Tree, chance: random.Random) -> None:
             file.mkdir()
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(25))
 def test_an_odd_tree_is_no_crash(tree: Tree, seed: int, capsys: pytest.CaptureFixture[str]) -> None:
     odd(tree, random.Random(seed))
     root = str(tree.root)

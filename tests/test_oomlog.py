@@ -593,13 +593,13 @@ def test_each_process_that_old_openvz_says_has_exited_is_an_event() -> None:
 
 @pytest.fixture
 def deadline() -> Iterator[None]:
-    """20 s. A regular expression ends at a signal whose handler raises an exception."""
+    """10 s. A regular expression ends at a signal whose handler raises an exception."""
 
     def late(*_: object) -> None:
         raise TimeoutError
 
     before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(20)
+    signal.alarm(10)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
@@ -623,6 +623,6 @@ def deadline() -> Iterator[None]:
     ],
 )
 def test_a_line_that_repeats_itself_takes_no_longer_than_another(begin: str, repeated: str, end: str) -> None:
-    """Any program may write one. Most of these took 4 to 30 s each where an expression tried each place anew."""
+    """Any program may write one. Most of these took 2 to 15 s each where an expression tried each place anew."""
     line = begin + repeated * (60_000 // len(repeated)) + end
-    assert [kill.victim for kill in parse("\n".join([line] * 16)) if kill.victim is not None] == []
+    assert [kill.victim for kill in parse("\n".join([line] * 8)) if kill.victim is not None] == []

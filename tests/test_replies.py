@@ -1,6 +1,7 @@
 """What oomwatchctl makes of replies that aren't those of this daemon: one plain error, and never a traceback."""
 
 import contextlib
+import itertools
 import json
 import os
 import socket
@@ -51,6 +52,11 @@ def changed(reply: Any, value: object) -> Iterator[Any]:
             copy = reply.copy()
             copy[key] = other
             yield copy
+
+
+def every_second(replies: Iterator[Any], turn: int) -> Iterator[Any]:
+    """Each part of a reply gets half of the wrong values, its neighbours the others."""
+    return itertools.islice(replies, turn % 2, None, 2)
 
 
 class FakeDaemon:
@@ -114,8 +120,8 @@ def test_replies_of_wrong_types(
     verb: str, more: list[str], daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sound = daemon.replies[verb]
-    for value in WRONG if not more else WRONG[:6]:  # JSON is passed on, so little depends on what it is
-        for reply in changed(sound, value):
+    for turn, value in enumerate(WRONG if not more else WRONG[:6]):  # JSON is passed on, so little depends on it
+        for reply in every_second(changed(sound, value), turn):
             daemon.replies[verb] = reply
             status = main([*ARGUMENTS[verb], *more])
             shown = capsys.readouterr()
@@ -129,8 +135,8 @@ def test_monitor_lines_of_wrong_types(more: list[str], daemon: FakeDaemon, capsy
     sound = sample(MONITOR_LINE)
     del sound["message"]
     for event in ("pinned", "seen", "dropped"):
-        for value in WRONG:
-            for line in changed(sound | {"event": event}, value):
+        for turn, value in enumerate(WRONG):
+            for line in every_second(changed(sound | {"event": event}, value), turn):
                 daemon.lines = [line]
                 status = main(["monitor", *more])
                 shown = capsys.readouterr()
