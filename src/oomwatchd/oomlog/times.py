@@ -194,40 +194,30 @@ class Calendar:
 
     def read(self, prefix: str, clock: re.Match[str]) -> Moment | None:
         """The date around a clock time; None if there is none."""
-        before = prefix[max(0, clock.start() - 80) : clock.start()]
-        cjk = _last(_CJK_MONTH, before)
-        days = _DAY.findall(before[cjk.end() :] if cjk is not None else before)
-        year = _last(_YEAR, before) or _YEAR.search(prefix, clock.end())
-        year_number = None if year is None else int(year[1])
-        day = int(days[-1]) if days else 0
-        if not 1 <= day <= 31:
+        date = _date_in(prefix[max(0, clock.start() - 80) : clock.start()])
+        if date is None:
             return None
-        weekday = None
-        if cjk is not None:
-            months = frozenset((int(cjk[1]),))
-        else:
-            months, weekday = self._names(before, year_number, day)
+        year = date.year
+        if year is None and (behind := _YEAR.search(prefix, clock.end())) is not None:
+            year = int(behind[1])
+        months, weekday = self._names(date, year)
         if not months or int(clock[1]) > 23 or int(clock[2]) > 59 or int(clock[3] or 0) > 59:
             return None
         fraction = int((clock[4] or "").ljust(6, "0"))
         figures = (int(clock[1]), int(clock[2]), int(clock[3] or 0), fraction)
-        return Moment(year_number, months, day, *figures, weekday)
+        return Moment(year, months, date.day, *figures, weekday)
 
-    def _names(self, before: str, year: int | None, day: int) -> tuple[frozenset[int], int | None]:
-        """The months that the names before a clock time may mean, and the weekday."""
-        words = _words(before)
-        month_at = next((at for at in range(len(words) - 1, -1, -1) if _months(words[at])), None)
-        if month_at is None:
-            return frozenset(), None
-        senses = _months(words[month_at])
-        day_senses = _weekdays(words[month_at - 1]) if month_at > 0 else {}
-        self._learn(senses, day_senses)
-        months = frozenset(senses)
+    def _names(self, date: "_Date", year: int | None) -> tuple[frozenset[int], int | None]:
+        """The months that the names of a date may mean, and the weekday."""
+        months = frozenset(date.months)
+        if not date.name:
+            return months, None
+        self._learn(date.months, date.weekdays)
         if len(months) > 1:
-            months = self._narrowed(words[month_at], senses)
-        weekdays = frozenset(day_senses)
+            months = self._narrowed(date.name, date.months)
+        weekdays = frozenset(date.weekdays)
         if len(months) > 1 and year is not None and len(weekdays) == 1:
-            months = frozenset(month for month in months if _weekday(year, month, day) in weekdays) or months
+            months = frozenset(month for month in months if _weekday(year, month, date.day) in weekdays) or months
         return months, next(iter(weekdays)) if len(weekdays) == 1 else None
 
     def _learn(self, *names: Mapping[int, frozenset[int]]) -> None:
@@ -246,6 +236,36 @@ class Calendar:
         if len(months) != 1 and word in _ENGLISH.split():
             return frozenset((_ENGLISH.split().index(word) + 1,))
         return months
+
+
+class _Date(NamedTuple):
+    """What stands before a clock time. `months`: those that its month may mean, each with the languages in which it
+    does; none in figures. `name`: the month's; empty in figures, or where there is no month. `weekdays`: as `months`."""
+
+    year: int | None
+    day: int
+    months: Mapping[int, frozenset[int]]
+    name: str
+    weekdays: Mapping[int, frozenset[int]]
+
+
+@functools.lru_cache(maxsize=256)
+def _date_in(before: str) -> _Date | None:
+    """The date at the end of the text before a clock time. It is the same for all lines of a day."""
+    cjk = _last(_CJK_MONTH, before)
+    days = _DAY.findall(before[cjk.end() :] if cjk is not None else before)
+    day = int(days[-1]) if days else 0
+    if not 1 <= day <= 31:
+        return None
+    found = _last(_YEAR, before)
+    year = None if found is None else int(found[1])
+    if cjk is not None:
+        return _Date(year, day, {int(cjk[1]): frozenset()}, "", {})
+    words = _words(before)
+    at = next((at for at in range(len(words) - 1, -1, -1) if _months(words[at])), None)
+    if at is None:
+        return _Date(year, day, {}, "", {})
+    return _Date(year, day, _months(words[at]), words[at], _weekdays(words[at - 1]) if at > 0 else {})
 
 
 def _words(text: str) -> list[str]:
