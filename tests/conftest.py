@@ -1,5 +1,6 @@
 import gc
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from tests.faketree import Tree
 __all__ = ["pytest_sessionfinish"]  # a hook of pytest
 
 # A busy machine is no failure: no test asserts on time.
-settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("unhurried", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
 # A shell starts what shall run in the background with SIGINT ignored, and nohup with SIGHUP: both would be inherited by
@@ -34,3 +35,17 @@ def tree(tmp_path: Path) -> Tree:
     tree = Tree(tmp_path)
     tree.me()
     return tree
+
+
+@pytest.fixture
+def deadline() -> Iterator[None]:
+    """10 s. A regular expression ends at a signal whose handler raises an exception."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(10)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)

@@ -370,6 +370,23 @@ def errors(text: str) -> list[tuple[int, int, str]]:
     return []
 
 
+@pytest.mark.usefixtures("deadline")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x " + "a" * 60_000,
+        "x " + "a = {\n" * 50_000,
+        "a = [" + ";" * 300_000,
+        f'{RULE}comm = "{"[" * 30_000}"',
+    ],
+    ids=lambda text: f"{text[-20:]!r}",
+)
+def test_a_text_that_repeats_itself_takes_no_longer_than_another(text: str) -> None:
+    """A key, an image or a log may be in the file by mistake. Each of these took 20 s and more: the square of its
+    length."""
+    errors(text)
+
+
 @pytest.mark.parametrize("text", [text for text, _ in SYNTAX + VALUES])
 def test_what_a_message_says_to_write_is_no_next_error(text: str) -> None:
     """Each hint is applied by itself: the errors that are left are those that there were before."""

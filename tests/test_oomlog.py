@@ -3,7 +3,6 @@
 import json
 import random
 import re
-import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -589,20 +588,6 @@ def test_each_process_that_old_openvz_says_has_exited_is_an_event() -> None:
     )
     found = [(kill.victim.pid, kill.victim.comm, kill.scope) for kill in kills if kill.victim is not None]
     assert found == [(14490, "watchdog", None), (77, "x (pid=1, ve=2)", None)]
-
-
-@pytest.fixture
-def deadline() -> Iterator[None]:
-    """10 s. A regular expression ends at a signal whose handler raises an exception."""
-
-    def late(*_: object) -> None:
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(10)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.usefixtures("deadline")

@@ -22,10 +22,10 @@ from oomwatchd.config.toml_positions import Path
 from oomwatchd.config.value_hints import ValueReader
 
 _HEADER = re.compile(r"(\[(?:[ \t]*\[)*)([^\[\]#\n]*)(\](?:[ \t]*\])*)?")
-_SET = re.compile(r"([A-Za-z0-9_-]+)[ \t]*=")
+_SET = re.compile(r"(?<![A-Za-z0-9_-])([A-Za-z0-9_-]++)[ \t]*+=")
 _CONFLICT = re.compile(r"<<<<<<< |=======$|>>>>>>> |\|\|\|\|\|\|\| ")
 _ODD_SIGNS = re.compile(r"(?:=>|[!<>]=|=~|:=|\+=|==|<-|->|=:|<>|~=|[<>~:：＝])")
-_MOST_STATEMENTS = 1000
+_MOST_FAULTS = 1000
 """The most mistakes that are reported. A file with more of them is no configuration."""
 
 
@@ -72,7 +72,7 @@ class _Diagnosis:
             return Diagnosis((other,), "\n" * self.text.count("\n"), (), {(): {""}})
         while reader.at < len(self.text):
             start, known = reader.at, len(reader.faults)
-            if known > _MOST_STATEMENTS:
+            if known > _MOST_FAULTS:
                 self.mended.blank(self.text[start:])
                 break
             keys, header = self._statement()
@@ -82,7 +82,8 @@ class _Diagnosis:
             end = min(end, len(self.text))
             self._keep(start, end, reader.faults[known:], keys, header)
             reader.at = end
-        return Diagnosis(tuple(in_order(reader.faults)), self.mended.text(), tuple(self.mended.moved), self.broken)
+        faults = in_order(reader.faults)[:_MOST_FAULTS]
+        return Diagnosis(tuple(faults), self.mended.text(), tuple(self.mended.moved), self.broken)
 
     def _keep(self, start: int, end: int, faults: list[Fault], keys: str, header: str) -> None:
         """Take the statement from `start` to `end` into the mended text, as far as it can be read."""

@@ -26,6 +26,9 @@ _BRACKETS = re.compile(
     r"\"{3}(?:\\.|(?!\"{3}).)*\"{3,5}|'{3}(?:(?!'{3}).)*'{3,5}|\"(?:\\.|[^\"\\\n])*\"|'[^'\n]*'|#[^\n]*|[][{}]|\n",
     re.DOTALL,
 )
+_LONGEST_TABLE = 4 << 10
+"""How far the end of a table in braces is looked for. Without a limit, many that don't end would each take a look at
+all that follows."""
 _KEY_AND_EQUALS = re.compile(r"[ \t]*[A-Za-z0-9_.\"'-]+[ \t]*=(?!=)")
 _CONJUNCTION = re.compile(r"(and|AND|&&|;|\|)(?=[ \t]*[A-Za-z_])")
 _HEADER_LINE = re.compile(r"[ \t]*\[\[?[ \t]*[A-Za-z_][A-Za-z0-9_.-]*[ \t]*\]\]?[ \t]*(?:#[^\n]*)?(?:\n|$)")
@@ -167,7 +170,7 @@ class ValueReader(Cursor):
         allows. A table that doesn't end at all is noted later."""
         opened: list[str] = []
         newline = False
-        for match in _BRACKETS.finditer(self.text, self.at):
+        for match in _BRACKETS.finditer(self.text, self.at, self.at + _LONGEST_TABLE):
             token = match.group()
             if token in ("{", "["):
                 opened.append(token)

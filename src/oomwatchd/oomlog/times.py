@@ -240,7 +240,7 @@ class Calendar:
 
 class _Date(NamedTuple):
     """What stands before a clock time. `months`: those that its month may mean, each with the languages in which it
-    does; none in figures. `name`: the month's; empty in figures, or where there is no month. `weekdays`: as `months`."""
+    does; none in figures. `name`: the month's; empty in figures, or without a month. `weekdays`: as `months`."""
 
     year: int | None
     day: int

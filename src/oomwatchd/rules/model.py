@@ -53,7 +53,17 @@ def literal_or_glob(text: str) -> Pattern:
         return Pattern(text)
     if text.endswith("*") and not any(c in text[:-1] for c in "*?["):
         return Pattern(text, is_glob=True)
-    return Pattern(text, re.compile(r"\A" + fnmatch.translate(text)), is_glob=True)
+    return Pattern(text, re.compile(r"\A" + _translated(text)), is_glob=True)
+
+
+def _translated(glob: str) -> str:
+    """The regular expression for a glob. Behind the last "]", each "[" is a plain character: fnmatch.translate() would
+    look for the end of each in all that follows."""
+    head, bracket, tail = glob.rpartition("]")
+    if "[" not in tail:
+        return fnmatch.translate(glob)
+    end = len(r"\Z")  # from Python 3.14 on, \z
+    return fnmatch.translate(head + bracket)[:-end] + fnmatch.translate(tail.replace("[", "[[]"))
 
 
 def regex(text: str) -> Pattern:
