@@ -558,7 +558,7 @@ keys = st.sampled_from(["exe", "comm", "not", "name", "oom_score_adj", "regex", 
 leaves = st.booleans() | st.integers() | st.text(max_size=5)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.recursive(leaves, lambda inner: st.lists(inner) | st.dictionaries(keys, inner)))
 def test_any_shape_is_rules_or_errors(value: object) -> None:
     def toml(x: object) -> str:

@@ -141,16 +141,17 @@ FOLLOWED = {
 
 @pytest.mark.parametrize("style", FOLLOWED)
 def test_a_log_that_begins_in_another_programs_record_tells_no_kill(style: str) -> None:
-    """Wherever it is cut. (A cut in front of the kernel's whole prefix in the text would be the kernel's line.)"""
+    """Wherever it is cut: every second place is tried. (A cut in front of the kernel's whole prefix in the text would
+    be the kernel's line.)"""
     record, following = FOLLOWED[style]
-    for at in range(len(record)):
+    for at in range(0, len(record), 2):
         assert not events(f"{record[at:]}\n{following * 3}"), record[at : at + 60]
 
 
 @pytest.mark.parametrize("style", ["export", "json", "json, text first", "json-pretty", "JSON, a process"])
 def test_a_log_that_ends_in_another_programs_record_tells_no_kill(style: str) -> None:
     record, following = FOLLOWED[style]
-    for at in range(1, len(record)):
+    for at in range(1, len(record), 2):
         assert not events(f"{following * 3}{record[:at]}"), record[at - 60 : at]
 
 

@@ -424,7 +424,7 @@ def test_other_programs_lines_are_no_kills(style: str, tmp_path: Path) -> None:
     assert read(f"{DAY} h1 kernel: {KILL}\n", tmp_path)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_damaged_logs_of_every_shape_raise_nothing(seed: int, tmp_path: Path) -> None:
     rng = random.Random(seed)
     for style in rng.sample(sorted(SHAPES), 25):
@@ -445,9 +445,9 @@ REPEATED = (
 
 @pytest.mark.parametrize("piece", REPEATED)
 def test_the_effort_grows_with_the_length_alone(piece: str) -> None:
-    """Were it a power of the length, this would take minutes: four lines of 60,000 characters."""
+    """Were it a power of the length, this would take half a minute and more: four lines of 30,000 characters."""
     parser = Parser(datetime(2026, 12, 31))
-    line = piece * (60_000 // len(piece))
+    line = piece * (30_000 // len(piece))
     for _ in range(2):
         parser.feed(line)
         parser.feed(f"{line} invoked oom-killer: gfp_mask=0x1")
