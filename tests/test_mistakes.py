@@ -173,6 +173,12 @@ SYNTAX: list[tuple[str, list[tuple[int, int, str]]]] = [
     # Headers
     ("[[rule]\n" + RULE[9:], [(1, 1, r"as many \].*write \[\[rule\]\]")]),
     ("[[rule\n" + RULE[9:], [(1, 1, r"isn't closed; write \[\[rule\]\]")]),
+    ("rule]]\n" + RULE[9:], [(1, 1, r"not as many \] as \[; write \[\[rule\]\]")]),
+    ('daemon] # x\nscan_interval = "5s"', [(1, 1, r"not as many \] as \[; write \[daemon\]")]),
+    (HEAD + "oom_sc", [(4, 1, "'oom_sc' alone means nothing")]),
+    (HEAD + "ign  # x", [(4, 1, "'ign' alone means nothing")]),
+    (HEAD + "oom_adj x= -5", [(4, 1, "no blanks: 'oom_adj x'; did you mean 'oom_adj'")]),
+    (HEAD + "a b = 1", [(4, 1, "no blanks: 'a b'$")]),
     ("[ [rule] ]\n" + RULE[9:], [(1, 1, r"No blank.*write \[\[rule\]\]")]),
     ("[[rule]] ; x\n" + RULE[9:], [(1, 10, "begins with #")]),
     (
@@ -322,6 +328,11 @@ VALUES: list[tuple[str, list[tuple[int, int, str]]]] = [
     (RULE + "comm = { regex = 'x', not = 'y' }", [(5, 23, "not = { comm = … }")]),
     ('[[rule]]\nname = "r"\nusr = "root"\ncomm = "x"\noom_score_adj = -5', [(3, 1, "did you mean 'user'")]),
 ]  # fmt: skip
+
+
+def test_the_brace_that_is_there_is_not_said_twice() -> None:
+    message = "A table stands in braces; write { regex = 'a' }"
+    assert errors(RULE + "cmdline = regex = 'a' }") == [(5, 11, message)]
 
 
 @pytest.mark.parametrize(("text", "expected"), VALUES)

@@ -18,6 +18,7 @@ DAEMON_KEYS = ("scan_interval", "proc_events", "dry_run", "on_exit", "log_pins")
 RULE_BOOLEANS = ("enabled", "containers", "spoofable")
 ACTIONS = ("oom_score_adj", "oom_adj", "ignore")
 RULE_KEYS = ("name", "description", *RULE_BOOLEANS, "not", *ACTIONS, "children", *CRITERIA)
+KEYS = (*RULE_KEYS, *DAEMON_KEYS)
 BOOLEANS = (*RULE_BOOLEANS, "dry_run", "ignore", *(row.key for row in CRITERIA.values() if row.form is Form.FLAG))
 TEXT_KEYS = (
     "name",

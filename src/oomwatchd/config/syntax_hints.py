@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from oomwatchd.config import word_hints as words
 from oomwatchd.config.header_hints import DOT, KEY, about_header, header_key
-from oomwatchd.config.keys import TEXT_KEYS
+from oomwatchd.config.keys import KEYS, TEXT_KEYS
 from oomwatchd.config.mending import Mending, Moved
 from oomwatchd.config.odd_characters import OPENING_QUOTES, name_of
 from oomwatchd.config.other_languages import other_language
@@ -21,7 +21,8 @@ from oomwatchd.config.text_cursor import Unclosed
 from oomwatchd.config.toml_positions import Path
 from oomwatchd.config.value_hints import ValueReader
 
-_HEADER = re.compile(r"(\[(?:[ \t]*\[)*)([^\[\]#\n]*)(\](?:[ \t]*\])*)?")
+_HEADER = re.compile(r"((?:\[(?:[ \t]*\[)*)?)([^\[\]#\n]*)(\](?:[ \t]*\])*)?")
+_HEADER_WITHOUT_START = re.compile(r"(?:daemon|rule)[ \t]*\]")
 _SET = re.compile(r"(?<![A-Za-z0-9_-])([A-Za-z0-9_-]++)[ \t]*+=")
 _CONFLICT = re.compile(r"<<<<<<< |=======$|>>>>>>> |\|\|\|\|\|\|\| ")
 _ODD_SIGNS = re.compile(r"(?:=>|[!<>]=|=~|:=|\+=|==|<-|->|=:|<>|~=|[<>~:：＝])")
@@ -116,7 +117,7 @@ class _Diagnosis:
             self.reader.fault(start, f"A merge left this mark: {line[:7]}; choose one of the two versions")
             reader.at = reader.line_end(start)
             return "", ""
-        if line[0] in "[［":
+        if line[0] in "[［" or _HEADER_WITHOUT_START.match(line):
             return "", self._header(line_start, start, line)
         return self._pair(start, line), ""
 
@@ -226,7 +227,8 @@ class _Diagnosis:
             self.reader.fault(start, words.about_first_word(line))
 
     def _equals(self, start: int, key: str) -> str | None:
-        """Go behind the = of a pair. Returns None, or, where no value follows, the key that was meant."""
+        """Go behind the = of a pair. Returns None, or, where no value follows, the key that was meant; "" if it isn't
+        known."""
         reader = self.reader
         reader.skip_blank()
         sign = _ODD_SIGNS.match(self.text, reader.at)
@@ -239,7 +241,7 @@ class _Diagnosis:
             rest = self.text[reader.at : reader.line_end(start)]
             meant, message, at_rest = words.about_missing_equals(key, rest)
             self.reader.fault(reader.at if at_rest else start, message)
-            return meant
+            return meant if meant in KEYS else ""
         reader.skip_blank()
         if reader.peek() in ("", "\n", "#"):
             if sign is not None:

@@ -6,8 +6,9 @@ Each function gets the characters, and returns a message that names the mistake 
 import re
 from dataclasses import dataclass
 
-from oomwatchd.config.keys import ACTIONS, DAEMON_KEYS, LIST_KEYS, RULE_KEYS
+from oomwatchd.config.keys import ACTIONS, KEYS, LIST_KEYS
 from oomwatchd.config.odd_characters import DASHES, LOOKALIKES, OPENING_QUOTES, name_of, quoted
+from oomwatchd.config.problems import suggestion
 from oomwatchd.rules.criteria import CRITERIA
 
 OTHER_COMMENTS = re.compile(r";|//|/\*|--(?= )|<!--|\"\"\"$|%|!(?!include\b)|\(\*|REM\b", re.IGNORECASE)
@@ -83,6 +84,8 @@ def _about_operator(word: str, key: str) -> _Remark | None:
     if word[0] == "$":
         return f"Variables aren't replaced; write in quotes what {word} stands for", None
     if re.match(r"[A-Za-z_]+[ \t]*=[ \t]*[\"'{\[]", word):
+        if word.endswith("}") and "{" not in word:  # only the brace that opens it is missing
+            word = word[:-1].rstrip()
         return f"A table stands in braces; write {{ {word} }}", f"{{ {word} }}"
     return None
 
@@ -158,8 +161,8 @@ def about_sign(sign: str, key: str) -> str:
 
 
 def about_missing_equals(key: str, rest: str) -> tuple[str, str, bool]:
-    """About `rest`, which follows `key` on its line where a = should stand. Returns the key that was meant, the
-    message, and whether the mistake is at `rest` (else at the key)."""
+    """About `rest`, which follows `key` on its line where a = should stand. Returns the key that was meant (it may be
+    none that is known), the message, and whether the mistake is at `rest` (else at the key)."""
     before, equals, _ = rest.partition("=")
     if not rest.partition("#")[0].strip():
         return key, _about_key_alone(key), False
@@ -172,7 +175,7 @@ def about_missing_equals(key: str, rest: str) -> tuple[str, str, bool]:
         if key.isdigit():
             return before.strip(), f"The line begins with a number, {key}; leave the numbers of the lines out", False
         meant = words.replace(" ", "_")
-        return meant, f"A key has no blanks: '{words}'; did you mean '{meant}'?", False
+        return meant, f"A key has no blanks: '{words}'{suggestion(meant, KEYS)}", False
     if key.isdigit() and rest.strip()[0] == "[":
         return key, f"The line begins with a number, {key}; leave the numbers of the lines out", False
     if key.lower() in ("include", "import", "source") and rest.strip()[0] in "\"'":
@@ -186,7 +189,7 @@ def _about_key_alone(key: str) -> str:
     instead = "a line is key = value, a header such as [[rule]], or a # comment"
     if key in ("daemon", "rule"):
         instead = f"a header has brackets; write {'[[rule]]' if key == 'rule' else '[daemon]'}"
-    elif key in (*RULE_KEYS, *DAEMON_KEYS):
+    elif key in KEYS:
         instead = f"write {key} = …"
     return f"'{key}' alone means nothing; {instead}"
 
