@@ -131,11 +131,25 @@ def _cgroup(key: str, pattern: Pattern) -> str:
     return ""
 
 
+_WITH_PROCESSES = (".service", ".scope", ".socket", ".mount", ".swap")
+
+
+def _of_glob(key: str, text: str, endings: tuple[str, ...]) -> str:
+    """The warning if no name with one of `endings` ends as the glob does behind its last wildcard, or if the glob has a
+    slash, which no unit's name has."""
+    if "/" in text and "[" not in text:
+        return f"{key} '{text}' fits nothing: a unit's name has no slash; with its path it is a cgroup"
+    last = re.split(r"[*?\]]", text)[-1]
+    if any(ending.endswith(last) or last.endswith(ending) for ending in endings):
+        return ""
+    return f"{key} '{text}' fits nothing: the name of a {key.replace('_', ' ')} ends in {' or '.join(endings)}"
+
+
 def _unit(key: str, pattern: Pattern) -> str:
     """The warning if no unit of systemd with such a name can have a cgroup."""
     text = pattern.text
     if pattern.is_glob:
-        return ""
+        return _of_glob(key, text, _WITH_PROCESSES)
     if text.endswith((".timer", ".path", ".target", ".device")):
         return f"{key} '{text}' fits nothing: it has no processes; write '{text.rpartition('.')[0]}.service'"
     above = "/user.slice/user-1000.slice/user@1000.service" if key == "user_unit" else ""
@@ -157,7 +171,9 @@ _USER_SLICES = ("app.slice", "session.slice", "background.slice")
 
 def _slice(key: str, pattern: Pattern) -> str:
     text = pattern.text
-    if pattern.is_glob or text == "-.slice":
+    if pattern.is_glob:
+        return _of_glob(key, text, (".slice",))
+    if text == "-.slice":
         return ""
     if text == "user.slice":
         return (
