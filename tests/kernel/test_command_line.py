@@ -36,6 +36,16 @@ def test_arguments(daemon: Daemon, arguments: list[str], status: int, said: str)
     assert said in result.stdout + result.stderr
 
 
+@pytest.mark.parametrize("argument", ["--help", "--version"])
+def test_output_that_cannot_be_written(daemon: Daemon, argument: str) -> None:
+    command = [sys.executable, "-m", "oomwatchd", argument]
+    with open("/dev/full", "wb") as full:
+        result = subprocess.run(command, env=daemon.environment, stdout=full, stderr=subprocess.PIPE, check=False)
+
+    assert result.returncode == 1
+    assert result.stderr == b"oomwatchd: failed to write to standard output: No space left on device\n"
+
+
 def test_once_pins_and_exits(daemon: Daemon, processes: Processes, target: Path) -> None:
     daemon.write(rule(target))
     pid = processes.start(target, "1000")

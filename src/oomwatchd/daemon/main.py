@@ -95,13 +95,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"oomwatchd: {error}\n{USAGE}", file=sys.stderr)
         return EXIT_USAGE
-    if options.help:
-        print(HELP)
-        return 0
-    if options.version:
-        print(f"oomwatchd {__version__}")
-        return 0
+    if options.help or options.version:
+        return _print(HELP if options.help else f"oomwatchd {__version__}")
     return _check(options) if options.check else _run(options, open_log())
+
+
+def _print(text: str) -> int:
+    """Print to standard output without a buffer, since Python would write what is left in it once more at its end."""
+    try:
+        os.write(sys.stdout.fileno(), f"{text}\n".encode())
+    except OSError as error:
+        print(f"oomwatchd: failed to write to standard output: {error.strerror}", file=sys.stderr)
+        return EXIT_FAILURE
+    return 0
 
 
 def _check(options: Options) -> int:
