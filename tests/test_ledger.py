@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -377,10 +377,16 @@ def test_without_a_path_nothing_is_saved() -> None:
     assert (ledger.path, ledger.trouble, list(ledger.nodes)) == (None, "", [5])
 
 
-def test_a_file_that_can_not_be_read_is_named_as_damage(tmp_path: Path) -> None:
-    (tmp_path / "ledger.json").mkdir()
+@pytest.mark.parametrize(
+    ("make", "damage"), [(os.mkdir, "Is a directory"), (os.mkfifo, "no JSON")], ids=["directory", "FIFO"]
+)
+def test_something_else_in_the_place_of_the_file_is_damage(
+    tmp_path: Path, make: Callable[[Path], None], damage: str
+) -> None:
+    make(tmp_path / "ledger.json")
     ledger = Ledger(str(tmp_path / "ledger.json"), "boot")
-    assert ledger.load(alive) == "Is a directory"
+    assert ledger.load(alive) == damage
+    ledger.close()
 
 
 def test_no_descriptor_is_left(ledger: Ledger) -> None:

@@ -47,7 +47,8 @@ class LedgerFile:
     def read(self) -> Iterator[bytes]:
         """The lines of the file. A line that is too long is cut. Raises OSError."""
         left = _LARGEST_FILE
-        with open(self.path, "rb") as file:
+        # O_NONBLOCK: a FIFO in the place of the file must not make us wait.
+        with open(os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
             while left > 0 and (line := file.readline(_LONGEST_LINE)):
                 left -= len(line)
                 yield line.rstrip(b"\n")
