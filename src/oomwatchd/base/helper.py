@@ -128,24 +128,25 @@ class Helper:
         """Ask the helper to call the function `name` with `arguments`. Raises HelperError."""
         try:
             self._socket.send(_packed((name, arguments)), socket.MSG_DONTWAIT)
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             raise HelperError(str(error)) from None
 
     def receive(self, seconds: float) -> object:
-        """The answer. Raises HelperError if none comes within `seconds`, or if it is longer than a message may be."""
+        """The answer. Raises HelperError if none comes within `seconds`, if it is longer than a message may be, or if
+        there is no memory for it."""
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         if not poll.poll(seconds * 1000):
             raise HelperError(f"no answer in {seconds:g} s")
         try:
             raw, _, flags, _ = self._socket.recvmsg(_MESSAGE_BYTES)
-        except OSError as error:
+            if flags & socket.MSG_TRUNC:
+                raise HelperError(f"the answer is longer than {_MESSAGE_BYTES} bytes")
+            if raw:
+                return marshal.loads(raw)
+        except (OSError, MemoryError) as error:
             raise HelperError(str(error)) from None
-        if not raw:
-            raise HelperError("the helper has ended")
-        if flags & socket.MSG_TRUNC:
-            raise HelperError(f"the answer is longer than {_MESSAGE_BYTES} bytes")
-        return marshal.loads(raw)
+        raise HelperError("the helper has ended")
 
     def kill(self) -> None:
         """Kill the helper. A helper that waits for a file system ends only when the file system answers: see
@@ -156,7 +157,7 @@ class Helper:
         """Whether a helper that was killed has ended. Call this until it returns True: then the helper's descriptor is
         closed."""
         try:
-            while self._socket.recv(_MESSAGE_BYTES, socket.MSG_DONTWAIT):
+            while self._socket.recv(1, socket.MSG_DONTWAIT):  # of each message, the rest is discarded
                 pass
         except BlockingIOError:
             return False
