@@ -1,14 +1,18 @@
 """Kills by systemd-oomd, earlyoom, nohang and oomd, and what ties a unit or a pod to the kernel's."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from oomwatchd.oomlog.killers import Said
+from oomwatchd.oomlog.killers.kills import kill_of
 from oomwatchd.oomlog.logfile import SourceError
 from oomwatchd.oomlog.owners import owner_of
 from oomwatchd.oomlog.record import OomKill
 from oomwatchd.oomlog.source import kills
+from oomwatchd.oomlog.ties import Ties
 
 BIG = "/user.slice/user-1000.slice/user@1000.service/app.slice/app-big.scope"
 USER = "/user.slice/user-1000.slice/user@1000.service"
@@ -212,6 +216,19 @@ def test_kubelet_names_the_pod(log: Path) -> None:
     lines = [at(1, "kernel", KILLED), at(2, "kubelet[5]", oom.format(31))]
     assert [kill.container for kill in read(log, *lines)] == ["shop/web-0"]
     assert [kill.container for kill in read(log, lines[0], at(2, "kubelet[5]", oom.format(32)))] == [None]
+
+
+@pytest.mark.usefixtures("deadline")
+@pytest.mark.parametrize("seconds_apart", [60, 0])
+def test_many_kills_and_lines_of_managers_take_no_longer_than_few(seconds_apart: int) -> None:
+    """1,500 kills took 30 s and more: each was compared with 10,000 lines, whose times were parsed anew."""
+    ties, begin = Ties(), datetime(2026, 3, 15, tzinfo=UTC)
+    times = [(begin + timedelta(seconds=number * seconds_apart)).isoformat() for number in range(10_000)]
+    text = "A process of this unit has been killed by the OOM killer."
+    for number, time in enumerate(times):
+        ties.feed(Said("systemd", f"{number}.service: {text}", time))
+    found = [ties.tied(kill_of(Said("kernel", KILLED, time), "kernel", "memcg")).unit for time in times[-1500:]]
+    assert found == [f"{number if seconds_apart else 0}.service" for number in range(8500, 10_000)]
 
 
 ID = "0123456789abcdef" * 4
