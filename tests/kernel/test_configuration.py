@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -192,6 +193,21 @@ def test_a_file_behind_a_bind_mount(daemon: Daemon, processes: Processes, target
         wait_for_value(pid, 600)
     finally:
         subprocess.run(["umount", "-l", mounted / "oomwatchd.toml"], check=True)
+
+
+def test_what_is_saved_while_memory_is_refused(daemon: Daemon, processes: Processes, target: Path) -> None:
+    """As with vm.overcommit_memory=2."""
+    daemon.start(rule(target, scan="100ms"))
+    pid = processes.start(target, "600")
+    wait_for_value(pid, 500)
+
+    before = resource.prlimit(daemon.pid, resource.RLIMIT_AS, (1, resource.RLIM_INFINITY))
+    daemon.write(rule(target, 400, scan="100ms"))
+    wait_until(lambda: "there is no memory for it" in daemon.log(), "told")
+    resource.prlimit(daemon.pid, resource.RLIMIT_AS, before)
+
+    wait_for_value(pid, 400)
+    assert daemon.log().count("Configuration not reloaded") == 1
 
 
 @pytest.fixture

@@ -36,6 +36,10 @@ class ConfigPoll:
         self._last = self._stamp()
         self._local = waits_for_nobody(self._last)
 
+    def forget(self) -> None:
+        """Have look() find the files changed."""
+        self._last = ()
+
     def look(self) -> None:
         """Check whether a file has changed. `changed` may be called later, when a helper has answered."""
         if self._local:

@@ -118,9 +118,14 @@ class Reloader:
             self._loop.later(max(_SAVING_SECONDS, self._pace.wait(time.monotonic())), self._reload_if_changed)
 
     def _load(self) -> Config:
-        """Raises ConfigError."""
-        self._poll.renew()
-        return self._read()
+        """Raises ConfigError. Where there is no memory for it, each scan tries again."""
+        try:
+            self._poll.renew()
+            return self._read()
+        except MemoryError:
+            self._poll.forget()
+            message = "Failed to read the configuration: there is no memory for it; trying again at each scan"
+            raise ConfigError([Problem(self._where.main_file, 1, 1, message)]) from None
 
     def _reload_if_changed(self) -> None:
         self._watch_again()
