@@ -14,6 +14,7 @@ import pytest
 from oomwatchd.oomlog.parser import Parser
 from oomwatchd.oomlog.record import OomKill
 from oomwatchd.oomlog.replay import replay
+from oomwatchd.oomlog.shapes import Csv
 from oomwatchd.oomlog.source import kills
 from tests.oom_reports import ERAS, Made, made
 from tests.test_oomlog import mutated
@@ -452,3 +453,15 @@ def test_the_effort_grows_with_the_length_alone(piece: str) -> None:
         parser.feed(line)
         parser.feed(f"{line} invoked oom-killer: gfp_mask=0x1")
     parser.flush()
+
+
+@pytest.mark.usefixtures("deadline")
+def test_a_quotation_mark_without_another_takes_no_longer() -> None:
+    """This took 17 s: the marks before each line were counted again, up to 64 KiB of them."""
+    table = Csv(",", {"time": 0, "text": 1})
+    table.feed("time,message")
+    for _ in range(12):
+        table.feed('1,"a')
+        for _ in range(65_600):
+            table.feed("")
+    assert table.flush() == ()

@@ -304,6 +304,13 @@ def test_json_that_is_cut(log: Path) -> None:
     assert said == [f"Failed to read all of {log}: the JSON is cut off. What stands before that was read."]
 
 
+def test_a_mail_with_very_many_parts_within_each_other(log: Path) -> None:
+    parts = "".join(f"Content-Type: multipart/mixed; boundary=x{n}\n\n--x{n}\n" for n in range(1000))
+    log.write_text(f"From: root@db1\n{parts}")
+    why = "a mail with hundreds of parts within each other"
+    assert read(log) == ([], [f"Failed to read all of {log}: {why}. What stands before that was read."])
+
+
 def test_json_of_another_program_is_not_believed(log: Path) -> None:
     log.write_text(json.dumps([{"program": "npd", "message": line} for line in BARE], indent=1))
     assert victims(log) == []

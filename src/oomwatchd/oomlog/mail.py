@@ -39,13 +39,21 @@ def parts(stream: Stream) -> Iterator[tuple[str, float | None, bytes]]:
     if not starts or text[: starts[0]].strip():
         starts.insert(0, 0)
     for number, (start, end) in enumerate(zip(starts, [*starts[1:], len(text)], strict=True), start=1):
-        mail = message_from_bytes(re.sub(rb"\AFrom [^\n]*\n", b"", text[start:end].lstrip()))
-        changed = _date(mail)
-        for place, part in enumerate(mail.walk(), start=1):
+        whole = _parsed(re.sub(rb"\AFrom [^\n]*\n", b"", text[start:end].lstrip()))
+        changed = _date(whole[0])
+        for place, part in enumerate(whole, start=1):
             content = part.get_payload(decode=True)
             if isinstance(content, bytes) and content.strip():
                 yield part.get_filename() or f"mail-{number}.{place}", changed, content
     raise_damage(stream)
+
+
+def _parsed(raw: bytes) -> "list[Message[str, str]]":
+    """A mail and all its parts, at any depth. Raises Damaged."""
+    try:
+        return list(message_from_bytes(raw).walk())
+    except RecursionError:
+        raise Damaged("a mail with hundreds of parts within each other") from None
 
 
 def _date(mail: "Message[str, str]") -> float | None:

@@ -192,7 +192,12 @@ class Csv:
     def __init__(self, delimiter: str, at: dict[str, int], *, header: bool = True) -> None:
         self._delimiter = delimiter
         self._at = at
-        self._open = ""
+        self._rows: list[str] = []
+        """The lines of the present row, which has a line feed in a cell."""
+        self._length = 0
+        """The number of their characters."""
+        self._whole = True
+        """Whether they end outside of a cell in quotes."""
         self.header = header
         self._first = True
 
@@ -202,19 +207,21 @@ class Csv:
             self._first = False
             if self.header or not columns.is_whole(line):
                 return ()
-        text = f"{self._open}\n{line}" if self._open else line
-        if not columns.is_whole(text) and len(text) < _TEXT_MAX:
-            self._open = text
-            return ()
-        return self._row(text)
+        self._rows.append(line)
+        self._length += len(line) + 1
+        self._whole = self._whole == columns.is_whole(line)
+        return self._row() if self._whole or self._length > _TEXT_MAX else ()
 
     def flush(self) -> Sequence[LogLine]:
         """The text ends here, perhaps within a row."""
-        return self._row(self._open + '"') if self._open else ()
+        if not self._rows:
+            return ()
+        self._rows[-1] += '"'
+        return self._row()
 
-    def _row(self, text: str) -> Sequence[LogLine]:
-        self._open = ""
-        cells = _cells(text.split("\n"), self._delimiter)
+    def _row(self) -> Sequence[LogLine]:
+        cells = _cells(self._rows, self._delimiter)
+        self._rows, self._length, self._whole = [], 0, True
         values = {what: cells[number].strip() for what, number in self._at.items() if number < len(cells)}
         words = values.get("text", "")
         return [
