@@ -80,6 +80,13 @@ def test_the_last_kill_is_one_object(tmp_path: Path) -> None:
     assert (made["count"], made["victim"], made["held"]) == (2, None, [])
 
 
+def test_a_fifo_in_the_way_of_the_last_kill_makes_nobody_wait(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "last-kill.json.new")
+    write_last_kill(str(tmp_path), kill_records(kill(8, 9), {}), 12.5)
+    assert json.loads((tmp_path / "last-kill.json").read_text())["time"] == 12.5
+    assert os.listdir(tmp_path) == ["last-kill.json"]
+
+
 def test_a_full_disk_leaves_the_kill_before(tmp_path: Path) -> None:
     """The kernel takes a part of a write for which there is no room."""
     write_last_kill(str(tmp_path), kill_records(kill(8, 9), {}), 12.5)

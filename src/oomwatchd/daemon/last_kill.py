@@ -1,6 +1,7 @@
 """Writes last-kill.json, which has the last kill. When the file is replaced, oomwatchd-kill.path starts a service. So
 the daemon itself executes nothing."""
 
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -15,7 +16,9 @@ def write_last_kill(directory: str, records: Sequence[Record], now: float) -> No
     the epoch. Raises OSError."""
     path = f"{directory}/{NAME}"
     fresh = f"{path}.new"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(fresh)  # it isn't opened, since it may be a FIFO
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     # One write(2) may take a part only, where the file system has no more room.
     with open(os.open(fresh, flags, 0o600), "wb") as file:
         file.write(json.dumps(as_json(records, now)).encode() + b"\n")
