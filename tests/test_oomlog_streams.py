@@ -3,12 +3,14 @@
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from oomwatchd.oomlog.gather import history
 from oomwatchd.oomlog.line_breaks import with_line_feeds
+from oomwatchd.oomlog.parser import Parser
 from oomwatchd.oomlog.record import OomKill
 from oomwatchd.oomlog.source import kills
 from oomwatchd.oomlog.stream import PIECE, Stream
@@ -63,6 +65,14 @@ def test_hosts_of_a_log_server(seed: int, tmp_path: Path) -> None:
     log = write(tmp_path / "log", interleaved(rng, *(syslog(report, host) for host, report in made_by.items())))
     found = {kill.host: told(kill) for kill in read_all(log)}
     assert found == {host: truth(report) for host, report in made_by.items()}
+
+
+@pytest.mark.usefixtures("deadline")
+def test_the_lines_of_many_hosts_take_no_longer_than_those_of_few() -> None:
+    """This took 20 s: the patterns of more hosts than are remembered were compiled for each line."""
+    parser = Parser(datetime(2026, 12, 31))
+    for number in range(10_000):
+        parser.feed(f"{DAY} web{number % 1000} kernel: eth0: link is up")
 
 
 @pytest.mark.parametrize("seed", range(6))

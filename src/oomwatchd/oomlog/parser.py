@@ -55,6 +55,8 @@ class Parser:
         """Matches prefixes that differ from that line's only in the time; None: no other prefix is alike."""
         self._noise: re.Pattern[bytes] | None = None
         """Matches lines with such a prefix that say nothing of an OOM."""
+        self._shape: str | None = None
+        """The shape of the prefix that was taken off last; None: others can't be known by it."""
         self._as_is = False
         """Whether the last line could be read without cleaning: it has no colours, markup and the like."""
         self._origin = LineOrigin()
@@ -256,9 +258,12 @@ class Parser:
             parts, self._as_is = quoted, False
         self._last = parts
         self._alike = self._noise = None
-        if quoted is None and alike.is_alike(parts):
-            shape = alike.shape(parts)
+        shape = alike.shape(parts) if quoted is None and alike.is_alike(parts) else None
+        # To compile the patterns takes as long as to read tens of lines. Where the lines of many hosts are mixed, no
+        # two in a row have one shape.
+        if shape is not None and shape == self._shape:
             self._alike, self._noise = alike.alike_pattern(shape), alike.noise_pattern(shape)
+        self._shape = shape
         key = (None, parts.host, parts.lead, parts.dated)
         self._stream = self._streams.below_first(parts, self._number) or self._stream_of(key)
         self._origin = LineOrigin(parts.prefix, None, parts.host, self.file, self._cut)
