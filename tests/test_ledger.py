@@ -548,7 +548,7 @@ def test_the_ready_made_line_of_an_early_pin_can_be_read(ledger: Ledger, rule: s
     again.close()
 
 
-@pytest.mark.parametrize("how", ["file", "directory", "replaced"])
+@pytest.mark.parametrize("how", ["file", "directory", "replaced", "emptied"])
 def test_one_that_someone_removes_is_written_anew(ledger: Ledger, tmp_path: Path, how: str) -> None:
     ledger.add(pinned(5))
     ledger.record(ledger.nodes[5])
@@ -556,6 +556,8 @@ def test_one_that_someone_removes_is_written_anew(ledger: Ledger, tmp_path: Path
     path = tmp_path / "run" / "ledger.json"
     if how == "directory":
         path.parent.rename(tmp_path / "elsewhere")
+    elif how == "emptied":
+        path.write_text("")
     else:
         path.unlink()
     if how == "replaced":

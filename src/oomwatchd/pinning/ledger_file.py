@@ -35,14 +35,16 @@ class LedgerFile:
 
     @property
     def is_gone(self) -> bool:
-        """Whether someone has removed the file, or put another one in its place, so that appended lines would be
-        lost."""
+        """Whether someone has removed the file, put another one in its place, so that appended lines would be lost, or
+        changed its size."""
         if self._descriptor < 0:
             return False
+        ours = os.fstat(self._descriptor)
         try:
-            return not os.path.samestat(os.fstat(self._descriptor), os.stat(self.path, follow_symlinks=False))
+            there = os.stat(self.path, follow_symlinks=False)
         except OSError:
             return True
+        return not os.path.samestat(ours, there) or ours.st_size != self._size
 
     def read(self) -> Iterator[bytes]:
         """The lines of the file. A line that is too long is cut. Raises OSError."""
