@@ -252,6 +252,19 @@ def test_only_a_pin_below_the_original_value_lowers_the_floor(target: int, origi
     assert node.inheritance is not None and node.inheritance.floor == floor
 
 
+@pytest.mark.usefixtures("deadline")
+def test_thousands_of_pinned_ancestors_take_little_longer_than_one() -> None:
+    """Any user can make such a chain out of a program that a rule fits. This took 15 s and more."""
+    node = Node(2, 1, None)
+    for number in range(4000):
+        node.pin = Pin("r", 0, 400 + number % 2, 400, float(number), "exec")
+        node = Node(3 + number, 2 + number, node)
+    for _ in range(1500):
+        inherited = node.inherited()
+    assert inherited is not None
+    assert (inherited.shown, inherited.value) == (frozenset({0, 400, 401}), 400)
+
+
 def test_which_pins_between_depend_on_one_above() -> None:
     top, dead, plain, released, ignored, last = chain(False, True, False, False, False, False)
     dead.pin, released.former, ignored.left_to = pin("dead"), pin("released"), "ignoring"

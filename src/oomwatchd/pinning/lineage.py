@@ -232,9 +232,15 @@ class Node:
         pinned."""
         if self.parent is None:  # as of most processes, and each write waits for this
             return None
-        every = [each for above in self.ancestors() if (each := above.inheritance) is not None]
-        if not every:
+        # A user can put thousands of pinned processes above one. Nearly all of them have the same values then.
+        by_values: dict[tuple[object, object], Inheritance] = {}
+        for above in self.ancestors():
+            values = _values(above.pin), _values(above.former)
+            if values not in by_values and (each := above.inheritance) is not None:
+                by_values[values] = each
+        if not by_values:
             return None
+        every = list(by_values.values())
         shown = every[0].shown.union(*(each.shown for each in every))
         floor = min((each.floor for each in every if each.floor is not None), default=None)
         return Inheritance(every[0].rule, shown, every[0].value, floor)
@@ -252,6 +258,10 @@ class Node:
                 between.append(above)
             above = above.parent
         return None if above is None else between[::-1]
+
+
+def _values(pin: Pin | None) -> tuple[int, int, int] | None:
+    return None if pin is None else (pin.target, pin.original, pin.child_value)
 
 
 def may_descend(node: Node, parent: Node) -> bool:
