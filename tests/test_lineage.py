@@ -265,6 +265,17 @@ def test_thousands_of_pinned_ancestors_take_little_longer_than_one() -> None:
     assert (inherited.shown, inherited.value) == (frozenset({0, 400, 401}), 400)
 
 
+@pytest.mark.usefixtures("deadline")
+def test_each_dead_ancestor_is_found_once_in_a_long_chain() -> None:
+    """This took 15 s: the way up was walked from each process of the chain."""
+    ledger, node = Ledger(None, "boot"), None
+    for pid in range(2, 14_000):
+        node = Node(pid, pid, node)
+        node.pin, node.dead = Pin("r", 0, 400, 400, 0.0, "exec"), pid in (5, 9)
+        ledger.nodes[pid] = node
+    assert [node.pid for node in ledger.dead_origins()] == [5, 9]
+
+
 def test_which_pins_between_depend_on_one_above() -> None:
     top, dead, plain, released, ignored, last = chain(False, True, False, False, False, False)
     dead.pin, released.former, ignored.left_to = pin("dead"), pin("released"), "ignoring"

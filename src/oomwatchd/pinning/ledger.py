@@ -124,12 +124,16 @@ class Ledger:
 
     def dead_origins(self) -> list[Node]:
         """The dead processes that were pinned, and that have living descendants."""
-        found: dict[int, Node] = {}
+        found: list[Node] = []
+        seen: set[int] = set()
         for node in self.nodes.values():
-            for above in node.ancestors():
+            above = node.parent
+            while above is not None and above.number not in seen:
+                seen.add(above.number)
                 if above.dead and above.pin is not None:
-                    found[id(above)] = above
-        return list(found.values())
+                    found.append(above)
+                above = above.parent
+        return found
 
     # The file
 
