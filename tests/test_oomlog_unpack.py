@@ -311,6 +311,12 @@ def test_a_mail_with_very_many_parts_within_each_other(log: Path) -> None:
     assert read(log) == ([], [f"Failed to read all of {log}: {why}. What stands before that was read."])
 
 
+def test_a_mail_whose_file_name_cant_be_read(log: Path) -> None:
+    head = f"From: a\nContent-Type: text/plain\nContent-Disposition: attachment; filename*{'9' * 5000}=x\n"
+    log.write_bytes(f"{head}Content-Transfer-Encoding: quoted-printable\n\n".encode() + TEXT.replace(b"=", b"=3D"))
+    assert victims(log) == BOTH
+
+
 def test_json_of_another_program_is_not_believed(log: Path) -> None:
     log.write_text(json.dumps([{"program": "npd", "message": line} for line in BARE], indent=1))
     assert victims(log) == []

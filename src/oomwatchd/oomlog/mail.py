@@ -44,7 +44,7 @@ def parts(stream: Stream) -> Iterator[tuple[str, float | None, bytes]]:
         for place, part in enumerate(whole, start=1):
             content = part.get_payload(decode=True)
             if isinstance(content, bytes) and content.strip():
-                yield part.get_filename() or f"mail-{number}.{place}", changed, content
+                yield _file_name(part) or f"mail-{number}.{place}", changed, content
     raise_damage(stream)
 
 
@@ -54,6 +54,13 @@ def _parsed(raw: bytes) -> "list[Message[str, str]]":
         return list(message_from_bytes(raw).walk())
     except RecursionError:
         raise Damaged("a mail with hundreds of parts within each other") from None
+
+
+def _file_name(part: "Message[str, str]") -> str | None:
+    try:
+        return part.get_filename()
+    except ValueError:  # "filename*" with a number of thousands of digits
+        return None
 
 
 def _date(mail: "Message[str, str]") -> float | None:
