@@ -387,7 +387,7 @@ def errors(text: str) -> list[tuple[int, int, str]]:
     [
         "x " + "a" * 60_000,
         "x " + "a = {\n" * 50_000,
-        "a = [" + ";" * 300_000,
+        "a = [" + ";" * 200_000,
         f'{RULE}comm = "{"[" * 30_000}"',
     ],
     ids=lambda text: f"{text[-20:]!r}",
