@@ -19,6 +19,7 @@ RULE_BOOLEANS = ("enabled", "containers", "spoofable")
 ACTIONS = ("oom_score_adj", "oom_adj", "ignore")
 RULE_KEYS = ("name", "description", *RULE_BOOLEANS, "not", *ACTIONS, "children", *CRITERIA)
 KEYS = (*RULE_KEYS, *DAEMON_KEYS)
+"""All keys of the configuration but those within values."""
 BOOLEANS = (*RULE_BOOLEANS, "dry_run", "ignore", *(row.key for row in CRITERIA.values() if row.form is Form.FLAG))
 TEXT_KEYS = (
     "name",

@@ -132,6 +132,7 @@ def _cgroup(key: str, pattern: Pattern) -> str:
 
 
 _WITH_PROCESSES = (".service", ".scope", ".socket", ".mount", ".swap")
+"""How the names of units end that can have processes (systemd.kill(5), systemd.scope(5))."""
 
 
 def _of_glob(key: str, text: str, endings: tuple[str, ...]) -> str:
