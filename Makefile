@@ -66,7 +66,7 @@ test: test-unit test-tools test-kernel ## run all tests but those in VMs, some 1
 keep_byte_code = env -u PYTHONDONTWRITEBYTECODE
 
 # What a failed run has written stays. Some tests act as another user, who must get there too.
-test-unit: venv $(VENV)/.stamp-dev ## run the unit tests, one process for each processor: some 30 s on two
+test-unit: venv $(VENV)/.stamp-dev ## run the unit tests, one process for each processor: under 30 s on two
 	written=$$(mktemp -d -p "$$($(VENV)/bin/python -m tests.in_memory)" ow-XXXXXX) && chmod 755 "$$written" && \
 	    $(keep_byte_code) TMPDIR="$$written" $(VENV)/bin/pytest -n auto --dist worksteal --ignore=tests/kernel \
 	    --ignore=tests/tools && rm -rf "$$written"
