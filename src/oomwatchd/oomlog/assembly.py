@@ -8,9 +8,10 @@ from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 
+from oomwatchd.oomlog.named_dates import Calendar
 from oomwatchd.oomlog.record import OomKill
 from oomwatchd.oomlog.report import LineOrigin, Report, finish
-from oomwatchd.oomlog.times import Calendar, seconds_of, time_of, uptime_of
+from oomwatchd.oomlog.times import seconds_of, time_of, uptime_of
 
 _SYSRQ_LINES = 50
 """The most lines between the line of sysrq-f and the report or the panic that it asks for."""

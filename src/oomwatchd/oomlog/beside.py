@@ -12,8 +12,9 @@ from oomwatchd.oomlog import json_lines
 from oomwatchd.oomlog.clean import clean
 from oomwatchd.oomlog.killers import PROGRAMS, Kills, Said, read_line
 from oomwatchd.oomlog.logline import LogLine
+from oomwatchd.oomlog.named_dates import Calendar
 from oomwatchd.oomlog.ties import MANAGERS, Ties
-from oomwatchd.oomlog.times import Calendar, time_of
+from oomwatchd.oomlog.times import time_of
 from oomwatchd.oomlog.words import Block, Words
 
 _WORDS = Words(

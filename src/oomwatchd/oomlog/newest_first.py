@@ -11,6 +11,7 @@ from itertools import pairwise
 from oomwatchd.oomlog import lines, prefix, times
 from oomwatchd.oomlog.learned import Learned
 from oomwatchd.oomlog.logline import LogLine
+from oomwatchd.oomlog.named_dates import Calendar
 
 _BLOCK = 1 << 18
 # What a report's lines are in: each kind's place in it.
@@ -22,7 +23,7 @@ _MANY = 5
 def is_newest_first(sample: Sequence[LogLine], reference: datetime) -> bool:
     """Whether the newest line comes first: times fall from line to line. If all times are the same, the order of the
     lines within a report tells."""
-    calendar = times.Calendar()
+    calendar = Calendar()
     learned = Learned()
     stamps: list[str | float] = []
     places: list[int] = []

@@ -14,11 +14,11 @@ from oomwatchd.oomlog.clean import clean, completed_row
 from oomwatchd.oomlog.kernel_stream import KernelStream
 from oomwatchd.oomlog.learned import Learned
 from oomwatchd.oomlog.logline import LogLine
+from oomwatchd.oomlog.named_dates import Calendar
 from oomwatchd.oomlog.prefix import Line
 from oomwatchd.oomlog.record import OomKill
 from oomwatchd.oomlog.report import LineOrigin
 from oomwatchd.oomlog.streams import PATIENCE, Key, Streams
-from oomwatchd.oomlog.times import Calendar
 
 _UNKNOWN_MAX = 8
 """The most lines with an unknown prefix that are kept until one of them shows where the prefix ends."""

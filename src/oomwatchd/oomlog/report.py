@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from oomwatchd.base.uapi import COMM_MAX
 from oomwatchd.oomlog import line_outcome, line_parts, line_request, line_tasks, times
+from oomwatchd.oomlog.named_dates import Calendar
 from oomwatchd.oomlog.record import Chosen, Invoker, Killed, Memory, OomKill, Task, Zone
 
 # A process has one row; a log that claims more of them is hostile.
@@ -130,7 +131,7 @@ class Report:
         self.tasks += tasks[:room]
         self.cut = self.cut or len(tasks) > room
 
-    def time(self, reference: datetime, calendar: times.Calendar) -> str | float | None:
+    def time(self, reference: datetime, calendar: Calendar) -> str | float | None:
         """When it was logged (see `times.time_of`)."""
         stamp = self.origin.time
         if isinstance(stamp, float):
@@ -139,7 +140,7 @@ class Report:
         return times.time_of(self.origin.prefix, reference, calendar) if found is None else found
 
 
-def finish(report: Report, reference: datetime, calendar: times.Calendar) -> OomKill:
+def finish(report: Report, reference: datetime, calendar: Calendar) -> OomKill:
     """The event. `reference`: see `times.time_of`."""
     victim = _victim(report)
     page_kb = _page_kb(report, victim)

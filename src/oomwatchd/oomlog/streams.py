@@ -4,9 +4,9 @@ from datetime import datetime
 
 from oomwatchd.oomlog.assembly import Assembly
 from oomwatchd.oomlog.kernel_stream import KernelStream
+from oomwatchd.oomlog.named_dates import Calendar
 from oomwatchd.oomlog.prefix import Line
 from oomwatchd.oomlog.record import OomKill
-from oomwatchd.oomlog.times import Calendar
 
 PATIENCE = 2000
 """The number of lines without a part of the report after which it ends: the log has lost its end."""
