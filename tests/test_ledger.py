@@ -385,8 +385,10 @@ def test_something_else_in_the_place_of_the_file_is_damage(
 ) -> None:
     make(tmp_path / "ledger.json")
     ledger = Ledger(str(tmp_path / "ledger.json"), "boot")
+    before = os.listdir("/proc/self/fd")
     assert ledger.load(alive) == damage
     ledger.close()
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_no_descriptor_is_left(ledger: Ledger) -> None:

@@ -16,7 +16,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LedgerFile
     monkeypatch.setattr(ledger_file, "_SLACK_BYTES", 10)
     monkeypatch.setattr(ledger_file, "_PIECE_LINES", 2)
     made = LedgerFile(str(tmp_path / "run/ledger"))
-    assert not made.is_gone  # it isn't open yet
+    assert not made.was_changed  # it isn't open yet
     assert len(list(made.writing_anew(["x" * 9] * 10))) == 5
     yield made
     made.close()
@@ -39,7 +39,7 @@ def test_what_is_appended_while_it_is_written_anew_counts_as_needed(file: Ledger
     assert not file.wasteful
     file.append(b"y")
     assert file.wasteful
-    assert not file.is_gone
+    assert not file.was_changed
 
 
 def test_what_is_written_anew_and_given_up_leaves_nothing(file: LedgerFile) -> None:
@@ -56,9 +56,9 @@ def test_another_file_in_its_place_is_noticed(file: LedgerFile) -> None:
     """Also a link to the file: who owns the directory could lead it elsewhere later."""
     path = Path(file.path)
     path.rename(path.with_name("moved"))
-    assert file.is_gone
+    assert file.was_changed
     path.symlink_to("moved")
-    assert file.is_gone
+    assert file.was_changed
 
 
 def test_nobody_else_may_write_to_its_directory_whatever_the_umask_is(tmp_path: Path) -> None:

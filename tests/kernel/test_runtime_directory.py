@@ -201,6 +201,34 @@ def test_a_file_system_that_is_read_only(daemon: Daemon, processes: Processes, t
     wait_until(lambda: daemon.status()["ledger_error"] is None, "the ledger is written")
 
 
+def test_a_fifo_in_the_place_of_the_ledger_stops_nobody(daemon: Daemon, processes: Processes, target: Path) -> None:
+    pid = processes.start(target, "1000")
+    daemon.runtime.mkdir(exist_ok=True)
+    os.mkfifo(daemon.runtime / "ledger.json")
+
+    daemon.start(rule(target))
+
+    wait_for_value(pid, 500)
+    assert (daemon.runtime / "ledger.json").is_file()
+
+
+def test_a_ledger_that_was_emptied_is_there_again_after_a_crash(
+    daemon: Daemon, processes: Processes, target: Path
+) -> None:
+    pid = processes.start(target, "1000")
+    set_oom_score_adj(pid, 100)
+    daemon.start(rule(target, scan="100ms"))
+    wait_for_value(pid, 500)
+
+    ledger = daemon.runtime / "ledger.json"
+    ledger.write_text("")
+    wait_until(lambda: f'"pid":{pid},' in ledger.read_text(), "it is written anew")
+    daemon.kill()
+    daemon.start()
+
+    assert daemon.pins()[pid]["original"] == 100
+
+
 def test_once_on_a_full_disk(daemon: Daemon, processes: Processes, target: Path, small: Path) -> None:
     fill(small)
     pid = processes.start(target, "1000")

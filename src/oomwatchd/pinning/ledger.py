@@ -189,7 +189,7 @@ class Ledger:
             self._file.append("\n".join([*pending, ""]).encode())
 
     def tidying(self, now: float) -> Iterator[None]:
-        """Write the file anew if most of its lines are superseded, if someone has removed it, or if it could not be
+        """Write the file anew if most of its lines are superseded, if someone has changed it, or if it could not be
         written and it is time to try again. It yields now and then, so that the caller may pause. `now`:
         CLOCK_MONOTONIC, in seconds."""
         if self._file is None:
@@ -198,7 +198,7 @@ class Ledger:
             if now < self._retry_at:
                 return
             self._retry_at = now + _RETRY_SECONDS
-        elif not (self._file.wasteful or self._file.is_gone):
+        elif not (self._file.wasteful or self._file.was_changed):
             return
         yield from self._rewriting()
 

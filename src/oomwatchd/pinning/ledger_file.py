@@ -34,14 +34,13 @@ class LedgerFile:
         return self._size > 2 * self._needed + _SLACK_BYTES
 
     @property
-    def is_gone(self) -> bool:
-        """Whether someone has removed the file, put another one in its place, so that appended lines would be lost, or
-        changed its size."""
+    def was_changed(self) -> bool:
+        """Whether someone else has removed, replaced, cut or extended the file. Its lines are lost then, in part or
+        all."""
         if self._descriptor < 0:
             return False
-        ours = os.fstat(self._descriptor)
         try:
-            there = os.stat(self.path, follow_symlinks=False)
+            ours, there = os.fstat(self._descriptor), os.stat(self.path, follow_symlinks=False)
         except OSError:
             return True
         return not os.path.samestat(ours, there) or ours.st_size != self._size
@@ -49,8 +48,7 @@ class LedgerFile:
     def read(self) -> Iterator[bytes]:
         """The lines of the file. A line that is too long is cut. Raises OSError."""
         left = _LARGEST_FILE
-        # O_NONBLOCK: a FIFO in the place of the file must not make us wait.
-        with open(os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+        with open(self.path, "rb", opener=_open_at_once) as file:
             while left > 0 and (line := file.readline(_LONGEST_LINE)):
                 left -= len(line)
                 yield line.rstrip(b"\n")
@@ -112,6 +110,11 @@ class LedgerFile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """For open(): a FIFO in the place of the file must not make us wait."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _pieces(lines: Iterable[str]) -> Iterator[bytes]:
