@@ -136,10 +136,10 @@ _WITH_PROCESSES = (".service", ".scope", ".socket", ".mount", ".swap")
 
 
 def _of_glob(key: str, text: str, endings: tuple[str, ...]) -> str:
-    """The warning if no name with one of `endings` ends as the glob does behind its last wildcard, or if the glob has a
-    slash, which no unit's name has."""
+    """The warning if the glob fits no unit's name. Such a name ends in one of `endings`, and has no slash. The glob's
+    end is what stands behind its last wildcard."""
     if "/" in text and "[" not in text:
-        return f"{key} '{text}' fits nothing: a unit's name has no slash; with its path it is a cgroup"
+        return f"{key} '{text}' fits nothing: a unit's name has no slash; a path is compared with cgroup"
     last = re.split(r"[*?\]]", text)[-1]
     if any(ending.endswith(last) or last.endswith(ending) for ending in endings):
         return ""

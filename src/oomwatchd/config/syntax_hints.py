@@ -125,9 +125,10 @@ class _Diagnosis:
         reader = self.reader
         known = len(self.reader.faults)
         match = _HEADER.match(line)
-        name = match[2].strip() if match else ""
-        parts = header_key(name) if match else None
-        if match is None or parts is None:
+        assert match is not None  # each part of it may be empty
+        name = match[2].strip()
+        parts = header_key(name)
+        if parts is None:
             self.reader.fault(start, about_header(name))
             reader.at = reader.line_end(start)
             self.skipping = True
@@ -227,8 +228,8 @@ class _Diagnosis:
             self.reader.fault(start, words.about_first_word(line))
 
     def _equals(self, start: int, key: str) -> str | None:
-        """Go behind the = of a pair. Returns None, or, where no value follows, the key that was meant; "" if it isn't
-        known."""
+        """Go behind the = of a pair. Returns None if a value follows. If none does: the key that was meant, or "" if
+        the configuration has no such key."""
         reader = self.reader
         reader.skip_blank()
         sign = _ODD_SIGNS.match(self.text, reader.at)

@@ -161,8 +161,8 @@ def about_sign(sign: str, key: str) -> str:
 
 
 def about_missing_equals(key: str, rest: str) -> tuple[str, str, bool]:
-    """About `rest`, which follows `key` on its line where a = should stand. Returns the key that was meant (it may be
-    none that is known), the message, and whether the mistake is at `rest` (else at the key)."""
+    """About `rest`, which follows `key` on its line where a = should stand. Returns the key that was meant, which may
+    be unknown; the message; and whether the mistake is at `rest` (else at the key)."""
     before, equals, _ = rest.partition("=")
     if not rest.partition("#")[0].strip():
         return key, _about_key_alone(key), False

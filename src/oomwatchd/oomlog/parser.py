@@ -56,7 +56,7 @@ class Parser:
         self._noise: re.Pattern[bytes] | None = None
         """Matches lines with such a prefix that say nothing of an OOM."""
         self._shape: str | None = None
-        """The shape of the prefix that was taken off last; None: others can't be known by it."""
+        """The shape of the last line's prefix; None: that prefix tells nothing of others."""
         self._as_is = False
         """Whether the last line could be read without cleaning: it has no colours, markup and the like."""
         self._origin = LineOrigin()
