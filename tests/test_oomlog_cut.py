@@ -293,6 +293,7 @@ def test_a_record_of_json_that_is_cut_is_told_as_far_as_it_goes(indent: int | No
         assert len(kills) == (0 if '"_TRANSPORT"' not in text[at:] else 1), text[at : at + 80]
 
 
+@pytest.mark.usefixtures("deadline")
 def test_the_effort_of_completing_grows_with_the_length_alone() -> None:
     for piece in ("{", '{"a":', "[", '"\\', '{"a": "', '"a": "b", '):
         json_cut.completed(piece * (60_000 // len(piece)), TEXTS)

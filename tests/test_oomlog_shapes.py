@@ -444,6 +444,7 @@ REPEATED = (
 )
 
 
+@pytest.mark.usefixtures("deadline")
 @pytest.mark.parametrize("piece", REPEATED)
 def test_the_effort_grows_with_the_length_alone(piece: str) -> None:
     """Were it a power of the length, this would take half a minute and more: four lines of 30,000 characters."""
